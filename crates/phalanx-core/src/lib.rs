@@ -1,0 +1,7 @@
+//! What should happen next: the decisions of phalanx, free of clock, I/O and randomness of their own.
+//!
+//! Every machine takes an event and the time and answers with actions, so that thousands of
+//! histories with faults can be simulated from a seed. The runtime in the `phalanx` crate executes the actions.
+
+pub mod fleet;
+pub mod ids;

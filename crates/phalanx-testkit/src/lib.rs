@@ -1,0 +1,1 @@
+//! Starts real clusters, drives load, injects faults.

@@ -1,0 +1,1 @@
+//! Put any server on every core, and never drop a request.
