@@ -43,7 +43,10 @@ impl fmt::Display for Generation {
 /// How a worker's process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::exhaustive_enums, reason = "wait(2) knows these two and no third")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "wait(2) knows these two and no third"
+)]
 pub enum ExitStatus {
     /// It called `exit`, or returned from `main`, with this code (0 to 255).
     Code(u8),

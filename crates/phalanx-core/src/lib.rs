@@ -5,3 +5,6 @@
 
 pub mod fleet;
 pub mod ids;
+pub mod ledger;
+pub mod policy;
+pub mod wire;

@@ -1,0 +1,374 @@
+//! The handoff ledger: who owns each connection that the primary has accepted.
+//!
+//! INVARIANT: a connection admitted with [`Ledger::offer`] has exactly one owner until it leaves the
+//! ledger: one worker it is offered to, or the queue of those that wait to be offered again. It leaves
+//! when a worker says that it accepted it, or with [`Ledger::abandon`]. A connection that a worker
+//! returns, or whose worker is gone before it accepted, waits and is offered to another.
+//!
+//! The ledger also knows who may be offered to: members of a listener that are not full. It leaves
+//! the choice among them to a [`Policy`], and the passing of the descriptor to the runtime.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::ids::{Position, WorkerId};
+use crate::policy::Policy;
+
+/// A listener, as the ledger counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub u32);
+
+/// A connection on its way; `C` is its descriptor in the runtime and a number in tests.
+#[derive(Debug)]
+struct Offer<C> {
+    listener: ListenerId,
+    connection: C,
+    /// Workers that have returned this connection since the last [`Ledger::forgive`].
+    refused_by: Vec<WorkerId>,
+}
+
+#[derive(Debug)]
+struct Member<C> {
+    position: Position,
+    listeners: BTreeSet<ListenerId>,
+    in_flight: BTreeMap<u64, Offer<C>>,
+    accepted_count: u64,
+    /// The runtime's word that its channel takes no handle just now.
+    blocked: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    policy: Box<dyn Policy>,
+    /// The members at each position, newest last. New connections go to the newest alone.
+    members: BTreeMap<Position, Vec<WorkerId>>,
+    eligible: BTreeSet<Position>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Ledger<C> {
+    window: usize,
+    next_seq: u64,
+    members: BTreeMap<WorkerId, Member<C>>,
+    groups: BTreeMap<ListenerId, Group>,
+    waiting: VecDeque<Offer<C>>,
+}
+
+impl<C> Ledger<C> {
+    /// A ledger that has at most `window` connections in flight to each worker.
+    #[must_use]
+    pub fn new(window: usize) -> Self {
+        Self {
+            window: window.max(1),
+            next_seq: 0,
+            members: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Opens a listener whose connections `policy` distributes.
+    pub fn add_listener(&mut self, listener: ListenerId, policy: Box<dyn Policy>) {
+        self.groups.insert(
+            listener,
+            Group {
+                policy,
+                members: BTreeMap::new(),
+                eligible: BTreeSet::new(),
+            },
+        );
+    }
+
+    /// Closes a listener. What waits for it is returned, to be closed.
+    pub fn remove_listener(&mut self, listener: ListenerId) -> Vec<C> {
+        self.groups.remove(&listener);
+        for member in self.members.values_mut() {
+            member.listeners.remove(&listener);
+        }
+        let (gone, kept) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|offer| offer.listener == listener);
+        self.waiting = kept;
+        let gone: VecDeque<Offer<C>> = gone;
+        gone.into_iter().map(|offer| offer.connection).collect()
+    }
+
+    /// The worker may be offered this listener's connections from now on.
+    pub fn join(&mut self, listener: ListenerId, worker: WorkerId, position: Position) {
+        let member = self.members.entry(worker).or_insert_with(|| Member {
+            position,
+            listeners: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            accepted_count: 0,
+            blocked: false,
+        });
+        if !member.listeners.insert(listener) {
+            return;
+        }
+        if let Some(group) = self.groups.get_mut(&listener) {
+            group.members.entry(position).or_default().push(worker);
+        }
+        self.refresh(listener, position);
+    }
+
+    /// The worker is offered nothing more from this listener. What is in flight stays its own.
+    pub fn leave(&mut self, listener: ListenerId, worker: WorkerId) {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        member.listeners.remove(&listener);
+        let position = member.position;
+        if let Some(group) = self.groups.get_mut(&listener)
+            && let Some(holders) = group.members.get_mut(&position)
+        {
+            holders.retain(|&holder| holder != worker);
+            if holders.is_empty() {
+                group.members.remove(&position);
+            }
+        }
+        self.refresh(listener, position);
+    }
+
+    /// The worker is offered nothing more from any listener: it drains.
+    pub fn exclude(&mut self, worker: WorkerId) {
+        let listeners = self
+            .members
+            .get(&worker)
+            .map(|member| member.listeners.clone())
+            .unwrap_or_default();
+        for listener in listeners {
+            self.leave(listener, worker);
+        }
+    }
+
+    /// The worker is gone: whatever it had not accepted waits to be offered to others.
+    /// Returns how many connections that were.
+    pub fn worker_gone(&mut self, worker: WorkerId) -> usize {
+        self.exclude(worker);
+        let Some(member) = self.members.remove(&worker) else {
+            return 0;
+        };
+        let count = member.in_flight.len();
+        // Oldest first, and before those that already wait: they have waited longest.
+        for offer in member.in_flight.into_values().rev() {
+            self.waiting.push_front(offer);
+        }
+        count
+    }
+
+    /// The runtime's word on whether the worker's channel takes handles just now.
+    pub fn set_blocked(&mut self, worker: WorkerId, blocked: bool) {
+        if let Some(member) = self.members.get_mut(&worker)
+            && member.blocked != blocked
+        {
+            member.blocked = blocked;
+            self.refresh_worker(worker);
+        }
+    }
+
+    /// Chooses the worker for a new connection of this listener; nothing while nobody has room.
+    /// Connections that wait come first: see [`Ledger::next_waiting`].
+    pub fn choose(&mut self, listener: ListenerId) -> Option<WorkerId> {
+        let group = self.groups.get_mut(&listener)?;
+        let position = group.policy.choose(&group.eligible)?;
+        group.members.get(&position)?.last().copied()
+    }
+
+    /// Can this listener's connections go anywhere now?
+    #[must_use]
+    pub fn has_room(&self, listener: ListenerId) -> bool {
+        self.groups
+            .get(&listener)
+            .is_some_and(|group| !group.eligible.is_empty())
+    }
+
+    /// The number that the next offer will carry. It is used up by [`Ledger::offer`].
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Records that the connection was passed to the worker under [`Ledger::next_seq`].
+    pub fn offer(&mut self, listener: ListenerId, worker: WorkerId, connection: C) {
+        self.place(
+            worker,
+            Offer {
+                listener,
+                connection,
+                refused_by: Vec::new(),
+            },
+        );
+    }
+
+    fn place(&mut self, worker: WorkerId, offer: Offer<C>) {
+        match self.members.get_mut(&worker) {
+            Some(member) => {
+                member.in_flight.insert(self.next_seq, offer);
+                self.next_seq += 1;
+                self.refresh_worker(worker);
+            }
+            None => self.waiting.push_back(offer),
+        }
+    }
+
+    /// Queues a connection that could not be passed on just now.
+    pub fn hold(&mut self, listener: ListenerId, connection: C) {
+        self.waiting.push_back(Offer {
+            listener,
+            connection,
+            refused_by: Vec::new(),
+        });
+    }
+
+    /// The worker accepted the connection; it is returned, for the primary to close its copy.
+    pub fn accepted(&mut self, worker: WorkerId, seq: u64) -> Option<C> {
+        let member = self.members.get_mut(&worker)?;
+        let offer = member.in_flight.remove(&seq)?;
+        member.accepted_count += 1;
+        self.refresh_worker(worker);
+        Some(offer.connection)
+    }
+
+    /// The worker returned the connection (or it never got the descriptor): it waits for another.
+    pub fn returned(&mut self, worker: WorkerId, seq: u64) -> bool {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return false;
+        };
+        let Some(mut offer) = member.in_flight.remove(&seq) else {
+            return false;
+        };
+        offer.refused_by.push(worker);
+        self.waiting.push_back(offer);
+        self.refresh_worker(worker);
+        true
+    }
+
+    /// The first connection that waits and can go somewhere, with its worker. The runtime passes it
+    /// on and then calls [`Ledger::offer_waiting`].
+    pub fn next_waiting(&mut self) -> Option<(usize, WorkerId, &C)> {
+        for index in 0..self.waiting.len() {
+            let offer = &self.waiting[index];
+            let Some(group) = self.groups.get_mut(&offer.listener) else {
+                continue;
+            };
+            let willing = |position: &Position| {
+                let holder = group
+                    .members
+                    .get(position)
+                    .and_then(|holders| holders.last());
+                holder.is_some_and(|holder| !offer.refused_by.contains(holder))
+            };
+            let eligible: BTreeSet<_> = group
+                .eligible
+                .iter()
+                .filter(|p| willing(p))
+                .copied()
+                .collect();
+            if let Some(position) = group.policy.choose(&eligible)
+                && let Some(&worker) = group
+                    .members
+                    .get(&position)
+                    .and_then(|holders| holders.last())
+            {
+                return Some((index, worker, &self.waiting[index].connection));
+            }
+        }
+        None
+    }
+
+    /// Records that the waiting connection at `index` was passed to `worker` under [`Ledger::next_seq`].
+    pub fn offer_waiting(&mut self, index: usize, worker: WorkerId) {
+        if let Some(offer) = self.waiting.remove(index) {
+            self.place(worker, offer);
+        }
+    }
+
+    /// Connections that wait to be offered again. While there are any, nothing new is accepted.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Is there a connection that every worker with room has returned? Then only time can help.
+    #[must_use]
+    pub fn has_refused(&self) -> bool {
+        self.waiting
+            .iter()
+            .any(|offer| !offer.refused_by.is_empty())
+    }
+
+    /// Forgets who returned what, so that everything waiting may be offered to everyone again.
+    pub fn forgive(&mut self) {
+        for offer in &mut self.waiting {
+            offer.refused_by.clear();
+        }
+    }
+
+    /// Gives up all connections that wait: nobody will come for them.
+    pub fn abandon(&mut self) -> Vec<C> {
+        std::mem::take(&mut self.waiting)
+            .into_iter()
+            .map(|offer| offer.connection)
+            .collect()
+    }
+
+    /// Connections offered to the worker and not yet answered.
+    #[must_use]
+    pub fn in_flight(&self, worker: WorkerId) -> usize {
+        self.members
+            .get(&worker)
+            .map_or(0, |member| member.in_flight.len())
+    }
+
+    /// Connections the worker has accepted in its life.
+    #[must_use]
+    pub fn accepted_count(&self, worker: WorkerId) -> u64 {
+        self.members
+            .get(&worker)
+            .map_or(0, |member| member.accepted_count)
+    }
+
+    fn refresh_worker(&mut self, worker: WorkerId) {
+        let Some(member) = self.members.get(&worker) else {
+            return;
+        };
+        let position = member.position;
+        let room = !member.blocked && member.in_flight.len() < self.window;
+        for listener in &member.listeners {
+            if let Some(group) = self.groups.get_mut(listener) {
+                let newest = group
+                    .members
+                    .get(&position)
+                    .and_then(|holders| holders.last());
+                if newest == Some(&worker) {
+                    mark(&mut group.eligible, position, room);
+                }
+            }
+        }
+    }
+
+    fn refresh(&mut self, listener: ListenerId, position: Position) {
+        let Some(group) = self.groups.get_mut(&listener) else {
+            return;
+        };
+        let newest = group
+            .members
+            .get(&position)
+            .and_then(|holders| holders.last());
+        let room = newest
+            .and_then(|worker| self.members.get(worker))
+            .is_some_and(|member| !member.blocked && member.in_flight.len() < self.window);
+        mark(&mut group.eligible, position, room);
+    }
+}
+
+fn mark(eligible: &mut BTreeSet<Position>, position: Position, room: bool) {
+    if room {
+        eligible.insert(position);
+    } else {
+        eligible.remove(&position);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::PolicyName;
+
+const LISTENER: ListenerId = ListenerId(1);
+
+fn ledger(window: usize, workers: u32) -> Ledger<u64> {
+    let mut ledger = Ledger::new(window);
+    ledger.add_listener(LISTENER, PolicyName::RoundRobin.create());
+    for number in 0..workers {
+        ledger.join(LISTENER, WorkerId(number + 1), Position(number));
+    }
+    ledger
+}
+
+fn offer(ledger: &mut Ledger<u64>, connection: u64) -> Option<(WorkerId, u64)> {
+    let worker = ledger.choose(LISTENER)?;
+    let seq = ledger.next_seq();
+    ledger.offer(LISTENER, worker, connection);
+    Some((worker, seq))
+}
+
+#[test]
+fn sequential_connections_go_in_turn() {
+    let mut ledger = ledger(4, 3);
+    for connection in 0..30 {
+        let (worker, seq) = offer(&mut ledger, connection).unwrap();
+        assert_eq!(ledger.accepted(worker, seq), Some(connection));
+    }
+    for number in 1..=3 {
+        assert_eq!(ledger.accepted_count(WorkerId(number)), 10);
+    }
+}
+
+#[test]
+fn a_full_fleet_takes_nothing_until_one_is_accepted() {
+    let mut ledger = ledger(2, 2);
+    let offers: Vec<_> = (0..4).map(|c| offer(&mut ledger, c).unwrap()).collect();
+    assert!(!ledger.has_room(LISTENER));
+    assert_eq!(offer(&mut ledger, 9), None);
+    ledger.accepted(offers[0].0, offers[0].1).unwrap();
+    assert_eq!(
+        offer(&mut ledger, 9).map(|(worker, _)| worker),
+        Some(offers[0].0)
+    );
+}
+
+#[test]
+fn a_dead_workers_connections_are_offered_to_another() {
+    let mut ledger = ledger(8, 2);
+    for connection in 0..6 {
+        offer(&mut ledger, connection).unwrap();
+    }
+    assert_eq!(ledger.worker_gone(WorkerId(1)), 3);
+    let mut again = Vec::new();
+    while let Some((index, worker, &connection)) = ledger.next_waiting() {
+        assert_eq!(worker, WorkerId(2));
+        again.push(connection);
+        ledger.offer_waiting(index, worker);
+    }
+    assert_eq!(again, [0, 2, 4]);
+    assert_eq!(ledger.waiting(), 0);
+}
+
+#[test]
+fn a_returned_connection_goes_to_another_worker_and_only_later_back() {
+    let mut ledger = ledger(8, 2);
+    let (first, seq) = offer(&mut ledger, 7).unwrap();
+    assert!(ledger.returned(first, seq));
+    let (index, second, _) = ledger.next_waiting().unwrap();
+    assert_ne!(first, second);
+    let seq = ledger.next_seq();
+    ledger.offer_waiting(index, second);
+    assert!(ledger.returned(second, seq));
+    assert!(ledger.next_waiting().is_none());
+    assert!(ledger.has_refused());
+    ledger.forgive();
+    assert!(ledger.next_waiting().is_some());
+}
+
+#[test]
+fn new_connections_go_to_the_successor_at_the_same_position() {
+    let mut ledger = ledger(8, 1);
+    ledger.join(LISTENER, WorkerId(2), Position(0));
+    assert_eq!(offer(&mut ledger, 1).unwrap().0, WorkerId(2));
+    ledger.worker_gone(WorkerId(2));
+    assert_eq!(ledger.next_waiting().unwrap().1, WorkerId(1));
+}
+
+#[test]
+fn an_excluded_worker_keeps_what_is_in_flight_and_gets_nothing_new() {
+    let mut ledger = ledger(8, 2);
+    let (worker, seq) = offer(&mut ledger, 1).unwrap();
+    ledger.exclude(worker);
+    for connection in 2..5 {
+        assert_ne!(offer(&mut ledger, connection).unwrap().0, worker);
+    }
+    assert_eq!(ledger.in_flight(worker), 1);
+    assert_eq!(ledger.accepted(worker, seq), Some(1));
+}
+
+#[test]
+fn a_blocked_channel_takes_no_offers() {
+    let mut ledger = ledger(8, 2);
+    ledger.set_blocked(WorkerId(1), true);
+    assert_eq!(offer(&mut ledger, 1).unwrap().0, WorkerId(2));
+    assert_eq!(offer(&mut ledger, 2).unwrap().0, WorkerId(2));
+    ledger.set_blocked(WorkerId(1), false);
+    assert_eq!(offer(&mut ledger, 3).unwrap().0, WorkerId(1));
+}
+
+#[test]
+fn a_number_nobody_was_given_changes_nothing() {
+    let mut ledger = ledger(8, 1);
+    let (worker, seq) = offer(&mut ledger, 1).unwrap();
+    assert_eq!(ledger.accepted(worker, seq + 1), None);
+    assert!(!ledger.returned(WorkerId(9), seq));
+    assert_eq!(ledger.accepted(worker, seq), Some(1));
+    assert_eq!(ledger.accepted(worker, seq), None);
+}
+
+#[test]
+fn removing_a_listener_gives_its_waiting_connections_back() {
+    let mut ledger = ledger(8, 1);
+    offer(&mut ledger, 1).unwrap();
+    ledger.worker_gone(WorkerId(1));
+    assert_eq!(ledger.remove_listener(LISTENER), [1]);
+    assert_eq!(ledger.waiting(), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Arrive,
+    Accept(usize),
+    Return(usize),
+    Die(u32),
+    Exclude(u32),
+    Born(u32),
+    Forgive,
+    Block(u32, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => Just(Step::Arrive),
+        4 => (0_usize..64).prop_map(Step::Accept),
+        1 => (0_usize..64).prop_map(Step::Return),
+        1 => (0_u32..8).prop_map(Step::Die),
+        1 => (0_u32..8).prop_map(Step::Exclude),
+        1 => (0_u32..8).prop_map(Step::Born),
+        1 => Just(Step::Forgive),
+        1 => (0_u32..8, any::<bool>()).prop_map(|(n, on)| Step::Block(n, on)),
+    ]
+}
+
+/// Runs a history as the runtime would, and counts every connection's owners after each step.
+fn conserve(steps: Vec<Step>, window: usize) {
+    let mut ledger = ledger(window, 4);
+    let mut next_worker = 5;
+    let mut born = 0_u64;
+    let mut done = Vec::new();
+    let mut open: Vec<(WorkerId, u64)> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Arrive => {
+                if let Some(offered) = offer(&mut ledger, born) {
+                    open.push(offered);
+                    born += 1;
+                }
+            }
+            Step::Accept(n) if !open.is_empty() => {
+                let (worker, seq) = open.remove(n % open.len());
+                done.extend(ledger.accepted(worker, seq));
+            }
+            Step::Return(n) if !open.is_empty() => {
+                let (worker, seq) = open.remove(n % open.len());
+                ledger.returned(worker, seq);
+            }
+            Step::Accept(_) | Step::Return(_) => {}
+            Step::Die(n) => {
+                let worker = WorkerId(n + 1);
+                ledger.worker_gone(worker);
+                open.retain(|&(holder, _)| holder != worker);
+            }
+            Step::Exclude(n) => ledger.exclude(WorkerId(n + 1)),
+            Step::Born(position) => {
+                ledger.join(LISTENER, WorkerId(next_worker), Position(position % 4));
+                next_worker += 1;
+            }
+            Step::Forgive => ledger.forgive(),
+            Step::Block(n, on) => ledger.set_blocked(WorkerId(n + 1), on),
+        }
+        while let Some((index, worker, _)) = ledger.next_waiting() {
+            open.push((worker, ledger.next_seq()));
+            ledger.offer_waiting(index, worker);
+        }
+        let mut owned: Vec<u64> = done.clone();
+        owned.extend(ledger.waiting.iter().map(|offer| offer.connection));
+        for member in ledger.members.values() {
+            assert!(
+                member.in_flight.len() <= window,
+                "more in flight than the window"
+            );
+            owned.extend(member.in_flight.values().map(|offer| offer.connection));
+        }
+        owned.sort_unstable();
+        assert_eq!(
+            owned,
+            (0..born).collect::<Vec<_>>(),
+            "each connection has exactly one owner"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_connection_has_exactly_one_owner(
+        steps in proptest::collection::vec(step(), 1..200), window in 1_usize..6) {
+        conserve(steps, window);
+    }
+}

@@ -1,0 +1,240 @@
+//! What a primary says to a worker: the lines it writes, and how a Rust worker reads them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{WireError, field_error, internal_command, key_text, parse_value, unsigned};
+
+/// A message from the primary, as a worker sees it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ToWorker {
+    /// A connection comes with this message (`act:newconn`).
+    Connection {
+        /// For which server.
+        key: String,
+        /// To be answered with `ack`, where given.
+        seq: Option<u64>,
+    },
+    /// Stop listening, finish, close the channel (`act:disconnect`).
+    Disconnect,
+    /// The answer to a message of this worker.
+    Reply {
+        /// The `seq` it answers.
+        ack: u64,
+        /// True when a descriptor comes with it (a shared listener).
+        handle: bool,
+        /// The whole answer.
+        body: ReplyBody,
+    },
+    /// The oldest unanswered handle this worker sent arrived.
+    HandleAck,
+    /// The oldest unanswered handle this worker sent came without its descriptor.
+    HandleNack,
+    /// A descriptor of the application comes with this message.
+    Handle(Value),
+    /// An internal message that a Rust worker has nothing to do for.
+    Ignored,
+    /// A message of the application.
+    User(Value),
+}
+
+/// The fields of an answer to `queryServer`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ReplyBody {
+    /// Negative error number, where the primary could not listen.
+    pub errno: Option<i32>,
+    /// The listener's key; connections name it.
+    pub key: Option<Value>,
+    /// The address bound, for listeners whose connections are handed over.
+    pub sockname: Option<SocketName>,
+}
+
+/// An address as Node.js writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketName {
+    /// The IP address.
+    pub address: String,
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Parses one line from the primary.
+///
+/// # Errors
+/// See [`WireError`].
+pub fn parse_to_worker(line: &[u8]) -> Result<ToWorker, WireError> {
+    let value = parse_value(line)?;
+    match internal_command(&value) {
+        None => Ok(ToWorker::User(value)),
+        Some("NODE_CLUSTER") => parse_cluster(&value, false),
+        Some("NODE_HANDLE") => match value.get("msg") {
+            Some(message) if internal_command(message) == Some("NODE_CLUSTER") => {
+                parse_cluster(message, true)
+            }
+            Some(message) => Ok(ToWorker::Handle(message.clone())),
+            // The primary's probe: a handle message without a handle, to be answered with a NACK.
+            None => Ok(ToWorker::Handle(Value::Null)),
+        },
+        Some("NODE_HANDLE_ACK") => Ok(ToWorker::HandleAck),
+        Some("NODE_HANDLE_NACK") => Ok(ToWorker::HandleNack),
+        Some(_) => Ok(ToWorker::Ignored),
+    }
+}
+
+fn parse_cluster(value: &Value, handle: bool) -> Result<ToWorker, WireError> {
+    let act = value.get("act").and_then(Value::as_str).unwrap_or("");
+    match act {
+        "newconn" => Ok(ToWorker::Connection {
+            key: value
+                .get("key")
+                .and_then(key_text)
+                .ok_or_else(|| field_error(act, "key"))?,
+            seq: value.get("seq").and_then(Value::as_u64),
+        }),
+        "disconnect" => Ok(ToWorker::Disconnect),
+        "" => Ok(ToWorker::Reply {
+            ack: unsigned(value, "reply", "ack")?,
+            handle,
+            body: ReplyBody::deserialize(value).map_err(WireError::Json)?,
+        }),
+        _ => Ok(ToWorker::Ignored),
+    }
+}
+
+/// The lines themselves, newline included.
+pub mod outgoing {
+    use super::{SocketName, Value, json};
+
+    fn line(value: &Value) -> Vec<u8> {
+        let mut bytes = value.to_string().into_bytes();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// An application's message, already JSON.
+    #[must_use]
+    pub fn user(message: &Value) -> Vec<u8> {
+        line(message)
+    }
+
+    /// `{"cmd":"NODE_CLUSTER","act":"disconnect"}`: to be sent once a worker, never twice.
+    #[must_use]
+    pub fn disconnect(seq: u64) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_CLUSTER", "act": "disconnect", "seq": seq}))
+    }
+
+    /// A bare answer, as `exitedAfterDisconnect` waits for it.
+    #[must_use]
+    pub fn acknowledge(ack: u64, seq: u64) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_CLUSTER", "ack": ack, "seq": seq}))
+    }
+
+    /// Answers `queryServer` with an error; `errno` is negative.
+    #[must_use]
+    pub fn listen_error(ack: u64, key: &str, errno: i32, seq: u64) -> Vec<u8> {
+        line(&json!({
+            "cmd": "NODE_CLUSTER", "errno": errno, "key": key, "ack": ack, "data": null, "seq": seq,
+        }))
+    }
+
+    /// Answers `queryServer` with a promise: connections will be handed over.
+    #[must_use]
+    pub fn listen_handoff(
+        ack: u64,
+        key: &str,
+        data: &Value,
+        sockname: Option<&SocketName>,
+        seq: u64,
+    ) -> Vec<u8> {
+        let mut body = json!({
+            "cmd": "NODE_CLUSTER", "errno": null, "key": key, "ack": ack, "data": data, "seq": seq,
+        });
+        if let Some(name) = sockname {
+            body["sockname"] = json!(name);
+        }
+        line(&body)
+    }
+
+    /// Answers `queryServer` with the listener itself, which goes with the line.
+    /// `nativeKind` and `socketType` are for Deno; Node.js ignores them.
+    #[must_use]
+    pub fn listen_shared(ack: u64, key: &str, data: &Value, kind: &str, seq: u64) -> Vec<u8> {
+        let native = if kind == "dgram.Native" { "udp" } else { "tcp" };
+        line(&json!({
+            "cmd": "NODE_HANDLE", "type": kind, "socketType": 1, "nativeKind": native,
+            "msg": {"cmd": "NODE_CLUSTER", "errno": 0, "key": key, "ack": ack, "data": data, "seq": seq},
+        }))
+    }
+
+    /// The part of `newconn` that is the same for every connection of a listener; the number and
+    /// [`NEW_CONNECTION_END`] follow it.
+    #[must_use]
+    pub fn new_connection_start(key: &str) -> Vec<u8> {
+        let key = Value::String(key.to_owned()).to_string();
+        format!(
+            "{{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{{\"cmd\":\"NODE_CLUSTER\",\"act\":\"newconn\",\"key\":{key},\"seq\":"
+        )
+        .into_bytes()
+    }
+
+    /// What closes a `newconn` line.
+    pub const NEW_CONNECTION_END: &[u8] = b"}}\n";
+
+    /// All sockets sent for this key are closed.
+    #[must_use]
+    pub fn sockets_closed(key: &Value) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_SOCKET_ALL_CLOSED", "key": key}))
+    }
+
+    /// So many of the sockets sent for this key are open.
+    #[must_use]
+    pub fn socket_count(key: &Value, count: u64) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_SOCKET_COUNT", "key": key, "count": count}))
+    }
+
+    /// What a Rust worker writes.
+    pub mod worker {
+        use super::{Value, json, line};
+
+        /// The first message: the process runs.
+        #[must_use]
+        pub fn online(seq: u64) -> Vec<u8> {
+            line(&json!({"cmd": "NODE_CLUSTER", "act": "online", "seq": seq}))
+        }
+
+        /// `queryServer` or `listening`: `act` in front of the fields of the address.
+        #[must_use]
+        pub fn listen(act: &str, address: &Value, seq: u64) -> Vec<u8> {
+            let mut message = json!({"cmd": "NODE_CLUSTER", "act": act, "seq": seq});
+            if let (Some(message), Some(fields)) = (message.as_object_mut(), address.as_object()) {
+                message.extend(fields.clone());
+            }
+            line(&message)
+        }
+
+        /// A listener was closed.
+        #[must_use]
+        pub fn close(key: &str, seq: u64) -> Vec<u8> {
+            line(&json!({"cmd": "NODE_CLUSTER", "act": "close", "key": key, "seq": seq}))
+        }
+
+        /// The answer to a `newconn`. Written as Node writes it, so that the primary's quick path takes it.
+        #[must_use]
+        pub fn accepted(ack: u64, accepted: bool, seq: u64) -> Vec<u8> {
+            format!(
+                "{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"accepted\":{accepted},\"seq\":{seq}}}\n"
+            )
+            .into_bytes()
+        }
+
+        /// This worker leaves by its own wish.
+        #[must_use]
+        pub fn leaving(seq: u64) -> Vec<u8> {
+            line(&json!({"cmd": "NODE_CLUSTER", "act": "exitedAfterDisconnect", "seq": seq}))
+        }
+    }
+}
