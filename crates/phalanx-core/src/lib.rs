@@ -3,8 +3,10 @@
 //! Every machine takes an event and the time and answers with actions, so that thousands of
 //! histories with faults can be simulated from a seed. The runtime in the `phalanx` crate executes the actions.
 
+pub mod backoff;
 pub mod fleet;
 pub mod ids;
 pub mod ledger;
 pub mod policy;
+pub mod rng;
 pub mod wire;

@@ -1,0 +1,215 @@
+//! What a fleet wants done, and what it answers.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::event::CommandId;
+use super::report::{Report, as_millis};
+use crate::ids::{ExitStatus, Generation, Position, WorkerId};
+
+/// Something the runtime is to do, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the runtime must carry out every one of them"
+)]
+pub enum Action {
+    /// A generation begins: keep a snapshot of the release (command, executable, environment) under its
+    /// number. Comes before the first spawn of that generation.
+    NewGeneration(Generation),
+    /// No worker of this generation lives and none will be spawned again, not even for a roll-back.
+    DropGeneration(Generation),
+    /// Start this worker. Answer with [`Event::SpawnFailed`](super::Event::SpawnFailed), or with the events of its life.
+    Spawn {
+        /// The new worker. Its id was never used before.
+        worker: WorkerId,
+        /// The position that it holds.
+        position: Position,
+        /// The release to start.
+        generation: Generation,
+    },
+    /// Dispatch nothing more to this worker, then tell it to finish its work and to disconnect. Never sent twice
+    /// to the same worker, and never to one that leaves by its own wish.
+    Drain {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Send it SIGTERM. Comes without a [`Action::Drain`] before it if there is nothing to drain.
+    Stop {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Send it SIGKILL. Repeated until it is gone.
+    Kill {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The one answer to a command.
+    Reply {
+        /// The command.
+        command: CommandId,
+        /// What became of it.
+        result: Result<Done, Refusal>,
+    },
+    /// Something worth telling: to the log, the event stream and the metrics.
+    Report(Report),
+    /// Every position has one ready worker of this generation and nothing else lives: what no
+    /// worker uses now, such as an orphaned listener, may go.
+    Settled {
+        /// The generation of all workers.
+        generation: Generation,
+    },
+    /// Everything is gone. The last action of a fleet, but for the refusal of later commands.
+    Finished(Outcome),
+}
+
+/// How a command succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "done", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "one for each command")]
+pub enum Done {
+    /// Every position is held by this generation, and nothing of an older one lives.
+    Reloaded {
+        /// The new generation.
+        generation: Generation,
+    },
+    /// The fleet has this many workers: the new ones were ready, the surplus is gone.
+    Scaled {
+        /// The target.
+        workers: u32,
+    },
+    /// All workers are gone.
+    Stopped,
+}
+
+/// Why a command did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
+#[serde(tag = "refusal", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "each has its exit status")]
+pub enum Refusal {
+    /// The new generation failed; the fleet is back on the one before, unless `rolled_back` is false.
+    #[error("generation {generation} failed: {failure}{}", if *.rolled_back { "" } else { "; rolling back failed too" })]
+    RolloutFailed {
+        /// The generation that failed.
+        generation: Generation,
+        /// Where and why.
+        failure: Failure,
+        /// Whether every position that was already replaced is back on its former generation. If not, workers of
+        /// the failed generation go on serving where the former one could not be started.
+        rolled_back: bool,
+    },
+    /// A new position's worker failed to start. The target stays and the fleet keeps trying.
+    #[error("scaling to {workers} workers: {failure}")]
+    ScaleFailed {
+        /// The target.
+        workers: u32,
+        /// Where and why.
+        failure: Failure,
+    },
+    /// A newer command of the same kind took its place.
+    #[error("superseded by a newer command")]
+    Superseded,
+    /// The fleet stops, or has stopped.
+    #[error("the fleet is stopping")]
+    Stopping,
+    /// It cannot be done.
+    #[error("{reason}")]
+    Invalid {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Where and why a worker failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The worker, whose last log lines tell more; none if the position had none.
+    pub worker: Option<WorkerId>,
+    /// Its position.
+    pub position: Position,
+    /// Why it counts as failed.
+    pub reason: FailureReason,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.worker {
+            Some(worker) => write!(
+                f,
+                "worker {worker} at position {} {}",
+                self.position, self.reason
+            ),
+            None => write!(f, "position {} {}", self.position, self.reason),
+        }
+    }
+}
+
+/// Why a worker counts as failed. Displays as what follows "worker 3 at position 1".
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "metrics count each")]
+pub enum FailureReason {
+    /// It could not be spawned.
+    #[error("could not be spawned: {message}")]
+    SpawnFailed {
+        /// What the system said.
+        message: String,
+    },
+    /// It ended before it was ready.
+    #[error("ended before it was ready ({status})")]
+    ExitedBeforeReady {
+        /// How.
+        status: ExitStatus,
+    },
+    /// It was not ready in time.
+    #[error("was not ready within {limit:?}")]
+    NotReadyInTime {
+        /// The ready timeout.
+        #[serde(rename = "limit_ms", serialize_with = "as_millis")]
+        limit: Duration,
+    },
+    /// It wished to leave before it was ready.
+    #[error("left by its own wish before it was ready")]
+    LeftBeforeReady,
+    /// It lost its channel and did not exit.
+    #[error("lost its channel and did not exit")]
+    ChannelLost,
+    /// It was the second worker of the new generation to crash at its position.
+    #[error("crashed, the second one at its position ({status})")]
+    CrashedAgain {
+        /// How.
+        status: ExitStatus,
+    },
+    /// Its position was killed from outside, by SIGKILL, more often than the rollout puts up with.
+    #[error("was killed from outside, the {times}th time at its position")]
+    KilledTooOften {
+        /// How often.
+        times: u32,
+    },
+    /// The limits on extra and missing workers left no room to replace it.
+    #[error("could not be replaced: the rollout did not move for {waited:?}")]
+    Stalled {
+        /// How long nothing moved.
+        #[serde(rename = "waited_ms", serialize_with = "as_millis")]
+        waited: Duration,
+    },
+}
+
+/// How a fleet ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "each has its exit status")]
+pub enum Outcome {
+    /// It was told to.
+    Stopped,
+    /// The first worker of every position failed, and [`BootPolicy::Exit`](super::BootPolicy::Exit) was chosen.
+    BootFailed {
+        /// The first failure.
+        failure: Failure,
+    },
+    /// All workers are gone, and respawning is off.
+    AllGone,
+}

@@ -1,0 +1,239 @@
+//! What a fleet is told at its start.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::amount::Amount;
+use crate::backoff::BackoffConfig;
+
+/// The most workers a fleet may have.
+pub const MAX_WORKERS: u32 = 4096;
+
+/// What a fleet is told at its start. [`FleetConfig::check`] says whether it can work;
+/// [`Fleet::new`](super::Fleet::new) calls it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FleetConfig {
+    /// The target at the start, from 0 to [`MAX_WORKERS`]. Default 1.
+    pub workers: u32,
+    /// How many extra processes a rolling restart may have at any moment; a share rounds up. Default 1.
+    pub max_surge: Amount,
+    /// How many workers a rolling restart may have missing at any moment; a share rounds down. Default 0.
+    pub max_unavailable: Amount,
+    /// A worker that is not ready this long after its spawn failed to start. Default 30 s.
+    pub ready_timeout: Duration,
+    /// How long a worker may take to finish its work before it is told to stop. Default 30 s.
+    pub drain_timeout: Duration,
+    /// How long a worker that should exit may take, before each stronger means. Default 5 s.
+    pub kill_timeout: Duration,
+    /// The waiting times between tries at the same position.
+    pub backoff: BackoffConfig,
+    /// Whether a worker that ended unasked is replaced. Default true.
+    pub respawn: bool,
+    /// What to do when no worker can be started at all.
+    pub boot: BootPolicy,
+    /// Seed of the jitter in the waiting times.
+    pub seed: u64,
+}
+
+/// What to do when the first attempt of every position fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "give up or go on")]
+pub enum BootPolicy {
+    /// End with [`Outcome::BootFailed`](super::Outcome::BootFailed): who started it is there to see.
+    #[default]
+    Exit,
+    /// Keep trying by backoff.
+    Retry,
+}
+
+/// Why a [`FleetConfig`] cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// More workers than [`MAX_WORKERS`].
+    #[error("{0} workers are more than the {MAX_WORKERS} that a fleet may have")]
+    TooManyWorkers(u32),
+    /// A share above 100 percent.
+    #[error("{name} {amount} is more than 100%")]
+    ShareAboveWhole {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        amount: Amount,
+    },
+    /// Neither an extra worker nor a missing one is allowed, so none could ever be replaced.
+    #[error(
+        "max_surge {max_surge} and max_unavailable {max_unavailable} of {workers} workers are both zero: \
+         no worker could ever be replaced"
+    )]
+    NothingMayMove {
+        /// The number of workers that the shares were taken of.
+        workers: u32,
+        /// How many more are allowed.
+        max_surge: Amount,
+        /// How many fewer are allowed.
+        max_unavailable: Amount,
+    },
+    /// A time limit of zero that would make a worker fail, or be killed, the moment it starts.
+    #[error("{0} must be above zero")]
+    ZeroTimeout(&'static str),
+}
+
+impl Default for FleetConfig {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            max_surge: Amount::Count(1),
+            max_unavailable: Amount::Count(0),
+            ready_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            kill_timeout: Duration::from_secs(5),
+            backoff: BackoffConfig::default(),
+            respawn: true,
+            boot: BootPolicy::default(),
+            seed: 0,
+        }
+    }
+}
+
+impl FleetConfig {
+    /// Says whether a fleet can work with this.
+    ///
+    /// # Errors
+    ///
+    /// Too many workers, a share above 100 %, a zero `ready_timeout` or `kill_timeout`, and a surge and an
+    /// unavailability that both come to zero workers are refused.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.workers > MAX_WORKERS {
+            return Err(ConfigError::TooManyWorkers(self.workers));
+        }
+        for (name, amount) in [
+            ("max_surge", self.max_surge),
+            ("max_unavailable", self.max_unavailable),
+        ] {
+            if matches!(amount, Amount::Percent(101..)) {
+                return Err(ConfigError::ShareAboveWhole { name, amount });
+            }
+        }
+        for (name, timeout) in [
+            ("ready_timeout", self.ready_timeout),
+            ("kill_timeout", self.kill_timeout),
+        ] {
+            if timeout.is_zero() {
+                return Err(ConfigError::ZeroTimeout(name));
+            }
+        }
+        self.check_movement()
+    }
+
+    fn check_movement(&self) -> Result<(), ConfigError> {
+        let never = self.max_surge.is_zero() && self.max_unavailable.is_zero();
+        let not_now = self.max_surge.rounded_up(self.workers) == 0
+            && self.max_unavailable.rounded_down(self.workers) == 0;
+        if never || (not_now && self.workers > 0) {
+            return Err(ConfigError::NothingMayMove {
+                workers: self.workers,
+                max_surge: self.max_surge,
+                max_unavailable: self.max_unavailable,
+            });
+        }
+        Ok(())
+    }
+
+    /// How many extra processes this target allows.
+    #[must_use]
+    pub fn surge(&self, target: u32) -> u32 {
+        self.max_surge.rounded_up(target)
+    }
+
+    /// How many workers may be missing from this target. At least 1 if no surge is allowed: a
+    /// smaller fleet, whose share has rounded down to nothing, must still be able to move.
+    #[must_use]
+    pub fn unavailable(&self, target: u32) -> u32 {
+        let allowed = self.max_unavailable.rounded_down(target);
+        if self.surge(target) == 0 {
+            allowed.max(1)
+        } else {
+            allowed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_work_with_any_number_of_workers() {
+        for workers in [0, 1, 2, 64, MAX_WORKERS] {
+            let config = FleetConfig {
+                workers,
+                ..FleetConfig::default()
+            };
+            assert_eq!(config.check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_fleet_in_which_nothing_may_move_is_refused() {
+        let refused = |workers, max_surge, max_unavailable| {
+            let config = FleetConfig {
+                workers,
+                max_surge,
+                max_unavailable,
+                ..FleetConfig::default()
+            };
+            matches!(config.check(), Err(ConfigError::NothingMayMove { .. }))
+        };
+        assert!(refused(4, Amount::Count(0), Amount::Count(0)));
+        assert!(refused(0, Amount::Count(0), Amount::Percent(0)));
+        assert!(refused(3, Amount::Count(0), Amount::Percent(25)));
+        assert!(!refused(4, Amount::Count(0), Amount::Percent(25)));
+        assert!(!refused(0, Amount::Count(0), Amount::Percent(25)));
+        assert!(!refused(1, Amount::Percent(1), Amount::Count(0)));
+    }
+
+    #[test]
+    fn a_fleet_that_shrank_can_still_move() {
+        let config = FleetConfig {
+            workers: 4,
+            max_surge: Amount::Count(0),
+            max_unavailable: Amount::Percent(25),
+            ..FleetConfig::default()
+        };
+        assert_eq!(config.unavailable(4), 1);
+        assert_eq!(config.unavailable(2), 1);
+    }
+
+    #[test]
+    fn limits_out_of_range_are_refused() {
+        let base = FleetConfig::default;
+        let too_many = FleetConfig {
+            workers: MAX_WORKERS + 1,
+            ..base()
+        };
+        assert_eq!(
+            too_many.check(),
+            Err(ConfigError::TooManyWorkers(MAX_WORKERS + 1))
+        );
+        let above_whole = FleetConfig {
+            max_surge: Amount::Percent(101),
+            ..base()
+        };
+        assert!(matches!(
+            above_whole.check(),
+            Err(ConfigError::ShareAboveWhole { .. })
+        ));
+        let no_time = FleetConfig {
+            kill_timeout: Duration::ZERO,
+            ..base()
+        };
+        assert_eq!(
+            no_time.check(),
+            Err(ConfigError::ZeroTimeout("kill_timeout"))
+        );
+    }
+}

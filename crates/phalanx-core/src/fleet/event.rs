@@ -1,0 +1,88 @@
+//! What happens to a fleet: what its workers did, what its users want, and that time has passed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ExitStatus, WorkerId};
+
+/// Something that happened. A late, doubled or lost event is no error: it changes nothing, or a time limit
+/// covers for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the vocabulary of the machine")]
+pub enum Event {
+    /// The primary is set up: let there be workers.
+    Start,
+    /// A worker that was to be spawned could not be.
+    SpawnFailed {
+        /// The worker of the [`Action::Spawn`](super::Action::Spawn).
+        worker: WorkerId,
+        /// What the system said, for people.
+        reason: String,
+    },
+    /// The worker's program runs.
+    Online {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker provably serves.
+    Ready {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker said that it leaves by its own wish (Node's `exitedAfterDisconnect`).
+    Leaving {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker's channel reached its end.
+    Disconnected {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker's process is gone and reaped.
+    Exited {
+        /// Which.
+        worker: WorkerId,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// Somebody wants something.
+    Command {
+        /// Names the command in its one [`Action::Reply`](super::Action::Reply).
+        id: CommandId,
+        /// What is wanted.
+        command: Command,
+    },
+    /// The time of [`Fleet::next_deadline`](super::Fleet::next_deadline) has come.
+    Tick,
+}
+
+/// Names a command until it is answered. The caller chooses it and never uses it twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CommandId(pub u64);
+
+/// What can be wanted of a fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the vocabulary of the machine")]
+pub enum Command {
+    /// Replace every worker by one of a new generation.
+    Reload,
+    /// Change the number of workers.
+    Scale(ScaleTo),
+    /// Let all workers finish their work, then end.
+    Stop,
+    /// End now.
+    StopFast,
+}
+
+/// The wanted number of workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "N, +N and -N")]
+pub enum ScaleTo {
+    /// This many.
+    Exactly(u32),
+    /// This many more than the target is now.
+    Up(u32),
+    /// This many fewer than the target is now.
+    Down(u32),
+}

@@ -1,0 +1,266 @@
+//! What a fleet tells about itself: every transition, with its reason.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::action::{Failure, FailureReason};
+use crate::ids::{ExitStatus, Generation, Position, WorkerId};
+
+/// Something worth telling: to the log, the event stream and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "each has its words in the log")]
+pub enum Report {
+    /// A worker passed from one state to another.
+    Changed {
+        /// The worker.
+        worker: WorkerId,
+        /// Its position.
+        position: Position,
+        /// Its generation.
+        generation: Generation,
+        /// The state it left; none if it was just spawned. Equal to `to` when a stopping worker gets killed.
+        from: Option<WorkerState>,
+        /// The state it entered.
+        to: WorkerState,
+        /// Why.
+        reason: Reason,
+    },
+    /// A position's next try waits this long.
+    RespawnScheduled {
+        /// The position.
+        position: Position,
+        /// How long, from now.
+        #[serde(rename = "delay_ms", serialize_with = "as_millis")]
+        delay: Duration,
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// The waiting at this position has reached its cap. Told once, until it ends.
+    CrashLoopEntered {
+        /// The position.
+        position: Position,
+        /// Failures in a row.
+        failures: u32,
+    },
+    /// A worker at this position had a stable run again.
+    CrashLoopLeft {
+        /// The position.
+        position: Position,
+    },
+    /// The first worker is ready, or, with [`BootPolicy::Retry`](super::BootPolicy::Retry), all first attempts failed.
+    BootOver,
+    /// A rolling restart began, or began anew with a newer generation.
+    RolloutStarted {
+        /// The new generation.
+        generation: Generation,
+        /// The generation to go back to.
+        base: Generation,
+        /// Positions to replace.
+        workers: u32,
+    },
+    /// One more position has had a ready worker of the rollout's generation.
+    RolloutProgress {
+        /// The new generation, or the base when rolling back.
+        generation: Generation,
+        /// Positions done.
+        done: u32,
+        /// Positions in all.
+        workers: u32,
+    },
+    /// Every position is replaced and the old workers are gone.
+    RolloutFinished {
+        /// The generation that is now the fleet's.
+        generation: Generation,
+    },
+    /// The new generation failed; the roll-back begins.
+    RolloutFailed {
+        /// The generation that failed.
+        generation: Generation,
+        /// The generation to go back to.
+        base: Generation,
+        /// Where and why.
+        failure: Failure,
+    },
+    /// The roll-back ended, with every position on its base again.
+    RolledBack {
+        /// The base.
+        generation: Generation,
+        /// The generation that had failed.
+        failed: Generation,
+    },
+    /// The roll-back ended early: the base did not start either, so what is ready stays.
+    RollbackAbandoned {
+        /// The base.
+        generation: Generation,
+        /// Positions that keep a worker of another generation.
+        kept: Vec<Position>,
+        /// Where and why the base failed.
+        failure: Failure,
+    },
+    /// The target changed.
+    ScaleStarted {
+        /// The target until now.
+        from: u32,
+        /// The target from now on.
+        to: u32,
+    },
+    /// One more new position was ready, or one more surplus position is empty.
+    ScaleProgress {
+        /// Positions done.
+        done: u32,
+        /// Positions to add or to empty.
+        of: u32,
+    },
+    /// The fleet stops.
+    StopStarted {
+        /// Whether workers get no time to finish their work.
+        fast: bool,
+        /// Workers that live.
+        workers: u32,
+    },
+    /// One more worker is gone.
+    StopProgress {
+        /// Workers that still live.
+        remaining: u32,
+    },
+}
+
+/// The life cycle of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "the life cycle is fixed")]
+pub enum WorkerState {
+    /// Its spawn was ordered.
+    Starting,
+    /// Its program runs.
+    Online,
+    /// It serves.
+    Ready,
+    /// It gets no new work and finishes what it has.
+    Draining,
+    /// It is, or will soon be, told to end.
+    Stopping,
+    /// Its process is gone.
+    Gone,
+}
+
+impl WorkerState {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Online => "online",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl fmt::Display for WorkerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a worker passed from one state to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "each has its words in the log")]
+pub enum Reason {
+    /// Spawned: the position is new.
+    NewPosition,
+    /// Spawned: the position lost its worker.
+    Respawn,
+    /// Spawned: the successor in a rolling restart.
+    Rollout,
+    /// Spawned: the successor in a roll-back.
+    Rollback,
+    /// Its program runs.
+    Runs,
+    /// It provably serves.
+    Serves,
+    /// Its successor is ready.
+    SuccessorReady,
+    /// It goes first, its successor follows: there is no surge for both.
+    MakesRoom,
+    /// Its position is surplus.
+    ScaledDown,
+    /// A newer release took the turn of its own.
+    Superseded,
+    /// Its release failed elsewhere.
+    RolloutFailed,
+    /// Its release could not be rolled back to.
+    RollbackAbandoned,
+    /// The fleet stops.
+    FleetStops,
+    /// It leaves by its own wish.
+    OwnWish,
+    /// Its channel ended although nobody had asked it to leave.
+    ChannelLost,
+    /// Its channel ended as it should: its work is done and its exit is near.
+    Disconnected,
+    /// It did not finish its work in time.
+    DrainTimedOut,
+    /// It did not exit in time.
+    ExitTimedOut,
+    /// It was not ready in time.
+    NotReadyInTime,
+    /// It ended as it should.
+    Exited {
+        /// How.
+        status: ExitStatus,
+    },
+    /// It ended although it should not have.
+    Crashed {
+        /// How.
+        status: ExitStatus,
+    },
+    /// It never started.
+    FailedToStart {
+        /// Why.
+        failure: FailureReason,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewPosition => f.write_str("new position"),
+            Self::Respawn => f.write_str("respawn"),
+            Self::Rollout => f.write_str("rollout"),
+            Self::Rollback => f.write_str("roll-back"),
+            Self::Runs => f.write_str("its program runs"),
+            Self::Serves => f.write_str("it serves"),
+            Self::SuccessorReady => f.write_str("its successor is ready"),
+            Self::MakesRoom => f.write_str("makes room for its successor"),
+            Self::ScaledDown => f.write_str("scaled down"),
+            Self::Superseded => f.write_str("superseded by a newer release"),
+            Self::RolloutFailed => f.write_str("its release failed"),
+            Self::RollbackAbandoned => f.write_str("rolling back failed"),
+            Self::FleetStops => f.write_str("the fleet stops"),
+            Self::OwnWish => f.write_str("by its own wish"),
+            Self::ChannelLost => f.write_str("lost its channel"),
+            Self::Disconnected => f.write_str("its work is done"),
+            Self::DrainTimedOut => f.write_str("did not finish in time"),
+            Self::ExitTimedOut => f.write_str("did not exit in time"),
+            Self::NotReadyInTime => f.write_str("not ready in time"),
+            Self::Exited { status } => status.fmt(f),
+            Self::Crashed { status } => write!(f, "crashed: {status}"),
+            Self::FailedToStart { failure } => failure.fmt(f),
+        }
+    }
+}
+
+/// Durations leave as whole milliseconds, in fields whose names end in `_ms`.
+pub(super) fn as_millis<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

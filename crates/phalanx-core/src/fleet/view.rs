@@ -1,0 +1,92 @@
+//! What a fleet looks like from outside, for status displays.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::report::WorkerState;
+use crate::ids::{Generation, Position, WorkerId};
+
+/// A fleet at one moment. All times count from the same arbitrary start as `now` in
+/// [`Fleet::step`](super::Fleet::step).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FleetView {
+    /// What the fleet is about.
+    pub phase: FleetPhase,
+    /// How many workers it should have.
+    pub target: u32,
+    /// The generation that respawns get: that of the last successful rollout.
+    pub generation: Generation,
+    /// The rollout or roll-back under way.
+    pub rollout: Option<RolloutView>,
+    /// Whether every position has one ready worker of the generation and nothing else lives.
+    pub settled: bool,
+    /// All that live, by position and age.
+    pub workers: Vec<WorkerView>,
+    /// Positions without a worker that serves or starts.
+    pub vacancies: Vec<VacancyView>,
+}
+
+/// What a fleet is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::exhaustive_enums, reason = "status names each")]
+pub enum FleetPhase {
+    /// Not started.
+    New,
+    /// No worker has been ready yet.
+    Booting,
+    /// It serves.
+    Running,
+    /// Its workers are asked to end.
+    Stopping,
+    /// Everything is gone.
+    Finished,
+}
+
+/// A rollout or roll-back under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RolloutView {
+    /// The generation that every position is to get.
+    pub generation: Generation,
+    /// Whether it goes back after a failure.
+    pub rolling_back: bool,
+    /// Positions that have had a ready worker of that generation.
+    pub done: u32,
+    /// Positions in all.
+    pub workers: u32,
+}
+
+/// One worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerView {
+    /// Its identity.
+    pub worker: WorkerId,
+    /// The position it holds.
+    pub position: Position,
+    /// Its release.
+    pub generation: Generation,
+    /// Where it is in its life.
+    pub state: WorkerState,
+    /// When it entered that state.
+    pub since: Duration,
+    /// When it was spawned.
+    pub spawned_at: Duration,
+    /// Whether it leaves by its own wish.
+    pub voluntary: bool,
+    /// How often the position lost a worker unexpectedly.
+    pub restarts: u32,
+}
+
+/// A position without a worker that serves or starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VacancyView {
+    /// The position.
+    pub position: Position,
+    /// How often it lost a worker unexpectedly.
+    pub restarts: u32,
+    /// When the next try is due; none if it waits for room or for the others' first attempt, or stays empty because respawning is off.
+    pub retry_at: Option<Duration>,
+    /// Whether the waiting has reached its cap.
+    pub crash_loop: bool,
+}
