@@ -65,19 +65,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own, with both outputs captured. Its standard
-    /// input stays as the command says if [`Process::start_with_stdin`] is used, else it is empty.
+    /// Starts `command` in a process group of its own, with both outputs captured and an empty
+    /// standard input.
     #[track_caller]
     pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null());
-        Self::spawn(command)
+        Self::start_with(command)
     }
 
     /// As [`Process::start`], with a pipe as standard input: see [`Process::write_line`].
     #[track_caller]
     pub fn start_with_stdin(mut command: Command) -> Self {
         command.stdin(Stdio::piped());
-        Self::spawn(command)
+        Self::start_with(command)
     }
 
     /// Runs `command` to its end; panics with its output at the deadline.
@@ -86,8 +86,9 @@ impl Process {
         Self::start(command).finish(deadline)
     }
 
+    /// As [`Process::start`], with the standard input that the command names.
     #[track_caller]
-    fn spawn(mut command: Command) -> Self {
+    pub fn start_with(mut command: Command) -> Self {
         let mark = format!(
             "{}-{}",
             std::process::id(),
