@@ -1,0 +1,174 @@
+//! Everything about a new process that allocates or can fail early, done before the fork.
+//!
+//! Descriptors are copied above the highest planned number, so that placing one can never
+//! overwrite the source of another.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::fcntl_dupfd_cloexec;
+
+use super::{FdMapping, FdSource, SpawnError, SpawnPlan};
+use crate::fd;
+
+/// A plan in the form that the new process can carry out without allocating.
+pub(super) struct Prepared {
+    pub(super) plan: SpawnPlan,
+    pub(super) program: CString,
+    pub(super) args: Vec<CString>,
+    pub(super) env: Vec<CString>,
+    pub(super) cwd: Option<CString>,
+    /// Copies of the planned descriptors, with the number that each is to have.
+    pub(super) fds: Vec<(OwnedFd, i32)>,
+    /// A copy of the executable and its path below `/proc`.
+    pub(super) executable: Option<(OwnedFd, CString)>,
+    /// Whether the supplementary groups are to be dropped.
+    pub(super) drops_groups: bool,
+    /// The first number above all planned ones.
+    lowest_free: i32,
+}
+
+impl Prepared {
+    pub(super) fn new(plan: SpawnPlan) -> Result<Prepared, SpawnError> {
+        let lowest_free = lowest_free(&plan.fds)?;
+        let executable = match &plan.executable {
+            Some(file) => Some(copy_executable(file.as_fd(), lowest_free)?),
+            None => None,
+        };
+        let cwd = plan.cwd.as_ref().map(|dir| c_string(dir, "directory"));
+        Ok(Prepared {
+            program: c_string(&plan.program, "program")?,
+            args: c_strings(&plan.args, "argument")?,
+            env: variables(&plan)?,
+            cwd: cwd.transpose()?,
+            fds: copy_fds(&plan.fds, lowest_free)?,
+            executable,
+            // An unprivileged process may "become" itself, but may not drop its groups.
+            drops_groups: (plan.uid.is_some() || plan.gid.is_some()) && crate::identity::is_root(),
+            lowest_free,
+            plan,
+        })
+    }
+
+    /// A copy of `fd` that no planned descriptor overwrites.
+    pub(super) fn lift(&self, fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
+        Ok(fcntl_dupfd_cloexec(fd, self.lowest_free)?)
+    }
+}
+
+fn lowest_free(mappings: &[FdMapping]) -> Result<i32, SpawnError> {
+    // The standard descriptors are in use even if the plan does not mention them.
+    let mut highest = 2;
+    for (index, FdMapping { target, .. }) in mappings.iter().enumerate() {
+        let is_repeated = mappings.iter().skip(index + 1).any(|m| m.target == *target);
+        if *target < 0 || *target == i32::MAX || is_repeated {
+            return Err(SpawnError::InvalidTarget { target: *target });
+        }
+        highest = highest.max(*target);
+    }
+    Ok(highest + 1)
+}
+
+fn copy_fds(mappings: &[FdMapping], lowest: i32) -> Result<Vec<(OwnedFd, i32)>, SpawnError> {
+    let mut copies = Vec::with_capacity(mappings.len());
+    for FdMapping { source, target } in mappings {
+        let target = *target;
+        let copy = match source {
+            FdSource::Shared(fd) => fcntl_dupfd_cloexec(fd, lowest).map_err(Into::into),
+            FdSource::Inherit(number) => fd::duplicate(*number, lowest),
+            FdSource::Null => fcntl_dupfd_cloexec(open_null()?, lowest).map_err(Into::into),
+        };
+        let copy = copy.map_err(|source| SpawnError::CopyFd { target, source })?;
+        copies.push((copy, target));
+    }
+    Ok(copies)
+}
+
+fn open_null() -> Result<OwnedFd, SpawnError> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY;
+    open("/dev/null", flags, Mode::empty()).map_err(|errno| SpawnError::OpenNull {
+        source: errno.into(),
+    })
+}
+
+fn copy_executable(file: BorrowedFd<'_>, lowest: i32) -> Result<(OwnedFd, CString), SpawnError> {
+    let copy = fcntl_dupfd_cloexec(file, lowest).map_err(|errno| SpawnError::CopyExecutable {
+        source: errno.into(),
+    })?;
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    Ok((copy, c_string(path, "program")?))
+}
+
+fn variables(plan: &SpawnPlan) -> Result<Vec<CString>, SpawnError> {
+    let joined = plan.env.iter().map(|(name, value)| {
+        let mut variable = name.clone();
+        variable.push("=");
+        variable.push(value);
+        c_string(variable, "variable")
+    });
+    joined.collect()
+}
+
+fn c_strings(texts: &[impl AsRef<OsStr>], part: &'static str) -> Result<Vec<CString>, SpawnError> {
+    texts.iter().map(|text| c_string(text, part)).collect()
+}
+
+fn c_string(text: impl AsRef<OsStr>, part: &'static str) -> Result<CString, SpawnError> {
+    CString::new(text.as_ref().as_bytes()).map_err(|source| SpawnError::NulByte { part, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn prepare(change: impl FnOnce(&mut SpawnPlan)) -> Result<Prepared, SpawnError> {
+        let mut plan = SpawnPlan::new(PathBuf::from("/bin/sh"));
+        change(&mut plan);
+        Prepared::new(plan)
+    }
+
+    #[test]
+    fn copies_lie_above_every_planned_number() {
+        let prepared = prepare(|plan| {
+            plan.fds.push(FdMapping::inherit(0, 40));
+            plan.fds.push(FdMapping::null(4));
+        });
+        for (copy, _) in &prepared.unwrap().fds {
+            assert!(copy.as_raw_fd() > 40);
+        }
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused() {
+        for targets in [&[-1][..], &[3, 4, 3], &[i32::MAX]] {
+            let result = prepare(|plan| {
+                plan.fds
+                    .extend(targets.iter().copied().map(FdMapping::null));
+            });
+            let refused = matches!(result, Err(SpawnError::InvalidTarget { .. }));
+            assert!(refused, "{targets:?}");
+        }
+    }
+
+    #[test]
+    fn a_closed_source_is_reported_with_its_target() {
+        let result = prepare(|plan| plan.fds.push(FdMapping::inherit(987_654, 5)));
+        let Err(SpawnError::CopyFd { target, source }) = result else {
+            panic!("a closed descriptor was copied");
+        };
+        assert_eq!((target, source.raw_os_error()), (5, Some(libc::EBADF)));
+    }
+
+    #[test]
+    fn a_nul_byte_is_reported_with_its_place() {
+        let result = prepare(|plan| plan.env.push(("A".into(), "b\0c".into())));
+        let Err(SpawnError::NulByte { part, .. }) = result else {
+            panic!("a NUL byte was accepted");
+        };
+        assert_eq!(part, "variable");
+    }
+}

@@ -1,0 +1,217 @@
+//! The one thread that forks.
+//!
+//! `PR_SET_PDEATHSIG` means the end of the *thread* that forked (prctl(2)), and the threads of
+//! an async runtime come and go. So all forks happen on one thread, which is started by the
+//! first spawn and never ends. It has all signals blocked, so that no handler of the primary
+//! runs in a new process.
+#![allow(unsafe_code, reason = "fork and the signal mask")]
+
+use std::ffi::{CString, c_char};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use rustix::io::{read, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, WaitOptions, kill_process, pidfd_open, waitpid};
+
+use super::child::{self, Failure, Instructions, Step};
+use super::prepare::Prepared;
+use super::{Pid, Process, SpawnError, SpawnPlan, reap};
+use crate::fd;
+use crate::signal::Signal;
+
+/// Starts a process. When this returns, the program is being executed, or nothing is left.
+///
+/// The new process has exactly what the plan says; all its signals have their default
+/// disposition and none is blocked. Descriptors that the plan owns are closed on return.
+///
+/// Waits for fork and exec, which takes about a millisecond (longer when the program lies on a
+/// slow disk): from async code, call it where blocking is allowed. Spawns are done one after
+/// the other. Fork-safe: no lock of this process is needed on the other side.
+///
+/// # Errors
+///
+/// [`SpawnError`] says which step failed.
+pub fn spawn(plan: SpawnPlan) -> Result<Process, SpawnError> {
+    let prepared = Prepared::new(plan)?;
+    let spawner = spawner().map_err(|source| SpawnError::Thread { source })?;
+    let (answer, answered) = mpsc::sync_channel(1);
+    spawner
+        .send(Request { prepared, answer })
+        .map_err(|_| SpawnError::ThreadGone)?;
+    answered.recv().map_err(|_| SpawnError::ThreadGone)?
+}
+
+struct Request {
+    prepared: Prepared,
+    answer: SyncSender<Result<Process, SpawnError>>,
+}
+
+fn spawner() -> io::Result<Sender<Request>> {
+    static SPAWNER: Mutex<Option<Sender<Request>>> = Mutex::new(None);
+
+    let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(sender) = &*spawner {
+        return Ok(sender.clone());
+    }
+    let (sender, requests) = mpsc::channel();
+    thread::Builder::new()
+        .name("phalanx-spawner".to_owned())
+        .spawn(move || serve(&requests))?;
+    Ok(spawner.insert(sender).clone())
+}
+
+/// INVARIANT: never ends and never panics, or every worker with a parent-death signal dies.
+/// The sender is in a static, so the requests never end.
+fn serve(requests: &Receiver<Request>) {
+    block_all_signals();
+    for Request { prepared, answer } in requests {
+        let result = fork_and_exec(&prepared);
+        // Closes the owned descriptors before the caller goes on.
+        drop(prepared);
+        // The caller waits for the answer; if it is gone nevertheless, so is its interest.
+        let _delivered = answer.send(result);
+    }
+}
+
+fn block_all_signals() {
+    // SAFETY: a `sigset_t` of zeros is valid memory for sigfillset to fill.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `all` is valid for writing.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: `all` is valid and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut()) };
+}
+
+fn fork_and_exec(prepared: &Prepared) -> Result<Process, SpawnError> {
+    let pipe_failed = |errno: rustix::io::Errno| SpawnError::Pipe {
+        source: errno.into(),
+    };
+    let (report, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(pipe_failed)?;
+    let writer = prepared
+        .lift(writer.as_fd())
+        .map_err(|source| SpawnError::Pipe { source })?;
+    let pid = fork(prepared, &writer)?;
+    // The new process has the only writing end now, and closes it by exec or by exiting.
+    drop(writer);
+    let mut process = open_process(pid, prepared.plan.new_process_group)?;
+    let mut bytes = [0; Failure::BYTES];
+    let failure = match retry_on_intr(|| read(&report, &mut bytes)) {
+        // The end without a report: it has become the program, or was killed on the way there,
+        // which is then the status that it is reaped with.
+        Ok(0) => return Ok(process),
+        Ok(_) => spawn_error(&prepared.plan, Failure::from_bytes(bytes)),
+        Err(errno) => {
+            // ESRCH, when it is gone, is as good; KILL cannot fail otherwise.
+            let _killed = process.signal(Signal::KILL);
+            pipe_failed(errno)
+        }
+    };
+    process.reap_waiting();
+    Err(failure)
+}
+
+fn fork(prepared: &Prepared, report: &OwnedFd) -> Result<Pid, SpawnError> {
+    let plan = &prepared.plan;
+    let args = pointers(&prepared.args);
+    let env = pointers(&prepared.env);
+    let executable = prepared.executable.as_ref();
+    let instructions = Instructions {
+        report: report.as_fd(),
+        primary: Pid::current().as_rustix(),
+        new_process_group: plan.new_process_group,
+        fds: &prepared.fds,
+        cwd: prepared.cwd.as_deref(),
+        drops_groups: prepared.drops_groups,
+        gid: plan.gid,
+        uid: plan.uid,
+        death_signal: plan.die_with_parent.map(Signal::as_rustix),
+        program: &prepared.program,
+        executable: executable.map(|(file, path)| (file.as_fd(), path.as_c_str())),
+        args: &args,
+        env: &env,
+    };
+    let mut registry = reap::registry();
+    // SAFETY: the new process runs nothing but `child::run`, which keeps to async-signal-safe
+    // calls and never returns.
+    let forked = fd::check(unsafe { libc::fork() });
+    if let Ok(0) = forked {
+        // SAFETY: this is the new process; its signals are blocked, as this thread's are; the
+        // pointers are into `prepared`, which outlives the call, and end with null.
+        unsafe { child::run(&instructions) }
+    }
+    let number = forked.map_err(|source| SpawnError::Fork { source })?;
+    let pid = Pid::from_raw(number).ok_or_else(|| SpawnError::Fork {
+        source: io::ErrorKind::InvalidData.into(),
+    })?;
+    registry.insert(pid);
+    Ok(pid)
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    let null = std::iter::once(ptr::null());
+    texts.iter().map(|text| text.as_ptr()).chain(null).collect()
+}
+
+/// The process is ours and unreaped, so its number is still its own.
+fn open_process(pid: Pid, leads_group: bool) -> Result<Process, SpawnError> {
+    let number = pid.as_rustix().ok_or(SpawnError::Pidfd {
+        source: io::ErrorKind::InvalidInput.into(),
+    })?;
+    match retry_on_intr(|| pidfd_open(number, PidfdFlags::empty())) {
+        Ok(pidfd) => Ok(Process::new(pid, pidfd, leads_group)),
+        Err(errno) => {
+            let mut registry = reap::registry();
+            // Both fail only when it is gone already.
+            let _killed = kill_process(number, rustix::process::Signal::KILL);
+            let _reaped = retry_on_intr(|| waitpid(Some(number), WaitOptions::empty()));
+            registry.remove(&pid);
+            Err(SpawnError::Pidfd {
+                source: errno.into(),
+            })
+        }
+    }
+}
+
+fn spawn_error(plan: &SpawnPlan, failure: Option<Failure>) -> SpawnError {
+    let Some(Failure {
+        step,
+        target,
+        errno,
+    }) = failure
+    else {
+        return SpawnError::Pipe {
+            source: io::ErrorKind::InvalidData.into(),
+        };
+    };
+    let source = io::Error::from_raw_os_error(errno);
+    match step {
+        Step::ProcessGroup => SpawnError::ProcessGroup { source },
+        Step::PlaceFd => SpawnError::PlaceFd { target, source },
+        Step::Chdir => SpawnError::Chdir {
+            path: plan.cwd.clone().unwrap_or_default(),
+            source,
+        },
+        Step::SetGroups => SpawnError::SetGroups { source },
+        Step::SetGid => SpawnError::SetGid {
+            gid: plan.gid.unwrap_or_default(),
+            source,
+        },
+        Step::SetUid => SpawnError::SetUid {
+            uid: plan.uid.unwrap_or_default(),
+            source,
+        },
+        Step::DeathSignal => SpawnError::DeathSignal {
+            signal: plan.die_with_parent.unwrap_or(Signal::KILL),
+            source,
+        },
+        Step::Exec => SpawnError::Exec {
+            program: plan.program.clone(),
+            source,
+        },
+    }
+}

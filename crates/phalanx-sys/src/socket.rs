@@ -1,0 +1,95 @@
+//! Listening sockets: made, inherited, examined, and accepted from.
+//!
+//! All descriptors are non-blocking and close-on-exec. Binding and listening are separate
+//! steps, because a slot may be handed to a worker that listens itself, and because a
+//! `SO_REUSEPORT` group takes part in the kernel's choice only from `listen` on.
+
+mod accept;
+mod address;
+mod bind;
+mod inherit;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::ioctl_fionbio;
+use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketType};
+
+pub use accept::{AcceptError, accept};
+pub use address::{Address, Credentials, UnixName, local_address, peer_credentials};
+pub use bind::{TcpOptions, UdpOptions, bind_tcp, bind_udp, bind_unix, listen};
+pub use inherit::inherited_socket;
+
+/// What a socket is, as far as phalanx makes a difference.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum SocketKind {
+    /// A TCP socket that listens (multipath TCP included).
+    TcpListener,
+    /// Any other TCP socket, connected or not.
+    TcpStream,
+    /// A Unix stream socket that listens.
+    UnixListener,
+    /// Any other Unix stream socket, connected or not.
+    UnixStream,
+    /// A UDP socket.
+    Udp,
+    /// Anything else: Unix datagram or seqpacket, SCTP, netlink …
+    Other,
+}
+
+/// Tells what the socket `fd` is (`SO_DOMAIN`, `SO_TYPE`, `SO_PROTOCOL`, `SO_ACCEPTCONN`;
+/// socket(7)).
+///
+/// # Errors
+///
+/// `ENOTSOCK` when it is no socket.
+pub fn socket_kind(fd: BorrowedFd<'_>) -> io::Result<SocketKind> {
+    let family = sockopt::socket_domain(fd)?;
+    let is_inet = family == AddressFamily::INET || family == AddressFamily::INET6;
+    let is_unix = family == AddressFamily::UNIX;
+    let kind = sockopt::socket_type(fd)?;
+    let protocol = sockopt::socket_protocol(fd)?.map_or(0, |protocol| protocol.as_raw().get());
+    let is_tcp = [libc::IPPROTO_TCP, libc::IPPROTO_MPTCP].map(i32::unsigned_abs);
+    let is_udp = protocol == libc::IPPROTO_UDP.unsigned_abs();
+    let listens = is_listening(fd)?;
+    Ok(
+        if is_inet && kind == SocketType::STREAM && is_tcp.contains(&protocol) {
+            if listens {
+                SocketKind::TcpListener
+            } else {
+                SocketKind::TcpStream
+            }
+        } else if is_unix && kind == SocketType::STREAM {
+            if listens {
+                SocketKind::UnixListener
+            } else {
+                SocketKind::UnixStream
+            }
+        } else if is_inet && kind == SocketType::DGRAM && is_udp {
+            SocketKind::Udp
+        } else {
+            SocketKind::Other
+        },
+    )
+}
+
+/// Whether the socket listens (`SO_ACCEPTCONN`, socket(7)).
+///
+/// # Errors
+///
+/// `ENOTSOCK` when it is no socket.
+pub fn is_listening(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(sockopt::socket_acceptconn(fd)?)
+}
+
+/// Makes reads, writes and accepts on `fd` return `EAGAIN` instead of waiting (`O_NONBLOCK`).
+/// The mode belongs to the open file, so it changes for every process that shares it.
+///
+/// # Errors
+///
+/// Those of ioctl(2).
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(ioctl_fionbio(fd, true)?)
+}
