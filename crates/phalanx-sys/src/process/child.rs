@@ -23,7 +23,7 @@ use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 const EXIT_NOT_EXECUTED: i32 = 127;
 
 /// The highest signal number of Linux (`_NSIG`).
-const HIGHEST_SIGNAL: i32 = 64;
+const HIGHEST_SIGNAL: usize = 64;
 
 /// What the new process needs; all of it belongs to the memory that it was forked with.
 pub(super) struct Instructions<'a> {
@@ -107,21 +107,37 @@ unsafe fn become_program(instructions: &Instructions<'_>) -> Result<Infallible, 
 }
 
 /// Gives every signal its default disposition, ignored ones (SIGPIPE in every Rust program)
-/// included, and then unblocks all.
+/// included, and then unblocks all. The system calls are made directly: those of the C library
+/// leave its own signals out, which somebody may have ignored before this program was executed.
 fn reset_signals() {
-    // SAFETY: a `sigaction` of zeros is a valid one.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = libc::SIG_DFL;
+    // A `struct sigaction` of the kernel's and a signal mask: zeros mean the default
+    // disposition without flags, and no signal. Longer than either on every architecture.
+    let zeros = [0_u64; 8];
+    let mask_bytes = HIGHEST_SIGNAL / 8;
     for signal in 1..=HIGHEST_SIGNAL {
-        // Fails for SIGKILL, SIGSTOP and the C library's own, which need no reset.
-        // SAFETY: `action` is valid, the old one is not asked for, and the default
-        // disposition calls no code of this program.
-        unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
+        // Fails for SIGKILL and SIGSTOP, which need no reset.
+        // SAFETY: `zeros` is valid, the old disposition is not asked for, and the default one
+        // calls no code of this program.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                zeros.as_ptr(),
+                ptr::null_mut::<u64>(),
+                mask_bytes,
+            )
+        };
     }
-    // SAFETY: a `sigset_t` of zeros is a valid, empty one on Linux.
-    let none: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `none` is valid and the old mask is not asked for.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+    // SAFETY: `zeros` is valid and the old mask is not asked for.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            zeros.as_ptr(),
+            ptr::null_mut::<u64>(),
+            mask_bytes,
+        )
+    };
 }
 
 /// Marks every descriptor from 3 on, so that exec closes it: also those that this process

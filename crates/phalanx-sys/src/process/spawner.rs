@@ -88,16 +88,11 @@ fn block_all_signals() {
 }
 
 fn fork_and_exec(prepared: &Prepared) -> Result<Process, SpawnError> {
-    let pipe_failed = |errno: rustix::io::Errno| SpawnError::Pipe {
-        source: errno.into(),
+    let (report, pid) = {
+        let (report, writer) = report_pipe(prepared)?;
+        // The new process keeps the only writing end, and closes it by exec or by exiting.
+        (report, fork(prepared, &writer)?)
     };
-    let (report, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(pipe_failed)?;
-    let writer = prepared
-        .lift(writer.as_fd())
-        .map_err(|source| SpawnError::Pipe { source })?;
-    let pid = fork(prepared, &writer)?;
-    // The new process has the only writing end now, and closes it by exec or by exiting.
-    drop(writer);
     let mut process = open_process(pid, prepared.plan.new_process_group)?;
     let mut bytes = [0; Failure::BYTES];
     let failure = match retry_on_intr(|| read(&report, &mut bytes)) {
@@ -108,11 +103,20 @@ fn fork_and_exec(prepared: &Prepared) -> Result<Process, SpawnError> {
         Err(errno) => {
             // ESRCH, when it is gone, is as good; KILL cannot fail otherwise.
             let _killed = process.signal(Signal::KILL);
-            pipe_failed(errno)
+            SpawnError::Pipe {
+                source: errno.into(),
+            }
         }
     };
     process.reap_waiting();
     Err(failure)
+}
+
+/// A close-on-exec pipe, the writing end of which no planned descriptor overwrites.
+fn report_pipe(prepared: &Prepared) -> Result<(OwnedFd, OwnedFd), SpawnError> {
+    let made = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from);
+    made.and_then(|(report, writer)| Ok((report, prepared.lift(writer.as_fd())?)))
+        .map_err(|source| SpawnError::Pipe { source })
 }
 
 fn fork(prepared: &Prepared, report: &OwnedFd) -> Result<Pid, SpawnError> {

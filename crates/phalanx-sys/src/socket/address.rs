@@ -79,14 +79,17 @@ pub fn local_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
 }
 
 fn unix_address(address: SocketAddrAny) -> io::Result<Address> {
-    let address = SocketAddrUnix::try_from(address)?;
-    if let Some(name) = address.abstract_name() {
-        return Ok(Address::Unix(UnixName::Abstract(name.to_vec())));
+    // Judged here: rustix 1.1 takes no name for an empty abstract one.
+    let name_begins = mem::offset_of!(libc::sockaddr_un, sun_path);
+    if usize::try_from(address.addr_len()).is_ok_and(|length| length <= name_begins) {
+        return Ok(Address::Unnamed);
     }
-    Ok(match address.path_bytes() {
-        Some(path) => Address::Unix(UnixName::Path(PathBuf::from(OsStr::from_bytes(path)))),
-        None => Address::Unnamed,
-    })
+    let address = SocketAddrUnix::try_from(address)?;
+    let name = match (address.path_bytes(), address.abstract_name()) {
+        (Some(path), _) => UnixName::Path(PathBuf::from(OsStr::from_bytes(path))),
+        (None, name) => UnixName::Abstract(name.unwrap_or_default().to_vec()),
+    };
+    Ok(Address::Unix(name))
 }
 
 /// Who connected, or who made the pair: as the kernel saw it then, not as it is now.
