@@ -1,5 +1,6 @@
 //! What an app is started with.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,8 @@ impl AppBuilder {
         self
     }
 
-    /// An environment variable of the primary.
+    /// An environment variable of the primary. What the test itself inherited reaches the app too,
+    /// save for variables that steer phalanx or Node's cluster.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment
             .push((key.as_ref().to_owned(), value.as_ref().to_owned()));
@@ -186,6 +188,9 @@ impl AppBuilder {
     /// The binary with the app's environment and user; a verb needs no more to find the app.
     pub(super) fn binary_command(&self, directory: &Path) -> Command {
         let mut command = Command::new(&self.binary);
+        for (key, _) in env::vars_os().filter(|(key, _)| steers_an_app(key)) {
+            command.env_remove(key);
+        }
         for key in &self.removed {
             command.env_remove(key);
         }
@@ -198,9 +203,20 @@ impl AppBuilder {
     }
 }
 
+/// Whether an inherited variable would change what an app does: a test starts from defaults.
+fn steers_an_app(key: &OsStr) -> bool {
+    let steering = [
+        "PORT",
+        "NODE_CLUSTER_SCHED_POLICY",
+        "NODE_OPTIONS",
+        "NODE_APP_INSTANCE",
+    ];
+    steering.iter().any(|one| key == *one) || key.as_encoded_bytes().starts_with(b"PHALANX_")
+}
+
 /// A fresh directory whose path leaves room for a socket's name.
 fn runtime_directory() -> TempDir {
-    let directory = std::env::temp_dir();
+    let directory = env::temp_dir();
     let is_short = directory.as_os_str().len() <= LONGEST_TEMP_DIR;
     let parent = if is_short {
         directory
