@@ -32,6 +32,7 @@ fn an_app_is_started_asked_changed_and_stopped() {
     let event = events.wait_for(LIMIT, "ready", |event| event["event"] == "ready");
     assert_eq!(event["body"]["workers"], "+1");
     assert_eq!(app.address(), Target::port(4));
+    assert_eq!(app.udp_address(), Target::port(5).tcp());
     let [worker] = app.worker_pids().try_into().unwrap();
     assert!(app.family().contains(&worker));
     assert!(app.stop().success());

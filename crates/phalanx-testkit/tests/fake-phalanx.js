@@ -36,7 +36,7 @@ const server = http.createServer((request, response) => {
     return;
   }
   const workers = [{ id: 1, position: 0, pid: worker.pid, state }];
-  const listeners = [{ address: '127.0.0.1:4', dispatch: 'handoff' }];
+  const listeners = ['udp:127.0.0.1:5', '127.0.0.1:4'].map((address) => ({ address }));
   response.end(JSON.stringify({ name, target: 1, listeners, workers }));
 });
 const directory = path.join(process.env.XDG_RUNTIME_DIR, 'phalanx');

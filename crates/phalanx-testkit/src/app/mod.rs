@@ -6,6 +6,7 @@
 mod builder;
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -106,33 +107,43 @@ impl App {
         self.wait_status(deadline, is_settled)
     }
 
-    /// The first listener's address, once all workers are ready.
+    /// The first stream listener's address, once all workers are ready.
     #[track_caller]
     pub fn address(&mut self) -> Target {
         let addresses = self.addresses();
         addresses
             .into_iter()
             .next()
-            .expect("a ready app has a listener")
+            .expect("an app with a stream listener")
     }
 
-    /// All listeners' addresses, once all workers are ready and one listens.
+    /// The addresses of all stream listeners, once all workers are ready and something listens.
     #[track_caller]
     pub fn addresses(&mut self) -> Vec<Target> {
-        let listeners =
-            |status: &Value| status["listeners"].as_array().cloned().unwrap_or_default();
-        let status = self.wait_status(LIMIT, |status| {
-            is_settled(status) && !listeners(status).is_empty()
-        });
-        let addresses = listeners(&status).into_iter();
-        let parse = |listener: Value| {
-            let address = listener["address"]
-                .as_str()
-                .expect("a listener has an address")
-                .to_owned();
-            address.parse().expect("the address of a stream listener")
+        let texts = self.address_texts().into_iter();
+        texts.filter_map(|text| text.parse().ok()).collect()
+    }
+
+    /// The address of the first UDP listener, `udp:…` in the status.
+    #[track_caller]
+    pub fn udp_address(&mut self) -> SocketAddr {
+        let texts = self.address_texts();
+        let found = texts
+            .iter()
+            .find_map(|text| text.strip_prefix("udp:")?.parse().ok());
+        found.expect("an app with a UDP listener")
+    }
+
+    #[track_caller]
+    fn address_texts(&mut self) -> Vec<String> {
+        let texts = |status: &Value| -> Vec<String> {
+            let listeners = status["listeners"].as_array().into_iter().flatten();
+            listeners
+                .filter_map(|one| Some(one["address"].as_str()?.to_owned()))
+                .collect()
         };
-        addresses.map(parse).collect()
+        let settled = |status: &Value| is_settled(status) && !texts(status).is_empty();
+        texts(&self.wait_status(LIMIT, settled))
     }
 
     /// The pids of the workers that the status shows, in its order.
@@ -211,12 +222,14 @@ impl DerefMut for App {
     }
 }
 
-/// Whether a status shows exactly as many workers as wanted, all of them ready.
+/// Whether a status shows exactly as many workers as wanted, all of them ready, and no reload under
+/// way.
 #[must_use]
 pub fn is_settled(status: &Value) -> bool {
     let workers = status["workers"].as_array();
     workers.is_some_and(|workers| {
-        status["target"].as_u64() == u64::try_from(workers.len()).ok()
+        status["reloading"] != true
+            && status["target"].as_u64() == u64::try_from(workers.len()).ok()
             && workers.iter().all(|worker| worker["state"] == "ready")
     })
 }
@@ -240,6 +253,9 @@ mod tests {
         let ready = json!({"state": "ready", "pid": 7});
         let starting = json!({"state": "starting", "pid": 8});
         assert!(is_settled(&json!({"target": 1, "workers": [ready]})));
+        assert!(!is_settled(
+            &json!({"target": 1, "reloading": true, "workers": [ready]})
+        ));
         assert!(!is_settled(&json!({"target": 2, "workers": [ready]})));
         assert!(!is_settled(
             &json!({"target": 2, "workers": [ready, starting]})
