@@ -56,7 +56,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// `EAGAIN` when the buffer is full: wait until writable. `EPIPE` or `ECONNRESET` when the peer
 /// is gone. `ETOOMANYREFS` when too many handles are on their way (the limit of open files):
-/// try later. `EINVAL` for a handle without bytes.
+/// try later. `InvalidInput` for a handle without bytes.
 pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], handle: Option<BorrowedFd<'_>>) -> io::Result<usize> {
     if bytes.is_empty() && handle.is_some() {
         return Err(io::ErrorKind::InvalidInput.into());

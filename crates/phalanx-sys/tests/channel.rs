@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use phalanx_sys::channel::{Received, pair, receive, send, take_over};
-use phalanx_sys::process::{ExitStatus, FdMapping, spawn};
+use phalanx_sys::process::{ExitStatus, FdMapping, SpawnPlan, spawn};
 use phalanx_sys::socket::peer_credentials;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -186,4 +186,34 @@ fn a_worker_talks_through_its_end() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "got hello\n");
+}
+
+/// Not a test by itself: the worker of the next one, in a process of its own.
+#[test]
+fn as_a_worker_with_its_channel_on_stdin() {
+    if std::env::var_os("PHALANX_SYS_TEST_WORKER").is_none() {
+        return;
+    }
+    let channel = take_over(0).unwrap();
+    assert!(channel.as_raw_fd() > 2);
+    assert!(take_over(0).is_err(), "stdin is /dev/null now");
+    let mut nothing = String::new();
+    io::stdin().read_to_string(&mut nothing).unwrap();
+    assert_eq!(nothing, "");
+    send(channel.as_fd(), b"taken\n", None).unwrap();
+}
+
+#[test]
+fn a_channel_on_a_standard_descriptor_moves() {
+    let (ours, theirs) = pair().unwrap();
+    let mut plan = SpawnPlan::new(std::env::current_exe().unwrap());
+    let args = ["--exact", "as_a_worker_with_its_channel_on_stdin"];
+    plan.args.extend(args.map(Into::into));
+    plan.env
+        .push(("PHALANX_SYS_TEST_WORKER".into(), "1".into()));
+    plan.fds.push(FdMapping::owned(theirs, 0));
+    plan.fds.push(FdMapping::null(1));
+    let mut worker = spawn(plan).unwrap();
+    assert_eq!(read_all(&ours), "taken\n");
+    assert_eq!(end_of(&mut worker), ExitStatus::Code(0));
 }

@@ -88,8 +88,12 @@ fn state_and_parent(stat: &str) -> Option<(&str, Pid)> {
 
 /// Reaps a zombie child; `false` when it is ours, or is no zombie child any more.
 fn reap_unless_ours(pid: Pid, is_ours: impl Fn(Pid) -> bool) -> bool {
+    // Asked without the lock, which the answer may need: it may drop a `Process`.
+    if is_ours(pid) {
+        return false;
+    }
     let registry = registry();
-    if registry.contains(&pid) || is_ours(pid) {
+    if registry.contains(&pid) {
         return false;
     }
     let reaped = retry_on_intr(|| waitpid(pid.as_rustix(), WaitOptions::NOHANG));
