@@ -177,14 +177,14 @@ pub enum FailureReason {
     /// It lost its channel and did not exit.
     #[error("lost its channel and did not exit")]
     ChannelLost,
-    /// It was the second worker of the new generation to crash at its position.
-    #[error("crashed, the second one at its position ({status})")]
-    CrashedAgain {
+    /// It was ready and crashed: the second of its generation at its position, or the first where respawning is off.
+    #[error("crashed ({status})")]
+    Crashed {
         /// How.
         status: ExitStatus,
     },
     /// Its position was killed from outside, by SIGKILL, more often than the rollout puts up with.
-    #[error("was killed from outside, the {times}th time at its position")]
+    #[error("was killed from outside, and that {times} times at its position")]
     KilledTooOften {
         /// How often.
         times: u32,

@@ -1,27 +1,113 @@
-//! The fleet.
+//! The fleet: which workers live, which are asked to go, and when.
+//!
+//! [`Fleet`] is a machine without clock, I/O or randomness of its own: [`Fleet::step`] takes an event
+//! and the time and says what is to be done. The same seed and the same events give the same
+//! actions. Each step takes in the event (`lifecycle`, `commands`), lets deadlines pass, and then
+//! compares what lives with what should live (`reconcile`, `rollout`), so that no order of events,
+//! and no lost one, can leave it waiting for something that will not come.
+//!
+//! # Words
+//!
+//! A position is *vacant* when nobody serves or starts there. A position is *switched* when the
+//! rollout has taken it: from then on its spawns are of the rollout's generation. It is *done* once a
+//! worker of that generation was ready there.
+//!
+//! # The two limits
+//!
+//! `surge`: a worker is spawned beside another of its position only if all live processes, with one
+//! reserved for each vacant position, then number at most `target + max_surge`. A process that
+//! crashed but lingers (its channel ended, its exit is due) is not counted: its replacement does not
+//! wait for it. Filling a vacant position that holds no process is always allowed. The surplus
+//! of a smaller target is counted, so nothing surges while it drains.
+//!
+//! `unavailable`: a ready worker is taken down only if at least `target - max_unavailable` others are
+//! ready; positions that stay empty because respawning is off are not counted in the target. The one exception
+//! keeps a fleet that crashes all the time from holding a worker for ever: a worker that is no
+//! longer needed, because its successor is ready or its position is surplus, goes after `ready_timeout` at the latest.
+//!
+//! # Why a rollout ends
+//!
+//! It takes positions lowest first, as the limits allow. A position whose old worker ends meanwhile is
+//! switched at once, out of turn, so that an old release that crashes or leaves all the time
+//! cannot hold the rollout up; but while the new release is unproven only one position is, and the others
+//! respawn the release that is known to work. Every try of the new release ends, by readiness, failure or time limit; a failure
+//! ends the rollout, except SIGKILL from outside, which is retried three times. And a rollout
+//! in which nothing moves for the sum of all time limits fails as stalled.
 
 mod action;
 mod amount;
+mod change;
+mod commands;
 mod config;
 mod event;
+mod lifecycle;
+mod outbox;
+mod reconcile;
 mod report;
+mod rollout;
+mod roster;
+mod seat;
 mod view;
+mod worker;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub use action::{Action, Done, Failure, FailureReason, Outcome, Refusal};
 pub use amount::{Amount, AmountError};
+use change::Change;
+use commands::Scaling;
 pub use config::{BootPolicy, ConfigError, FleetConfig, MAX_WORKERS};
 pub use event::{Command, CommandId, Event, ScaleTo};
+use lifecycle::Boot;
+use outbox::Outbox;
 pub use report::{Reason, Report, WorkerState};
+use roster::Roster;
+use seat::Seat;
 pub use view::{FleetPhase, FleetView, RolloutView, VacancyView, WorkerView};
+use worker::Worker;
 
-use crate::ids::Generation;
+use crate::ids::{Generation, Position, WorkerId};
+use crate::rng::SplitMix64;
 
 /// The machine that decides which workers live.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     config: FleetConfig,
+    rng: SplitMix64,
+    out: Outbox,
+    phase: Phase,
+    target: u32,
+    /// The base: the generation of the last rollout that succeeded, and of respawns.
+    current: Generation,
+    last_generation: Generation,
+    last_worker: WorkerId,
+    roster: Roster,
+    /// The generations that the runtime keeps a snapshot of.
+    snapshots: BTreeSet<Generation>,
+    /// None once the boot is over.
+    boot: Option<Boot>,
+    change: Option<Change>,
+    /// Reloads that wait for the boot or for a roll-back to end.
+    queued_reloads: Vec<CommandId>,
+    scaling: Option<Scaling>,
+    settled: Option<Generation>,
+}
+
+/// What the fleet is about.
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Waits for [`Event::Start`].
+    New,
+    /// Keeps its workers.
+    Running,
+    /// Waits for the last worker to go.
+    Ending {
+        outcome: Outcome,
+        stops: Vec<CommandId>,
+    },
+    /// Everything is gone.
+    Finished,
 }
 
 impl Fleet {
@@ -32,32 +118,107 @@ impl Fleet {
     /// What [`FleetConfig::check`] refuses.
     pub fn new(config: FleetConfig) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config })
+        Ok(Self {
+            rng: SplitMix64::new(config.seed),
+            out: Outbox::default(),
+            phase: Phase::New,
+            target: config.workers,
+            current: Generation(1),
+            last_generation: Generation(1),
+            last_worker: WorkerId(0),
+            roster: Roster::default(),
+            snapshots: BTreeSet::new(),
+            boot: Some(Boot::default()),
+            change: None,
+            queued_reloads: Vec::new(),
+            scaling: None,
+            settled: None,
+            config,
+        })
     }
 
-    /// Takes in what happened and says what is to be done.
+    /// Takes in what happened at `now`, a monotonic time since an arbitrary start, and says what is to
+    /// be done. Never panics on a late, doubled or unknown event: it changes nothing.
     pub fn step(&mut self, event: Event, now: Duration) -> Vec<Action> {
-        drop((event, now));
-        Vec::new()
+        self.out.begin(now);
+        match event {
+            Event::Start => self.start(),
+            Event::SpawnFailed { worker, reason } => self.spawn_failed(worker, reason),
+            Event::Online { worker } => self.online(worker),
+            Event::Ready { worker } => self.ready(worker),
+            Event::Leaving { worker } => self.leaving(worker),
+            Event::Disconnected { worker } => self.disconnected(worker),
+            Event::Exited { worker, status } => self.exited(worker, status),
+            Event::Command { id, command } => self.command(id, command),
+            Event::Tick => {}
+        }
+        self.expire();
+        self.reconcile();
+        self.out.take()
     }
 
-    /// When [`Event::Tick`] is due, if no other event comes first.
+    /// When [`Event::Tick`] is due, if no other event comes first. Stepping earlier does no harm.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        None
+        let workers = self.roster.workers().filter_map(Worker::deadline);
+        let seats = self
+            .roster
+            .seats()
+            .flat_map(|seat| self.seat_deadlines(seat));
+        workers
+            .chain(seats)
+            .chain(self.stall_at())
+            .filter(|deadline| *deadline < Duration::MAX)
+            .min()
+    }
+
+    fn seat_deadlines(&self, seat: &Seat) -> impl Iterator<Item = Duration> {
+        let running = match self.phase {
+            Phase::Running => true,
+            Phase::New | Phase::Ending { .. } | Phase::Finished => false,
+        };
+        let release_at = seat
+            .redundant_since
+            .map(|since| since.saturating_add(self.config.ready_timeout));
+        let deadlines = [seat.retry_at, release_at, seat.stable_at(&self.config)];
+        deadlines.into_iter().flatten().filter(move |_| running)
     }
 
     /// What the fleet looks like now.
     #[must_use]
     pub fn view(&self) -> FleetView {
         FleetView {
-            phase: FleetPhase::New,
-            target: self.config.workers,
-            generation: Generation(1),
-            rollout: None,
-            settled: false,
-            workers: Vec::new(),
-            vacancies: Vec::new(),
+            phase: match self.phase {
+                Phase::New => FleetPhase::New,
+                Phase::Running if self.boot.is_some() => FleetPhase::Booting,
+                Phase::Running => FleetPhase::Running,
+                Phase::Ending { .. } => FleetPhase::Stopping,
+                Phase::Finished => FleetPhase::Finished,
+            },
+            target: self.target,
+            generation: self.current,
+            rollout: self.change.as_ref().map(|change| RolloutView {
+                generation: change.to,
+                rolling_back: change.is_rollback(),
+                done: change.done_count(),
+                workers: self.target,
+            }),
+            settled: self.settled.is_some(),
+            workers: self.roster.seats().flat_map(view::workers_of).collect(),
+            vacancies: self
+                .roster
+                .wanted(self.target)
+                .filter_map(view::vacancy_of)
+                .collect(),
         }
+    }
+
+    /// The positions below the target, lowest first.
+    fn positions(&self) -> impl Iterator<Item = Position> + use<> {
+        (0..self.target).map(Position)
+    }
+
+    fn is_wanted(&self, position: Position) -> bool {
+        position.0 < self.target
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::report::WorkerState;
+use super::seat::Seat;
+use super::worker::Cause;
 use crate::ids::{Generation, Position, WorkerId};
 
 /// A fleet at one moment. All times count from the same arbitrary start as `now` in
@@ -89,4 +91,26 @@ pub struct VacancyView {
     pub retry_at: Option<Duration>,
     /// Whether the waiting has reached its cap.
     pub crash_loop: bool,
+}
+
+pub(super) fn workers_of(seat: &Seat) -> impl Iterator<Item = WorkerView> {
+    seat.workers.values().map(|worker| WorkerView {
+        worker: worker.id,
+        position: worker.position,
+        generation: worker.generation,
+        state: worker.state_name(),
+        since: worker.since,
+        spawned_at: worker.spawned_at,
+        voluntary: worker.cause() == Some(Cause::OwnWish),
+        restarts: seat.restarts,
+    })
+}
+
+pub(super) fn vacancy_of(seat: &Seat) -> Option<VacancyView> {
+    seat.is_vacant().then_some(VacancyView {
+        position: seat.position,
+        restarts: seat.restarts,
+        retry_at: seat.retry_at,
+        crash_loop: seat.crash_loop,
+    })
 }

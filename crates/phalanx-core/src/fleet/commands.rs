@@ -1,0 +1,242 @@
+//! What users want of a fleet. Every command gets exactly one reply: here at once, or later from whatever it set in motion.
+
+use super::action::{Action, Done, Failure, Outcome, Refusal};
+use super::config::MAX_WORKERS;
+use super::event::{Command, CommandId, ScaleTo};
+use super::report::{Reason, Report};
+use super::seat::Seat;
+use super::worker::{Cause, State};
+use super::{Fleet, Phase};
+use crate::ids::Position;
+
+/// A change of size that has not come true yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scaling {
+    command: CommandId,
+    /// Positions from here to the target are new; none if the target shrank.
+    from: u32,
+    /// Positions to fill or to empty.
+    of: u32,
+    /// How many of them remain, as last told.
+    remaining: u32,
+}
+
+impl Fleet {
+    pub(super) fn start(&mut self) {
+        match self.phase {
+            Phase::New => {
+                self.phase = Phase::Running;
+                self.snapshots.insert(self.current);
+                self.out.push(Action::NewGeneration(self.current));
+                self.roster.open(0, self.target);
+            }
+            Phase::Running | Phase::Ending { .. } | Phase::Finished => {}
+        }
+    }
+
+    pub(super) fn command(&mut self, id: CommandId, command: Command) {
+        match (command, &mut self.phase) {
+            (Command::Reload, Phase::New | Phase::Running) => self.reload(id),
+            (Command::Scale(to), Phase::New | Phase::Running) => self.scale(id, to),
+            (Command::Reload | Command::Scale(_), Phase::Ending { .. } | Phase::Finished) => {
+                self.out.reply(id, Err(Refusal::Stopping));
+            }
+            (Command::Stop, Phase::New | Phase::Running) => self.stop(id, false),
+            (Command::StopFast, Phase::New | Phase::Running) => self.stop(id, true),
+            (Command::Stop, Phase::Ending { stops, .. }) => stops.push(id),
+            (Command::StopFast, Phase::Ending { stops, .. }) => {
+                stops.push(id);
+                self.hurry();
+            }
+            (Command::Stop | Command::StopFast, Phase::Finished) => {
+                self.out.reply(id, Ok(Done::Stopped));
+            }
+        }
+    }
+
+    fn stop(&mut self, id: CommandId, fast: bool) {
+        self.out.report(Report::StopStarted {
+            fast,
+            workers: self.roster.len(),
+        });
+        self.end(Outcome::Stopped, vec![id]);
+        if fast {
+            self.hurry();
+        } else {
+            self.wind_down();
+        }
+    }
+
+    /// From here on the fleet only waits for its workers to go. Whatever else was wanted is refused.
+    pub(super) fn end(&mut self, outcome: Outcome, stops: Vec<CommandId>) {
+        self.phase = Phase::Ending { outcome, stops };
+        self.settled = None;
+        let reloads = self.change.take().map(|change| change.commands);
+        let queued = std::mem::take(&mut self.queued_reloads);
+        let scaling = self.scaling.take().map(|scaling| scaling.command);
+        let waiting = reloads.into_iter().flatten().chain(queued).chain(scaling);
+        for command in waiting {
+            self.out.reply(command, Err(Refusal::Stopping));
+        }
+    }
+
+    /// Every worker may finish its work.
+    fn wind_down(&mut self) {
+        let (config, out) = (&self.config, &mut self.out);
+        for worker in self.roster.workers_mut() {
+            match worker.state {
+                State::Starting { .. } | State::Online { .. } => {
+                    worker.stop(Cause::Retired, Reason::FleetStops, config, out);
+                }
+                State::Ready => worker.drain(Reason::FleetStops, config, out),
+                State::Draining { .. }
+                | State::Departing { .. }
+                | State::Stopping { .. }
+                | State::Killed { .. } => {}
+            }
+        }
+    }
+
+    /// Every worker is told to end now.
+    fn hurry(&mut self) {
+        let (config, out) = (&self.config, &mut self.out);
+        for worker in self.roster.workers_mut() {
+            match worker.state {
+                State::Starting { .. } | State::Online { .. } | State::Ready => {
+                    worker.stop(Cause::Retired, Reason::FleetStops, config, out);
+                }
+                State::Draining { cause, .. } | State::Departing { cause, .. } => {
+                    worker.stop(cause, Reason::FleetStops, config, out);
+                }
+                State::Stopping { .. } | State::Killed { .. } => {}
+            }
+        }
+    }
+}
+
+/// Changes of size.
+impl Fleet {
+    fn scale(&mut self, id: CommandId, to: ScaleTo) {
+        let to = match new_target(self.target, to) {
+            Ok(to) => to,
+            Err(reason) => return self.out.reply(id, Err(Refusal::Invalid { reason })),
+        };
+        let from = self.target;
+        let unfinished = self.scaling.take().map(|older| {
+            self.out.reply(older.command, Err(Refusal::Superseded));
+            older.from
+        });
+        self.target = to;
+        self.out.report(Report::ScaleStarted { from, to });
+        if to > from {
+            self.open_positions(from);
+        } else {
+            self.close_positions(from);
+        }
+        let mut scaling = Scaling {
+            command: id,
+            from: unfinished.unwrap_or(from).min(from),
+            of: 0,
+            remaining: 0,
+        };
+        scaling.of = self.remaining(&scaling);
+        scaling.remaining = scaling.of;
+        self.scaling = Some(scaling);
+    }
+
+    /// New positions get the generation of the rollout under way.
+    fn open_positions(&mut self, from: u32) {
+        self.roster.open(from, self.target);
+        let now = self.out.now();
+        let Some(change) = &mut self.change else {
+            return;
+        };
+        for position in (from..self.target).map(Position) {
+            let seat = self.roster.seat(position);
+            if seat.is_some_and(|seat| seat.has_ready_of(change.to)) {
+                change.record_ready(position, now);
+            } else if seat.is_none_or(Seat::is_vacant) && !change.is_rollback() {
+                change.switch(position, now);
+            }
+        }
+    }
+
+    fn close_positions(&mut self, from: u32) {
+        for position in (self.target..from).map(Position) {
+            if let Some(change) = &mut self.change {
+                change.forget(position);
+            }
+            if let Some(boot) = &mut self.boot {
+                boot.failed.remove(&position);
+            }
+            if let Some(seat) = self.roster.seat_mut(position) {
+                seat.renew();
+            }
+        }
+        self.roster.close_empty(self.target);
+    }
+
+    /// Answers a change of size that has come true.
+    pub(super) fn conclude_scaling(&mut self) {
+        let Some(mut scaling) = self.scaling.take() else {
+            return;
+        };
+        let remaining = self.remaining(&scaling);
+        if remaining < scaling.remaining {
+            self.out.report(Report::ScaleProgress {
+                done: scaling.of.saturating_sub(remaining),
+                of: scaling.of,
+            });
+        }
+        if remaining == 0 {
+            let workers = self.target;
+            self.out
+                .reply(scaling.command, Ok(Done::Scaled { workers }));
+        } else {
+            scaling.remaining = remaining;
+            self.scaling = Some(scaling);
+        }
+    }
+
+    /// New positions in which no worker has been ready yet, and surplus ones that are not empty yet.
+    fn remaining(&self, scaling: &Scaling) -> u32 {
+        let unproven = self
+            .roster
+            .wanted(self.target)
+            .filter(|seat| seat.position.0 >= scaling.from && !seat.has_served());
+        let surplus = self.roster.surplus(self.target);
+        let remaining = unproven.count() + surplus.count();
+        u32::try_from(remaining).unwrap_or(u32::MAX)
+    }
+
+    /// The worker of a new position failed to start.
+    pub(super) fn start_of_scaling_failed(&mut self, failure: &Failure) {
+        let Some(scaling) = self.scaling else { return };
+        let is_new = failure.position.0 >= scaling.from;
+        let seat = self.roster.seat(failure.position);
+        if is_new && seat.is_some_and(|seat| !seat.has_served()) {
+            self.scaling = None;
+            let refusal = Refusal::ScaleFailed {
+                workers: self.target,
+                failure: failure.clone(),
+            };
+            self.out.reply(scaling.command, Err(refusal));
+        }
+    }
+}
+
+/// The target that is meant, or why there cannot be one.
+fn new_target(target: u32, to: ScaleTo) -> Result<u32, String> {
+    let wanted = match to {
+        ScaleTo::Exactly(workers) => Some(workers),
+        ScaleTo::Up(more) => target.checked_add(more),
+        ScaleTo::Down(fewer) => Some(
+            target
+                .checked_sub(fewer)
+                .ok_or_else(|| format!("{target} workers cannot become {fewer} fewer"))?,
+        ),
+    };
+    wanted
+        .filter(|workers| *workers <= MAX_WORKERS)
+        .ok_or_else(|| format!("a fleet has at most {MAX_WORKERS} workers"))
+}

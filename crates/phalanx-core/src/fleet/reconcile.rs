@@ -1,0 +1,355 @@
+//! What lives compared with what should live, and the actions that close the gap.
+//!
+//! Runs at the end of each step. INVARIANT: run twice, the second run does nothing; and whatever it leaves
+//! undone waits for an event or for a deadline that [`Fleet::next_deadline`] knows.
+
+use super::action::{Action, Done, Outcome};
+use super::config::BootPolicy;
+use super::report::{Reason, Report};
+use super::seat::{Past, Seat};
+use super::worker::{Cause, Worker};
+use super::{Fleet, Phase};
+use crate::ids::{Generation, Position, WorkerId};
+
+/// The numbers that the two limits are about, kept true while a step decides.
+struct Census {
+    /// Workers that are ready.
+    ready: u32,
+    /// How many must stay ready when one is taken down.
+    floor: u32,
+    /// Processes, with one reserved for each vacant position.
+    processes: u32,
+    /// How many there may be.
+    limit: u32,
+}
+
+impl Census {
+    fn may_take_down(&self) -> bool {
+        self.ready > self.floor
+    }
+
+    fn may_add(&self) -> bool {
+        self.processes < self.limit
+    }
+}
+
+impl Fleet {
+    pub(super) fn reconcile(&mut self) {
+        match self.phase {
+            Phase::New | Phase::Finished => {}
+            Phase::Running => {
+                self.keep_running();
+                self.drop_generations();
+            }
+            Phase::Ending { .. } => self.finish_when_empty(),
+        }
+    }
+
+    fn keep_running(&mut self) {
+        self.conclude_boot();
+        if self.is_ending() {
+            return self.finish_when_empty();
+        }
+        while self.conclude_change() {}
+        self.mark_redundant();
+        let mut census = self.census();
+        self.release_surplus(&mut census);
+        self.switch_vacancies();
+        self.release_replaced(&mut census);
+        self.fill(&mut census);
+        self.replace(&mut census);
+        self.mark_redundant();
+        self.roster.close_empty(self.target);
+        self.conclude_scaling();
+        self.settle();
+        self.end_if_all_gone();
+    }
+
+    /// The boot is over once a worker is ready, or if there is nothing to wait for.
+    fn conclude_boot(&mut self) {
+        let Some(boot) = &self.boot else { return };
+        let none_left = self
+            .positions()
+            .all(|position| boot.failed.contains(&position));
+        if !none_left {
+            return;
+        }
+        match (&boot.failure, self.config.boot) {
+            (Some(failure), BootPolicy::Exit) if self.target > 0 => {
+                let failure = failure.clone();
+                self.end(Outcome::BootFailed { failure }, Vec::new());
+            }
+            (Some(_) | None, BootPolicy::Exit | BootPolicy::Retry) => {
+                self.boot = None;
+                self.out.report(Report::BootOver);
+            }
+        }
+    }
+
+    fn census(&self) -> Census {
+        let config = &self.config;
+        let wanted = || self.roster.wanted(self.target);
+        let kept = wanted().filter(|seat| !seat.abandoned).count();
+        let reserved: u32 = wanted().map(|seat| seat.counted().max(1)).sum();
+        let surplus: u32 = self.roster.surplus(self.target).map(Seat::counted).sum();
+        let ready = self.roster.workers().filter(|worker| worker.is_ready());
+        Census {
+            ready: count(ready.count()),
+            floor: count(kept).saturating_sub(config.unavailable(self.target)),
+            processes: reserved + surplus,
+            limit: self.target.saturating_add(config.surge(self.target)),
+        }
+    }
+
+    /// Notes since when a seat holds a ready worker that is no longer needed.
+    fn mark_redundant(&mut self) {
+        let now = self.out.now();
+        for seat in self.roster.seats_mut() {
+            let needed = usize::from(seat.position.0 < self.target);
+            seat.redundant_since = if seat.ready().count() > needed {
+                seat.redundant_since.or(Some(now))
+            } else {
+                None
+            };
+        }
+    }
+
+    /// Positions above the target: the highest go first.
+    fn release_surplus(&mut self, census: &mut Census) {
+        let surplus: Vec<Position> = self
+            .roster
+            .surplus(self.target)
+            .rev()
+            .map(|seat| seat.position)
+            .collect();
+        for position in surplus {
+            self.release(position, None, &Reason::ScaledDown, census);
+        }
+    }
+
+    /// Positions in which a successor is ready: the others go.
+    fn release_replaced(&mut self, census: &mut Census) {
+        let replaced: Vec<(Position, Option<WorkerId>)> = self
+            .roster
+            .wanted(self.target)
+            .filter(|seat| seat.redundant_since.is_some())
+            .map(|seat| {
+                let wanted = self.wanted_generation(seat.position);
+                (seat.position, seat.keeper(wanted, self.current))
+            })
+            .collect();
+        for (position, keeper) in replaced {
+            self.release(position, keeper, &Reason::SuccessorReady, census);
+        }
+    }
+
+    /// Lets go of everybody at that position but the keeper.
+    fn release(
+        &mut self,
+        position: Position,
+        keeper: Option<WorkerId>,
+        reason: &Reason,
+        census: &mut Census,
+    ) {
+        let (config, out) = (&self.config, &mut self.out);
+        let Some(seat) = self.roster.seat_mut(position) else {
+            return;
+        };
+        let is_overdue = seat
+            .redundant_since
+            .is_some_and(|since| out.is_due(since.saturating_add(config.ready_timeout)));
+        for worker in seat.workers.values_mut() {
+            if Some(worker.id) == keeper {
+                continue;
+            }
+            if worker.is_ready() && (is_overdue || census.may_take_down()) {
+                worker.drain(reason.clone(), config, out);
+                census.ready -= 1;
+            } else if worker.is_starting() && keeper.is_none() {
+                worker.stop(Cause::Retired, reason.clone(), config, out);
+            }
+        }
+    }
+
+    /// Positions that lost their worker before their turn in a rollout came.
+    fn switch_vacancies(&mut self) {
+        for position in self.positions() {
+            let takes = self
+                .change
+                .as_ref()
+                .is_some_and(|change| !change.is_rollback() && change.takes_vacancies());
+            let is_vacancy = self
+                .roster
+                .seat(position)
+                .is_some_and(|seat| seat.is_vacant() && !seat.is_blocked());
+            if takes && is_vacancy && !self.has_switched(position) {
+                self.switch(position);
+            }
+        }
+    }
+
+    /// Positions that need a worker of their generation.
+    fn fill(&mut self, census: &mut Census) {
+        for position in self.positions() {
+            let generation = self.wanted_generation(position);
+            let Some(seat) = self.roster.seat(position) else {
+                continue;
+            };
+            if !self.needs_spawn(seat, generation) {
+                continue;
+            }
+            let is_empty = seat.counted() == 0;
+            let may_surge = census.may_add() && self.may_surge_for(position);
+            if is_empty || may_surge {
+                census.processes += u32::from(!is_empty);
+                let reason = self.spawn_reason(seat);
+                self.spawn(position, generation, reason);
+            }
+        }
+    }
+
+    fn needs_spawn(&self, seat: &Seat, generation: Generation) -> bool {
+        let lacks = if self.has_switched(seat.position) {
+            seat.lacks(generation)
+        } else {
+            seat.is_vacant()
+        };
+        let is_due = seat.retry_at.is_none();
+        lacks
+            && is_due
+            && !seat.abandoned
+            && !seat.is_blocked()
+            && !self.is_held_back(seat.position)
+    }
+
+    /// While a rollout is under way the surge is for the positions whose turn it is; otherwise those
+    /// who leave by their own wish would use it up.
+    fn may_surge_for(&self, position: Position) -> bool {
+        self.change.as_ref().is_none_or(|change| {
+            (change.has_switched(position) || change.is_rollback()) && !change.is_done(position)
+        })
+    }
+
+    fn spawn_reason(&self, seat: &Seat) -> Reason {
+        match &self.change {
+            Some(change) if change.has_switched(seat.position) => change.spawn_reason(),
+            Some(_) | None if seat.past == Past::Untried => Reason::NewPosition,
+            Some(_) | None => Reason::Respawn,
+        }
+    }
+
+    /// The turn of the next positions in a rollout, lowest first: successor first if there may be one more, else
+    /// the old worker goes first if one may be missing.
+    fn replace(&mut self, census: &mut Census) {
+        let Some(change) = &self.change else { return };
+        let (to, reason) = (change.to, change.spawn_reason());
+        let waiting: Vec<Position> = self
+            .roster
+            .wanted(self.target)
+            .filter(|seat| {
+                !change.has_switched(seat.position) && seat.lacks(to) && seat.has_ready()
+            })
+            .filter(|seat| !seat.is_blocked())
+            .map(|seat| seat.position)
+            .collect();
+        for position in waiting {
+            if census.may_add() {
+                self.switch(position);
+                census.processes += 1;
+                self.spawn(position, to, reason.clone());
+            } else if census.may_take_down() {
+                self.switch(position);
+                self.release(position, None, &Reason::MakesRoom, census);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn spawn(&mut self, position: Position, generation: Generation, reason: Reason) {
+        self.last_worker = WorkerId(self.last_worker.0.saturating_add(1));
+        let identity = (self.last_worker, position, generation);
+        let worker = Worker::spawn(identity, reason, &self.config, &mut self.out);
+        self.roster.insert(worker);
+        if let Some(seat) = self.roster.seat_mut(position)
+            && seat.past == Past::Untried
+        {
+            seat.past = Past::Tried;
+        }
+    }
+
+    /// Tells once that the fleet is as it should be.
+    fn settle(&mut self) {
+        let is_settled = self.change.is_none()
+            && self.roster.surplus(self.target).next().is_none()
+            && self
+                .roster
+                .wanted(self.target)
+                .all(|seat| seat.workers.len() == 1 && seat.has_ready_of(self.current));
+        if !is_settled {
+            self.settled = None;
+        } else if self.settled != Some(self.current) {
+            self.settled = Some(self.current);
+            self.out.push(Action::Settled {
+                generation: self.current,
+            });
+        }
+    }
+
+    /// Forgets generations that nobody is of and nobody will be of again.
+    fn drop_generations(&mut self) {
+        let in_use: Vec<Generation> = self
+            .roster
+            .workers()
+            .map(|worker| worker.generation)
+            .chain(self.change.as_ref().map(|change| change.to))
+            .chain([self.current])
+            .collect();
+        let out = &mut self.out;
+        self.snapshots.retain(|generation| {
+            let keep = in_use.contains(generation);
+            if !keep {
+                out.push(Action::DropGeneration(*generation));
+            }
+            keep
+        });
+    }
+
+    fn end_if_all_gone(&mut self) {
+        let is_over = self.target > 0
+            && self.change.is_none()
+            && self.boot.is_none()
+            && self.roster.is_empty()
+            && self.roster.wanted(self.target).all(|seat| seat.abandoned);
+        if is_over {
+            self.end(Outcome::AllGone, Vec::new());
+            self.finish_when_empty();
+        }
+    }
+
+    fn finish_when_empty(&mut self) {
+        if !self.roster.is_empty() {
+            return;
+        }
+        match std::mem::replace(&mut self.phase, Phase::Finished) {
+            Phase::Ending { outcome, stops } => {
+                for command in stops {
+                    self.out.reply(command, Ok(Done::Stopped));
+                }
+                self.out.push(Action::Finished(outcome));
+            }
+            other @ (Phase::New | Phase::Running | Phase::Finished) => self.phase = other,
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        match self.phase {
+            Phase::Ending { .. } => true,
+            Phase::New | Phase::Running | Phase::Finished => false,
+        }
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

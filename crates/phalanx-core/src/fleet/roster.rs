@@ -1,0 +1,104 @@
+//! Who lives, by position and by id.
+//!
+//! INVARIANT: a worker is in the seat of its position, and `holders` knows it, until its process is gone.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::seat::Seat;
+use super::worker::Worker;
+use crate::ids::{Position, WorkerId};
+
+/// The seats of all positions up to the target, and those above it that still hold workers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roster {
+    seats: BTreeMap<Position, Seat>,
+    holders: BTreeMap<WorkerId, Position>,
+}
+
+impl Roster {
+    /// Makes positions `from..to` wanted, as if they had never been.
+    pub(super) fn open(&mut self, from: u32, to: u32) {
+        for position in (from..to).map(Position) {
+            match self.seats.entry(position) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Seat::new(position));
+                }
+                Entry::Occupied(mut entry) => entry.get_mut().renew(),
+            }
+        }
+    }
+
+    /// Forgets the positions from `target` on that nobody holds any more.
+    pub(super) fn close_empty(&mut self, target: u32) {
+        self.seats
+            .retain(|position, seat| position.0 < target || !seat.workers.is_empty());
+    }
+
+    pub(super) fn insert(&mut self, worker: Worker) {
+        self.holders.insert(worker.id, worker.position);
+        let seat = self.seats.entry(worker.position);
+        seat.or_insert_with(|| Seat::new(worker.position))
+            .workers
+            .insert(worker.id, worker);
+    }
+
+    pub(super) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
+        let position = self.holders.remove(&id)?;
+        self.seats.get_mut(&position)?.workers.remove(&id)
+    }
+
+    pub(super) fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        let position = self.holders.get(&id)?;
+        self.seats.get(position)?.workers.get(&id)
+    }
+
+    pub(super) fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        let position = self.holders.get(&id)?;
+        self.seats.get_mut(position)?.workers.get_mut(&id)
+    }
+
+    pub(super) fn seat(&self, position: Position) -> Option<&Seat> {
+        self.seats.get(&position)
+    }
+
+    pub(super) fn seat_mut(&mut self, position: Position) -> Option<&mut Seat> {
+        self.seats.get_mut(&position)
+    }
+
+    pub(super) fn seats(&self) -> impl DoubleEndedIterator<Item = &Seat> {
+        self.seats.values()
+    }
+
+    pub(super) fn seats_mut(&mut self) -> impl Iterator<Item = &mut Seat> {
+        self.seats.values_mut()
+    }
+
+    /// The seats of positions below the target, lowest first.
+    pub(super) fn wanted(&self, target: u32) -> impl DoubleEndedIterator<Item = &Seat> {
+        self.seats.range(..Position(target)).map(|(_, seat)| seat)
+    }
+
+    /// The seats of positions from the target on, highest last.
+    pub(super) fn surplus(&self, target: u32) -> impl DoubleEndedIterator<Item = &Seat> {
+        self.seats.range(Position(target)..).map(|(_, seat)| seat)
+    }
+
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.seats.values().flat_map(|seat| seat.workers.values())
+    }
+
+    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.seats
+            .values_mut()
+            .flat_map(|seat| seat.workers.values_mut())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.holders.is_empty()
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.holders.len()).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,225 @@
+//! One worker: the state it is in, and the deadline of that state.
+//!
+//! Each state carries its data. A worker never goes back: not to ready once it drains, not to
+//! draining once it is told to stop. What its passing means to its position is the business of
+//! [`Fleet`](super::Fleet).
+
+use std::time::Duration;
+
+use super::action::Action;
+use super::config::FleetConfig;
+use super::outbox::Outbox;
+use super::report::{Reason, Report, WorkerState};
+use crate::ids::{Generation, Position, WorkerId};
+
+/// One live worker.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) position: Position,
+    pub(super) generation: Generation,
+    pub(super) spawned_at: Duration,
+    pub(super) since: Duration,
+    pub(super) state: State,
+}
+
+/// Where a worker is in its life. `until` is when patience with that state ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its spawn was ordered.
+    Starting { until: Duration },
+    /// Its program runs; it must still be ready by `until`.
+    Online { until: Duration },
+    /// It serves.
+    Ready,
+    /// It finishes its work.
+    Draining { until: Duration, cause: Cause },
+    /// Its channel ended and its exit should follow by itself.
+    Departing { until: Duration, cause: Cause },
+    /// It was sent SIGTERM.
+    Stopping { until: Duration, cause: Cause },
+    /// It was sent SIGKILL.
+    Killed { until: Duration, cause: Cause },
+}
+
+/// Why a worker is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The fleet asked it to go.
+    Retired,
+    /// It goes by its own wish, after having been ready.
+    OwnWish,
+    /// It lost its channel while ready. How it ended is known at its exit.
+    LostWhileReady,
+    /// It lost its channel before it was ready. How it ended is known at its exit.
+    LostWhileStarting,
+    /// It was ready, and has been judged as crashed.
+    Crashed,
+    /// It was never ready, and has been judged as failed.
+    FailedStart,
+}
+
+impl Cause {
+    /// The same, once it is known how the worker ended or will have to.
+    pub(super) fn judged(self) -> Self {
+        match self {
+            Self::LostWhileReady => Self::Crashed,
+            Self::LostWhileStarting => Self::FailedStart,
+            Self::Retired | Self::OwnWish | Self::Crashed | Self::FailedStart => self,
+        }
+    }
+}
+
+impl Worker {
+    /// Orders the spawn of a new worker.
+    pub(super) fn spawn(
+        (id, position, generation): (WorkerId, Position, Generation),
+        reason: Reason,
+        config: &FleetConfig,
+        out: &mut Outbox,
+    ) -> Self {
+        let state = State::Starting {
+            until: out.after(config.ready_timeout),
+        };
+        let worker = Self {
+            id,
+            position,
+            generation,
+            spawned_at: out.now(),
+            since: out.now(),
+            state,
+        };
+        out.push(Action::Spawn {
+            worker: id,
+            position,
+            generation,
+        });
+        worker.report(None, WorkerState::Starting, reason, out);
+        worker
+    }
+
+    /// Passes to `state` and tells it, unless people would not see a difference.
+    pub(super) fn enter(&mut self, state: State, reason: Reason, out: &mut Outbox) {
+        let from = self.state_name();
+        self.state = state;
+        self.since = out.now();
+        self.report(Some(from), self.state_name(), reason, out);
+    }
+
+    /// Asks a ready worker to finish its work and go.
+    pub(super) fn drain(&mut self, reason: Reason, config: &FleetConfig, out: &mut Outbox) {
+        out.push(Action::Drain { worker: self.id });
+        let state = State::Draining {
+            until: out.after(config.drain_timeout),
+            cause: Cause::Retired,
+        };
+        self.enter(state, reason, out);
+    }
+
+    /// Tells it to end.
+    pub(super) fn stop(
+        &mut self,
+        cause: Cause,
+        reason: Reason,
+        config: &FleetConfig,
+        out: &mut Outbox,
+    ) {
+        out.push(Action::Stop { worker: self.id });
+        let until = out.after(config.kill_timeout);
+        self.enter(State::Stopping { until, cause }, reason, out);
+    }
+
+    /// Ends it by force.
+    pub(super) fn kill(&mut self, cause: Cause, config: &FleetConfig, out: &mut Outbox) {
+        out.push(Action::Kill { worker: self.id });
+        let until = out.after(config.kill_timeout);
+        self.enter(State::Killed { until, cause }, Reason::ExitTimedOut, out);
+    }
+
+    /// Tells that its process is gone.
+    pub(super) fn report_gone(&self, reason: Reason, out: &mut Outbox) {
+        self.report(Some(self.state_name()), WorkerState::Gone, reason, out);
+    }
+
+    fn report(&self, from: Option<WorkerState>, to: WorkerState, reason: Reason, out: &mut Outbox) {
+        out.report(Report::Changed {
+            worker: self.id,
+            position: self.position,
+            generation: self.generation,
+            from,
+            to,
+            reason,
+        });
+    }
+
+    pub(super) fn state_name(&self) -> WorkerState {
+        match self.state {
+            State::Starting { .. } => WorkerState::Starting,
+            State::Online { .. } => WorkerState::Online,
+            State::Ready => WorkerState::Ready,
+            State::Draining { .. } => WorkerState::Draining,
+            State::Departing { .. } | State::Stopping { .. } | State::Killed { .. } => {
+                WorkerState::Stopping
+            }
+        }
+    }
+
+    /// When patience with its state ends.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        match self.state {
+            State::Ready => None,
+            State::Starting { until }
+            | State::Online { until }
+            | State::Draining { until, .. }
+            | State::Departing { until, .. }
+            | State::Stopping { until, .. }
+            | State::Killed { until, .. } => Some(until),
+        }
+    }
+
+    /// Why it is on its way out; none if it is not.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        match self.state {
+            State::Starting { .. } | State::Online { .. } | State::Ready => None,
+            State::Draining { cause, .. }
+            | State::Departing { cause, .. }
+            | State::Stopping { cause, .. }
+            | State::Killed { cause, .. } => Some(cause),
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == State::Ready
+    }
+
+    /// It serves or may come to serve.
+    pub(super) fn is_active(&self) -> bool {
+        self.cause().is_none()
+    }
+
+    /// It may come to serve.
+    pub(super) fn is_starting(&self) -> bool {
+        self.is_active() && !self.is_ready()
+    }
+
+    /// It takes part in the limit on extra processes. One that crashed but whose process lingers does not: its
+    /// replacement must not wait for it.
+    pub(super) fn is_counted(&self) -> bool {
+        match self.cause() {
+            Some(Cause::LostWhileReady | Cause::Crashed) => false,
+            Some(
+                Cause::Retired | Cause::OwnWish | Cause::LostWhileStarting | Cause::FailedStart,
+            )
+            | None => true,
+        }
+    }
+
+    /// A failed try that is not over: the next one at its position must wait for its exit.
+    pub(super) fn is_failed_try(&self) -> bool {
+        match self.cause() {
+            Some(Cause::LostWhileStarting | Cause::FailedStart) => true,
+            Some(Cause::Retired | Cause::OwnWish | Cause::LostWhileReady | Cause::Crashed)
+            | None => false,
+        }
+    }
+}
