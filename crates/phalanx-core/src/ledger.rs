@@ -19,11 +19,30 @@ pub struct ListenerId(pub u32);
 
 /// A connection on its way; `C` is its descriptor in the runtime and a number in tests.
 #[derive(Debug)]
-struct Offer<C> {
+pub struct Offer<C> {
     listener: ListenerId,
     connection: C,
     /// Workers that have returned this connection since the last [`Ledger::forgive`].
     refused_by: Vec<WorkerId>,
+}
+
+impl<C> Offer<C> {
+    /// The connection.
+    pub fn connection(&self) -> &C {
+        &self.connection
+    }
+}
+
+/// A connection that waits and could go somewhere: see [`Ledger::next_waiting`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// Its place in the queue, for [`Ledger::take_waiting`].
+    pub index: usize,
+    /// The worker chosen for it.
+    pub worker: WorkerId,
+    /// The listener it came from.
+    pub listener: ListenerId,
 }
 
 #[derive(Debug)]
@@ -42,6 +61,13 @@ struct Group {
     /// The members at each position, newest last. New connections go to the newest alone.
     members: BTreeMap<Position, Vec<WorkerId>>,
     eligible: BTreeSet<Position>,
+}
+
+impl Group {
+    /// Who gets the position's new connections.
+    fn newest(&self, position: Position) -> Option<WorkerId> {
+        self.members.get(&position)?.last().copied()
+    }
 }
 
 /// See the module's documentation.
@@ -171,7 +197,7 @@ impl<C> Ledger<C> {
     pub fn choose(&mut self, listener: ListenerId) -> Option<WorkerId> {
         let group = self.groups.get_mut(&listener)?;
         let position = group.policy.choose(&group.eligible)?;
-        group.members.get(&position)?.last().copied()
+        group.newest(position)
     }
 
     /// Can this listener's connections go anywhere now?
@@ -200,7 +226,9 @@ impl<C> Ledger<C> {
         );
     }
 
-    fn place(&mut self, worker: WorkerId, offer: Offer<C>) {
+    /// Records that a connection taken with [`Ledger::take_waiting`] was passed to the worker under
+    /// [`Ledger::next_seq`].
+    pub fn place(&mut self, worker: WorkerId, offer: Offer<C>) {
         match self.members.get_mut(&worker) {
             Some(member) => {
                 member.in_flight.insert(self.next_seq, offer);
@@ -243,44 +271,38 @@ impl<C> Ledger<C> {
         true
     }
 
-    /// The first connection that waits and can go somewhere, with its worker. The runtime passes it
-    /// on and then calls [`Ledger::offer_waiting`].
-    pub fn next_waiting(&mut self) -> Option<(usize, WorkerId, &C)> {
-        for index in 0..self.waiting.len() {
-            let offer = &self.waiting[index];
+    /// The first connection that waits and can go somewhere, with its worker. The runtime takes it
+    /// out, passes it on and calls [`Ledger::place`], or [`Ledger::put_back`] when that failed.
+    pub fn next_waiting(&mut self) -> Option<Waiting> {
+        for (index, offer) in self.waiting.iter().enumerate() {
             let Some(group) = self.groups.get_mut(&offer.listener) else {
                 continue;
             };
             let willing = |position: &Position| {
-                let holder = group
-                    .members
-                    .get(position)
-                    .and_then(|holders| holders.last());
-                holder.is_some_and(|holder| !offer.refused_by.contains(holder))
+                let holder = group.newest(*position);
+                holder.is_some_and(|holder| !offer.refused_by.contains(&holder))
             };
-            let eligible: BTreeSet<_> = group
-                .eligible
-                .iter()
-                .filter(|p| willing(p))
-                .copied()
-                .collect();
-            if let Some(position) = group.policy.choose(&eligible)
-                && let Some(&worker) = group
-                    .members
-                    .get(&position)
-                    .and_then(|holders| holders.last())
-            {
-                return Some((index, worker, &self.waiting[index].connection));
+            let eligible: BTreeSet<_> = group.eligible.iter().filter(|p| willing(p)).copied().collect();
+            let chosen = group.policy.choose(&eligible);
+            if let Some(worker) = chosen.and_then(|position| group.newest(position)) {
+                return Some(Waiting {
+                    index,
+                    worker,
+                    listener: offer.listener,
+                });
             }
         }
         None
     }
 
-    /// Records that the waiting connection at `index` was passed to `worker` under [`Ledger::next_seq`].
-    pub fn offer_waiting(&mut self, index: usize, worker: WorkerId) {
-        if let Some(offer) = self.waiting.remove(index) {
-            self.place(worker, offer);
-        }
+    /// Takes a waiting connection out; the caller owns it until it places it or puts it back.
+    pub fn take_waiting(&mut self, index: usize) -> Option<Offer<C>> {
+        self.waiting.remove(index)
+    }
+
+    /// It could not be passed on: it waits again, before all others.
+    pub fn put_back(&mut self, offer: Offer<C>) {
+        self.waiting.push_front(offer);
     }
 
     /// Connections that wait to be offered again. While there are any, nothing new is accepted.
@@ -336,11 +358,8 @@ impl<C> Ledger<C> {
         let room = !member.blocked && member.in_flight.len() < self.window;
         for listener in &member.listeners {
             if let Some(group) = self.groups.get_mut(listener) {
-                let newest = group
-                    .members
-                    .get(&position)
-                    .and_then(|holders| holders.last());
-                if newest == Some(&worker) {
+                let newest = group.newest(position);
+                if newest == Some(worker) {
                     mark(&mut group.eligible, position, room);
                 }
             }
@@ -351,12 +370,9 @@ impl<C> Ledger<C> {
         let Some(group) = self.groups.get_mut(&listener) else {
             return;
         };
-        let newest = group
-            .members
-            .get(&position)
-            .and_then(|holders| holders.last());
+        let newest = group.newest(position);
         let room = newest
-            .and_then(|worker| self.members.get(worker))
+            .and_then(|worker| self.members.get(&worker))
             .is_some_and(|member| !member.blocked && member.in_flight.len() < self.window);
         mark(&mut group.eligible, position, room);
     }

@@ -1,1 +1,29 @@
 //! Put any server on every core, and never drop a request.
+//!
+//! The `cluster` module of Node.js, rethought in Rust: a primary process starts workers, gives each
+//! its share of the incoming connections, carries messages, replaces workers that crash, and replaces
+//! all of them one by one without a moment's downtime.
+
+mod address;
+mod builder;
+mod error;
+mod event;
+mod primary;
+mod role;
+mod settings;
+pub mod supervisor;
+mod watched;
+mod worker;
+
+pub use address::{Address, BadAddress, ToAddress};
+pub use builder::{Builder, Workers, builder};
+pub use error::{Error, Result};
+pub use event::{Event, Events};
+pub use phalanx_core::fleet;
+pub use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
+pub use phalanx_core::policy::{PolicyName, UnknownPolicy};
+pub use phalanx_sys::signal::Signal;
+pub use primary::{Cluster, Worker};
+pub use role::{Role, init, is_primary, is_worker};
+pub use settings::{DispatchChoice, InspectPort, Settings, Stdio};
+pub use worker::{Listener, Stream, ThisWorker};

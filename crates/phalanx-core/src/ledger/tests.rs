@@ -54,10 +54,11 @@ fn a_dead_workers_connections_are_offered_to_another() {
     }
     assert_eq!(ledger.worker_gone(WorkerId(1)), 3);
     let mut again = Vec::new();
-    while let Some((index, worker, &connection)) = ledger.next_waiting() {
-        assert_eq!(worker, WorkerId(2));
-        again.push(connection);
-        ledger.offer_waiting(index, worker);
+    while let Some(waiting) = ledger.next_waiting() {
+        assert_eq!(waiting.worker, WorkerId(2));
+        let offer = ledger.take_waiting(waiting.index).unwrap();
+        again.push(*offer.connection());
+        ledger.place(waiting.worker, offer);
     }
     assert_eq!(again, [0, 2, 4]);
     assert_eq!(ledger.waiting(), 0);
@@ -68,10 +69,11 @@ fn a_returned_connection_goes_to_another_worker_and_only_later_back() {
     let mut ledger = ledger(8, 2);
     let (first, seq) = offer(&mut ledger, 7).unwrap();
     assert!(ledger.returned(first, seq));
-    let (index, second, _) = ledger.next_waiting().unwrap();
+    let Waiting { index, worker: second, .. } = ledger.next_waiting().unwrap();
     assert_ne!(first, second);
     let seq = ledger.next_seq();
-    ledger.offer_waiting(index, second);
+    let offer = ledger.take_waiting(index).unwrap();
+    ledger.place(second, offer);
     assert!(ledger.returned(second, seq));
     assert!(ledger.next_waiting().is_none());
     assert!(ledger.has_refused());
@@ -85,7 +87,7 @@ fn new_connections_go_to_the_successor_at_the_same_position() {
     ledger.join(LISTENER, WorkerId(2), Position(0));
     assert_eq!(offer(&mut ledger, 1).unwrap().0, WorkerId(2));
     ledger.worker_gone(WorkerId(2));
-    assert_eq!(ledger.next_waiting().unwrap().1, WorkerId(1));
+    assert_eq!(ledger.next_waiting().unwrap().worker, WorkerId(1));
 }
 
 #[test]
@@ -191,9 +193,10 @@ fn conserve(steps: Vec<Step>, window: usize) {
             Step::Forgive => ledger.forgive(),
             Step::Block(n, on) => ledger.set_blocked(WorkerId(n + 1), on),
         }
-        while let Some((index, worker, _)) = ledger.next_waiting() {
-            open.push((worker, ledger.next_seq()));
-            ledger.offer_waiting(index, worker);
+        while let Some(waiting) = ledger.next_waiting() {
+            let offer = ledger.take_waiting(waiting.index).unwrap();
+            open.push((waiting.worker, ledger.next_seq()));
+            ledger.place(waiting.worker, offer);
         }
         let mut owned: Vec<u64> = done.clone();
         owned.extend(ledger.waiting.iter().map(|offer| offer.connection));

@@ -1,0 +1,186 @@
+//! The high-level style: a builder with everything a clustered server needs, and one call to run it.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use phalanx_core::fleet::{Amount, BootPolicy};
+use phalanx_core::policy::PolicyName;
+
+use crate::error::{Error, Result};
+use crate::role::{Role, init};
+use crate::settings::{DispatchChoice, Settings};
+use crate::supervisor::{Outcome, Supervisor, SupervisorOptions};
+use crate::worker::ThisWorker;
+
+/// How many workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Workers {
+    /// One for each core that this process may use: CPU affinity and cgroup quota, not the machine's cores.
+    #[default]
+    Auto,
+    /// So many.
+    Exactly(u32),
+}
+
+/// A clustered server to be run. Made by [`builder`].
+#[derive(Debug)]
+#[must_use = "nothing runs until `run` is called"]
+pub struct Builder {
+    workers: Workers,
+    threads: usize,
+    signals: bool,
+    options: SupervisorOptions,
+}
+
+/// A clustered server with one worker a core, respawn, rolling restart on SIGUSR2 and every other default.
+pub fn builder() -> Builder {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&program)
+        .file_stem()
+        .unwrap_or_default();
+    Builder {
+        workers: Workers::Auto,
+        threads: 1,
+        signals: true,
+        options: SupervisorOptions::new(name.to_string_lossy()),
+    }
+}
+
+impl Builder {
+    /// How many workers. Default: [`Workers::Auto`].
+    pub fn workers(mut self, workers: Workers) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Threads of each worker's runtime. Default 1: the workers are the threads.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    /// Replace workers that crash? Default: yes, with exponential backoff.
+    pub fn respawn(mut self, respawn: bool) -> Self {
+        self.options.fleet.respawn = respawn;
+        self
+    }
+
+    /// Obey signals (TERM, INT, QUIT: stop; USR2, HUP: rolling restart; TTIN, TTOU: one more, one
+    /// fewer)? Default: yes.
+    pub fn signals(mut self, signals: bool) -> Self {
+        self.signals = signals;
+        self
+    }
+
+    /// The policy. Default: round robin.
+    pub fn policy(mut self, policy: PolicyName) -> Self {
+        self.options.policy = policy;
+        self
+    }
+
+    /// The dispatch. Default: [`DispatchChoice::Auto`].
+    pub fn dispatch(mut self, dispatch: DispatchChoice) -> Self {
+        self.options.dispatch = dispatch;
+        self
+    }
+
+    /// How long a worker may take to become ready. Default 30 s.
+    pub fn ready_timeout(mut self, limit: Duration) -> Self {
+        self.options.fleet.ready_timeout = limit;
+        self
+    }
+
+    /// How long a worker that is asked to leave may finish its requests. Default 30 s.
+    pub fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.options.fleet.drain_timeout = limit;
+        self
+    }
+
+    /// How long after SIGTERM a worker is killed. Default 5 s.
+    pub fn kill_timeout(mut self, limit: Duration) -> Self {
+        self.options.fleet.kill_timeout = limit;
+        self
+    }
+
+    /// Extra workers during a rolling restart, as a count or a share. Default 1.
+    pub fn max_surge(mut self, amount: Amount) -> Self {
+        self.options.fleet.max_surge = amount;
+        self
+    }
+
+    /// Missing workers during a rolling restart. Default 0.
+    pub fn max_unavailable(mut self, amount: Amount) -> Self {
+        self.options.fleet.max_unavailable = amount;
+        self
+    }
+
+    /// What to do when no worker becomes ready at the start. Default: give up with an error.
+    pub fn on_boot_failure(mut self, policy: BootPolicy) -> Self {
+        self.options.fleet.boot = policy;
+        self
+    }
+
+    /// How workers are started. Default: this program again, with the same arguments.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.options.settings = settings;
+        self
+    }
+
+    /// Runs the server: supervises in the primary, calls `app` in each worker. Call it first thing in
+    /// `main`, outside of any runtime. Returns in the primary when the app was stopped, in a worker
+    /// when `app` returned.
+    ///
+    /// # Errors
+    /// [`Error::BootFailed`] and everything of [`Supervisor::start`] in the primary, [`Error::App`] in a worker.
+    pub fn run<A, F, E>(self, app: A) -> Result<()>
+    where
+        A: FnOnce(ThisWorker) -> F,
+        F: Future<Output = std::result::Result<(), E>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        match init()? {
+            Role::Primary(_) => runtime(1)?.block_on(self.supervise()),
+            Role::Worker(worker) => runtime(self.threads)?
+                .block_on(app(worker))
+                .map_err(|error| Error::App(error.into())),
+        }
+    }
+
+    async fn supervise(mut self) -> Result<()> {
+        self.options.fleet.workers = match self.workers {
+            Workers::Auto => {
+                u32::try_from(phalanx_sys::cpu::usable_cores().get()).unwrap_or(u32::MAX)
+            }
+            Workers::Exactly(count) => count,
+        };
+        let supervisor = Supervisor::start(self.options)?;
+        if self.signals {
+            supervisor.handle_signals()?;
+        }
+        match supervisor.finished().await {
+            Outcome::Stopped | Outcome::WorkersGone => Ok(()),
+            Outcome::BootFailed { reason, .. } => Err(Error::BootFailed(reason)),
+        }
+    }
+}
+
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
+    let mut builder = if threads == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    if threads > 1 {
+        builder.worker_threads(threads);
+    }
+    builder
+        .enable_all()
+        .build()
+        .map_err(|source: io::Error| Error::Setup {
+            what: "the runtime",
+            source,
+        })
+}

@@ -1,0 +1,114 @@
+//! What can fail, by the act that failed. Each variant says how far the failure reaches.
+
+use std::io;
+use std::path::PathBuf;
+
+use phalanx_core::ids::WorkerId;
+
+use crate::address::{Address, BadAddress};
+
+/// An error of the library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The role was asked for after threads were started. Reaches: the process. Call
+    /// [`init`](crate::init) first thing in `main`, before any async runtime.
+    #[error(
+        "the role must be decided before threads are started: call phalanx::init() first in main"
+    )]
+    RoleTooLate(#[source] phalanx_sys::env::TooLate),
+    /// The channel that the environment names cannot be used. Reaches: the process.
+    #[error("cannot use the worker channel {variable}={value:?} that the environment names")]
+    Channel {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The primary asks for something this worker does not speak. Reaches: the process.
+    #[error("the channel's serialization mode {0:?} is not supported: use json")]
+    Serialization(String),
+    /// A worker could not be started. Reaches: that worker.
+    #[error("cannot start worker {worker}")]
+    Start {
+        /// The worker.
+        worker: WorkerId,
+        /// Why.
+        #[source]
+        source: phalanx_sys::process::SpawnError,
+    },
+    /// The program to start was not found or is no program. Reaches: every worker.
+    #[error("cannot start {}", program.display())]
+    Program {
+        /// The program as it was named.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: phalanx_sys::process::SpawnError,
+    },
+    /// A system call for a worker's process or channel failed. Reaches: that worker.
+    #[error("cannot {act} of worker {worker}")]
+    Worker {
+        /// What was tried, with its object.
+        act: &'static str,
+        /// The worker.
+        worker: WorkerId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A text is no address.
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    /// The address cannot be listened on. Reaches: that listener.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The channel to the other side is closed. Reaches: that worker. Not worth a retry.
+    #[error("the channel is closed")]
+    Disconnected,
+    /// Too much waits for the other side already. Reaches: that message. Worth a retry later.
+    #[error("the channel holds {queued_bytes} bytes that its reader has not taken")]
+    ChannelFull {
+        /// What waits, in bytes.
+        queued_bytes: usize,
+    },
+    /// No live worker has this id.
+    #[error("no worker has the id {0}")]
+    NoSuchWorker(WorkerId),
+    /// A message cannot be written as JSON.
+    #[error("cannot write the message as JSON")]
+    Encode(#[source] serde_json::Error),
+    /// A message is not of the expected shape.
+    #[error("cannot read the message")]
+    Decode(#[source] serde_json::Error),
+    /// Signals or timers could not be set up. Reaches: the primary.
+    #[error("cannot set up {what}")]
+    Setup {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The limits contradict each other.
+    #[error(transparent)]
+    Config(#[from] phalanx_core::fleet::ConfigError),
+    /// No worker became ready at the start. Reaches: the cluster.
+    #[error("no worker became ready: {0}")]
+    BootFailed(String),
+    /// The worker's own code failed. Reaches: that worker.
+    #[error("the worker failed")]
+    App(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

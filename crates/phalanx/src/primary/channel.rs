@@ -1,0 +1,242 @@
+//! The primary's end of one worker's channel: what waits to be written, what was read, and which
+//! handles are on their way. All calls are non-blocking; waiting is the channel task's business.
+//!
+//! INVARIANT: handles are answered in the order sent, so `sent` is a queue whose front the next ACK
+//! or NACK belongs to. One writer: the hub's lock is held for every call.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use phalanx_core::wire::{Frames, Pacing, outgoing};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+/// What may wait for one worker, in bytes, before [`Channel::queue_user`] refuses.
+const QUEUE_LIMIT_BYTES: usize = 16 << 20;
+
+/// A message to be written, with the descriptor that goes with it.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub(super) bytes: Vec<u8>,
+    pub(super) handle: Option<Arc<OwnedFd>>,
+}
+
+/// A handle on its way, until its ACK or NACK.
+#[derive(Debug)]
+pub(super) enum SentHandle {
+    /// A connection, by its number in the ledger.
+    Connection(u64),
+    /// A listener; kept, because a NACKed one has to be sent again.
+    Listener(Outgoing),
+}
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) socket: Arc<AsyncFd<OwnedFd>>,
+    pub(super) frames: Frames,
+    /// Descriptors received, in order, for the `NODE_HANDLE` lines to come.
+    pub(super) received: VecDeque<OwnedFd>,
+    pub(super) sent: VecDeque<SentHandle>,
+    pub(super) pacing: Pacing,
+    waiting: VecDeque<Outgoing>,
+    written: usize,
+    waiting_bytes: usize,
+    blocked: bool,
+    seq: u64,
+    line: Vec<u8>,
+    /// Tells the channel's task to wait until the socket is writable.
+    pub(super) blocked_notice: Arc<Notify>,
+}
+
+impl Channel {
+    pub(super) fn new(socket: Arc<AsyncFd<OwnedFd>>) -> Self {
+        Self {
+            socket,
+            frames: Frames::default(),
+            received: VecDeque::new(),
+            sent: VecDeque::new(),
+            pacing: Pacing::default(),
+            waiting: VecDeque::new(),
+            written: 0,
+            waiting_bytes: 0,
+            blocked: false,
+            seq: 0,
+            line: Vec::new(),
+            blocked_notice: Arc::new(Notify::new()),
+        }
+    }
+
+    /// The number for the next internal message.
+    pub(super) fn next_seq(&mut self) -> u64 {
+        let seq = self.seq;
+        self.seq += 1;
+        seq
+    }
+
+    /// Can a connection be handed over right now?
+    pub(super) fn is_clear(&self) -> bool {
+        !self.blocked && self.waiting.is_empty() && self.pacing.may_send_handle()
+    }
+
+    /// What waits, in bytes.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Queues a message of the application. False when too much waits already.
+    pub(super) fn queue_user(&mut self, bytes: Vec<u8>) -> bool {
+        if self.waiting_bytes.saturating_add(bytes.len()) > QUEUE_LIMIT_BYTES {
+            return false;
+        }
+        self.queue(Outgoing {
+            bytes,
+            handle: None,
+        });
+        true
+    }
+
+    /// Queues a message of the protocol and writes what can be written.
+    pub(super) fn queue(&mut self, message: Outgoing) {
+        self.waiting_bytes += message.bytes.len();
+        self.waiting.push_back(message);
+        self.flush();
+    }
+
+    /// The socket may take bytes again.
+    pub(super) fn unblock(&mut self) {
+        self.blocked = false;
+        self.flush();
+    }
+
+    /// True while the socket takes no bytes.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Writes what waits, until the socket is full or the pacing asks for an acknowledgement first.
+    /// A broken channel is left alone: its reader sees the end.
+    pub(super) fn flush(&mut self) {
+        while !self.blocked {
+            let Some(message) = self.waiting.front() else {
+                return;
+            };
+            let handle = message.handle.as_ref().filter(|_| self.written == 0);
+            if handle.is_some() && !self.pacing.may_send_handle() {
+                return;
+            }
+            let rest = &message.bytes[self.written..];
+            match phalanx_sys::channel::send(
+                self.socket.as_fd(),
+                rest,
+                handle.map(|handle| handle.as_fd()),
+            ) {
+                Ok(count) => self.wrote(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.block(),
+                Err(error) => {
+                    tracing::debug!(%error, "a worker's channel takes no more");
+                    self.waiting.clear();
+                    self.waiting_bytes = 0;
+                    self.written = 0;
+                }
+            }
+        }
+    }
+
+    fn wrote(&mut self, count: usize) {
+        let first = self.written == 0;
+        self.written += count;
+        self.waiting_bytes -= count;
+        let Some(message) = self.waiting.front() else {
+            return;
+        };
+        let whole = message.bytes.len();
+        let carries = message.handle.is_some();
+        if carries && first {
+            self.pacing.handle(whole);
+        } else {
+            self.pacing.plain(count);
+        }
+        if self.written == whole {
+            self.written = 0;
+            if let Some(message) = self.waiting.pop_front().filter(|_| carries) {
+                self.sent.push_back(SentHandle::Listener(message));
+            }
+        }
+    }
+
+    fn block(&mut self) {
+        self.blocked = true;
+        self.blocked_notice.notify_one();
+    }
+
+    /// Hands a connection over: one line, one descriptor, in one `sendmsg(2)`.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket is full; then nothing was sent.
+    pub(super) fn hand_over(
+        &mut self,
+        start: &[u8],
+        seq: u64,
+        connection: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        self.line.clear();
+        self.line.extend_from_slice(start);
+        push_decimal(&mut self.line, seq);
+        self.line.extend_from_slice(outgoing::NEW_CONNECTION_END);
+        let sent = phalanx_sys::channel::send(self.socket.as_fd(), &self.line, Some(connection));
+        match sent {
+            Ok(count) => {
+                self.pacing.handle(self.line.len());
+                self.sent.push_back(SentHandle::Connection(seq));
+                if count < self.line.len() {
+                    // Linux takes a short line whole or not at all; should it not, the rest goes first.
+                    let rest = self.line[count..].to_vec();
+                    self.waiting_bytes += rest.len();
+                    self.waiting.push_front(Outgoing {
+                        bytes: rest,
+                        handle: None,
+                    });
+                    self.flush();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    self.block();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn push_decimal(line: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        let digit = u8::try_from(number % 10).unwrap_or(0);
+        digits[at] = b'0' + digit;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    line.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::push_decimal;
+
+    #[test]
+    fn numbers_are_written_as_decimal() {
+        for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            let mut line = Vec::new();
+            push_decimal(&mut line, number);
+            assert_eq!(String::from_utf8(line).unwrap(), number.to_string());
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Dispatch by handoff: accept in batches, choose a worker, pass the descriptor on.
+//!
+//! The kernel's backlog is the queue: nothing is accepted while no worker has room, or while a
+//! returned connection still waits for another worker.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::ledger::ListenerId;
+use phalanx_sys::socket::{AcceptError, accept};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::hub::Hub;
+
+/// Connections accepted in one turn; then other tasks have theirs.
+const BATCH: usize = 64;
+/// The pause after the process ran out of descriptors or memory.
+const EXHAUSTION_PAUSE: Duration = Duration::from_millis(50);
+/// When every worker has returned a connection, it is offered to all again after this time.
+const FORGIVE_AFTER: Duration = Duration::from_millis(50);
+
+/// How a turn of accepting ended.
+pub(super) enum Turn {
+    /// The queue is empty.
+    Empty,
+    /// There may be more.
+    More,
+    /// Nobody has room.
+    Full,
+    /// Out of descriptors or memory.
+    Exhausted,
+    /// The listener is gone.
+    Closed,
+}
+
+pub(super) async fn accept_loop(
+    shared: Weak<Shared>,
+    listener: ListenerId,
+    socket: Arc<AsyncFd<OwnedFd>>,
+    room: Arc<Notify>,
+) {
+    loop {
+        let Ok(mut readable) = socket.readable().await else {
+            return;
+        };
+        let turn = match shared.upgrade() {
+            Some(shared) => shared.hub().accept_turn(listener),
+            None => return,
+        };
+        match turn {
+            Turn::Empty => readable.clear_ready(),
+            Turn::More => tokio::task::yield_now().await,
+            Turn::Full => room.notified().await,
+            Turn::Exhausted => tokio::time::sleep_until(deadline(EXHAUSTION_PAUSE)).await,
+            Turn::Closed => return,
+        }
+    }
+}
+
+fn deadline(after: Duration) -> tokio::time::Instant {
+    (phalanx_sys::clock::now() + after).into()
+}
+
+impl Hub {
+    fn accept_turn(&mut self, id: ListenerId) -> Turn {
+        let Some(listener) = self.listeners.get_mut(&id) else {
+            return Turn::Closed;
+        };
+        let socket = Arc::clone(&listener.socket);
+        for _ in 0..BATCH {
+            if self.ledger.waiting() > 0 || !self.ledger.has_room(id) {
+                return self.starve(id);
+            }
+            match accept(socket.as_fd()) {
+                Ok(connection) => {
+                    if !self.dispatch(id, connection) {
+                        return self.starve(id);
+                    }
+                }
+                Err(AcceptError::WouldBlock) => return Turn::Empty,
+                Err(AcceptError::Connection(error)) => {
+                    tracing::debug!(%error, "a connection ended before it was accepted")
+                }
+                Err(AcceptError::Exhausted(error)) => {
+                    self.warn_exhausted(id, &error);
+                    return Turn::Exhausted;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a listener accepts no more");
+                    return Turn::Closed;
+                }
+            }
+        }
+        Turn::More
+    }
+
+    fn starve(&mut self, id: ListenerId) -> Turn {
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.starved = true;
+        }
+        Turn::Full
+    }
+
+    fn warn_exhausted(&mut self, id: ListenerId, error: &io::Error) {
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            if !std::mem::replace(&mut listener.exhausted, true) {
+                tracing::warn!(%error, address = %listener.address, "cannot accept: pausing until resources are free");
+            }
+        }
+    }
+
+    /// Passes an accepted connection on. False when it has to wait.
+    fn dispatch(&mut self, id: ListenerId, connection: OwnedFd) -> bool {
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.exhausted = false;
+        }
+        while let Some(worker) = self.ledger.choose(id) {
+            if self.hand_over(id, worker, &connection) {
+                self.ledger.offer(id, worker, connection);
+                self.after_offer(worker);
+                return true;
+            }
+            self.ledger.set_blocked(worker, true);
+        }
+        self.ledger.hold(id, connection);
+        false
+    }
+
+    fn hand_over(&mut self, id: ListenerId, worker: WorkerId, connection: &OwnedFd) -> bool {
+        let seq = self.ledger.next_seq();
+        let (Some(listener), Some(state)) =
+            (self.listeners.get(&id), self.workers.get_mut(&worker))
+        else {
+            return false;
+        };
+        let Some(channel) = state.channel.as_mut() else {
+            return false;
+        };
+        match channel.hand_over(&listener.newconn, seq, connection.as_fd()) {
+            Ok(()) => {
+                state.last_handoff = Some(phalanx_sys::clock::now());
+                true
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    // EPIPE: its end is near and will be seen. ETOOMANYREFS: too many descriptors are
+                    // in flight for this user; an answer or the timer opens the channel again.
+                    tracing::debug!(worker = worker.0, %error, "a connection could not be handed over");
+                    self.forgive_later();
+                }
+                false
+            }
+        }
+    }
+
+    fn after_offer(&mut self, worker: WorkerId) {
+        if let Some(channel) = self
+            .workers
+            .get(&worker)
+            .and_then(|state| state.channel.as_ref())
+        {
+            if !channel.is_clear() {
+                self.ledger.set_blocked(worker, true);
+            }
+        }
+    }
+
+    /// The worker answered an offer, or its channel took bytes: it may have room again.
+    pub(super) fn refresh(&mut self, worker: WorkerId) {
+        let clear = self
+            .workers
+            .get(&worker)
+            .and_then(|state| state.channel.as_ref())
+            .is_some_and(super::channel::Channel::is_clear);
+        self.ledger.set_blocked(worker, !clear);
+        self.pump();
+    }
+
+    /// Offers what waits, then lets the listeners accept again that found no room.
+    pub(super) fn pump(&mut self) {
+        while let Some((index, worker, listener)) = self.next_waiting() {
+            if self.offer_waiting(index, worker, listener) {
+                self.after_offer(worker);
+            } else {
+                self.ledger.set_blocked(worker, true);
+            }
+        }
+        if self.ledger.waiting() > 0 {
+            if self.ledger.has_refused() {
+                self.forgive_later();
+            }
+            return;
+        }
+        for (&id, listener) in &mut self.listeners {
+            if listener.starved && self.ledger.has_room(id) {
+                listener.starved = false;
+                listener.room.notify_one();
+            }
+        }
+    }
+
+    fn next_waiting(&mut self) -> Option<(usize, WorkerId, ListenerId)> {
+        self.ledger
+            .next_waiting()
+            .map(|waiting| (waiting.index, waiting.worker, waiting.listener))
+    }
+
+    fn offer_waiting(&mut self, index: usize, worker: WorkerId, listener: ListenerId) -> bool {
+        let Some(connection) = self.ledger.take_waiting(index) else {
+            return false;
+        };
+        let passed = self.hand_over(listener, worker, connection.connection());
+        if passed {
+            self.ledger.place(worker, connection);
+        } else {
+            self.ledger.put_back(connection);
+        }
+        passed
+    }
+
+    /// After a while, returned connections may go to those that returned them, and channels that
+    /// failed are tried again.
+    fn forgive_later(&mut self) {
+        if std::mem::replace(&mut self.forgiving, true) {
+            return;
+        }
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep_until(deadline(FORGIVE_AFTER)).await;
+            if let Some(shared) = shared.upgrade() {
+                let mut hub = shared.hub();
+                hub.forgiving = false;
+                hub.ledger.forgive();
+                let workers: Vec<_> = hub.workers.keys().copied().collect();
+                for worker in workers {
+                    hub.refresh(worker);
+                }
+            }
+        });
+    }
+}

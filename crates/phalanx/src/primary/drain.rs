@@ -1,0 +1,70 @@
+//! Telling a worker to leave, in the order that loses nothing: no new offers (done by the caller),
+//! every offer answered, a moment for the last connection to be read, then `disconnect`, once.
+//!
+//! The moment is for Node ≥ 26, which resets a connection that it accepted but had not read from when
+//! it closes its server (seen: 2 of 40,000 requests without it, none with 100 ms).
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::wire::outgoing;
+
+use super::Shared;
+use super::channel::Outgoing;
+use super::hub::Hub;
+use super::worker::Cell;
+
+/// How long after its last connection a worker is told to leave.
+const SETTLE: Duration = Duration::from_millis(100);
+
+enum Step {
+    /// An offer is not answered yet.
+    Unanswered,
+    /// Everything is answered; wait until then.
+    Settle(Instant),
+    /// Told, or gone.
+    Done,
+}
+
+pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
+    tokio::spawn(async move {
+        loop {
+            let changed = cell.changed.notified();
+            let step = match shared.upgrade() {
+                Some(shared) => shared.hub().drain_step(cell.id),
+                None => Step::Done,
+            };
+            match step {
+                Step::Unanswered => changed.await,
+                Step::Settle(until) => tokio::time::sleep_until(until.into()).await,
+                Step::Done => return,
+            }
+        }
+    });
+}
+
+impl Hub {
+    fn drain_step(&mut self, worker: WorkerId) -> Step {
+        let in_flight = self.ledger.in_flight(worker);
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return Step::Done;
+        };
+        let Some(channel) = state.channel.as_mut() else {
+            return Step::Done;
+        };
+        if in_flight > 0 {
+            return Step::Unanswered;
+        }
+        let settled = state.last_handoff.map(|last| last + SETTLE);
+        if let Some(until) = settled.filter(|&until| until > phalanx_sys::clock::now()) {
+            return Step::Settle(until);
+        }
+        let seq = channel.next_seq();
+        channel.queue(Outgoing {
+            bytes: outgoing::disconnect(seq),
+            handle: None,
+        });
+        Step::Done
+    }
+}

@@ -1,0 +1,229 @@
+//! Starting a worker and watching it to its end: one task for its channel, one for its exit.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
+use phalanx_sys::process;
+use phalanx_sys::signal::Signal;
+use tokio::io::unix::AsyncFd;
+
+use super::channel::Channel;
+use super::hub::Hub;
+use super::launch::{Launch, Release};
+use super::messages::Reading;
+use super::output::{self, LastLines, Outlet, OutputSink, Stream};
+use super::worker::{Cell, Worker};
+use super::{Cluster, Shared, readiness};
+use crate::error::{Error, Result};
+use crate::watched::watch;
+
+/// A worker to be started.
+pub(crate) struct Fork<'a> {
+    pub(crate) worker: WorkerId,
+    pub(crate) position: Position,
+    pub(crate) generation: Generation,
+    pub(crate) release: &'a Release,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) sink: Option<OutputSink>,
+    pub(crate) last: LastLines,
+}
+
+impl Cluster {
+    /// Starts a worker and the tasks that watch it.
+    pub(crate) fn start(&self, fork: Fork<'_>) -> Result<Worker> {
+        let worker = fork.worker;
+        let failed = |act| {
+            move |source: io::Error| Error::Worker {
+                act,
+                worker,
+                source,
+            }
+        };
+        let (ours, theirs) = phalanx_sys::channel::pair().map_err(failed("make the channel"))?;
+        let socket = Arc::new(watch(ours).map_err(failed("watch the channel"))?);
+        let (want_out, want_err) = fork.release.pipes();
+        let (out_read, out_write) = pipe(want_out).map_err(failed("make the output pipe"))?;
+        let (err_read, err_write) = pipe(want_err).map_err(failed("make the output pipe"))?;
+        let inspector = self.shared.hub().next_inspector();
+        let plan = fork.release.plan(Launch {
+            worker: fork.worker,
+            position: fork.position,
+            env: &fork.env,
+            channel: theirs,
+            stdout: out_write,
+            stderr: err_write,
+            inspector,
+        });
+        let process = process::spawn(plan).map_err(|source| Error::Start {
+            worker: fork.worker,
+            source,
+        })?;
+        let pidfd = process
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(failed("watch the process"))?;
+        let pidfd = watch(pidfd).map_err(failed("watch the process"))?;
+        let outlet = Outlet {
+            worker: fork.worker,
+            position: fork.position,
+            sink: fork.sink,
+            last: fork.last,
+        };
+        let mut readers = Vec::new();
+        for (pipe, stream) in [(out_read, Stream::Stdout), (err_read, Stream::Stderr)] {
+            if let Some(pipe) = pipe {
+                readers.push(
+                    output::follow(pipe, stream, outlet.clone())
+                        .map_err(failed("read the output"))?,
+                );
+            }
+        }
+        let cell = Arc::new(Cell::new(fork.worker, fork.position, process));
+        let channel = Channel::new(Arc::clone(&socket));
+        let notice = Arc::clone(&channel.blocked_notice);
+        let shared = Arc::downgrade(&self.shared);
+        self.shared
+            .hub()
+            .adopt(Arc::clone(&cell), fork.generation, channel);
+        tokio::spawn(follow_channel(shared.clone(), fork.worker, socket, notice));
+        tokio::spawn(follow_exit(
+            shared.clone(),
+            Arc::clone(&cell),
+            pidfd,
+            readers,
+        ));
+        readiness::start(shared.clone(), Arc::clone(&cell));
+        Ok(Worker { cell, shared })
+    }
+}
+
+impl Hub {
+    fn next_inspector(&mut self) -> u16 {
+        self.inspectors = self.inspectors.wrapping_add(1);
+        self.inspectors
+    }
+}
+
+type Pipe = (Option<OwnedFd>, Option<OwnedFd>);
+
+fn pipe(wanted: bool) -> io::Result<Pipe> {
+    if !wanted {
+        return Ok((None, None));
+    }
+    let (read, write) = io::pipe()?;
+    let read: OwnedFd = read.into();
+    phalanx_sys::socket::set_nonblocking(read.as_fd())?;
+    Ok((Some(read), Some(write.into())))
+}
+
+/// Reads the channel when something came, and writes it when it was full and is not any more.
+async fn follow_channel(
+    shared: Weak<Shared>,
+    worker: WorkerId,
+    socket: Arc<AsyncFd<OwnedFd>>,
+    blocked: Arc<tokio::sync::Notify>,
+) {
+    let mut full = false;
+    loop {
+        tokio::select! {
+            readable = socket.readable() => {
+                let (Ok(mut readable), Some(shared)) = (readable, shared.upgrade()) else { return };
+                let reading = shared.hub().read_channel(worker);
+                match reading {
+                    Reading::Drained => readable.clear_ready(),
+                    Reading::More => {}
+                    Reading::Closed => return shared.hub().channel_closed(worker),
+                }
+            }
+            writable = socket.writable(), if full => {
+                let (Ok(mut writable), Some(shared)) = (writable, shared.upgrade()) else { return };
+                full = shared.hub().channel_writable(worker);
+                if full {
+                    writable.clear_ready();
+                }
+            }
+            () = blocked.notified(), if !full => full = true,
+        }
+    }
+}
+
+impl Hub {
+    /// The socket takes bytes again. True when it is full once more.
+    fn channel_writable(&mut self, worker: WorkerId) -> bool {
+        let Some(channel) = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.channel.as_mut())
+        else {
+            return false;
+        };
+        channel.unblock();
+        let full = channel.is_blocked();
+        self.refresh(worker);
+        full
+    }
+}
+
+/// Waits for the process to end, reads what it left behind, and announces the exit.
+async fn follow_exit(
+    shared: Weak<Shared>,
+    cell: Arc<Cell>,
+    pidfd: AsyncFd<OwnedFd>,
+    readers: Vec<tokio::task::JoinHandle<()>>,
+) {
+    let status = loop {
+        let Ok(mut readable) = pidfd.readable().await else {
+            return;
+        };
+        match end(&cell) {
+            Ok(Some(status)) => break status,
+            Ok(None) => readable.clear_ready(),
+            Err(error) => {
+                tracing::error!(worker = cell.id.0, %error, "cannot learn how a worker ended");
+                break ExitStatus::Code(255);
+            }
+        }
+    };
+    // Messages written just before the exit are still in the socket; they come before the exit event.
+    loop {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        if shared.hub().read_channel(cell.id) != Reading::More {
+            break;
+        }
+    }
+    finish_output(readers).await;
+    if let Some(shared) = shared.upgrade() {
+        shared.hub().exited(cell.id, status);
+    }
+}
+
+/// Reaps the process. While it is unreaped its number cannot be reused, so this is the moment to ask
+/// what it left in its process group to go too.
+fn end(cell: &Cell) -> io::Result<Option<ExitStatus>> {
+    let mut process = cell.process();
+    if !process.has_exited()? {
+        return Ok(None);
+    }
+    process.signal_group(Signal::TERM)?;
+    let status = process.try_reap()?;
+    Ok(status.map(|status| match status {
+        process::ExitStatus::Code(code) => ExitStatus::Code(code),
+        process::ExitStatus::Signal(signal) => ExitStatus::Signal(signal),
+    }))
+}
+
+/// Its last words are read before its exit is announced; a descendant that keeps the pipe open is not waited for.
+async fn finish_output(readers: Vec<tokio::task::JoinHandle<()>>) {
+    const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
+    let deadline = tokio::time::Instant::from_std(phalanx_sys::clock::now() + LAST_WORDS);
+    for reader in readers {
+        if tokio::time::timeout_at(deadline, reader).await.is_err() {
+            return;
+        }
+    }
+}

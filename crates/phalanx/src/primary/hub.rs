@@ -1,0 +1,179 @@
+//! The primary's state: workers, listeners, ledger. One lock, short and never held across an await;
+//! every call in here is non-blocking.
+//!
+//! INVARIANT: a worker is in `workers` from its fork until its exit was seen, whatever becomes of its
+//! channel. Its exit is announced exactly once, after everything it had written was read.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
+use phalanx_core::ledger::{Ledger, ListenerId};
+use phalanx_core::policy::PolicyName;
+use phalanx_core::wire::ListenRequest;
+
+use super::Shared;
+use super::channel::Channel;
+use super::listeners::Listener;
+use super::worker::{Cell, Departure};
+use crate::event::{Event, Subscribers};
+use crate::settings::{DispatchChoice, Settings};
+
+/// Connections in flight to one worker at most: offered, not yet accepted. Node's own primary has one.
+/// Measured with two Node 20 workers, four already give most of the throughput and more than sixteen
+/// give nothing; a small window keeps connections from waiting behind a busy worker.
+pub(super) const WINDOW: usize = 16;
+
+/// A server of a worker, under the key that its `queryServer` was answered with.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) listener: ListenerId,
+    pub(super) request: ListenRequest,
+    pub(super) announced: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct WorkerState {
+    pub(super) cell: Arc<Cell>,
+    pub(super) channel: Option<Channel>,
+    pub(super) held: BTreeMap<String, Held>,
+    pub(super) online: bool,
+    pub(super) listening: bool,
+    pub(super) last_handoff: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(super) shared: Weak<Shared>,
+    pub(super) settings: Settings,
+    pub(super) policy: PolicyName,
+    pub(super) dispatch: DispatchChoice,
+    pub(super) workers: BTreeMap<WorkerId, WorkerState>,
+    pub(super) listeners: BTreeMap<ListenerId, Listener>,
+    pub(super) ledger: Ledger<OwnedFd>,
+    pub(super) subscribers: Subscribers,
+    pub(super) next_worker: u32,
+    pub(super) next_listener: u32,
+    pub(super) inspectors: u16,
+    /// A timer that lets returned connections be offered to everyone again is running.
+    pub(super) forgiving: bool,
+}
+
+impl Hub {
+    pub(super) fn new(
+        shared: Weak<Shared>,
+        settings: Settings,
+        policy: PolicyName,
+        dispatch: DispatchChoice,
+    ) -> Self {
+        Self {
+            shared,
+            settings,
+            policy,
+            dispatch,
+            workers: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            ledger: Ledger::new(WINDOW),
+            subscribers: Subscribers::default(),
+            next_worker: 1,
+            next_listener: 1,
+            inspectors: 0,
+            forgiving: false,
+        }
+    }
+
+    pub(super) fn emit(&mut self, event: &Event) {
+        self.subscribers.emit(event);
+    }
+
+    pub(super) fn error(&mut self, worker: WorkerId, message: String) {
+        tracing::warn!(worker = worker.0, "{message}");
+        self.emit(&Event::Error { worker, message });
+    }
+
+    /// The lowest position that no live worker holds.
+    pub(super) fn free_position(&self) -> Position {
+        let mut taken: Vec<u32> = self
+            .workers
+            .values()
+            .map(|worker| worker.cell.position.0)
+            .collect();
+        taken.sort_unstable();
+        taken.dedup();
+        let free = (0..).zip(&taken).find(|(index, taken)| index != *taken);
+        Position(free.map_or_else(
+            || u32::try_from(taken.len()).unwrap_or(u32::MAX),
+            |(index, _)| index,
+        ))
+    }
+
+    /// A worker's process was started.
+    pub(super) fn adopt(&mut self, cell: Arc<Cell>, generation: Generation, channel: Channel) {
+        let event = Event::Fork {
+            worker: cell.id,
+            position: cell.position,
+            generation,
+            pid: cell.pid.as_u32(),
+        };
+        self.workers.insert(
+            cell.id,
+            WorkerState {
+                cell,
+                channel: Some(channel),
+                held: BTreeMap::new(),
+                online: false,
+                listening: false,
+                last_handoff: None,
+            },
+        );
+        self.emit(&event);
+    }
+
+    /// The channel ended: the worker drained, or lost it. What it had not accepted goes to others.
+    pub(super) fn channel_closed(&mut self, worker: WorkerId) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        if state.channel.take().is_none() {
+            return;
+        }
+        state.held.clear();
+        state.cell.connected.store(false, Ordering::Release);
+        state.cell.changed.notify_waiters();
+        let count = self.ledger.accepted_count(worker);
+        state.cell.connections.store(count, Ordering::Release);
+        self.ledger.worker_gone(worker);
+        self.emit(&Event::Disconnect { worker });
+        self.pump();
+    }
+
+    /// The process is gone; whatever it wrote has been read.
+    pub(super) fn exited(&mut self, worker: WorkerId, status: ExitStatus) {
+        self.channel_closed(worker);
+        let Some(state) = self.workers.remove(&worker) else {
+            return;
+        };
+        let voluntary = state.cell.end(status);
+        state.cell.changed.notify_waiters();
+        self.emit(&Event::exit(worker, status, voluntary));
+    }
+
+    /// Asks a worker to leave: no new connections from now on; when those in flight are settled it is
+    /// told to disconnect, once. False when it is leaving already.
+    pub(super) fn disconnect(&mut self, worker: WorkerId) -> bool {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return false;
+        };
+        if state.channel.is_none() || !state.cell.depart(Departure::Asked) {
+            return false;
+        }
+        let cell = Arc::clone(&state.cell);
+        self.ledger.exclude(worker);
+        self.pump();
+        super::drain::start(self.shared.clone(), cell);
+        true
+    }
+}

@@ -1,0 +1,221 @@
+//! From settings to a process: program, arguments, environment and descriptors of a worker.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use phalanx_core::ids::{Position, WorkerId};
+use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
+use phalanx_sys::signal::Signal;
+
+use crate::error::{Error, Result};
+use crate::settings::{InspectPort, Settings, Stdio};
+
+/// The descriptor number at which a worker finds its channel, as Node.js does it.
+const CHANNEL_NUMBER: i32 = 3;
+const DEFAULT_INSPECT_PORT: u16 = 9229;
+
+/// What a generation runs: settings made definite, at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Release {
+    program: PathBuf,
+    name: OsString,
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
+    cwd: Option<PathBuf>,
+    settings: Settings,
+}
+
+/// What differs from worker to worker.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    pub(crate) worker: WorkerId,
+    pub(crate) position: Position,
+    pub(crate) env: &'a [(OsString, OsString)],
+    pub(crate) channel: OwnedFd,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+    /// Counts the workers with an inspector.
+    pub(crate) inspector: u16,
+}
+
+impl Release {
+    /// Makes the settings definite: the program is looked up now, the environment copied now.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when the program is missing or may not be executed.
+    pub(crate) fn resolve(settings: &Settings) -> Result<Self> {
+        let name = settings
+            .exec
+            .clone()
+            .unwrap_or_else(|| own_program().into_os_string());
+        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let directory = settings
+            .cwd
+            .as_ref()
+            .map_or_else(|| here.clone(), |cwd| here.join(cwd));
+        let path = settings
+            .env
+            .iter()
+            .rev()
+            .find(|(key, _)| key == "PATH")
+            .map(|(_, value)| value.clone())
+            .or_else(|| std::env::var_os("PATH"));
+        let program = resolve_program(&name, path.as_deref(), &directory).map_err(|source| {
+            Error::Program {
+                program: PathBuf::from(&name),
+                source,
+            }
+        })?;
+        let args = settings
+            .args
+            .clone()
+            .unwrap_or_else(|| std::env::args_os().skip(1).collect());
+        let mut env: BTreeMap<_, _> = std::env::vars_os().collect();
+        env.extend(settings.env.iter().cloned());
+        Ok(Self {
+            program,
+            name,
+            args,
+            env,
+            cwd: settings.cwd.as_ref().map(|_| directory),
+            settings: settings.clone(),
+        })
+    }
+
+    /// True when the primary reads this worker's output.
+    pub(crate) fn pipes(&self) -> (bool, bool) {
+        (
+            self.settings.stdout == Stdio::Piped,
+            self.settings.stderr == Stdio::Piped,
+        )
+    }
+
+    /// Everything that `fork` and `exec` need, prepared before them.
+    pub(crate) fn plan(&self, launch: Launch<'_>) -> SpawnPlan {
+        let mut args = vec![self.name.clone()];
+        args.extend(self.inspect_argument(launch.inspector));
+        args.extend(self.args.iter().cloned());
+        let mut env = self.env.clone();
+        env.extend(launch.env.iter().cloned());
+        let position = OsString::from(launch.position.to_string());
+        let id = OsString::from(launch.worker.to_string());
+        for (name, value) in [
+            (
+                "NODE_CHANNEL_FD",
+                OsString::from(CHANNEL_NUMBER.to_string()),
+            ),
+            ("NODE_CHANNEL_SERIALIZATION_MODE", OsString::from("json")),
+            ("NODE_UNIQUE_ID", id.clone()),
+            ("NODE_APP_INSTANCE", position.clone()),
+            ("PHALANX_POSITION", position),
+            ("PHALANX_WORKER_ID", id),
+        ] {
+            env.insert(OsString::from(name), value);
+        }
+        let fds = vec![
+            FdMapping::owned(launch.channel, CHANNEL_NUMBER),
+            stream(0, self.settings.stdin.unwrap_or(Stdio::Null), None),
+            stream(1, self.settings.stdout, launch.stdout),
+            stream(2, self.settings.stderr, launch.stderr),
+        ];
+        SpawnPlan {
+            program: self.program.clone(),
+            args,
+            env: env.into_iter().collect(),
+            cwd: self.cwd.clone(),
+            fds,
+            uid: self.settings.uid,
+            gid: self.settings.gid,
+            new_process_group: true,
+            die_with_parent: Some(Signal::KILL),
+            executable: None,
+        }
+    }
+
+    /// Node workers that are to be inspected need a port each; the primary of Node counts them too.
+    fn inspect_argument(&self, inspector: u16) -> Option<OsString> {
+        if self.program.file_stem() != Some(OsStr::new("node")) {
+            return None;
+        }
+        let options = self.env.get(OsStr::new("NODE_OPTIONS"));
+        let options = options.map(|value| value.to_string_lossy().into_owned());
+        let base = self
+            .args
+            .iter()
+            .take_while(|argument| argument.to_string_lossy().starts_with('-'))
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .chain(
+                options
+                    .iter()
+                    .flat_map(|options| options.split_whitespace().map(str::to_owned)),
+            )
+            .filter_map(|argument| inspect_port(&argument))
+            .reduce(|_, last| last)?;
+        let port = match self.settings.inspect_port {
+            InspectPort::Fixed(port) => port,
+            InspectPort::Counting => base.checked_add(inspector).unwrap_or(1024 + inspector),
+        };
+        Some(OsString::from(format!("--inspect-port={port}")))
+    }
+}
+
+/// The port that an `--inspect…` argument names or implies.
+fn inspect_port(argument: &str) -> Option<u16> {
+    let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+    matches!(
+        name,
+        "--inspect" | "--inspect-brk" | "--inspect-port" | "--debug-port"
+    )
+    .then(|| {
+        let port = value.rsplit(':').next().unwrap_or(value);
+        port.parse().unwrap_or(DEFAULT_INSPECT_PORT)
+    })
+}
+
+fn stream(number: i32, stdio: Stdio, pipe: Option<OwnedFd>) -> FdMapping {
+    match (stdio, pipe) {
+        (Stdio::Inherit, _) => FdMapping::inherit(number, number),
+        (Stdio::Piped, Some(pipe)) => FdMapping::owned(pipe, number),
+        (Stdio::Null, _) | (Stdio::Piped, None) => FdMapping::null(number),
+    }
+}
+
+/// The path under which this process was started, made absolute when first asked for. Not resolved
+/// through links: what a deploy puts in its place is what the next worker runs.
+fn own_program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM
+        .get_or_init(|| {
+            let invoked = std::env::args_os().next().map(PathBuf::from);
+            let named = invoked.filter(|path| path.components().count() > 1 || path.is_absolute());
+            match (named, std::env::current_dir()) {
+                (Some(path), Ok(here)) => here.join(path),
+                (_, _) => {
+                    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
+                }
+            }
+        })
+        .clone()
+}
+
+/// Remembers the program's path while the working directory is still the one it was started in.
+pub(crate) fn remember_own_program() {
+    let _path: PathBuf = own_program();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inspect_port;
+
+    #[test]
+    fn inspector_arguments_are_recognised_with_their_port() {
+        assert_eq!(inspect_port("--inspect"), Some(9229));
+        assert_eq!(inspect_port("--inspect=127.0.0.1:9300"), Some(9300));
+        assert_eq!(inspect_port("--inspect-brk=9400"), Some(9400));
+        assert_eq!(inspect_port("--inspector"), None);
+        assert_eq!(inspect_port("server.js"), None);
+    }
+}

@@ -1,0 +1,424 @@
+//! What a worker's messages do. Nothing a worker writes can harm more than itself: a bad message is
+//! an `error` event for that worker and is dropped.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::wire::{
+    Frame, FromWorker, HANDLE_ACK, HANDLE_NACK, ListenRequest, WireError, outgoing,
+    parse_from_worker,
+};
+use serde_json::Value;
+
+use super::channel::{Outgoing, SentHandle};
+use super::hub::{Held, Hub};
+use super::listeners::Dispatch;
+use super::worker::Departure;
+use crate::error::{Error, Result};
+use crate::event::Event;
+
+const EADDRINUSE: i32 = 98;
+
+/// How a turn of reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Everything there was has been read.
+    Drained,
+    /// There may be more.
+    More,
+    /// The other end is closed.
+    Closed,
+}
+
+impl Hub {
+    /// Reads once from a worker's channel and does what the messages say.
+    pub(super) fn read_channel(&mut self, worker: WorkerId) -> Reading {
+        let Some(channel) = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.channel.as_mut())
+        else {
+            return Reading::Closed;
+        };
+        let room = channel.frames.room();
+        let room_bytes = room.len();
+        let reading = match phalanx_sys::channel::receive(
+            channel.socket.as_fd(),
+            room,
+            &mut channel.received,
+        ) {
+            Ok(received) if received.bytes == 0 => return Reading::Closed,
+            Ok(received) => {
+                channel.frames.fill(received.bytes);
+                // A short read without descriptors has emptied the socket; what comes later wakes again.
+                let more = received.bytes == room_bytes || !channel.received.is_empty();
+                if more {
+                    Reading::More
+                } else {
+                    Reading::Drained
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Drained,
+            Err(error) => {
+                tracing::debug!(worker = worker.0, %error, "a worker's channel cannot be read");
+                return Reading::Closed;
+            }
+        };
+        self.handle_frames(worker);
+        reading
+    }
+
+    fn handle_frames(&mut self, worker: WorkerId) {
+        loop {
+            let Some(channel) = self
+                .workers
+                .get_mut(&worker)
+                .and_then(|state| state.channel.as_mut())
+            else {
+                return;
+            };
+            let parsed = match channel.frames.next_frame() {
+                None => break,
+                Some(Frame::Line(line)) => parse_from_worker(line),
+                Some(Frame::Oversized) => {
+                    self.error(worker, "sent an oversized message: dropped".to_owned());
+                    continue;
+                }
+            };
+            match parsed {
+                Ok(message) => self.handle(worker, message),
+                Err(error) => self.error(worker, describe(&error)),
+            }
+        }
+        self.refresh(worker);
+    }
+
+    fn handle(&mut self, worker: WorkerId, message: FromWorker) {
+        match message {
+            FromWorker::HandleAck => self.handle_answered(worker, true),
+            FromWorker::HandleNack => self.handle_answered(worker, false),
+            FromWorker::Accepted { ack, accepted } => self.offer_answered(worker, ack, accepted),
+            FromWorker::Online => self.online(worker),
+            FromWorker::QueryServer { seq, request } => self.query_server(worker, seq, request),
+            FromWorker::Listening(request) => self.listening(worker, &request),
+            FromWorker::Close { key } => {
+                let leaving = self
+                    .workers
+                    .get(&worker)
+                    .map(|state| state.cell.departure());
+                self.release(worker, &key, leaving != Some(Departure::None));
+            }
+            FromWorker::Leaving { seq } => self.leaving(worker, seq),
+            FromWorker::Handle { message } => self.handle_received(worker, message),
+            // phalanx sends a worker no sockets that it would count: all of them are closed, always.
+            FromWorker::SocketsClosing { key } => {
+                self.write(worker, outgoing::sockets_closed(&key))
+            }
+            FromWorker::SocketCount { key } => self.write(worker, outgoing::socket_count(&key, 0)),
+            FromWorker::User(message) => self.emit(&Event::Message { worker, message }),
+            _ => {}
+        }
+    }
+
+    fn write(&mut self, worker: WorkerId, bytes: Vec<u8>) {
+        if let Some(channel) = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.channel.as_mut())
+        {
+            channel.queue(Outgoing {
+                bytes,
+                handle: None,
+            });
+        }
+    }
+
+    /// An application's message to a worker.
+    pub(super) fn send(&mut self, worker: WorkerId, bytes: Vec<u8>) -> Result<()> {
+        let channel = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.channel.as_mut());
+        let channel = channel.ok_or(Error::Disconnected)?;
+        if !channel.queue_user(bytes) {
+            return Err(Error::ChannelFull {
+                queued_bytes: channel.queued_bytes(),
+            });
+        }
+        self.refresh(worker);
+        Ok(())
+    }
+
+    fn online(&mut self, worker: WorkerId) {
+        if let Some(state) = self.workers.get_mut(&worker).filter(|state| !state.online) {
+            state.online = true;
+            self.emit(&Event::Online { worker });
+        }
+    }
+
+    /// ACK or NACK for the oldest handle on its way.
+    fn handle_answered(&mut self, worker: WorkerId, arrived: bool) {
+        let Some(channel) = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.channel.as_mut())
+        else {
+            return;
+        };
+        let Some(sent) = channel
+            .sent
+            .pop_front()
+            .filter(|_| channel.pacing.answered())
+        else {
+            self.error(worker, "answered a handle that was not sent".to_owned());
+            return;
+        };
+        channel.flush();
+        match sent {
+            _ if arrived => {}
+            SentHandle::Connection(seq) => {
+                self.ledger.returned(worker, seq);
+                self.settled(worker);
+            }
+            SentHandle::Listener(message) => self.send_again(worker, message),
+        }
+    }
+
+    /// A listener did not arrive (the worker was out of descriptors): it still waits for its answer.
+    fn send_again(&mut self, worker: WorkerId, message: Outgoing) {
+        let shared = self.shared.clone();
+        let at = phalanx_sys::clock::now() + std::time::Duration::from_millis(100);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            if let Some(shared) = shared.upgrade() {
+                let mut hub = shared.hub();
+                if let Some(channel) = hub
+                    .workers
+                    .get_mut(&worker)
+                    .and_then(|state| state.channel.as_mut())
+                {
+                    channel.queue(message);
+                }
+            }
+        });
+    }
+
+    fn offer_answered(&mut self, worker: WorkerId, seq: u64, accepted: bool) {
+        let known = if accepted {
+            // Dropping it closes the primary's copy; the worker has its own.
+            self.ledger.accepted(worker, seq).is_some()
+        } else {
+            self.ledger.returned(worker, seq)
+        };
+        if !known {
+            self.error(
+                worker,
+                format!("answered the offer {seq}, which it does not hold"),
+            );
+        }
+        self.settled(worker);
+    }
+
+    /// An offer was answered: a drain may be waiting for that.
+    fn settled(&mut self, worker: WorkerId) {
+        if let Some(state) = self.workers.get(&worker) {
+            if state.cell.departure() != Departure::None {
+                state.cell.changed.notify_waiters();
+            }
+        }
+    }
+
+    fn leaving(&mut self, worker: WorkerId, seq: u64) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let first = state.cell.depart(Departure::OwnWish);
+        if let Some(channel) = state.channel.as_mut() {
+            let number = channel.next_seq();
+            channel.queue(Outgoing {
+                bytes: outgoing::acknowledge(seq, number),
+                handle: None,
+            });
+        }
+        self.ledger.exclude(worker);
+        if first {
+            self.emit(&Event::Leaving { worker });
+        }
+        self.pump();
+    }
+
+    fn handle_received(&mut self, worker: WorkerId, message: Value) {
+        let Some(channel) = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.channel.as_mut())
+        else {
+            return;
+        };
+        let arrived = channel.received.pop_front().is_some();
+        let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };
+        self.write(worker, answer.to_vec());
+        if arrived {
+            self.emit(&Event::Message { worker, message });
+        }
+    }
+
+    fn query_server(&mut self, worker: WorkerId, seq: u64, request: ListenRequest) {
+        let key = listener_key(&request);
+        let Some(state) = self.workers.get(&worker) else {
+            return;
+        };
+        if state.cell.departure() != Departure::None {
+            // As Node does it: a worker that leaves gets no answer.
+            return;
+        }
+        let opened = if state.held.contains_key(&key) {
+            Err(io::Error::from_raw_os_error(EADDRINUSE))
+        } else {
+            self.listener_for(&key, &request)
+        };
+        let id = match opened {
+            Ok(id) => id,
+            Err(error) => return self.refuse_listen(worker, seq, &key, &error),
+        };
+        let Some(listener) = self.listeners.get(&id) else {
+            return;
+        };
+        let (dispatch, data) = (listener.dispatch, listener.data.clone());
+        let (handle, sockname, udp) = (listener.handle.clone(), listener.sockname(), listener.udp);
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let held = Held {
+            listener: id,
+            request,
+            announced: false,
+        };
+        state.held.insert(key.clone(), held);
+        let Some(channel) = state.channel.as_mut() else {
+            return;
+        };
+        let number = channel.next_seq();
+        let kind = if udp { "dgram.Native" } else { "net.Native" };
+        channel.queue(match dispatch {
+            Dispatch::Handoff => Outgoing {
+                bytes: outgoing::listen_handoff(seq, &key, &data, sockname.as_ref(), number),
+                handle: None,
+            },
+            Dispatch::Shared => Outgoing {
+                bytes: outgoing::listen_shared(seq, &key, &data, kind, number),
+                handle: Some(handle),
+            },
+        });
+    }
+
+    fn refuse_listen(&mut self, worker: WorkerId, seq: u64, key: &str, error: &io::Error) {
+        tracing::warn!(worker = worker.0, %error, "cannot listen on {key}");
+        let errno = error.raw_os_error().unwrap_or(22);
+        if let Some(channel) = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.channel.as_mut())
+        {
+            let number = channel.next_seq();
+            channel.queue(Outgoing {
+                bytes: outgoing::listen_error(seq, key, -errno, number),
+                handle: None,
+            });
+        }
+    }
+
+    /// The worker serves: from now on it has its share.
+    fn listening(&mut self, worker: WorkerId, request: &ListenRequest) {
+        let listeners = &self.listeners;
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        state.listening = true;
+        let position = state.cell.position;
+        let found = state.held.values_mut().find(|held| {
+            let port = listeners
+                .get(&held.listener)
+                .and_then(|listener| listener.address.inet());
+            !held.announced && is_same(&held.request, request, port.map(|address| address.port()))
+        });
+        let address = match found {
+            Some(held) => {
+                held.announced = true;
+                let id = held.listener;
+                let leaving = state.cell.departure() != Departure::None;
+                let listener = self.listeners.get(&id);
+                if !leaving
+                    && listener.is_some_and(|listener| listener.dispatch == Dispatch::Handoff)
+                {
+                    self.ledger.join(id, worker, position);
+                }
+                listener.map(|listener| listener.address.clone())
+            }
+            None => requested_address(request),
+        };
+        if let Some(address) = address {
+            self.emit(&Event::Listening { worker, address });
+        }
+    }
+}
+
+/// Node's newer key: the index counts only where the kernel chooses the port.
+fn listener_key(request: &ListenRequest) -> String {
+    use phalanx_core::wire::Target;
+    let any_port = match &request.target {
+        Target::Tcp { port, .. } | Target::Udp { port, .. } => *port == 0,
+        _ => false,
+    };
+    if any_port {
+        format!("{}:{}", request.key, request.index)
+    } else {
+        request.key.clone()
+    }
+}
+
+/// Is this `listening` about that `queryServer`? It repeats it, but with the actual port.
+fn is_same(asked: &ListenRequest, listening: &ListenRequest, port: Option<u16>) -> bool {
+    use phalanx_core::wire::Target;
+    if asked.key == listening.key && asked.index == listening.index {
+        return true;
+    }
+    let mut actual = asked.target.clone();
+    match &mut actual {
+        Target::Tcp {
+            port: asked_port, ..
+        }
+        | Target::Udp {
+            port: asked_port, ..
+        } => {
+            *asked_port = port.unwrap_or(*asked_port);
+        }
+        _ => {}
+    }
+    actual == listening.target && asked.index == listening.index
+}
+
+/// The address of a listener that the worker opened itself.
+fn requested_address(request: &ListenRequest) -> Option<crate::address::Address> {
+    use crate::address::Address;
+    use phalanx_core::wire::Target;
+    match &request.target {
+        Target::Tcp { address, port, .. } | Target::Udp { address, port, .. } => {
+            Some(match address {
+                Some(address) => Address::Inet((*address, *port).into()),
+                None => Address::AnyInet(*port),
+            })
+        }
+        Target::UnixPath { path, .. } => Some(Address::Unix(path.clone())),
+        Target::UnixAbstract(name) => Some(Address::Abstract(name.clone())),
+        _ => None,
+    }
+}
+
+fn describe(error: &WireError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("sent a bad message: {error}: {source}"),
+        None => format!("sent a bad message: {error}"),
+    }
+}

@@ -1,0 +1,278 @@
+//! The primary's side: [`Cluster`] and what stands behind it.
+
+mod channel;
+mod dispatch;
+mod drain;
+mod fork;
+mod hub;
+mod launch;
+mod listeners;
+mod messages;
+mod output;
+mod readiness;
+mod worker;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use phalanx_core::ids::{Generation, WorkerId};
+use phalanx_core::policy::PolicyName;
+use phalanx_core::wire::outgoing;
+use serde::Serialize;
+
+pub(crate) use fork::Fork;
+pub(crate) use launch::Release;
+pub(crate) use output::LastLines;
+pub use output::{OutputLine, OutputSink, Stream};
+pub use worker::Worker;
+
+use crate::error::{Error, Result};
+use crate::event::{Event, Events};
+use crate::settings::{DispatchChoice, Settings};
+use crate::supervisor::ListenerStatus;
+use hub::Hub;
+pub(crate) use listeners::from_sys;
+
+/// What all handles of a cluster share.
+pub(crate) struct Shared {
+    hub: Mutex<Hub>,
+}
+
+impl Shared {
+    pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
+        // The state stays consistent at every point where code could panic: no half-done transitions.
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// The cluster, as its primary sees it: the counterpart of Node's `cluster` module.
+///
+/// Cheap to clone; all clones are the same cluster. When the last one is dropped the channels close
+/// and workers are cut off, so keep one while workers live. Its calls do not block. Those that start
+/// something ([`Cluster::fork`]) need a tokio runtime with I/O and time enabled around them.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        launch::remember_own_program();
+        let policy = scheduling_from_environment();
+        let shared = Arc::new_cyclic(|shared| Shared {
+            hub: Mutex::new(Hub::new(
+                shared.clone(),
+                Settings::default(),
+                policy,
+                DispatchChoice::Auto,
+            )),
+        });
+        Self { shared }
+    }
+
+    /// Changes how workers are started from now on (`cluster.setupPrimary`); running ones keep what
+    /// they have. Emits [`Event::Setup`].
+    pub fn setup(&self, settings: Settings) {
+        let mut hub = self.shared.hub();
+        hub.settings = settings;
+        hub.emit(&Event::Setup);
+    }
+
+    /// How workers are started (`cluster.settings`).
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.shared.hub().settings.clone()
+    }
+
+    /// The policy (`cluster.schedulingPolicy`): round robin (`SCHED_RR`) unless the environment's
+    /// `NODE_CLUSTER_SCHED_POLICY` is `none`, or it was set.
+    #[must_use]
+    pub fn scheduling_policy(&self) -> PolicyName {
+        self.shared.hub().policy
+    }
+
+    /// Sets the policy for listeners that are opened from now on. Best called before the first fork.
+    pub fn set_scheduling_policy(&self, policy: PolicyName) {
+        self.shared.hub().policy = policy;
+    }
+
+    pub(crate) fn set_dispatch(&self, dispatch: DispatchChoice) {
+        self.shared.hub().dispatch = dispatch;
+    }
+
+    /// Starts a worker (`cluster.fork`) at the lowest free position. It is this program again, unless
+    /// [`Cluster::setup`] said otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Program`] and [`Error::Start`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn fork(&self) -> Result<Worker> {
+        self.fork_with(std::iter::empty::<(OsString, OsString)>())
+    }
+
+    /// Starts a worker with variables of its own (`cluster.fork(env)`).
+    ///
+    /// # Errors
+    /// As [`Cluster::fork`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn fork_with<K, V>(&self, env: impl IntoIterator<Item = (K, V)>) -> Result<Worker>
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let (release, worker, position) = {
+            let mut hub = self.shared.hub();
+            let release = Release::resolve(&hub.settings)?;
+            let worker = WorkerId(hub.next_worker);
+            hub.next_worker += 1;
+            (release, worker, hub.free_position())
+        };
+        self.start(Fork {
+            worker,
+            position,
+            generation: Generation(1),
+            release: &release,
+            env: env
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            sink: None,
+            last: LastLines::default(),
+        })
+    }
+
+    /// The live workers, by id (`cluster.workers`).
+    #[must_use]
+    pub fn workers(&self) -> Vec<Worker> {
+        let hub = self.shared.hub();
+        hub.workers
+            .values()
+            .map(|state| self.handle(state))
+            .collect()
+    }
+
+    /// The live worker with this id.
+    #[must_use]
+    pub fn worker(&self, id: WorkerId) -> Option<Worker> {
+        let hub = self.shared.hub();
+        hub.workers.get(&id).map(|state| self.handle(state))
+    }
+
+    fn handle(&self, state: &hub::WorkerState) -> Worker {
+        Worker {
+            cell: Arc::clone(&state.cell),
+            shared: Arc::downgrade(&self.shared),
+        }
+    }
+
+    /// Every event from now on (`cluster.on(…)`). May be called often; each gets all of them.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.shared.hub().subscribers.subscribe(true)
+    }
+
+    pub(crate) fn all_events(&self) -> Events {
+        self.shared.hub().subscribers.subscribe(false)
+    }
+
+    /// Sends a message to every connected worker. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Encode`]. A worker that cannot take it is skipped, with an [`Event::Error`].
+    pub fn broadcast<M: Serialize + ?Sized>(&self, message: &M) -> Result<usize> {
+        let value = serde_json::to_value(message).map_err(Error::Encode)?;
+        let line = outgoing::user(&value);
+        let mut hub = self.shared.hub();
+        let workers: Vec<_> = hub
+            .workers
+            .iter()
+            .filter(|(_, state)| state.channel.is_some())
+            .map(|(&id, _)| id)
+            .collect();
+        let mut reached = 0;
+        for worker in workers {
+            match hub.send(worker, line.clone()) {
+                Ok(()) => reached += 1,
+                Err(error) => hub.error(worker, format!("missed a broadcast: {error}")),
+            }
+        }
+        Ok(reached)
+    }
+
+    /// Asks all workers to leave, waits until their channels are closed and closes the listeners
+    /// (`cluster.disconnect`). There is no time limit.
+    pub async fn disconnect(&self) {
+        let workers = self.workers();
+        for worker in &workers {
+            worker.disconnect();
+        }
+        for worker in workers {
+            loop {
+                let changed = worker.cell.changed.notified();
+                if !worker.is_connected() {
+                    break;
+                }
+                changed.await;
+            }
+        }
+        self.close_listeners();
+    }
+
+    pub(crate) fn close_listeners(&self) {
+        let mut hub = self.shared.hub();
+        let all: Vec<_> = hub.listeners.keys().copied().collect();
+        for id in all {
+            hub.close_listener(id);
+        }
+    }
+
+    /// Tells all subscribers.
+    pub(crate) fn announce(&self, event: &Event) {
+        self.shared.hub().emit(event);
+    }
+
+    pub(crate) fn close_orphans(&self) {
+        self.shared.hub().close_orphans();
+    }
+
+    pub(crate) fn listener_status(&self) -> Vec<ListenerStatus> {
+        let hub = self.shared.hub();
+        let status = |(&id, listener): (_, &listeners::Listener)| ListenerStatus {
+            address: listener.display(),
+            dispatch: listener.dispatch.as_str().to_owned(),
+            workers: hub.users(id),
+        };
+        hub.listeners.iter().map(status).collect()
+    }
+
+    /// Connections the worker has accepted; nothing where it accepts from a shared socket only.
+    pub(crate) fn connections(&self, worker: WorkerId) -> Option<u64> {
+        let hub = self.shared.hub();
+        let state = hub.workers.get(&worker)?;
+        let by_handoff = |held: &hub::Held| {
+            let listener = hub.listeners.get(&held.listener);
+            listener.is_some_and(|listener| listener.dispatch == listeners::Dispatch::Handoff)
+        };
+        let counted = state.held.values().any(by_handoff);
+        counted.then(|| hub.ledger.accepted_count(worker))
+    }
+}
+
+/// `NODE_CLUSTER_SCHED_POLICY`, as Node reads it: `none`, anything else is round robin.
+fn scheduling_from_environment() -> PolicyName {
+    match std::env::var("NODE_CLUSTER_SCHED_POLICY").as_deref() {
+        Ok("none") => PolicyName::None,
+        Ok(_) | Err(_) => PolicyName::RoundRobin,
+    }
+}

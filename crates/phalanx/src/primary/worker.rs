@@ -1,0 +1,216 @@
+//! The primary's view of one worker: the counterpart of Node's `Worker`.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use phalanx_core::ids::{ExitStatus, Position, WorkerId};
+use phalanx_core::wire::outgoing;
+use phalanx_sys::process::{Pid, Process};
+use phalanx_sys::signal::Signal;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::error::{Error, Result};
+
+/// Why a worker leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// It does not.
+    None,
+    /// It was asked to.
+    Asked,
+    /// It said that it wants to.
+    OwnWish,
+}
+
+/// What outlives the worker's entry in the hub, so that handles stay good after its exit.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) id: WorkerId,
+    pub(super) position: Position,
+    pub(super) pid: Pid,
+    pub(super) connected: AtomicBool,
+    pub(super) connections: AtomicU64,
+    /// Rings when an offer was answered, the channel closed, or the process ended.
+    pub(super) changed: Notify,
+    process: Mutex<Process>,
+    state: Mutex<CellState>,
+}
+
+#[derive(Debug)]
+struct CellState {
+    departure: Departure,
+    exit: Option<ExitStatus>,
+}
+
+impl Cell {
+    pub(super) fn new(id: WorkerId, position: Position, process: Process) -> Self {
+        Self {
+            id,
+            position,
+            pid: process.pid(),
+            connected: AtomicBool::new(true),
+            connections: AtomicU64::new(0),
+            changed: Notify::new(),
+            process: Mutex::new(process),
+            state: Mutex::new(CellState {
+                departure: Departure::None,
+                exit: None,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, CellState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks the worker as leaving. False when it was already.
+    pub(super) fn depart(&self, why: Departure) -> bool {
+        let mut state = self.state();
+        let first = state.departure == Departure::None && state.exit.is_none();
+        if first {
+            state.departure = why;
+        }
+        first
+    }
+
+    pub(super) fn departure(&self) -> Departure {
+        self.state().departure
+    }
+
+    /// Records the exit; true when it left as asked or by its own wish.
+    pub(super) fn end(&self, status: ExitStatus) -> bool {
+        let mut state = self.state();
+        state.exit = Some(status);
+        state.departure != Departure::None
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.process().signal(signal)
+    }
+}
+
+/// A worker, seen from the primary. Cheap to clone; stays good after the worker's exit.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    pub(super) cell: Arc<Cell>,
+    pub(super) shared: Weak<Shared>,
+}
+
+impl Worker {
+    /// Its id, unique for the primary's life (`worker.id`).
+    #[must_use]
+    pub fn id(&self) -> WorkerId {
+        self.cell.id
+    }
+
+    /// Its position.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.cell.position
+    }
+
+    /// Its process id (`worker.process.pid`). After its exit the kernel may give the number to another.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.cell.pid.as_u32()
+    }
+
+    /// Sends a message (`worker.send`). It is queued when the worker does not read just now.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`] when the channel is closed, [`Error::ChannelFull`] when 16 MiB wait
+    /// already, [`Error::Encode`] when it cannot be written as JSON.
+    pub fn send<M: Serialize + ?Sized>(&self, message: &M) -> Result<()> {
+        let value = serde_json::to_value(message).map_err(Error::Encode)?;
+        let shared = self.shared.upgrade().ok_or(Error::Disconnected)?;
+        shared.hub().send(self.cell.id, outgoing::user(&value))
+    }
+
+    /// Asks it to leave (`worker.disconnect`): it gets no new connections, finishes those it has,
+    /// closes the channel and exits. There is no time limit. Does nothing when it is leaving already.
+    pub fn disconnect(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.hub().disconnect(self.cell.id);
+        }
+    }
+
+    /// Sends a signal to its process (`worker.kill`, which in Node disconnects first; see `docs/node-parity.md`).
+    ///
+    /// # Errors
+    /// As kill(2); a process that is gone is no error.
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        self.cell.signal(signal).map_err(|source| Error::Worker {
+            act: "signal the process",
+            worker: self.cell.id,
+            source,
+        })
+    }
+
+    /// Kills it with everything in its process group.
+    pub(crate) fn kill_group(&self) -> Result<()> {
+        self.cell
+            .process()
+            .signal_group(Signal::KILL)
+            .map_err(|source| Error::Worker {
+                act: "kill the process group",
+                worker: self.cell.id,
+                source,
+            })
+    }
+
+    /// Did it leave because it was asked to or wanted to (`worker.exitedAfterDisconnect`)?
+    /// Nothing before it began to leave or exited.
+    #[must_use]
+    pub fn exited_after_disconnect(&self) -> Option<bool> {
+        let state = self.cell.state();
+        match (state.departure, state.exit) {
+            (Departure::Asked | Departure::OwnWish, _) => Some(true),
+            (Departure::None, Some(_)) => Some(false),
+            (Departure::None, None) => None,
+        }
+    }
+
+    /// Is its channel open (`worker.isConnected`)?
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.cell.connected.load(Ordering::Acquire)
+    }
+
+    /// Is its process gone (`worker.isDead`)?
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.exit_status().is_some()
+    }
+
+    /// How its process ended; nothing while it runs.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.cell.state().exit
+    }
+
+    /// Waits until its process is gone.
+    pub async fn exited(&self) -> ExitStatus {
+        loop {
+            let changed = self.cell.changed.notified();
+            if let Some(status) = self.exit_status() {
+                return status;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl PartialEq for Worker {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cell, &other.cell)
+    }
+}
+
+impl Eq for Worker {}

@@ -1,0 +1,143 @@
+//! How workers are started: the counterpart of `cluster.setupPrimary(settings)`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What becomes of a standard stream of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stdio {
+    /// The worker shares the primary's stream.
+    #[default]
+    Inherit,
+    /// `/dev/null`.
+    Null,
+    /// The primary reads it line by line (output only).
+    Piped,
+}
+
+/// How the inspector port of Node workers is chosen, where `--inspect` is among their arguments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InspectPort {
+    /// The port after the one given, then the next, and so on.
+    #[default]
+    Counting,
+    /// Always this one; 0 lets each worker take a free one.
+    Fixed(u16),
+}
+
+/// Which dispatch to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DispatchChoice {
+    /// The best that works for each listener: handoff for TCP and Unix sockets, shared for UDP and
+    /// for policy `none`.
+    #[default]
+    Auto,
+    /// The primary accepts and passes connections on.
+    Handoff,
+    /// All workers accept from one socket.
+    Shared,
+}
+
+/// How workers are started. `Default` starts this very program again, with its own arguments.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The program: a path, or a name looked up in `PATH`. Default: the path under which this process was started.
+    pub exec: Option<OsString>,
+    /// Its arguments, without the program's own name. Default: those of this process.
+    pub args: Option<Vec<OsString>>,
+    /// The working directory. Default: the primary's.
+    pub cwd: Option<PathBuf>,
+    /// Variables set besides the primary's own environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// The worker's standard input. Default here: `/dev/null`, because workers are process groups of their own.
+    pub stdin: Option<Stdio>,
+    /// Its standard output.
+    pub stdout: Stdio,
+    /// Its standard error.
+    pub stderr: Stdio,
+    /// The user id to run as. Needs privilege.
+    pub uid: Option<u32>,
+    /// The group id to run as. Needs privilege.
+    pub gid: Option<u32>,
+    /// For Node workers that are started with `--inspect`.
+    pub inspect_port: InspectPort,
+}
+
+impl Settings {
+    /// The default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the program.
+    #[must_use]
+    pub fn exec(mut self, program: impl Into<OsString>) -> Self {
+        self.exec = Some(program.into());
+        self
+    }
+
+    /// Sets the arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args = Some(args.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn cwd(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.cwd = Some(directory.into());
+        self
+    }
+
+    /// Adds a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Node's `silent`: output is read by the primary instead of shared.
+    #[must_use]
+    pub fn silent(mut self, silent: bool) -> Self {
+        let stdio = if silent { Stdio::Piped } else { Stdio::Inherit };
+        self.stdout = stdio;
+        self.stderr = stdio;
+        self
+    }
+
+    /// Sets the three standard streams.
+    #[must_use]
+    pub fn stdio(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Self {
+        self.stdin = Some(stdin);
+        self.stdout = stdout;
+        self.stderr = stderr;
+        self
+    }
+
+    /// Sets the user to run as.
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// Sets the group to run as.
+    #[must_use]
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.gid = Some(gid);
+        self
+    }
+
+    /// Sets how inspector ports are chosen.
+    #[must_use]
+    pub fn inspect_port(mut self, port: InspectPort) -> Self {
+        self.inspect_port = port;
+        self
+    }
+}

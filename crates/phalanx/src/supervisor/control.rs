@@ -1,0 +1,217 @@
+//! The handle for commands and questions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use phalanx_core::fleet::{Command, Done, Failure, Refusal, ScaleTo};
+use phalanx_core::ids::WorkerId;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::runner::{Ask, Shared};
+use super::status::{Status, WorkerStatus};
+use crate::error::{Error, Result};
+use crate::event::Events;
+use crate::primary::Cluster;
+
+/// Commands and questions for a running app. Cheap to clone, works from any thread and runtime.
+#[derive(Clone)]
+pub struct Control {
+    cluster: Cluster,
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Ask>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("name", &self.shared.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A command that was not done.
+#[derive(Clone, Debug, Serialize, thiserror::Error)]
+#[error("{reason}")]
+#[non_exhaustive]
+pub struct CommandError {
+    /// What kind of failure.
+    pub kind: CommandErrorKind,
+    /// What, where and why, in one line.
+    pub reason: String,
+    /// The last lines that the failed worker wrote, where they were read.
+    pub last_lines: Vec<String>,
+}
+
+/// Why a command was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CommandErrorKind {
+    /// The new release failed; the old one serves.
+    RolloutFailed,
+    /// The added workers did not start.
+    ScaleFailed,
+    /// A newer command took its place.
+    Superseded,
+    /// The app is being stopped.
+    Stopping,
+    /// It makes no sense as it was asked.
+    Invalid,
+    /// The app has ended.
+    Ended,
+}
+
+impl Control {
+    pub(super) fn new(
+        cluster: Cluster,
+        shared: Arc<Shared>,
+        commands: mpsc::UnboundedSender<Ask>,
+    ) -> Self {
+        Self {
+            cluster,
+            shared,
+            commands,
+        }
+    }
+
+    async fn ask(&self, command: Command) -> Result<Done, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        let ended = || CommandError {
+            kind: CommandErrorKind::Ended,
+            reason: "the app has ended".to_owned(),
+            last_lines: Vec::new(),
+        };
+        self.commands
+            .send(Ask { command, answer })
+            .map_err(|_| ended())?;
+        let result = answered.await.map_err(|_| ended())?;
+        result.map_err(|refusal| self.explain(&refusal))
+    }
+
+    fn explain(&self, refusal: &Refusal) -> CommandError {
+        let (kind, failure): (_, Option<&Failure>) = match refusal {
+            Refusal::RolloutFailed { failure, .. } => {
+                (CommandErrorKind::RolloutFailed, Some(failure))
+            }
+            Refusal::ScaleFailed { failure, .. } => (CommandErrorKind::ScaleFailed, Some(failure)),
+            Refusal::Superseded => (CommandErrorKind::Superseded, None),
+            Refusal::Stopping => (CommandErrorKind::Stopping, None),
+            Refusal::Invalid { .. } => (CommandErrorKind::Invalid, None),
+        };
+        let worker = failure.and_then(|failure| failure.worker);
+        CommandError {
+            kind,
+            reason: refusal.to_string(),
+            last_lines: worker
+                .map(|worker| self.last_lines(worker))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Replaces all workers, one after the other. Returns when all are replaced.
+    ///
+    /// # Errors
+    /// When the new release failed; then the old one serves.
+    pub async fn reload(&self) -> Result<Done, CommandError> {
+        self.ask(Command::Reload).await
+    }
+
+    /// Changes the number of workers. Returns when it is so.
+    ///
+    /// # Errors
+    /// When the added workers do not start, or the number makes no sense.
+    pub async fn scale(&self, to: ScaleTo) -> Result<Done, CommandError> {
+        self.ask(Command::Scale(to)).await
+    }
+
+    /// Stops the app: workers finish what they have. Returns when all are gone.
+    ///
+    /// # Errors
+    /// None in the ordinary course; [`CommandErrorKind::Ended`] when it had ended before.
+    pub async fn stop(&self) -> Result<(), CommandError> {
+        self.ask(Command::Stop).await.map(|_| ())
+    }
+
+    /// Stops the app without waiting for requests in service.
+    ///
+    /// # Errors
+    /// As [`Control::stop`].
+    pub async fn stop_fast(&self) -> Result<(), CommandError> {
+        self.ask(Command::StopFast).await.map(|_| ())
+    }
+
+    /// Sends a message to every worker, or to one. Returns how many it went to.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchWorker`], or as [`Worker::send`](crate::Worker::send).
+    pub fn send(&self, message: &serde_json::Value, to: Option<WorkerId>) -> Result<usize> {
+        match to {
+            None => self.cluster.broadcast(message),
+            Some(id) => {
+                let worker = self.cluster.worker(id).ok_or(Error::NoSuchWorker(id))?;
+                worker.send(message).map(|()| 1)
+            }
+        }
+    }
+
+    /// Every event from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.cluster.events()
+    }
+
+    /// The last lines that a worker wrote (its output has to be piped); also of one that is gone, for a while.
+    #[must_use]
+    pub fn last_lines(&self, worker: WorkerId) -> Vec<String> {
+        self.shared.last_lines(worker)
+    }
+
+    /// Is this the process of one of the app's workers?
+    #[must_use]
+    pub fn is_worker_pid(&self, pid: u32) -> bool {
+        self.cluster
+            .workers()
+            .iter()
+            .any(|worker| worker.pid() == pid)
+    }
+
+    /// The app's state, now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let view = self.shared.view();
+        let listeners = self.cluster.listener_status();
+        let dispatch = listeners
+            .first()
+            .map_or_else(|| "auto".to_owned(), |listener| listener.dispatch.clone());
+        let workers = view.workers.iter().map(|worker| WorkerStatus {
+            id: worker.worker,
+            position: worker.position,
+            generation: worker.generation,
+            pid: self
+                .cluster
+                .worker(worker.worker)
+                .map(|worker| worker.pid()),
+            state: worker.state.as_str().to_owned(),
+            ready_at: self.shared.ready_at(worker.worker),
+            restarts: worker.restarts,
+            connections: self.cluster.connections(worker.worker),
+        });
+        Status {
+            name: self.shared.name.clone(),
+            pid: std::process::id(),
+            policy: self.cluster.scheduling_policy().to_string(),
+            dispatch,
+            target: view.target,
+            generation: view.generation,
+            reloading: view.rollout.is_some(),
+            stopping: matches!(
+                view.phase,
+                phalanx_core::fleet::FleetPhase::Stopping
+                    | phalanx_core::fleet::FleetPhase::Finished
+            ),
+            listeners,
+            workers: workers.collect(),
+        }
+    }
+}

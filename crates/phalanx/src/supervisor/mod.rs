@@ -1,0 +1,146 @@
+//! Keeps an app of N workers alive: runs the fleet machine of `phalanx-core` over a
+//! [`Cluster`](crate::Cluster). The machine decides; this module carries out and reports back.
+//!
+//! [`Supervisor::start`] begins, [`Control`] is the handle for commands and questions, and
+//! [`Supervisor::finished`] waits for the end. The builder and the `phalanx` command both stand on it.
+
+mod control;
+mod runner;
+mod signals;
+mod status;
+
+use std::fmt;
+use std::sync::Arc;
+
+use phalanx_core::fleet::{Fleet, FleetConfig};
+use phalanx_core::policy::PolicyName;
+use tokio::sync::{mpsc, oneshot};
+
+pub use control::{CommandError, CommandErrorKind, Control};
+pub use status::{ListenerStatus, Status, WorkerStatus};
+
+use crate::error::{Error, Result};
+use crate::primary::{Cluster, Release};
+pub use crate::primary::{OutputLine, OutputSink, Stream};
+use crate::settings::{DispatchChoice, Settings};
+
+/// What an app is.
+#[non_exhaustive]
+pub struct SupervisorOptions {
+    /// Its name, for status.
+    pub name: String,
+    /// How its workers are started.
+    pub settings: Settings,
+    /// How many, and every limit.
+    pub fleet: FleetConfig,
+    /// Who gets a connection.
+    pub policy: PolicyName,
+    /// How it gets there.
+    pub dispatch: DispatchChoice,
+    /// Takes the workers' output where [`Settings`] pipes it.
+    pub output: Option<OutputSink>,
+}
+
+impl SupervisorOptions {
+    /// An app with one worker and every default.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            settings: Settings::default(),
+            fleet: FleetConfig::default(),
+            policy: PolicyName::default(),
+            dispatch: DispatchChoice::default(),
+            output: None,
+        }
+    }
+}
+
+impl fmt::Debug for SupervisorOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorOptions")
+            .field("name", &self.name)
+            .field("fleet", &self.fleet)
+            .field("policy", &self.policy)
+            .field("dispatch", &self.dispatch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How an app ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was stopped.
+    Stopped,
+    /// No worker ever became ready.
+    BootFailed {
+        /// Which worker failed, and how, in one line.
+        reason: String,
+        /// The last lines it wrote, where they were read.
+        last_lines: Vec<String>,
+    },
+    /// All workers are gone and respawning is off.
+    WorkersGone,
+}
+
+/// A running app.
+#[derive(Debug)]
+pub struct Supervisor {
+    control: Control,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Supervisor {
+    /// Starts the app's workers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the limits contradict each other, [`Error::Program`] when the program is
+    /// missing or may not be executed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub fn start(options: SupervisorOptions) -> Result<Self> {
+        let fleet = Fleet::new(options.fleet)?;
+        // A program that is not there is found out before anything is started.
+        Release::resolve(&options.settings)?;
+        if let Err(error) = phalanx_sys::limits::raise_open_files() {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+        let cluster = Cluster::new();
+        cluster.set_scheduling_policy(options.policy);
+        cluster.set_dispatch(options.dispatch);
+        cluster.setup(options.settings);
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (finish, outcome) = oneshot::channel();
+        let shared = Arc::new(runner::Shared::new(options.name, fleet, options.output));
+        let control = Control::new(cluster.clone(), Arc::clone(&shared), commands);
+        let events = cluster.all_events();
+        tokio::spawn(runner::run(cluster, shared, events, inbox, finish));
+        Ok(Self { control, outcome })
+    }
+
+    /// The handle for commands and questions.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Obeys signals from now on: TERM stops, INT stops and a second one stops fast, QUIT stops fast,
+    /// HUP and USR2 reload, TTIN and TTOU add and remove a worker.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] when a handler cannot be installed.
+    pub fn handle_signals(&self) -> Result<()> {
+        signals::obey(self.control.clone()).map_err(|source| Error::Setup {
+            what: "signal handlers",
+            source,
+        })
+    }
+
+    /// Waits until the app has ended and all its workers are gone.
+    pub async fn finished(self) -> Outcome {
+        // The runner ends by answering; should it be gone without, so are its workers.
+        self.outcome.await.unwrap_or(Outcome::WorkersGone)
+    }
+}

@@ -1,0 +1,325 @@
+//! Feeds the fleet machine with what happens, and does what it says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use phalanx_core::fleet::{
+    self, Action, Command, CommandId, Done, Fleet, FleetView, Refusal, Report, WorkerState,
+};
+use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
+use phalanx_sys::signal::Signal;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Outcome;
+use crate::event::{Event, Events};
+use crate::primary::{Cluster, Fork, LastLines, OutputSink, Release};
+
+/// Of so many workers that are gone the last lines are kept.
+const KEPT_WORKERS: usize = 64;
+
+/// A command with the place for its answer.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) command: Command,
+    pub(super) answer: oneshot::Sender<Result<Done, Refusal>>,
+}
+
+/// What the runner and the handles share.
+pub(super) struct Shared {
+    pub(super) name: String,
+    sink: Option<OutputSink>,
+    state: Mutex<State>,
+}
+
+struct State {
+    fleet: Fleet,
+    ready_at: HashMap<WorkerId, u64>,
+    last_lines: BTreeMap<WorkerId, LastLines>,
+}
+
+impl Shared {
+    pub(super) fn new(name: String, fleet: Fleet, sink: Option<OutputSink>) -> Self {
+        Self {
+            name,
+            sink,
+            state: Mutex::new(State {
+                fleet,
+                ready_at: HashMap::new(),
+                last_lines: BTreeMap::new(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn view(&self) -> FleetView {
+        self.state().fleet.view()
+    }
+
+    pub(super) fn ready_at(&self, worker: WorkerId) -> Option<u64> {
+        self.state().ready_at.get(&worker).copied()
+    }
+
+    pub(super) fn last_lines(&self, worker: WorkerId) -> Vec<String> {
+        let lines = self.state().last_lines.get(&worker).cloned();
+        lines.map(|lines| lines.to_vec()).unwrap_or_default()
+    }
+
+    /// A place for a new worker's last lines; the oldest ones are forgotten.
+    fn keep_lines(&self, worker: WorkerId, live: usize) -> LastLines {
+        let mut state = self.state();
+        while state.last_lines.len() >= live + KEPT_WORKERS {
+            state.last_lines.pop_first();
+        }
+        state.last_lines.entry(worker).or_default().clone()
+    }
+}
+
+struct Runner {
+    cluster: Cluster,
+    shared: Arc<Shared>,
+    started: Instant,
+    releases: BTreeMap<Generation, Result<Release, String>>,
+    answers: HashMap<CommandId, oneshot::Sender<Result<Done, Refusal>>>,
+    next_command: u64,
+    outcome: Option<Outcome>,
+}
+
+pub(super) async fn run(
+    cluster: Cluster,
+    shared: Arc<Shared>,
+    mut events: Events,
+    mut inbox: mpsc::UnboundedReceiver<Ask>,
+    finish: oneshot::Sender<Outcome>,
+) {
+    let mut runner = Runner {
+        cluster,
+        shared,
+        started: phalanx_sys::clock::now(),
+        releases: BTreeMap::new(),
+        answers: HashMap::new(),
+        next_command: 1,
+        outcome: None,
+    };
+    runner.step(fleet::Event::Start);
+    let outcome = loop {
+        if let Some(outcome) = runner.outcome.take() {
+            break outcome;
+        }
+        let deadline = runner.deadline();
+        tokio::select! {
+            biased;
+            event = events.next() => match event.as_ref().and_then(translate) {
+                Some(event) => runner.step(event),
+                None => {}
+            },
+            Some(ask) = inbox.recv() => runner.command(ask),
+            () = until(deadline) => runner.step(fleet::Event::Tick),
+        }
+    };
+    runner.cluster.close_listeners();
+    // Whoever waits for the end may have stopped waiting.
+    drop(finish.send(outcome));
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the machine has to know of a cluster's event.
+fn translate(event: &Event) -> Option<fleet::Event> {
+    match event {
+        Event::Online { worker } => Some(fleet::Event::Online { worker: *worker }),
+        Event::Listening { worker, .. } | Event::ListeningUnseen { worker } => {
+            Some(fleet::Event::Ready { worker: *worker })
+        }
+        Event::Leaving { worker } => Some(fleet::Event::Leaving { worker: *worker }),
+        Event::Disconnect { worker } => Some(fleet::Event::Disconnected { worker: *worker }),
+        Event::Exit {
+            worker,
+            code,
+            signal,
+            ..
+        } => Some(fleet::Event::Exited {
+            worker: *worker,
+            status: match (code, signal) {
+                (_, Some(signal)) => ExitStatus::Signal(*signal),
+                (code, None) => ExitStatus::Code(code.unwrap_or(0)),
+            },
+        }),
+        Event::Setup
+        | Event::Fork { .. }
+        | Event::Message { .. }
+        | Event::Error { .. }
+        | Event::Fleet(_) => None,
+    }
+}
+
+impl Runner {
+    fn now(&self) -> Duration {
+        phalanx_sys::clock::now() - self.started
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deadline = self.shared.state().fleet.next_deadline()?;
+        Some(self.started + deadline)
+    }
+
+    fn command(&mut self, ask: Ask) {
+        let id = CommandId(self.next_command);
+        self.next_command += 1;
+        self.answers.insert(id, ask.answer);
+        self.step(fleet::Event::Command {
+            id,
+            command: ask.command,
+        });
+    }
+
+    fn step(&mut self, event: fleet::Event) {
+        let mut events = vec![event];
+        // Carrying out an action can fail at once, which is an event of its own.
+        while let Some(event) = events.pop() {
+            let now = self.now();
+            let actions = self.shared.state().fleet.step(event, now);
+            for action in actions {
+                events.extend(self.carry_out(action));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Option<fleet::Event> {
+        match action {
+            Action::NewGeneration(generation) => {
+                let release = Release::resolve(&self.cluster.settings());
+                self.releases
+                    .insert(generation, release.map_err(|error| chain(&error)));
+            }
+            Action::DropGeneration(generation) => drop(self.releases.remove(&generation)),
+            Action::Spawn {
+                worker,
+                position,
+                generation,
+            } => return self.spawn(worker, position, generation),
+            Action::Drain { worker } => {
+                self.with_worker(worker, crate::primary::Worker::disconnect)
+            }
+            Action::Stop { worker } => self.signal(worker, Signal::TERM),
+            Action::Kill { worker } => self.signal(worker, Signal::KILL),
+            Action::Reply { command, result } => {
+                if let Some(answer) = self.answers.remove(&command) {
+                    // A client that went away needs no answer.
+                    drop(answer.send(result));
+                }
+            }
+            Action::Report(report) => self.report(report),
+            Action::Settled { .. } => self.cluster.close_orphans(),
+            Action::Finished(outcome) => self.outcome = Some(self.explain(outcome)),
+        }
+        None
+    }
+
+    fn spawn(
+        &mut self,
+        worker: WorkerId,
+        position: phalanx_core::ids::Position,
+        generation: Generation,
+    ) -> Option<fleet::Event> {
+        let live = self.cluster.workers().len();
+        let last = self.shared.keep_lines(worker, live);
+        let result = match self.releases.get(&generation) {
+            Some(Ok(release)) => self
+                .cluster
+                .start(Fork {
+                    worker,
+                    position,
+                    generation,
+                    release,
+                    env: Vec::new(),
+                    sink: self.shared.sink.clone(),
+                    last,
+                })
+                .map_err(|error| chain(&error)),
+            Some(Err(reason)) => Err(reason.clone()),
+            None => Err("its release is unknown".to_owned()),
+        };
+        let reason = result.err()?;
+        Some(fleet::Event::SpawnFailed { worker, reason })
+    }
+
+    fn with_worker(&self, worker: WorkerId, act: impl FnOnce(&crate::primary::Worker)) {
+        if let Some(worker) = self.cluster.worker(worker) {
+            act(&worker);
+        }
+    }
+
+    fn signal(&self, worker: WorkerId, signal: Signal) {
+        self.with_worker(worker, |worker| {
+            let sent = if signal == Signal::KILL {
+                worker.kill_group()
+            } else {
+                worker.kill(signal)
+            };
+            if let Err(error) = sent {
+                tracing::error!(
+                    worker = worker.id().0,
+                    error = chain(&error),
+                    "cannot end a worker"
+                );
+            }
+        });
+    }
+
+    fn report(&self, report: Report) {
+        if let Report::Changed { worker, to, .. } = &report {
+            let mut state = self.shared.state();
+            match to {
+                WorkerState::Ready => drop(state.ready_at.insert(*worker, epoch_millis())),
+                WorkerState::Gone => drop(state.ready_at.remove(worker)),
+                WorkerState::Starting
+                | WorkerState::Online
+                | WorkerState::Draining
+                | WorkerState::Stopping => {}
+            }
+        }
+        self.cluster.announce(&Event::Fleet(report));
+    }
+
+    fn explain(&self, outcome: fleet::Outcome) -> Outcome {
+        match outcome {
+            fleet::Outcome::Stopped => Outcome::Stopped,
+            fleet::Outcome::AllGone => Outcome::WorkersGone,
+            fleet::Outcome::BootFailed { failure } => Outcome::BootFailed {
+                reason: failure.to_string(),
+                last_lines: failure
+                    .worker
+                    .map(|worker| self.shared.last_lines(worker))
+                    .unwrap_or_default(),
+            },
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn epoch_millis() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,64 @@
+//! The state of an app, as `phalanx status --json` prints it. The schema is stable: fields are added, never changed.
+
+use phalanx_core::ids::{Generation, Position, WorkerId};
+use serde::{Deserialize, Serialize};
+
+/// An app.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The app's name.
+    pub name: String,
+    /// The primary's process id.
+    pub pid: u32,
+    /// The policy's name.
+    pub policy: String,
+    /// `handoff`, `shared`, or `auto` while nothing listens.
+    pub dispatch: String,
+    /// How many workers are wanted.
+    pub target: u32,
+    /// The generation that new workers get.
+    pub generation: Generation,
+    /// A rolling restart is going on.
+    pub reloading: bool,
+    /// The app is being stopped.
+    pub stopping: bool,
+    /// Where it listens, in the order of opening.
+    pub listeners: Vec<ListenerStatus>,
+    /// The live workers by position, then by age.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ListenerStatus {
+    /// The address as text: `127.0.0.1:3000`, `unix:/path`, `udp:127.0.0.1:53`.
+    pub address: String,
+    /// `handoff` or `shared`.
+    pub dispatch: String,
+    /// How many live workers serve it.
+    pub workers: u32,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its position.
+    pub position: Position,
+    /// Its generation.
+    pub generation: Generation,
+    /// Its process id; nothing when it could not be started.
+    pub pid: Option<u32>,
+    /// `starting`, `online`, `ready`, `draining` or `stopping`.
+    pub state: String,
+    /// When it became ready, in milliseconds since the Unix epoch.
+    pub ready_at: Option<u64>,
+    /// How many times a worker at this position was replaced after a crash.
+    pub restarts: u32,
+    /// Connections it has accepted in its life; nothing where the kernel decides (`shared`).
+    pub connections: Option<u64>,
+}

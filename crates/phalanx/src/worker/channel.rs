@@ -1,0 +1,416 @@
+//! The worker's end of its channel.
+//!
+//! INVARIANT: a connection that arrived is answered exactly once: accepted when the application takes
+//! it from its listener, returned when this worker leaves or closes the listener before that.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::wire::{
+    Frame, Frames, HANDLE_ACK, HANDLE_NACK, ReplyBody, ToWorker, outgoing, parse_to_worker,
+};
+use serde_json::Value;
+use tokio::sync::{Notify, oneshot};
+
+use crate::address::Address;
+use crate::error::{Error, Result};
+use crate::watched::watch;
+
+/// What may wait for the primary, in bytes, before [`Inner::send_line`] refuses.
+const QUEUE_LIMIT_BYTES: usize = 16 << 20;
+
+type Answer = (ReplyBody, Option<OwnedFd>);
+
+pub(super) struct Inner {
+    pub(super) id: WorkerId,
+    channel: Arc<OwnedFd>,
+    state: Mutex<State>,
+    started: AtomicBool,
+    /// Rings when a message of the application came, or the channel closed.
+    message: Notify,
+    /// Rings when this worker is to leave.
+    leave: Notify,
+    /// Rings when bytes wait that the socket did not take.
+    blocked: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    seq: u64,
+    unacknowledged: u32,
+    answers: HashMap<u64, oneshot::Sender<Answer>>,
+    queues: BTreeMap<String, Arc<Queue>>,
+    indices: Vec<Address>,
+    messages: VecDeque<Value>,
+    draining: bool,
+    closed: bool,
+}
+
+/// A connection that arrived and waits for the application.
+pub(super) struct Arrived {
+    pub(super) connection: OwnedFd,
+    pub(super) seq: Option<u64>,
+}
+
+/// The connections of one listener that the application has not taken yet. The primary's window bounds it.
+#[derive(Default)]
+pub(super) struct Queue {
+    arrived: Mutex<VecDeque<Arrived>>,
+    changed: Notify,
+    closed: AtomicBool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arrived>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next connection; nothing once the listener is closed.
+    pub(super) async fn next(&self) -> Option<Arrived> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(arrived) = self.lock().pop_front() {
+                return Some(arrived);
+            }
+            if self.closed.load(Ordering::Acquire) {
+                return None;
+            }
+            changed.await;
+        }
+    }
+
+    fn close(&self) -> VecDeque<Arrived> {
+        self.closed.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// False when it is closed already.
+    fn push(&self, arrived: Arrived) -> Option<Arrived> {
+        let mut queue = self.lock();
+        if self.closed.load(Ordering::Acquire) {
+            return Some(arrived);
+        }
+        queue.push_back(arrived);
+        drop(queue);
+        self.changed.notify_one();
+        None
+    }
+}
+
+/// Begins to read the channel, on the current runtime. Only the first call does something.
+pub(super) fn start(inner: &Arc<Inner>) {
+    if !inner.started.swap(true, Ordering::AcqRel) {
+        tokio::spawn(follow(Arc::clone(inner)));
+    }
+}
+
+async fn follow(inner: Arc<Inner>) {
+    let Ok(socket) = watch(Arc::clone(&inner.channel)) else {
+        return inner.close();
+    };
+    let mut reader = Reader::default();
+    let mut full = false;
+    loop {
+        tokio::select! {
+            readable = socket.readable() => {
+                let Ok(mut readable) = readable else { return inner.close() };
+                match reader.read(&inner) {
+                    Ok(true) => {}
+                    Ok(false) => return inner.close(),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+                    Err(error) => {
+                        tracing::debug!(%error, "the channel cannot be read");
+                        return inner.close();
+                    }
+                }
+            }
+            writable = socket.writable(), if full => {
+                let Ok(mut writable) = writable else { return inner.close() };
+                full = inner.flush();
+                if full {
+                    writable.clear_ready();
+                }
+            }
+            () = inner.blocked.notified(), if !full => full = true,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    frames: Frames,
+    handles: VecDeque<OwnedFd>,
+}
+
+impl Reader {
+    /// Reads once. False at the end of the channel.
+    fn read(&mut self, inner: &Inner) -> io::Result<bool> {
+        let room = self.frames.room();
+        let received =
+            phalanx_sys::channel::receive(inner.channel.as_fd(), room, &mut self.handles)?;
+        if received.bytes == 0 {
+            return Ok(false);
+        }
+        self.frames.fill(received.bytes);
+        while let Some(frame) = self.frames.next_frame() {
+            match frame {
+                Frame::Line(line) => match parse_to_worker(line) {
+                    Ok(message) => inner.handle(message, &mut self.handles),
+                    Err(error) => tracing::warn!(%error, "the primary sent a bad message"),
+                },
+                Frame::Oversized => {
+                    tracing::warn!("the primary sent an oversized message: dropped")
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Inner {
+    pub(super) fn new(id: WorkerId, channel: OwnedFd) -> Self {
+        Self {
+            id,
+            channel: Arc::new(channel),
+            state: Mutex::default(),
+            started: AtomicBool::new(false),
+            message: Notify::new(),
+            leave: Notify::new(),
+            blocked: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a line that carries the next number.
+    pub(super) fn send_line(&self, line: impl FnOnce(u64) -> Vec<u8>) -> Result<()> {
+        let mut state = self.state();
+        let seq = state.seq;
+        state.seq += 1;
+        self.write(&mut state, &line(seq))
+    }
+
+    /// Writes a line and waits for the message that answers its number.
+    pub(super) fn ask(
+        &self,
+        line: impl FnOnce(u64) -> Vec<u8>,
+    ) -> Result<oneshot::Receiver<Answer>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        let seq = state.seq;
+        state.seq += 1;
+        self.write(&mut state, &line(seq))?;
+        state.answers.insert(seq, sender);
+        Ok(receiver)
+    }
+
+    fn write(&self, state: &mut State, line: &[u8]) -> Result<()> {
+        if state.closed {
+            return Err(Error::Disconnected);
+        }
+        if state.waiting.len().saturating_add(line.len()) > QUEUE_LIMIT_BYTES {
+            return Err(Error::ChannelFull {
+                queued_bytes: state.waiting.len(),
+            });
+        }
+        // The acknowledgements of handles ride along: they are counted, not numbered.
+        for _ in 0..std::mem::take(&mut state.unacknowledged) {
+            state.waiting.extend_from_slice(HANDLE_ACK);
+        }
+        state.waiting.extend_from_slice(line);
+        if self.push(state) {
+            self.blocked.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Writes what waits. True when the socket took not all of it.
+    fn push(&self, state: &mut State) -> bool {
+        while !state.waiting.is_empty() {
+            match phalanx_sys::channel::send(self.channel.as_fd(), &state.waiting, None) {
+                Ok(count) => drop(state.waiting.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) => {
+                    tracing::debug!(%error, "the channel takes no more");
+                    state.waiting.clear();
+                }
+            }
+        }
+        false
+    }
+
+    fn flush(&self) -> bool {
+        self.push(&mut self.state())
+    }
+
+    fn handle(&self, message: ToWorker, handles: &mut VecDeque<OwnedFd>) {
+        match message {
+            ToWorker::Connection { key, seq } => self.connection(&key, seq, handles.pop_front()),
+            ToWorker::Reply { ack, handle, body } => {
+                let handle = if handle { handles.pop_front() } else { None };
+                let mut state = self.state();
+                if handle.is_some() {
+                    self.acknowledge(&mut state, HANDLE_ACK);
+                }
+                if let Some(answer) = state.answers.remove(&ack) {
+                    // Who asked may have stopped waiting; then the answer is dropped.
+                    drop(answer.send((body, handle)));
+                }
+            }
+            ToWorker::Disconnect => self.drain(),
+            ToWorker::Handle(message) => {
+                let arrived = handles.pop_front().is_some();
+                let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };
+                self.acknowledge(&mut self.state(), answer);
+                if arrived {
+                    self.deliver(message);
+                }
+            }
+            ToWorker::User(message) => self.deliver(message),
+            _ => {}
+        }
+    }
+
+    fn acknowledge(&self, state: &mut State, answer: &[u8]) {
+        if let Err(error) = self.write(state, answer) {
+            tracing::debug!(%error, "the primary is gone");
+        }
+    }
+
+    fn deliver(&self, message: Value) {
+        self.state().messages.push_back(message);
+        self.message.notify_one();
+    }
+
+    fn connection(&self, key: &str, seq: Option<u64>, connection: Option<OwnedFd>) {
+        let mut state = self.state();
+        let Some(connection) = connection else {
+            return self.acknowledge(&mut state, HANDLE_NACK);
+        };
+        state.unacknowledged += 1;
+        let queue = if state.draining {
+            None
+        } else {
+            state.queues.get(key).cloned()
+        };
+        drop(state);
+        let arrived = Arrived { connection, seq };
+        let refused = match queue {
+            Some(queue) => queue.push(arrived),
+            None => Some(arrived),
+        };
+        if let Some(arrived) = refused {
+            self.answer_offer(arrived.seq, false);
+        }
+    }
+
+    pub(super) fn answer_offer(&self, ack: Option<u64>, accepted: bool) {
+        let Some(ack) = ack else { return };
+        let sent = self.send_line(|seq| outgoing::worker::accepted(ack, accepted, seq));
+        if let Err(error) = sent {
+            tracing::debug!(%error, "the primary is gone");
+        }
+    }
+
+    /// The how-many-eth listener on this address this is.
+    pub(super) fn next_index(&self, address: &Address) -> u32 {
+        let mut state = self.state();
+        let index = state
+            .indices
+            .iter()
+            .filter(|&known| known == address)
+            .count();
+        state.indices.push(address.clone());
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn open(&self, key: &str) -> Arc<Queue> {
+        let queue = Arc::new(Queue::default());
+        self.state()
+            .queues
+            .insert(key.to_owned(), Arc::clone(&queue));
+        queue
+    }
+
+    pub(super) fn shut(&self, key: &str) -> Option<Arc<Queue>> {
+        self.state().queues.remove(key)
+    }
+
+    /// Returns what the application has not taken.
+    pub(super) fn hand_back(&self, queue: &Queue) {
+        for arrived in queue.close() {
+            self.answer_offer(arrived.seq, false);
+        }
+    }
+
+    pub(super) async fn next_message(&self) -> Option<Value> {
+        loop {
+            let arrived = self.message.notified();
+            {
+                let mut state = self.state();
+                if let Some(message) = state.messages.pop_front() {
+                    if !state.messages.is_empty() {
+                        self.message.notify_one();
+                    }
+                    return Some(message);
+                }
+                if state.closed {
+                    self.message.notify_one();
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// Begins to leave: no connection is taken any more, what was not taken goes back.
+    pub(super) fn drain(&self) {
+        let queues: Vec<_> = {
+            let mut state = self.state();
+            state.draining = true;
+            state.queues.values().cloned().collect()
+        };
+        for queue in queues {
+            self.hand_back(&queue);
+        }
+        self.leave.notify_waiters();
+    }
+
+    pub(super) async fn drained(&self) {
+        loop {
+            let leave = self.leave.notified();
+            tokio::pin!(leave);
+            leave.as_mut().enable();
+            if self.is_draining() {
+                return;
+            }
+            leave.await;
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.state().draining
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        !self.state().closed
+    }
+
+    fn close(&self) {
+        {
+            let mut state = self.state();
+            state.closed = true;
+            state.answers.clear();
+        }
+        self.drain();
+        self.message.notify_one();
+    }
+}

@@ -1,0 +1,256 @@
+//! The worker's side: [`ThisWorker`], its listeners and its messages.
+
+mod channel;
+mod listener;
+mod stream;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use phalanx_core::ids::{Position, WorkerId};
+use phalanx_core::wire::{ReplyBody, outgoing};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::net::UdpSocket;
+
+pub use listener::Listener;
+pub use stream::Stream;
+
+use crate::address::{Address, ToAddress};
+use crate::error::{Error, Result};
+use channel::{Inner, Queue};
+
+/// This process, as a worker of its cluster: the counterpart of `cluster.worker` and `process.send`.
+///
+/// Cheap to clone. Asynchronous calls need a tokio runtime with I/O and time enabled.
+#[derive(Clone)]
+pub struct ThisWorker {
+    inner: Arc<Inner>,
+    position: Position,
+}
+
+impl fmt::Debug for ThisWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThisWorker")
+            .field("id", &self.inner.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ThisWorker {
+    pub(crate) fn new(id: u32, channel: OwnedFd) -> Result<Self> {
+        let position = std::env::var("PHALANX_POSITION").ok();
+        let position = position.and_then(|position| position.parse().ok());
+        let inner = Inner::new(WorkerId(id), channel);
+        inner.send_line(|seq| outgoing::worker::online(seq))?;
+        Ok(Self {
+            inner: Arc::new(inner),
+            // A primary that is not phalanx says nothing of positions; ids count from 1 there too.
+            position: Position(position.unwrap_or_else(|| id.saturating_sub(1))),
+        })
+    }
+
+    /// Its id, unique for the primary's life (`cluster.worker.id`).
+    #[must_use]
+    pub fn id(&self) -> WorkerId {
+        self.inner.id
+    }
+
+    /// Its position: stable across respawns and reloads.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Is the channel to the primary open (`worker.isConnected`, `process.connected`)?
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.inner.is_connected()
+    }
+
+    /// Listens on an address, together with the other workers: each gets its share of the
+    /// connections. The primary owns the socket; an address is opened once, by the first worker that asks.
+    ///
+    /// `address` is a `SocketAddr`, a path, or a text: `127.0.0.1:3000`, `[::1]:3000`, `:3000` for any
+    /// address, `unix:/run/app.sock`, `unix:@name`. Port 0 lets the kernel choose one port for all workers.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] with the primary's reason (an address in use: `AddrInUse`), [`Error::Address`],
+    /// [`Error::Disconnected`].
+    pub async fn listen(&self, address: impl ToAddress) -> Result<Listener> {
+        let address = address.to_address()?;
+        let index = self.inner.next_index(&address);
+        let fields = listen_fields(&address, index);
+        let (body, handle) = self.query(&address, &fields).await?;
+        let key = key_of(&body).ok_or_else(|| unusable(&address))?;
+        let queue = handle.is_none().then(|| self.inner.open(&key));
+        let listener = Listener::new(self.clone(), key, address, body.sockname, queue, handle)?;
+        let mut actual = fields;
+        if let Some(bound) = listener.local_addr().inet() {
+            actual["port"] = json!(bound.port());
+        }
+        self.inner
+            .send_line(|seq| outgoing::worker::listen("listening", &actual, seq))?;
+        Ok(listener)
+    }
+
+    /// Binds a UDP socket that all workers share; the kernel decides who gets a datagram.
+    ///
+    /// # Errors
+    /// As [`ThisWorker::listen`].
+    pub async fn bind_udp(&self, address: SocketAddr) -> Result<UdpSocket> {
+        let kind = if address.is_ipv4() { "udp4" } else { "udp6" };
+        let fields = json!({
+            "address": address.ip().to_string(), "port": address.port(), "addressType": kind,
+            "fd": -1, "flags": 0, "index": 0, "data": null,
+        });
+        let address = Address::Inet(address);
+        let (_, handle) = self.query(&address, &fields).await?;
+        let socket = std::net::UdpSocket::from(handle.ok_or_else(|| unusable(&address))?);
+        let ready = socket
+            .set_nonblocking(true)
+            .and_then(|()| UdpSocket::from_std(socket));
+        let socket = ready.map_err(|source| Error::Listen { address, source })?;
+        let mut actual = fields;
+        if let Ok(bound) = socket.local_addr() {
+            actual["port"] = json!(bound.port());
+        }
+        self.inner
+            .send_line(|seq| outgoing::worker::listen("listening", &actual, seq))?;
+        Ok(socket)
+    }
+
+    async fn query(
+        &self,
+        address: &Address,
+        fields: &Value,
+    ) -> Result<(ReplyBody, Option<OwnedFd>)> {
+        channel::start(&self.inner);
+        let answer = self
+            .inner
+            .ask(|seq| outgoing::worker::listen("queryServer", fields, seq))?;
+        let (body, handle) = answer.await.map_err(|_| Error::Disconnected)?;
+        match body.errno.filter(|&errno| errno < 0) {
+            Some(errno) => Err(Error::Listen {
+                address: address.clone(),
+                source: io::Error::from_raw_os_error(-errno),
+            }),
+            None => Ok((body, handle)),
+        }
+    }
+
+    /// Sends a message to the primary (`process.send`).
+    ///
+    /// # Errors
+    /// [`Error::Encode`], [`Error::Disconnected`], [`Error::ChannelFull`].
+    pub fn send<M: Serialize + ?Sized>(&self, message: &M) -> Result<()> {
+        let value = serde_json::to_value(message).map_err(Error::Encode)?;
+        self.inner.send_line(|_| outgoing::user(&value))
+    }
+
+    /// The next message from the primary (`process.on('message')`); nothing once the channel is closed.
+    /// Messages wait until they are taken. With several callers each message goes to one of them.
+    pub async fn message<M: DeserializeOwned>(&self) -> Option<Result<M>> {
+        channel::start(&self.inner);
+        let value = self.inner.next_message().await?;
+        Some(serde_json::from_value(value).map_err(Error::Decode))
+    }
+
+    /// Resolves when this worker is to leave: the primary asks it to (reload, scale, stop), it called
+    /// [`ThisWorker::disconnect`], or the primary is gone. Listeners give no more connections then;
+    /// finish those there are and return from `main`.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            channel::start(&inner);
+            inner.drained().await;
+        }
+    }
+
+    /// Is this worker to leave? See [`ThisWorker::draining`].
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.inner.is_draining()
+    }
+
+    /// Leaves the cluster by its own wish (`cluster.worker.disconnect`): takes no more connections,
+    /// hands back those it has not accepted, and tells the primary, so that its exit is no crash.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`] when the primary is gone.
+    pub async fn disconnect(&self) -> Result<()> {
+        channel::start(&self.inner);
+        self.inner.drain();
+        let answer = self.inner.ask(outgoing::worker::leaving)?;
+        answer.await.map(|_| ()).map_err(|_| Error::Disconnected)
+    }
+
+    pub(crate) fn close(&self, key: &str) {
+        let queue: Option<Arc<Queue>> = self.inner.shut(key);
+        if let Some(queue) = queue {
+            self.inner.hand_back(&queue);
+        }
+        if let Err(error) = self
+            .inner
+            .send_line(|seq| outgoing::worker::close(key, seq))
+        {
+            tracing::debug!(%error, "the primary is gone");
+        }
+    }
+
+    pub(crate) fn accepted(&self, seq: Option<u64>, accepted: bool) {
+        self.inner.answer_offer(seq, accepted);
+    }
+}
+
+fn unusable(address: &Address) -> Error {
+    Error::Listen {
+        address: address.clone(),
+        source: io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the primary's answer cannot be used",
+        ),
+    }
+}
+
+fn key_of(body: &ReplyBody) -> Option<String> {
+    match body.key.as_ref()? {
+        Value::String(key) => Some(key.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The fields of `queryServer`, as Node writes them.
+fn listen_fields(address: &Address, index: u32) -> Value {
+    let (address, port, kind) = match address {
+        Address::Inet(socket) => {
+            let kind = if matches!(socket.ip(), IpAddr::V4(_)) {
+                4
+            } else {
+                6
+            };
+            (json!(socket.ip().to_string()), json!(socket.port()), kind)
+        }
+        Address::AnyInet(port) => (Value::Null, json!(port), 4),
+        Address::Unix(path) => (json!(absolute(path)), json!(-1), -1),
+        Address::Abstract(name) => (
+            json!(format!("\0{}", String::from_utf8_lossy(name))),
+            json!(-1),
+            -1,
+        ),
+        Address::Unnamed => (Value::Null, json!(-1), -1),
+    };
+    json!({
+        "index": index, "data": null, "address": address, "port": port, "addressType": kind, "backlog": 0,
+    })
+}
+
+fn absolute(path: &std::path::Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    path.to_string_lossy().into_owned()
+}
