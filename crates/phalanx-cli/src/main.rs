@@ -1,2 +1,79 @@
-//! The `phalanx` command.
-fn main() {}
+//! The `phalanx` command: `run` supervises an app, the other verbs talk to a running one.
+//!
+//! From the top down: `args` says what can be typed; `run` starts an app and `program` says what it runs;
+//! `control` is the socket between the verbs and the app; `verbs` are its clients. Failures carry their
+//! exit status up to here.
+
+mod args;
+mod control;
+mod describe;
+mod exit_code;
+mod generate;
+mod log;
+mod names;
+mod output;
+mod pid_file;
+mod program;
+mod progress;
+mod report;
+mod run;
+mod table;
+mod values;
+mod verbs;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use args::{Cli, Verb};
+use clap::Parser;
+use exit_code::Exit;
+use report::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => carry_out(cli.verb),
+        Err(error) => {
+            report::show_clap(&error);
+            if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            }
+        }
+    };
+    exit.into()
+}
+
+fn carry_out(verb: Verb) -> Exit {
+    let outcome = match verb {
+        Verb::Run(args) => return run::run(*args),
+        Verb::Generate(args) => generate::generate(args.what),
+        Verb::Status(args) => to_the_end(verbs::status(args)),
+        Verb::List(args) => to_the_end(verbs::list(args)),
+        Verb::Reload(args) => to_the_end(verbs::reload(args)),
+        Verb::Scale(args) => to_the_end(verbs::scale(args)),
+        Verb::Stop(args) => to_the_end(verbs::stop(args)),
+        Verb::Send(args) => to_the_end(verbs::send(args)),
+        Verb::Events(args) => to_the_end(verbs::events(args)),
+    };
+    match outcome {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            report::show_failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+/// Runs on one thread: a primary waits, it does not compute.
+fn to_the_end(work: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime
+        .map_err(|error| Failure::caused(Exit::Failed, "cannot start the runtime", &error))?;
+    let outcome = runtime.block_on(work);
+    // Nothing that still runs is worth waiting for.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,303 @@
+//! The command line: what can be typed. Help, completions and man pages come from these definitions.
+//!
+//! Parse, don't validate: what leaves this module has the type that its user needs. What the options
+//! mean for an app is decided in `run` and `program`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use phalanx::PolicyName;
+use phalanx::fleet::{Amount, ScaleTo};
+
+use crate::names::Name;
+use crate::values::{self, Variable, WorkerCount};
+
+/// Put any server on every core, and never drop a request.
+///
+/// `phalanx run` starts an app in the foreground: a primary that supervises workers, shares the
+/// incoming connections out among them, and replaces them without losing one. The other commands
+/// talk to a running app over its control socket.
+#[derive(Debug, Parser)]
+#[command(name = "phalanx", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(Box<RunArgs>),
+    Status(StatusArgs),
+    List(ListArgs),
+    Reload(ReloadArgs),
+    Scale(ScaleArgs),
+    Stop(StopArgs),
+    Send(SendArgs),
+    Events(EventsArgs),
+    Generate(GenerateArgs),
+}
+
+/// Run a server as a cluster, in the foreground
+///
+/// `phalanx run server.js` runs a script with Node; `phalanx run -- ./server --flag` runs a program.
+/// Everything after COMMAND belongs to it. The app ends on SIGTERM (or Ctrl-C), reloads on SIGUSR2
+/// or SIGHUP, and gains or loses a worker on SIGTTIN or SIGTTOU.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Number of workers; auto: as many as there are processors that this process may use
+    #[arg(short = 'n', long, value_name = "N|auto", default_value = "auto")]
+    pub(crate) workers: WorkerCount,
+
+    /// Who chooses the worker for a connection
+    ///
+    /// round-robin (rr): each worker in turn. none (os): the operating system. Without this option,
+    /// `NODE_CLUSTER_SCHED_POLICY=none` or `rr` decides, as for Node's cluster.
+    #[arg(long, value_parser = values::policy(), help_heading = "Connections")]
+    pub(crate) policy: Option<PolicyName>,
+
+    /// How connections reach the workers
+    #[arg(long, value_enum, default_value_t, help_heading = "Connections")]
+    pub(crate) dispatch: Dispatch,
+
+    /// Name of the app, for the other commands [default: the script's or program's, without extension]
+    #[arg(long, env = "PHALANX_NAME", hide_env_values = true)]
+    pub(crate) name: Option<Name>,
+
+    /// Set an environment variable of the workers; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::variable())]
+    pub(crate) env: Vec<Variable>,
+
+    /// Working directory of the workers
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) cwd: Option<PathBuf>,
+
+    /// The Node that runs scripts [default: node, found in PATH]
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "PHALANX_NODE",
+        hide_env_values = true
+    )]
+    pub(crate) node: Option<OsString>,
+
+    /// How messages to workers are written: json, the only way there is
+    #[arg(long, value_name = "FORMAT", value_parser = values::serialization, hide = true)]
+    pub(crate) serialization: Option<String>,
+
+    /// Write the primary's pid to this file, and remove it at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+
+    /// Take commands by another way too; can be repeated
+    #[arg(long, value_name = "WAY", value_enum)]
+    pub(crate) control: Vec<ControlWay>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+
+    /// Seed of the jitter in waiting times
+    #[arg(long, hide = true)]
+    pub(crate) seed: Option<u64>,
+
+    /// The script or program, and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// How long a worker may take to become ready
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::positive_duration)]
+    pub(crate) ready_timeout: Duration,
+
+    /// How long a worker may take to finish its work before it is told to stop; 0s: no time
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
+    pub(crate) drain_timeout: Duration,
+
+    /// How long a worker that was told to stop may take before it is killed
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::positive_duration)]
+    pub(crate) kill_timeout: Duration,
+
+    /// Extra workers during a reload: a number, or a percentage
+    #[arg(long, value_name = "N|N%", default_value = "1")]
+    pub(crate) max_surge: Amount,
+
+    /// Missing workers during a reload: a number, or a percentage
+    #[arg(long, value_name = "N|N%", default_value = "0")]
+    pub(crate) max_unavailable: Amount,
+
+    /// What to do when no worker can be started at the beginning
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    pub(crate) on_boot_failure: OnBootFailure,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct LogArgs {
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+
+    /// Tell more: each step of each worker; twice: the inner workings
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Tell less: warnings only; twice: errors only
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "verbose")]
+    pub(crate) quiet: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dispatch {
+    /// The best that works for each listener
+    #[default]
+    Auto,
+    /// The primary accepts and passes connections on
+    Handoff,
+    /// All workers accept from one socket
+    Shared,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ControlWay {
+    /// Lines on standard input: reload, scale N, status, stop
+    Stdin,
+    /// Deletion of the pid file reloads
+    PidFile,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnBootFailure {
+    /// End with status 1 and the failed worker's last output
+    #[default]
+    Exit,
+    /// Keep trying, waiting longer each time
+    Retry,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Which app a command is for.
+#[derive(Args, Debug)]
+pub(crate) struct AppArgs {
+    /// Name of the app; not needed if only one is running
+    #[arg(long, env = "PHALANX_NAME", hide_env_values = true)]
+    pub(crate) name: Option<Name>,
+}
+
+/// Show the state of an app and its workers
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+
+    /// Print JSON, in the form that docs/status-schema.md describes
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// List the running apps
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Print JSON: an array of one status object an app
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Replace all workers, one by one, without losing a request
+///
+/// Waits until every worker is replaced. If a new worker fails, the old ones stay, and the exit
+/// status is 1.
+#[derive(Args, Debug)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+}
+
+/// Change the number of workers
+///
+/// Waits until the new workers are ready, or the surplus ones are gone.
+#[derive(Args, Debug)]
+pub(crate) struct ScaleArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+
+    /// The new number, or how many more or fewer
+    #[arg(value_name = "N|+N|-N", value_parser = values::scale_to, allow_negative_numbers = true)]
+    pub(crate) workers: ScaleTo,
+}
+
+/// Stop an app, and wait until it has ended
+///
+/// Workers finish what they have begun, within the time that `run --drain-timeout` gives them.
+#[derive(Args, Debug)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+
+    /// Give the workers no time to finish
+    #[arg(long)]
+    pub(crate) fast: bool,
+}
+
+/// Send a message to all workers, or to one
+///
+/// A Node worker receives it by `process.on('message', …)`.
+#[derive(Args, Debug)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+
+    /// Id of the one worker to send to, as `status` shows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) to: Option<u32>,
+
+    /// The message: any JSON value
+    #[arg(value_name = "JSON", value_parser = values::json, allow_negative_numbers = true)]
+    pub(crate) message: serde_json::Value,
+}
+
+/// Print what happens in an app, one JSON object a line, until interrupted
+#[derive(Args, Debug)]
+pub(crate) struct EventsArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+}
+
+/// Generate shell completions or man pages
+#[derive(Args, Debug)]
+pub(crate) struct GenerateArgs {
+    #[command(subcommand)]
+    pub(crate) what: Generated,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Generated {
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the man pages into a directory, which is made if it is missing
+    Man {
+        /// The directory
+        directory: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+//! The client side of the control plane: finds the running apps, and talks to one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::exit_code::Exit;
+use crate::names::{self, Name, Surroundings};
+use crate::report::{Failure, Outcome};
+
+/// A running app.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    pub(crate) name: Name,
+    socket: PathBuf,
+}
+
+/// An answer that is no error.
+pub(crate) type Answer = Outcome<Value>;
+
+impl App {
+    /// The app of that name or, without a name, the only one that runs.
+    pub(crate) async fn find(name: Option<&Name>) -> Outcome<Self> {
+        let surroundings = Surroundings::here();
+        let Some(name) = name else {
+            return only_one(Self::find_all().await, &surroundings);
+        };
+        for directory in surroundings.all_directories() {
+            let socket = names::socket_path(&directory, name)?;
+            match UnixStream::connect(&socket).await {
+                Ok(_) => {
+                    return Ok(Self {
+                        name: name.clone(),
+                        socket,
+                    });
+                }
+                Err(error) if is_nobody_there(&error) => {}
+                Err(error) => return Err(cannot_connect(name, &error)),
+            }
+        }
+        let reason = format!("no app named {name} is running{}", looked_in(&surroundings));
+        Err(Failure::new(Exit::NoApp, reason))
+    }
+
+    /// All apps of this user, by name.
+    pub(crate) async fn find_all() -> Vec<Self> {
+        let mut found = Vec::new();
+        for directory in Surroundings::here().all_directories() {
+            for (name, socket) in sockets_in(&directory) {
+                if UnixStream::connect(&socket).await.is_ok() {
+                    found.push(Self { name, socket });
+                }
+            }
+        }
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        found
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.connect().await?.request(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.connect()
+            .await?
+            .request(Method::POST, path, Some(body))
+            .await
+    }
+
+    /// Subscribes to the events. Whatever happens after this has returned is among them.
+    pub(crate) async fn events(&self) -> Outcome<Events> {
+        let mut connection = self.connect().await?;
+        let response = connection.send(Method::GET, "/v1/events", None).await?;
+        if response.status() != StatusCode::OK {
+            let reason = format!("the primary of {} gives no events", self.name);
+            return Err(Failure::new(Exit::Failed, reason));
+        }
+        Ok(Events {
+            body: response.into_body(),
+            text: Vec::new(),
+            _connection: connection,
+        })
+    }
+
+    pub(crate) async fn connect(&self) -> Outcome<Connection> {
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|error| cannot_connect(&self.name, &error))?;
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let broken = |error| broken(&self.name, &error);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        // Ends with the connection; what goes wrong there, the sender is told too.
+        tokio::spawn(connection);
+        Ok(Connection {
+            app: self.name.clone(),
+            sender,
+            pid,
+        })
+    }
+}
+
+/// A connection to a primary.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    app: Name,
+    sender: SendRequest<Full<Bytes>>,
+    /// The primary's pid, where it is known.
+    pub(crate) pid: Option<i32>,
+}
+
+impl Connection {
+    /// Sends a request and reads the answer. An answer that tells of an error becomes a failure.
+    pub(crate) async fn request(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        let response = self.send(method, path, body).await?;
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| broken(&self.app, &error))?;
+        let value: Value = serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+            Failure::caused(
+                Exit::Failed,
+                &format!("cannot read the answer of {}", self.app),
+                &error,
+            )
+        })?;
+        if status.is_success() {
+            Ok(value)
+        } else {
+            Err(failure_in(&value))
+        }
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Outcome<Response<Incoming>> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| Failure::caused(Exit::Failed, "cannot make a request", &error))?;
+        self.sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(&self.app, &error))
+    }
+}
+
+/// The stream of events, as JSON.
+#[derive(Debug)]
+pub(crate) struct Events {
+    body: Incoming,
+    text: Vec<u8>,
+    _connection: Connection,
+}
+
+impl Events {
+    /// The next event; `None` when the stream has ended. Nothing is lost when this future is dropped.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(event) = next_event(&mut self.text) {
+                return Some(event);
+            }
+            let frame = self.body.frame().await?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                self.text.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+/// Takes lines out of a text of server-sent events until one is an event.
+fn next_event(text: &mut Vec<u8>) -> Option<Value> {
+    while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+        let line: Vec<u8> = text.drain(..=end).collect();
+        let data = line.strip_prefix(b"data:");
+        if let Some(event) = data.and_then(|data| serde_json::from_slice(data).ok()) {
+            return Some(event);
+        }
+    }
+    None
+}
+
+fn sockets_in(directory: &Path) -> Vec<(Name, PathBuf)> {
+    // A directory that is not there, or not ours to read, holds none of our apps.
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let sockets = entries.filter_map(|entry| {
+        let path = entry.path();
+        Some((names::name_of_socket(&path)?, path))
+    });
+    sockets.collect()
+}
+
+fn only_one(mut all: Vec<App>, surroundings: &Surroundings) -> Outcome<App> {
+    if all.len() > 1 {
+        let names: Vec<_> = all.iter().map(|app| app.name.as_str()).collect();
+        let reason = format!(
+            "several apps are running: {}; choose one with --name",
+            names.join(", ")
+        );
+        return Err(Failure::new(Exit::NoApp, reason));
+    }
+    let none = || {
+        Failure::new(
+            Exit::NoApp,
+            format!("no app is running{}", looked_in(surroundings)),
+        )
+    };
+    all.pop().ok_or_else(none)
+}
+
+fn looked_in(surroundings: &Surroundings) -> String {
+    let directories = surroundings.all_directories();
+    let directories: Vec<_> = directories
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    format!(" (looked in {})", directories.join(", "))
+}
+
+/// No socket, or one that nobody listens on any more.
+fn is_nobody_there(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+    )
+}
+
+fn cannot_connect(name: &Name, error: &io::Error) -> Failure {
+    let exit = if error.kind() == io::ErrorKind::PermissionDenied {
+        Exit::Refused
+    } else if is_nobody_there(error) {
+        Exit::NoApp
+    } else {
+        Exit::Failed
+    };
+    Failure::caused(
+        exit,
+        &format!("cannot talk to the primary of {name}"),
+        error,
+    )
+}
+
+fn broken(name: &Name, error: &hyper::Error) -> Failure {
+    let what = format!("the primary of {name} has closed the connection without an answer");
+    Failure::caused(Exit::Failed, &what, error)
+}
+
+fn failure_in(answer: &Value) -> Failure {
+    let error = &answer["error"];
+    let reason = error["reason"]
+        .as_str()
+        .unwrap_or("the primary gave no reason");
+    let lines = error["last_lines"].as_array().into_iter().flatten();
+    Failure {
+        exit: if error["kind"] == "invalid" {
+            Exit::Usage
+        } else {
+            Exit::Failed
+        },
+        reason: reason.to_owned(),
+        last_lines: lines
+            .filter_map(|line| line.as_str().map(str::to_owned))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_are_taken_out_of_the_stream_one_by_one() {
+        let mut text =
+            b": keep-alive\n\ndata: {\"a\":1}\n\ndata: {\"a\":2}\n\ndata: {\"a\"".to_vec();
+        assert_eq!(next_event(&mut text), Some(json!({"a": 1})));
+        assert_eq!(next_event(&mut text), Some(json!({"a": 2})));
+        assert_eq!(next_event(&mut text), None);
+        text.extend_from_slice(b":3}\n");
+        assert_eq!(next_event(&mut text), Some(json!({"a": 3})));
+    }
+
+    #[test]
+    fn an_error_answer_becomes_a_failure_with_the_last_lines() {
+        let answer =
+            json!({"error": {"kind": "rollout_failed", "reason": "no", "last_lines": ["x"]}});
+        let failure = failure_in(&answer);
+        assert_eq!(
+            (failure.exit, failure.reason.as_str()),
+            (Exit::Failed, "no")
+        );
+        assert_eq!(failure.last_lines, ["x"]);
+        assert_eq!(
+            failure_in(&json!({"error": {"kind": "invalid"}})).exit,
+            Exit::Usage
+        );
+    }
+
+    #[test]
+    fn which_app_is_meant_must_be_clear() {
+        let here = Surroundings::default();
+        let app = |name: &str| App {
+            name: name.parse().unwrap(),
+            socket: PathBuf::new(),
+        };
+        let failure = only_one(vec![], &here).unwrap_err();
+        assert!(
+            failure.exit == Exit::NoApp && failure.reason.contains("no app"),
+            "{failure}"
+        );
+        assert_eq!(only_one(vec![app("a")], &here).unwrap().name.as_str(), "a");
+        let failure = only_one(vec![app("a"), app("b")], &here).unwrap_err();
+        assert!(failure.reason.contains("a, b"), "{failure}");
+    }
+}

@@ -1,0 +1,6 @@
+//! The control plane: HTTP/1.1 with JSON over a Unix socket. Its paths are stable; answers gain fields,
+//! and lose or change none.
+
+pub(crate) mod client;
+pub(crate) mod place;
+pub(crate) mod server;

@@ -1,0 +1,306 @@
+//! The server side of the control plane: routes, and who may use them.
+//!
+//! A command goes on when its client goes away. A request from another user than the primary's own, or
+//! root, is not even read.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::Listener;
+use futures_util::Stream;
+use futures_util::stream;
+use phalanx::WorkerId;
+use phalanx::fleet::Done;
+use phalanx::supervisor::{CommandError, CommandErrorKind, Control};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::{Instant, sleep_until};
+
+use crate::describe;
+use crate::report::with_causes;
+use crate::values;
+
+/// The longest request body; what a message to workers may have.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// How often a stream without events says that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long to leave off accepting when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `end`, and then until the last answer is given and the last stream has ended.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    control: Control,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let listener = OwnersOnly {
+        uid: phalanx_sys::identity::effective_uid(),
+        listener,
+    };
+    axum::serve(listener, routes(control))
+        .with_graceful_shutdown(end)
+        .await
+}
+
+fn routes(control: Control) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/workers", get(workers))
+        .route("/v1/reload", post(reload))
+        .route("/v1/scale", post(scale))
+        .route("/v1/stop", post(stop))
+        .route("/v1/messages", post(messages))
+        .route("/v1/events", get(events))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(control)
+}
+
+async fn status(State(control): State<Control>) -> Response {
+    json_response(StatusCode::OK, &json!(control.status()))
+}
+
+async fn workers(State(control): State<Control>) -> Response {
+    json_response(StatusCode::OK, &json!(control.status().workers))
+}
+
+async fn reload(State(control): State<Control>) -> Response {
+    answer(to_the_end(async move { control.reload().await }).await)
+}
+
+/// The body of `POST /v1/scale`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scale {
+    workers: ScaleWorkers,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ScaleWorkers {
+    Number(u32),
+    Text(String),
+}
+
+async fn scale(State(control): State<Control>, body: Body) -> Response {
+    let wanted: Scale = match parse(body) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
+    };
+    let text = match wanted.workers {
+        ScaleWorkers::Number(count) => count.to_string(),
+        ScaleWorkers::Text(text) => text,
+    };
+    match values::scale_to(&text) {
+        Ok(to) => answer(to_the_end(async move { control.scale(to).await }).await),
+        Err(reason) => error(
+            StatusCode::BAD_REQUEST,
+            "invalid",
+            &format!("workers: {reason}"),
+        ),
+    }
+}
+
+/// The body of `POST /v1/stop`, which may be left out.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Stop {
+    fast: bool,
+}
+
+async fn stop(State(control): State<Control>, body: Body) -> Response {
+    let is_empty = body.as_ref().is_ok_and(Bytes::is_empty);
+    let wanted = if is_empty {
+        Ok(Stop::default())
+    } else {
+        parse(body)
+    };
+    let Stop { fast } = match wanted {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
+    };
+    let stopped = to_the_end(async move {
+        if fast {
+            control.stop_fast().await
+        } else {
+            control.stop().await
+        }
+    });
+    answer(stopped.await.map(|()| Done::Stopped))
+}
+
+/// The body of `POST /v1/messages`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    message: Value,
+    to: Option<u32>,
+}
+
+async fn messages(State(control): State<Control>, body: Body) -> Response {
+    let Message { message, to } = match parse(body) {
+        Ok(message) => message,
+        Err(refusal) => return *refusal,
+    };
+    match control.send(&message, to.map(WorkerId)) {
+        Ok(workers) => json_response(StatusCode::OK, &json!({"workers": workers})),
+        Err(failed) => {
+            let (status, kind) = if matches!(failed, phalanx::Error::NoSuchWorker(_)) {
+                (StatusCode::NOT_FOUND, "no_such_worker")
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, "not_sent")
+            };
+            error(status, kind, &with_causes(&failed))
+        }
+    }
+}
+
+async fn events(
+    State(control): State<Control>,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    let events = stream::unfold(control.events(), async |mut events| {
+        let event = events.next().await?;
+        // JSON has no line breaks outside of its texts, and escapes those inside.
+        let line = sse::Event::default().data(describe::to_json(&event).to_string());
+        Some((Ok(line), events))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+async fn no_such_path() -> Response {
+    error(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        "there is no such path",
+    )
+}
+
+async fn no_such_method() -> Response {
+    let reason = "this path has another method";
+    error(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", reason)
+}
+
+type Body = Result<Bytes, BytesRejection>;
+
+/// Reads a body as JSON, whatever type it claims to be: `curl -d` claims that of a form.
+fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
+    let body = body.map_err(|rejection| {
+        let is_too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let kind = if is_too_large { "too_large" } else { "invalid" };
+        Box::new(error(rejection.status(), kind, &rejection.body_text()))
+    })?;
+    serde_json::from_slice(&body).map_err(|invalid| {
+        let reason = format!("the body is not as expected: {invalid}");
+        Box::new(error(StatusCode::BAD_REQUEST, "invalid", &reason))
+    })
+}
+
+/// Runs a command in a task of its own: when the client goes away, hyper drops its request, not this.
+async fn to_the_end<T: Send + 'static>(
+    command: impl Future<Output = Result<T, CommandError>> + Send + 'static,
+) -> Result<T, Ended> {
+    match tokio::spawn(command).await {
+        Ok(result) => result.map_err(Ended::Refused),
+        Err(_) => Err(Ended::Lost),
+    }
+}
+
+/// A command that was not carried out.
+enum Ended {
+    Refused(CommandError),
+    /// The primary ended first, or has a bug.
+    Lost,
+}
+
+fn answer(result: Result<Done, Ended>) -> Response {
+    match result {
+        Ok(done) => json_response(StatusCode::OK, &json!(done)),
+        Err(Ended::Refused(refused)) => {
+            json_response(status_of(refused.kind), &json!({"error": refused}))
+        }
+        Err(Ended::Lost) => error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "lost",
+            "the primary lost the command",
+        ),
+    }
+}
+
+fn status_of(kind: CommandErrorKind) -> StatusCode {
+    use CommandErrorKind::{Ended, Invalid, Stopping};
+    if kind == Invalid {
+        StatusCode::BAD_REQUEST
+    } else if matches!(kind, Stopping | Ended) {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::CONFLICT
+    }
+}
+
+fn error(status: StatusCode, kind: &str, reason: &str) -> Response {
+    let error = json!({"error": {"kind": kind, "reason": reason, "last_lines": []}});
+    json_response(status, &error)
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response {
+    (status, axum::Json(value)).into_response()
+}
+
+/// Accepts connections of the primary's own user and of root, and closes all others.
+struct OwnersOnly {
+    uid: u32,
+    listener: UnixListener,
+}
+
+impl Listener for OwnersOnly {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, address)) if is_owner(&stream, self.uid) => return (stream, address),
+                Ok((stream, _)) => drop(stream),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept on the control socket");
+                    sleep_until(Instant::now() + ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+fn is_owner(stream: &UnixStream, uid: u32) -> bool {
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == uid || peer.uid() == 0 => true,
+        Ok(peer) => {
+            tracing::warn!(
+                uid = peer.uid(),
+                "refused another user's connection to the control socket"
+            );
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot tell whose connection to the control socket it is");
+            false
+        }
+    }
+}

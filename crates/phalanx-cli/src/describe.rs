@@ -1,0 +1,205 @@
+//! The events of an app in words, and as the JSON that logs and the event stream carry.
+
+use phalanx::fleet::{Reason, Report, WorkerState};
+use phalanx::{Event, Position, WorkerId};
+use serde_json::{Value, json};
+
+use crate::log::{Level, now_millis};
+
+/// An event as JSON: its own fields, and `time` (milliseconds since the Unix epoch), `level` and `text`.
+pub(crate) fn to_json(event: &Event) -> Value {
+    let (level, text) = describe(event);
+    // INVARIANT: every event is an object with text keys; those always become JSON.
+    let mut value = serde_json::to_value(event).unwrap_or_default();
+    value["time"] = json!(now_millis());
+    value["level"] = json!(level.as_str());
+    value["text"] = json!(text);
+    value
+}
+
+/// What an event means, in words, and how much it matters.
+pub(crate) fn describe(event: &Event) -> (Level, String) {
+    match event {
+        Event::Setup => (Level::Trace, "the settings were changed".to_owned()),
+        Event::Fork { worker, pid, .. } => debug(*worker, &format!("has pid {pid}")),
+        Event::Online { worker } => (Level::Trace, format!("worker {worker} is online")),
+        Event::Listening { worker, address } => debug(*worker, &format!("listens on {address}")),
+        Event::ListeningUnseen { worker } => debug(*worker, "listens on a socket of its own"),
+        Event::Leaving { worker } => debug(*worker, "leaves by its own wish"),
+        Event::Message { worker, .. } => (Level::Trace, format!("worker {worker} sent a message")),
+        Event::Disconnect { worker } => (Level::Trace, format!("worker {worker} has disconnected")),
+        Event::Exit {
+            worker,
+            code,
+            signal,
+            ..
+        } => debug(*worker, &exit_text(*code, *signal)),
+        Event::Error { worker, message } => (Level::Warn, format!("worker {worker}: {message}")),
+        Event::Fleet(report) => (level_of(report), text_of(report)),
+        _ => (
+            Level::Debug,
+            "something that this version has no words for".to_owned(),
+        ),
+    }
+}
+
+fn debug(worker: WorkerId, text: &str) -> (Level, String) {
+    (Level::Debug, format!("worker {worker} {text}"))
+}
+
+fn exit_text(code: Option<u8>, signal: Option<u8>) -> String {
+    match (code, signal) {
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        (Some(code), None) => format!("exited with code {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn text_of(report: &Report) -> String {
+    match report {
+        Report::Changed {
+            worker,
+            position,
+            to,
+            reason,
+            ..
+        } => change_text(*worker, *position, *to, reason),
+        Report::RespawnScheduled {
+            position,
+            delay,
+            failures,
+        } => {
+            format!("position {position}: next try in {delay:.1?} ({failures} failures in a row)")
+        }
+        Report::CrashLoopEntered { position, failures } => format!(
+            "position {position} is in a crash loop: {failures} failures in a row; it keeps trying"
+        ),
+        Report::CrashLoopLeft { position } => format!("position {position} left its crash loop"),
+        Report::BootOver => "the start is over".to_owned(),
+        Report::RolloutStarted {
+            generation,
+            workers,
+            ..
+        } => {
+            format!("reload: {workers} workers to replace by generation {generation}")
+        }
+        Report::RolloutProgress { done, workers, .. } => {
+            format!("reload: {done} of {workers} replaced")
+        }
+        Report::RolloutFinished { generation } => format!("reload: generation {generation} serves"),
+        Report::RolloutFailed {
+            generation,
+            base,
+            failure,
+        } => {
+            format!("reload: generation {generation} failed: {failure}; going back to {base}")
+        }
+        Report::RolledBack { generation, .. } => format!("reload: back on generation {generation}"),
+        Report::RollbackAbandoned {
+            generation,
+            failure,
+            ..
+        } => {
+            format!("reload: {generation} failed too: {failure}; the workers that are ready stay")
+        }
+        Report::ScaleStarted { from, to } => format!("scaling from {from} to {to} workers"),
+        Report::ScaleProgress { done, of } => format!("scaling: {done} of {of} done"),
+        Report::StopStarted { fast, workers } => {
+            format!(
+                "stopping {workers} workers{}",
+                if *fast { " at once" } else { "" }
+            )
+        }
+        Report::StopProgress { remaining } => format!("stopping: {remaining} workers left"),
+    }
+}
+
+fn change_text(worker: WorkerId, position: Position, to: WorkerState, reason: &Reason) -> String {
+    let who = format!("worker {worker} at position {position}");
+    if is_trouble(reason) {
+        format!("{who} {reason}")
+    } else {
+        format!("{who} is {to}: {reason}")
+    }
+}
+
+fn level_of(report: &Report) -> Level {
+    match report {
+        Report::Changed { reason, .. } if is_trouble(reason) => Level::Warn,
+        Report::RespawnScheduled { delay, .. } if delay.is_zero() => Level::Debug,
+        Report::Changed {
+            reason: Reason::Respawn,
+            ..
+        }
+        | Report::RespawnScheduled { .. }
+        | Report::CrashLoopLeft { .. }
+        | Report::RolloutStarted { .. }
+        | Report::RolloutProgress { .. }
+        | Report::RolloutFinished { .. }
+        | Report::ScaleStarted { .. }
+        | Report::ScaleProgress { .. }
+        | Report::StopStarted { .. } => Level::Info,
+        Report::Changed { .. } | Report::BootOver | Report::StopProgress { .. } => Level::Debug,
+        Report::RolledBack { .. } => Level::Warn,
+        Report::CrashLoopEntered { .. }
+        | Report::RolloutFailed { .. }
+        | Report::RollbackAbandoned { .. } => Level::Error,
+    }
+}
+
+fn is_trouble(reason: &Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Crashed { .. }
+            | Reason::FailedToStart { .. }
+            | Reason::NotReadyInTime
+            | Reason::DrainTimedOut
+            | Reason::ExitTimedOut
+            | Reason::ChannelLost
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use phalanx::ExitStatus;
+
+    use super::*;
+
+    fn change(reason: Reason) -> Event {
+        Event::Fleet(Report::Changed {
+            worker: WorkerId(3),
+            position: Position(1),
+            generation: phalanx::Generation(2),
+            from: Some(WorkerState::Ready),
+            to: WorkerState::Gone,
+            reason,
+        })
+    }
+
+    #[test]
+    fn a_crash_is_told_at_the_default_level() {
+        let crash = change(Reason::Crashed {
+            status: ExitStatus::Code(1),
+        });
+        let (level, text) = describe(&crash);
+        assert_eq!(level, Level::Warn);
+        assert_eq!(text, "worker 3 at position 1 crashed: exit code 1");
+        let (level, _) = describe(&change(Reason::FleetStops));
+        assert_eq!(level, Level::Debug);
+    }
+
+    #[test]
+    fn an_event_in_json_has_its_fields_the_time_and_the_words() {
+        let json = to_json(&change(Reason::Crashed {
+            status: ExitStatus::Signal(9),
+        }));
+        assert_eq!(
+            (&json["event"], &json["report"]),
+            (&json!("fleet"), &json!("changed"))
+        );
+        assert_eq!((&json["worker"], &json["to"]), (&json!(3), &json!("gone")));
+        assert_eq!(json["level"], "warn");
+        assert!(json["time"].is_u64() && json["text"].is_string());
+        assert_eq!(to_json(&Event::Setup)["event"], "setup");
+    }
+}

@@ -1,0 +1,29 @@
+//! Shell completions and man pages, from the definitions of the command line.
+
+use std::fs;
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use crate::args::{Cli, Generated};
+use crate::exit_code::Exit;
+use crate::report::{self, Failure, Outcome};
+
+pub(crate) fn generate(what: Generated) -> Outcome {
+    match what {
+        Generated::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "phalanx", &mut script);
+            report::print(&String::from_utf8_lossy(&script))
+        }
+        Generated::Man { directory } => man_pages(&directory).map_err(|error| {
+            let what = format!("cannot write man pages to {}", directory.display());
+            Failure::caused(Exit::CannotCreate, &what, &error)
+        }),
+    }
+}
+
+fn man_pages(directory: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    clap_mangen::generate_to(Cli::command(), directory)
+}

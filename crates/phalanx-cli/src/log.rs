@@ -1,0 +1,255 @@
+//! The log of a primary, on standard error: lines for people, or one JSON object a line.
+//!
+//! It goes through the same queue as the workers' output, so writing it never blocks the primary. What the
+//! engine tells by `tracing` arrives here too. Variables of the environment are never part of it.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+use crate::args::{LogArgs, LogFormat};
+use crate::output::Writer;
+
+/// How much a line matters, most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+
+    /// The least level that is told.
+    fn of_args(args: &LogArgs) -> Self {
+        match (args.quiet, args.verbose) {
+            (0, 0) => Self::Info,
+            (0, 1) => Self::Debug,
+            (0, _) => Self::Trace,
+            (1, _) => Self::Warn,
+            (_, _) => Self::Error,
+        }
+    }
+}
+
+/// The form of the log and how much is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    format: LogFormat,
+    level: Level,
+}
+
+impl Style {
+    pub(crate) fn of_args(args: &LogArgs) -> Self {
+        Self {
+            format: args.log_format,
+            level: Level::of_args(args),
+        }
+    }
+
+    /// The line for something that happened. `fields` are for JSON only, which says everything in
+    /// fields; `text` says the same in words.
+    pub(crate) fn line(self, level: Level, event: &str, text: &str, fields: Value) -> String {
+        match self.format {
+            LogFormat::Text => format!("phalanx: {}\n", text.replace('\n', "\nphalanx: ")),
+            LogFormat::Json => {
+                let mut line = Map::new();
+                line.insert("time".to_owned(), json!(now_millis()));
+                line.insert("level".to_owned(), json!(level.as_str()));
+                line.insert("event".to_owned(), json!(event));
+                line.insert("text".to_owned(), json!(text));
+                if let Value::Object(fields) = fields {
+                    line.extend(fields);
+                }
+                format!("{}\n", Value::Object(line))
+            }
+        }
+    }
+}
+
+/// The log.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    style: Style,
+    writer: Writer,
+}
+
+impl Log {
+    pub(crate) fn new(style: Style, writer: Writer) -> Self {
+        Self { style, writer }
+    }
+
+    /// Tells something, if it matters enough.
+    pub(crate) fn tell(&self, level: Level, event: &str, text: &str, fields: Value) {
+        if level <= self.style.level {
+            self.writer
+                .push(self.style.line(level, event, text, fields).as_bytes());
+        }
+    }
+
+    /// Takes in what the engine tells by `tracing`, from now on. Only the first call has an effect.
+    pub(crate) fn take_tracing(&self) {
+        let subscriber = Tracing { log: self.clone() };
+        drop(tracing::dispatcher::set_global_default(
+            tracing::Dispatch::new(subscriber),
+        ));
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_millis() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Receives the events of `tracing`; spans are of no interest.
+struct Tracing {
+    log: Log,
+}
+
+impl tracing::Subscriber for Tracing {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        level_of(*metadata.level()) <= self.log.style.level
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut told = Told::default();
+        event.record(&mut told);
+        let level = level_of(*event.metadata().level());
+        self.log
+            .tell(level, "trace", &told.text(), Value::Object(told.fields));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+fn level_of(level: tracing::Level) -> Level {
+    match level {
+        tracing::Level::ERROR => Level::Error,
+        tracing::Level::WARN => Level::Warn,
+        tracing::Level::INFO => Level::Info,
+        tracing::Level::DEBUG => Level::Debug,
+        tracing::Level::TRACE => Level::Trace,
+    }
+}
+
+/// The message of a `tracing` event, and its fields.
+#[derive(Default)]
+struct Told {
+    message: String,
+    fields: Map<String, Value>,
+}
+
+impl Told {
+    fn text(&self) -> String {
+        let fields = self.fields.iter().map(|(name, value)| {
+            let shown = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            format!(", {name}: {shown}")
+        });
+        std::iter::once(self.message.clone())
+            .chain(fields)
+            .collect()
+    }
+
+    fn add(&mut self, field: &Field, value: Value) {
+        self.fields.insert(field.name().to_owned(), value);
+    }
+}
+
+impl Visit for Told {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let shown = format!("{value:?}");
+        if field.name() == "message" {
+            self.message = shown;
+        } else {
+            self.add(field, Value::String(shown));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, json!(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, json!(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, json!(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, json!(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_for_people_or_for_programs() {
+        let line = |format| {
+            let style = Style {
+                format,
+                level: Level::Info,
+            };
+            style.line(
+                Level::Info,
+                "ready",
+                "ready: 2 of 2 workers",
+                json!({"workers": 2}),
+            )
+        };
+        assert_eq!(line(LogFormat::Text), "phalanx: ready: 2 of 2 workers\n");
+        let json: Value = serde_json::from_str(&line(LogFormat::Json)).unwrap();
+        assert_eq!(json["event"], "ready");
+        assert_eq!(json["level"], "info");
+        assert_eq!(json["workers"], 2);
+        assert!(json["time"].as_u64().unwrap() > 1_600_000_000_000);
+    }
+
+    #[test]
+    fn quiet_and_verbose_move_the_threshold() {
+        let level = |quiet, verbose| {
+            Level::of_args(&LogArgs {
+                log_format: LogFormat::Text,
+                verbose,
+                quiet,
+            })
+        };
+        assert_eq!(level(0, 0), Level::Info);
+        assert_eq!(level(1, 0), Level::Warn);
+        assert_eq!(level(2, 0), Level::Error);
+        assert_eq!(level(0, 1), Level::Debug);
+        assert_eq!(level(0, 3), Level::Trace);
+    }
+}

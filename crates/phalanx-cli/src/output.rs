@@ -1,0 +1,292 @@
+//! Standard output and standard error of a primary: what workers print passes through here, line by
+//! line, and the log too.
+//!
+//! Each stream has a queue and a thread that writes. INVARIANT: nobody who hands in a line ever waits. A
+//! reader that is too slow makes a queue overflow; then lines are dropped and counted, and the count is
+//! told as soon as the reader takes something again.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// What may wait for the reader of one stream: half of it in the queue, half of it being written.
+const QUEUE_BYTES: usize = 1 << 20;
+/// Room that a queue keeps when it is empty.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Told how many lines were dropped.
+type OnDropped = Box<dyn Fn(u64) + Send>;
+
+/// One stream: lines go in, a thread writes them.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    is_terminal: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Lines have arrived, the queue was closed, or the thread has ended.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    dropped_lines: u64,
+    /// No more lines will come.
+    closed: bool,
+    /// The thread has written everything, or cannot write any more.
+    ended: bool,
+}
+
+impl Writer {
+    /// Standard output.
+    ///
+    /// # Errors
+    /// When the stream is closed, or no thread can be started.
+    pub(crate) fn stdout(on_dropped: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
+        let stdout = io::stdout();
+        Self::start(stdout.as_fd(), stdout.is_terminal(), Box::new(on_dropped))
+    }
+
+    /// Standard error. What it drops it tells by itself, in the words of `told`.
+    ///
+    /// # Errors
+    /// When the stream is closed, or no thread can be started.
+    pub(crate) fn stderr(told: impl Fn(u64) -> String + Send + 'static) -> io::Result<Self> {
+        let stderr = io::stderr();
+        let shared = Arc::new(Shared::default());
+        let itself = Arc::clone(&shared);
+        let on_dropped = Box::new(move |lines| {
+            itself.push(told(lines).as_bytes());
+        });
+        Self::start_with(shared, stderr.as_fd(), stderr.is_terminal(), on_dropped)
+    }
+
+    fn start(stream: BorrowedFd<'_>, is_terminal: bool, on_dropped: OnDropped) -> io::Result<Self> {
+        Self::start_with(Arc::new(Shared::default()), stream, is_terminal, on_dropped)
+    }
+
+    fn start_with(
+        shared: Arc<Shared>,
+        stream: BorrowedFd<'_>,
+        is_terminal: bool,
+        on_dropped: OnDropped,
+    ) -> io::Result<Self> {
+        // A duplicate, so that the lock of the standard library's own handle is never held while writing.
+        let stream = File::from(stream.try_clone_to_owned()?);
+        let writer = Self {
+            shared: Arc::clone(&shared),
+            is_terminal,
+        };
+        thread::Builder::new()
+            .name("output".to_owned())
+            .spawn(move || {
+                write_until_closed(&shared, stream, &on_dropped);
+                shared.lock().ended = true;
+                shared.changed.notify_all();
+            })?;
+        Ok(writer)
+    }
+
+    /// Hands in a line (or a part of an overlong one). Never waits.
+    pub(crate) fn push(&self, line: &[u8]) {
+        self.shared.push(line);
+    }
+
+    /// Hands in a line of a worker. On a terminal it is marked with the worker's position.
+    pub(crate) fn push_worker_line(&self, position: impl fmt::Display, line: &[u8]) {
+        if !self.is_terminal {
+            self.push(line);
+            return;
+        }
+        let mut marked = format!("[{position}] ").into_bytes();
+        marked.extend_from_slice(line);
+        if !line.ends_with(b"\n") {
+            marked.push(b'\n');
+        }
+        self.push(&marked);
+    }
+
+    /// Lets the thread write what waits, but no longer than `limit`.
+    pub(crate) fn finish(&self, limit: Duration) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        self.shared.changed.notify_all();
+        // Whatever the result, nothing is left to be done: the limit is one of patience.
+        drop(
+            self.shared
+                .changed
+                .wait_timeout_while(state, limit, |state| !state.ended),
+        );
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting_bytes = self.shared.lock().waiting.len();
+        f.debug_struct("Writer")
+            .field("waiting_bytes", &waiting_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No panic can leave a queue half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.ended {
+            return;
+        }
+        if state.waiting.len() + line.len() > QUEUE_BYTES / 2 {
+            state.dropped_lines += 1;
+            return;
+        }
+        state.waiting.extend_from_slice(line);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits for lines, and takes them together with the count of those that were dropped. `None` once
+    /// the queue is closed and empty.
+    fn take(&self, batch: &mut Vec<u8>) -> Option<u64> {
+        let nothing_to_do = |state: &mut State| {
+            state.waiting.is_empty() && state.dropped_lines == 0 && !state.closed
+        };
+        let state = self.lock();
+        let waited = self.changed.wait_while(state, nothing_to_do);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.is_empty() && state.dropped_lines == 0 {
+            return None;
+        }
+        mem::swap(&mut state.waiting, batch);
+        Some(mem::take(&mut state.dropped_lines))
+    }
+}
+
+fn write_until_closed(shared: &Shared, mut stream: File, on_dropped: &OnDropped) {
+    let mut batch = Vec::new();
+    while let Some(dropped_lines) = shared.take(&mut batch) {
+        if write_all(&mut stream, &batch).is_err() {
+            // The reader is gone. That is no reason for the app to stop serving.
+            return;
+        }
+        batch.clear();
+        batch.shrink_to(KEPT_BYTES);
+        if dropped_lines > 0 {
+            on_dropped(dropped_lines);
+        }
+    }
+}
+
+/// Writes everything, also to a stream that somebody has made non-blocking: the flag belongs to the
+/// open file, which we share with whoever started us.
+fn write_all(stream: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn pipe_writer(is_terminal: bool) -> (Writer, io::PipeReader, mpsc::Receiver<u64>) {
+        let (reader, pipe) = io::pipe().unwrap();
+        let (sender, dropped) = mpsc::channel();
+        let on_dropped = Box::new(move |lines| sender.send(lines).unwrap());
+        let writer = Writer::start(pipe.as_fd(), is_terminal, on_dropped).unwrap();
+        (writer, reader, dropped)
+    }
+
+    #[test]
+    fn lines_pass_through_in_order_and_are_marked_on_a_terminal() {
+        for (is_terminal, expected) in [(false, "one\ntwo"), (true, "[3] one\n[3] two\n")] {
+            let (writer, mut reader, _dropped) = pipe_writer(is_terminal);
+            writer.push_worker_line(3, b"one\n");
+            writer.push_worker_line(3, b"two");
+            writer.finish(LIMIT);
+            drop(writer);
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_blocks_nobody_and_learns_how_much_it_missed() {
+        let (writer, reader, dropped) = pipe_writer(false);
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let pushed = 5 * QUEUE_BYTES / line.len();
+        for _ in 0..pushed {
+            writer.push(&line);
+        }
+        let missing = thread::spawn(move || {
+            let mut lines = BufReader::new(reader).lines();
+            let passed = lines
+                .by_ref()
+                .take_while(|line| line.as_ref().is_ok_and(|line| line != "end"));
+            passed.count()
+        });
+        let count = dropped.recv_timeout(LIMIT).unwrap();
+        writer.push(b"end\n");
+        writer.finish(LIMIT);
+        let passed = missing.join().unwrap();
+        assert_eq!(passed + usize::try_from(count).unwrap(), pushed);
+        assert!(passed * line.len() <= QUEUE_BYTES + (64 << 10), "{passed}");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_ends_the_thread_and_nothing_else() {
+        let (writer, reader, _dropped) = pipe_writer(false);
+        drop(reader);
+        writer.push(b"unheard\n");
+        writer.finish(LIMIT);
+        assert!(writer.shared.lock().ended);
+        writer.push(b"unheard too\n");
+        assert_eq!(writer.shared.lock().waiting.len(), 0);
+    }
+
+    #[test]
+    fn the_end_is_not_held_up_by_a_reader_that_does_not_read() {
+        let (writer, _reader, _dropped) = pipe_writer(false);
+        writer.push(&vec![b'x'; QUEUE_BYTES / 2]);
+        writer.finish(Duration::from_millis(50));
+        assert!(!writer.shared.lock().ended);
+    }
+}

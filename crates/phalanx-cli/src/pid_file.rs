@@ -1,0 +1,219 @@
+//! The pid file: says which process is the primary and, where that was asked for, reloads the app when
+//! somebody deletes it.
+//!
+//! INVARIANT: the file is complete whenever it is there (written beside, then renamed), and this process
+//! removes none but its own.
+
+use std::ffi::{CStr, OsString};
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+use tokio::io::unix::AsyncFd;
+
+use crate::exit_code::Exit;
+use crate::report::{Failure, Outcome};
+
+/// The pid file of this process. Dropping it removes the file.
+#[derive(Debug)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+}
+
+impl PidFile {
+    /// Writes the file. One that names a living process is left alone.
+    pub(crate) fn create(path: &Path) -> Outcome<Self> {
+        let cannot = |error: io::Error| {
+            let what = format!("cannot write the pid file {}", path.display());
+            Failure::caused(Exit::CannotCreate, &what, &error)
+        };
+        // The working directory may change; the file stays where it is.
+        let file = Self {
+            path: std::path::absolute(path).map_err(cannot)?,
+        };
+        if let Some(pid) = file
+            .named_process()
+            .filter(|pid| *pid != own_pid() && is_alive(*pid))
+        {
+            let reason = format!(
+                "the pid file {} names a living process, {}; stop it, or choose another --pid-file",
+                path.display(),
+                pid.as_raw_nonzero()
+            );
+            return Err(Failure::new(Exit::Taken, reason));
+        }
+        file.write().map_err(cannot)?;
+        Ok(file)
+    }
+
+    /// Writes the file, again if need be.
+    pub(crate) fn write(&self) -> io::Result<()> {
+        let pid = std::process::id();
+        let mut beside = OsString::from(&self.path);
+        beside.push(format!(".{pid}.new"));
+        fs::write(&beside, format!("{pid}\n"))?;
+        fs::rename(&beside, &self.path).inspect_err(|_| {
+            drop(fs::remove_file(&beside));
+        })
+    }
+
+    /// Watches the file from now on. Needs a runtime.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for the sake of types that may give their descriptor away; OwnedFd does not"
+    )]
+    pub(crate) fn deletions(&self) -> io::Result<Deletions> {
+        let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        let flags = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR;
+        inotify::add_watch(&queue, directory, flags)?;
+        Ok(Deletions {
+            path: self.path.clone(),
+            queue: AsyncFd::new(queue)?,
+        })
+    }
+
+    fn named_process(&self) -> Option<Pid> {
+        Pid::from_raw(fs::read_to_string(&self.path).ok()?.trim().parse().ok()?)
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if self.named_process() == Some(own_pid()) {
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn own_pid() -> Pid {
+    rustix::process::getpid()
+}
+
+fn is_alive(pid: Pid) -> bool {
+    !matches!(test_kill_process(pid), Err(Errno::SRCH))
+}
+
+/// Tells when a file is deleted, or moved away (inotify(7)).
+#[derive(Debug)]
+pub(crate) struct Deletions {
+    path: PathBuf,
+    queue: AsyncFd<OwnedFd>,
+}
+
+impl Deletions {
+    /// Waits until the file is gone.
+    ///
+    /// # Errors
+    /// When its directory is gone too, and no file will be seen any more.
+    pub(crate) async fn next(&mut self) -> io::Result<()> {
+        loop {
+            let mut guard = self.queue.readable().await?;
+            match self.drain() {
+                Ok(true) if !self.path.exists() => return Ok(()),
+                Ok(_) => guard.clear_ready(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads what the kernel has to tell; true if it tells that the file was deleted.
+    fn drain(&self) -> io::Result<bool> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.queue, &mut buffer);
+        let mut deleted = false;
+        loop {
+            match reader.next() {
+                Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "its directory is gone",
+                    ));
+                }
+                // After an overflow of the queue anything may have happened.
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => deleted = true,
+                Ok(event) => {
+                    let name = event.file_name().map(CStr::to_bytes);
+                    deleted |= name == self.path.file_name().map(OsStrExt::as_bytes);
+                }
+                Err(Errno::WOULDBLOCK) => return Ok(deleted),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_written_and_removed_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.pid");
+        let file = PidFile::create(&path).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!("{}\n", std::process::id())
+        );
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_of_a_living_process_is_left_alone_and_one_of_a_dead_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.pid");
+        fs::write(&path, "1\n").unwrap();
+        let failure = PidFile::create(&path).unwrap_err();
+        assert_eq!(failure.exit, Exit::Taken);
+        assert!(failure.reason.contains("living process, 1;"), "{failure}");
+        for stale in ["999999999\n", "", "junk"] {
+            fs::write(&path, stale).unwrap();
+            drop(PidFile::create(&path).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.pid");
+        let file = PidFile::create(&path).unwrap();
+        fs::write(&path, "1\n").unwrap();
+        drop(file);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn deletion_is_seen_again_and_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.pid");
+        let file = PidFile::create(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut deletions = file.deletions().unwrap();
+            for _ in 0..3 {
+                file.write().unwrap();
+                fs::write(directory.path().join("other"), "").unwrap();
+                fs::remove_file(directory.path().join("other")).unwrap();
+                fs::remove_file(&path).unwrap();
+                deletions.next().await.unwrap();
+            }
+            file.write().unwrap();
+            fs::remove_dir_all(directory.path()).unwrap();
+            // The file's own deletion may be told first.
+            while deletions.next().await.is_ok() {}
+        });
+    }
+}

@@ -1,0 +1,383 @@
+//! `phalanx run`: one app, in the foreground, from its first worker to its last.
+//!
+//! Everything that can be refused is refused before the first worker starts. What the app occupies (its
+//! name, socket and pid file) is given back however it ends, short of SIGKILL; then the next app of this
+//! name finds it stale and replaces it.
+
+mod controls;
+mod teller;
+
+use std::env;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phalanx::fleet::{BootPolicy, FleetConfig};
+use phalanx::supervisor::{
+    Control, Outcome as Ended, OutputLine, OutputSink, Stream, Supervisor, SupervisorOptions,
+};
+use phalanx::{DispatchChoice, PolicyName, Settings};
+use phalanx_sys::{cpu, process};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::args::{ControlWay, Dispatch, OnBootFailure, RunArgs};
+use crate::control::place::Place;
+use crate::control::server;
+use crate::exit_code::Exit;
+use crate::log::{Level, Log, Style};
+use crate::names::{Name, Surroundings};
+use crate::output::Writer;
+use crate::pid_file::PidFile;
+use crate::program::{self, Program, Words};
+use crate::report::{Failure, Outcome, with_causes};
+use crate::values::{ADVANCED_REFUSED, WorkerCount};
+
+/// How long the end waits for clients of the control socket to take their answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How long the end waits for the readers of standard output and standard error, each.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+const SCHEDULING_VARIABLE: &str = "NODE_CLUSTER_SCHED_POLICY";
+const SERIALIZATION_VARIABLE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
+
+/// Runs an app to its end, and tells its failure in the log's own form.
+pub(crate) fn run(args: RunArgs) -> Exit {
+    let style = Style::of_args(&args.log);
+    match try_run(args, style) {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            let fields = json!({"last_lines": failure.last_lines});
+            // Written directly: the queue has been flushed by now, or was never made.
+            crate::report::show_log_line(&style.line(
+                Level::Error,
+                "failed",
+                &failure.reason,
+                fields,
+            ));
+            failure.exit
+        }
+    }
+}
+
+fn try_run(args: RunArgs, style: Style) -> Outcome {
+    refuse_advanced_serialization(&args)?;
+    let program = resolve_program(&args)?;
+    let name = args.name.clone().unwrap_or_else(|| program.name.clone());
+    let options = options(&args, program, &name)?;
+    let (stdout, stderr) = streams(style).map_err(|error| {
+        Failure::caused(Exit::Failed, "cannot use the standard streams", &error)
+    })?;
+    let log = Log::new(style, stderr.clone());
+    log.take_tracing();
+    let app = App { args, name, log };
+    let ended = crate::to_the_end(app.run(options, sink(stdout.clone(), stderr.clone())));
+    stdout.finish(FLUSH_LIMIT);
+    stderr.finish(FLUSH_LIMIT);
+    ended
+}
+
+/// Node's other serialization is V8's own format.
+fn refuse_advanced_serialization(args: &RunArgs) -> Outcome {
+    let set = args
+        .env
+        .iter()
+        .rev()
+        .find(|variable| variable.key == SERIALIZATION_VARIABLE);
+    let mode = set
+        .map(|variable| variable.value.clone())
+        .or_else(|| env::var_os(SERIALIZATION_VARIABLE));
+    if mode.is_some_and(|mode| mode == "advanced") {
+        let reason = format!("{ADVANCED_REFUSED}; unset {SERIALIZATION_VARIABLE}");
+        return Err(Failure::new(Exit::Usage, reason));
+    }
+    Ok(())
+}
+
+fn resolve_program(args: &RunArgs) -> Outcome<Program> {
+    Words {
+        command: &args.command,
+        node: args.node.as_deref(),
+        cwd: args.cwd.as_deref(),
+        env: &args.env,
+    }
+    .resolve()
+}
+
+/// What the command line asks for, in the words of the engine.
+fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorOptions> {
+    let fleet = FleetConfig {
+        workers: match args.workers {
+            WorkerCount::Auto => u32::try_from(cpu::usable_cores().get()).unwrap_or(1),
+            WorkerCount::Exactly(count) => count,
+        },
+        max_surge: args.limits.max_surge,
+        max_unavailable: args.limits.max_unavailable,
+        ready_timeout: args.limits.ready_timeout,
+        drain_timeout: args.limits.drain_timeout,
+        kill_timeout: args.limits.kill_timeout,
+        boot: match args.limits.on_boot_failure {
+            OnBootFailure::Exit => BootPolicy::Exit,
+            OnBootFailure::Retry => BootPolicy::Retry,
+        },
+        seed: args.seed.unwrap_or_else(crate::log::now_millis),
+        ..FleetConfig::default()
+    };
+    fleet
+        .check()
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let mut settings = Settings::new()
+        .exec(program.exec)
+        .args(program.args)
+        .silent(true);
+    for variable in &args.env {
+        settings = settings.env(variable.key.clone(), variable.value.clone());
+    }
+    if let Some(cwd) = &args.cwd {
+        settings = settings.cwd(cwd);
+    }
+    let mut options = SupervisorOptions::new(name.as_str());
+    options.settings = settings;
+    options.fleet = fleet;
+    options.policy = args.policy.unwrap_or_else(policy_of_environment);
+    options.dispatch = match args.dispatch {
+        Dispatch::Auto => DispatchChoice::Auto,
+        Dispatch::Handoff => DispatchChoice::Handoff,
+        Dispatch::Shared => DispatchChoice::Shared,
+    };
+    Ok(options)
+}
+
+/// Node's cluster takes `none` and `rr`, and ignores everything else; so does phalanx.
+fn policy_of_environment() -> PolicyName {
+    match env::var(SCHEDULING_VARIABLE).as_deref() {
+        Ok("none") => PolicyName::None,
+        Ok(_) | Err(_) => PolicyName::RoundRobin,
+    }
+}
+
+fn streams(style: Style) -> std::io::Result<(Writer, Writer)> {
+    let line = move |stream: &'static str, count: u64| {
+        let text =
+            format!("dropped {count} lines of worker output: the reader of {stream} is too slow");
+        style.line(
+            Level::Warn,
+            "output_dropped",
+            &text,
+            json!({"stream": stream, "lines": count}),
+        )
+    };
+    let stderr = Writer::stderr(move |count| line("stderr", count))?;
+    let told = stderr.clone();
+    let stdout = Writer::stdout(move |count| told.push(line("stdout", count).as_bytes()))?;
+    Ok((stdout, stderr))
+}
+
+fn sink(stdout: Writer, stderr: Writer) -> OutputSink {
+    Arc::new(move |line: OutputLine<'_>| match line.stream {
+        Stream::Stdout => stdout.push_worker_line(line.position, line.line),
+        Stream::Stderr => stderr.push_worker_line(line.position, line.line),
+    })
+}
+
+/// An app that is being run.
+struct App {
+    args: RunArgs,
+    name: Name,
+    log: Log,
+}
+
+impl App {
+    async fn run(self, mut options: SupervisorOptions, output: OutputSink) -> Outcome {
+        let (place, listener) = Place::take(&Surroundings::here(), &self.name)?;
+        let pid_file = self
+            .args
+            .pid_file
+            .as_deref()
+            .map(PidFile::create)
+            .transpose()?;
+        options.output = Some(output);
+        self.tell_start(&options);
+        let target = options.fleet.workers;
+        let supervisor = Supervisor::start(options).map_err(|error| cannot_start(&error))?;
+        supervisor
+            .handle_signals()
+            .map_err(|error| Failure::caused(Exit::Failed, "cannot handle signals", &error))?;
+        let control = supervisor.control();
+        let (end_server, server_ends) = oneshot::channel::<()>();
+        let server = server::serve(listener, control.clone(), async {
+            // Its sender sends nothing: being dropped is the message.
+            drop(server_ends.await);
+        });
+        let server = tokio::spawn(server);
+        let telling = teller::tell(control.clone(), self.log.clone(), target);
+        let ended = alongside(supervisor.finished(), async {
+            tokio::join!(
+                telling,
+                self.take_commands(&control, pid_file.as_ref()),
+                reap_strangers()
+            );
+        });
+        let ended = ended.await;
+        drop(end_server);
+        // A client that does not take its answer does not hold up the end.
+        drop(timeout(ANSWER_LIMIT, server).await);
+        drop(pid_file);
+        drop(place);
+        outcome(ended)
+    }
+
+    fn tell_start(&self, options: &SupervisorOptions) {
+        let pid = std::process::id();
+        let workers = options.fleet.workers;
+        let dispatch = match self.args.dispatch {
+            Dispatch::Auto => "auto",
+            Dispatch::Handoff => "handoff",
+            Dispatch::Shared => "shared",
+        };
+        let text = format!(
+            "{}: primary {pid}, {workers} workers, {}, dispatch {dispatch}",
+            self.name, options.policy
+        );
+        let fields = json!({
+            "name": self.name.as_str(), "pid": pid, "workers": workers,
+            "policy": options.policy, "dispatch": dispatch,
+        });
+        self.log.tell(Level::Info, "start", &text, fields);
+    }
+
+    /// Takes commands by the ways that were asked for.
+    async fn take_commands(&self, control: &Control, pid_file: Option<&PidFile>) {
+        let is_asked = |way| self.args.control.contains(&way);
+        let from_stdin = async {
+            if is_asked(ControlWay::Stdin) {
+                controls::obey_stdin(control, &self.log).await;
+            }
+        };
+        let from_pid_file = async {
+            if let Some(pid_file) = pid_file.filter(|_| is_asked(ControlWay::PidFile)) {
+                controls::obey_deletions(control, &self.log, pid_file).await;
+            }
+        };
+        tokio::join!(from_stdin, from_pid_file);
+    }
+}
+
+/// Runs `work` to its end, with `beside` as long as that takes.
+async fn alongside<T>(work: impl Future<Output = T>, beside: impl Future<Output = ()>) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        result = &mut work => return result,
+        () = beside => {}
+    }
+    work.await
+}
+
+/// PID 1 inherits the orphans of its container, and has to reap them.
+async fn reap_strangers() {
+    if std::process::id() != 1 {
+        return;
+    }
+    match signal(SignalKind::child()) {
+        Ok(mut children) => {
+            while children.recv().await.is_some() {
+                // The engine's own workers are left out, and this process starts no others.
+                process::reap_strangers(|_| false);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot reap orphans"),
+    }
+}
+
+fn cannot_start(error: &phalanx::Error) -> Failure {
+    let exit = if let phalanx::Error::Program { source, .. } = error {
+        program::exit_of(source)
+    } else {
+        Exit::Failed
+    };
+    Failure::new(exit, with_causes(error))
+}
+
+fn outcome(ended: Ended) -> Outcome {
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::BootFailed { reason, last_lines } => {
+            let mut failure =
+                Failure::new(Exit::Failed, format!("no worker became ready: {reason}"));
+            failure.last_lines = last_lines;
+            Err(failure)
+        }
+        Ended::WorkersGone => Err(Failure::new(Exit::Failed, "all workers are gone")),
+        _ => Err(Failure::new(
+            Exit::Failed,
+            "the app ended in a way that this version has no words for",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Verb};
+
+    fn parse(words: &[&str]) -> RunArgs {
+        let words = ["phalanx", "run"].iter().chain(words);
+        let Verb::Run(args) = Cli::try_parse_from(words).unwrap().verb else {
+            panic!("run was asked for");
+        };
+        *args
+    }
+
+    #[test]
+    fn the_command_line_becomes_options_of_the_engine() {
+        let args = parse(&[
+            "-n",
+            "3",
+            "--max-surge",
+            "50%",
+            "--cwd",
+            "/",
+            "--env",
+            "A=b",
+            "cat",
+            "-n",
+        ]);
+        let program = resolve_program(&args).unwrap();
+        let name = program.name.clone();
+        let options = options(&args, program, &name).unwrap();
+        assert_eq!((options.name.as_str(), options.fleet.workers), ("cat", 3));
+        assert_eq!(
+            options.settings.cwd.as_deref(),
+            Some(std::path::Path::new("/"))
+        );
+        assert_eq!(options.settings.env, [("A".into(), "b".into())]);
+        assert_eq!(options.settings.args, Some(vec!["-n".into()]));
+    }
+
+    #[test]
+    fn limits_that_let_nothing_move_are_a_usage_error() {
+        let args = parse(&["--max-surge", "0", "--max-unavailable", "0", "cat"]);
+        let program = resolve_program(&args).unwrap();
+        let name = program.name.clone();
+        assert_eq!(
+            options(&args, program, &name).unwrap_err().exit,
+            Exit::Usage
+        );
+    }
+
+    #[test]
+    fn advanced_serialization_is_refused_clearly() {
+        let args = parse(&["--env", "NODE_CHANNEL_SERIALIZATION_MODE=advanced", "cat"]);
+        let failure = refuse_advanced_serialization(&args).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(
+            failure.reason.contains("'advanced' is not supported"),
+            "{failure}"
+        );
+    }
+}

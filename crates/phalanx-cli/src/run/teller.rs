@@ -1,0 +1,128 @@
+//! Tells the log what happens in the app, and the two things that everybody waits for at the start: where
+//! it listens, and that it is ready.
+
+use std::collections::HashSet;
+
+use phalanx::fleet::{Report, WorkerState};
+use phalanx::supervisor::Control;
+use phalanx::{Address, Event, WorkerId};
+use serde_json::{Value, json};
+
+use crate::describe;
+use crate::log::{Level, Log};
+
+/// Tells what happens until the app is gone.
+pub(super) async fn tell(control: Control, log: Log, target: u32) {
+    let mut events = control.events();
+    let mut teller = Teller {
+        control,
+        log,
+        addresses: HashSet::new(),
+        ready: HashSet::new(),
+        target,
+        was_ready: false,
+    };
+    while let Some(event) = events.next().await {
+        teller.take(&event);
+    }
+}
+
+struct Teller {
+    control: Control,
+    log: Log,
+    /// Those that were told.
+    addresses: HashSet<String>,
+    ready: HashSet<WorkerId>,
+    /// How many workers are wanted.
+    target: u32,
+    was_ready: bool,
+}
+
+impl Teller {
+    fn take(&mut self, event: &Event) {
+        let (level, text) = describe::describe(event);
+        self.log
+            .tell(level, event_name(event), &text, json_fields(event));
+        if let Event::Listening { address, .. } = event {
+            self.tell_address(address);
+        } else if let Event::Fleet(report) = event {
+            self.count(report);
+        }
+    }
+
+    fn count(&mut self, report: &Report) {
+        if let Report::Changed {
+            worker, from, to, ..
+        } = report
+        {
+            if *to == WorkerState::Ready {
+                self.ready.insert(*worker);
+                self.tell_ready();
+            } else if *from == Some(WorkerState::Ready) {
+                self.ready.remove(worker);
+            }
+        } else if let Report::ScaleStarted { to, .. } = report {
+            self.target = *to;
+        }
+    }
+
+    fn tell_address(&mut self, address: &Address) {
+        let address = address.to_string();
+        if !self.addresses.insert(address.clone()) {
+            return;
+        }
+        let status = self.control.status();
+        // A datagram listener is shown as `udp:` and its address.
+        let listener = status
+            .listeners
+            .iter()
+            .find(|one| one.address.ends_with(&address));
+        let (shown, dispatch) = listener.map_or((address.as_str(), "auto"), |one| {
+            (one.address.as_str(), one.dispatch.as_str())
+        });
+        let text = format!("listening on {shown} ({dispatch})");
+        self.log.tell(
+            Level::Info,
+            "listener",
+            &text,
+            json!({"address": shown, "dispatch": dispatch}),
+        );
+    }
+
+    fn tell_ready(&mut self) {
+        let count = self.ready.len();
+        if self.was_ready || u32::try_from(count) != Ok(self.target) {
+            return;
+        }
+        self.was_ready = true;
+        let text = format!("ready: {count} of {} workers", self.target);
+        self.log
+            .tell(Level::Info, "ready", &text, json!({"workers": count}));
+    }
+}
+
+/// The value of the JSON field `event`.
+fn event_name(event: &Event) -> &'static str {
+    match event {
+        Event::Setup => "setup",
+        Event::Fork { .. } => "fork",
+        Event::Online { .. } => "online",
+        Event::Listening { .. } => "listening",
+        Event::ListeningUnseen { .. } => "listening_unseen",
+        Event::Leaving { .. } => "leaving",
+        Event::Message { .. } => "message",
+        Event::Disconnect { .. } => "disconnect",
+        Event::Exit { .. } => "exit",
+        Event::Error { .. } => "error",
+        Event::Fleet(_) => "fleet",
+        _ => "other",
+    }
+}
+
+/// The event's own fields. What workers say to each other is not for the log.
+fn json_fields(event: &Event) -> Value {
+    if matches!(event, Event::Message { .. }) {
+        return Value::Null;
+    }
+    serde_json::to_value(event).unwrap_or_default()
+}

@@ -1,0 +1,178 @@
+//! Tables of text: columns as wide as they must be, for people.
+
+use phalanx::supervisor::{ListenerStatus, Status, WorkerStatus};
+
+/// The state of an app, for people. `now` is in milliseconds since the Unix epoch.
+pub(crate) fn status(status: &Status, now: u64) -> String {
+    let ready = status
+        .workers
+        .iter()
+        .filter(|worker| worker.state == "ready")
+        .count();
+    let mut text = format!(
+        "{}: primary {}, {}, {}, generation {}\n{ready} of {} workers ready{}\n",
+        status.name,
+        status.pid,
+        status.policy,
+        status.dispatch,
+        status.generation,
+        status.target,
+        match (status.stopping, status.reloading) {
+            (true, _) => ", stopping",
+            (false, true) => ", reloading",
+            (false, false) => "",
+        }
+    );
+    let line = |one: &ListenerStatus| format!("listening on {} ({})\n", one.address, one.dispatch);
+    text.extend(status.listeners.iter().map(line));
+    if !status.workers.is_empty() {
+        let rows = status.workers.iter().map(|worker| worker_row(worker, now));
+        let heads = [
+            "POSITION",
+            "ID",
+            "GEN",
+            "PID",
+            "STATE",
+            "UPTIME",
+            "RESTARTS",
+            "CONNECTIONS",
+        ];
+        text.push('\n');
+        text += &columns(&heads.map(str::to_owned), rows);
+    }
+    text
+}
+
+fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 8] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        worker.position.to_string(),
+        worker.id.to_string(),
+        worker.generation.to_string(),
+        or_dash(worker.pid.map(|pid| pid.to_string())),
+        worker.state.clone(),
+        or_dash(worker.ready_at.map(|at| span(now.saturating_sub(at)))),
+        worker.restarts.to_string(),
+        or_dash(worker.connections.map(|count| count.to_string())),
+    ]
+}
+
+/// The running apps, one a line.
+pub(crate) fn list(all: &[Status]) -> String {
+    let rows = all.iter().map(|status| {
+        let ready = status
+            .workers
+            .iter()
+            .filter(|worker| worker.state == "ready")
+            .count();
+        let addresses: Vec<_> = status
+            .listeners
+            .iter()
+            .map(|one| one.address.as_str())
+            .collect();
+        [
+            status.name.clone(),
+            status.pid.to_string(),
+            format!("{ready}/{}", status.target),
+            status.generation.to_string(),
+            if addresses.is_empty() {
+                "-".to_owned()
+            } else {
+                addresses.join(" ")
+            },
+        ]
+    });
+    columns(
+        &["NAME", "PID", "READY", "GEN", "ADDRESS"].map(str::to_owned),
+        rows,
+    )
+}
+
+/// A span of time in its two greatest units.
+fn span(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// Sets texts in columns, two spaces apart, the last one unpadded.
+fn columns<const N: usize>(heads: &[String; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut lines = vec![heads.clone()];
+    lines.extend(rows);
+    let mut widths = [0; N];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn example() -> Status {
+        serde_json::from_value(json!({
+            "name": "web", "pid": 4242, "policy": "round-robin", "dispatch": "handoff",
+            "target": 2, "generation": 3, "reloading": true, "stopping": false,
+            "listeners": [{"address": "127.0.0.1:3000", "dispatch": "handoff", "workers": 1}],
+            "workers": [
+                {"id": 5, "position": 0, "generation": 3, "pid": 4250, "state": "ready",
+                 "ready_at": 1_000, "restarts": 0, "connections": 12},
+                {"id": 6, "position": 1, "generation": 3, "pid": null, "state": "starting",
+                 "ready_at": null, "restarts": 1, "connections": null},
+            ],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_status_shows_the_app_and_one_line_a_worker() {
+        assert_eq!(
+            status(&example(), 62_000),
+            "web: primary 4242, round-robin, handoff, generation 3\n\
+             1 of 2 workers ready, reloading\n\
+             listening on 127.0.0.1:3000 (handoff)\n\
+             \n\
+             POSITION  ID  GEN  PID   STATE     UPTIME  RESTARTS  CONNECTIONS\n\
+             0         5   3    4250  ready     1m 1s   0         12\n\
+             1         6   3    -     starting  -       1         -\n"
+        );
+    }
+
+    #[test]
+    fn the_list_shows_one_line_an_app() {
+        assert_eq!(
+            list(&[example()]),
+            "NAME  PID   READY  GEN  ADDRESS\nweb   4242  1/2    3    127.0.0.1:3000\n"
+        );
+    }
+
+    #[test]
+    fn spans_are_told_in_two_units() {
+        for (millis, text) in [
+            (999, "0s"),
+            (61_000, "1m 1s"),
+            (3_600_000, "1h 0m"),
+            (90_000_000, "1d 1h"),
+        ] {
+            assert_eq!(span(millis), text);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The commands that talk to a running app. Each does what one request to the control socket does; those
+//! that change something return when it is true, or with the reason why it is not.
+
+use std::future::{Future, pending};
+use std::pin::pin;
+
+use hyper::Method;
+use phalanx::supervisor::Status;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::{Value, json};
+
+use crate::args::{EventsArgs, ListArgs, ReloadArgs, ScaleArgs, SendArgs, StatusArgs, StopArgs};
+use crate::control::client::{Answer, App, Events};
+use crate::exit_code::Exit;
+use crate::log::now_millis;
+use crate::progress::Progress;
+use crate::report::{self, Failure, Outcome};
+use crate::{table, values};
+
+pub(crate) async fn status(args: StatusArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let answer = app.get("/v1/status").await?;
+    if args.json {
+        return print_json(&answer);
+    }
+    report::print(&table::status(&read_status(answer)?, now_millis()))
+}
+
+pub(crate) async fn list(args: ListArgs) -> Outcome {
+    let mut answers = Vec::new();
+    for app in App::find_all().await {
+        // An app that has ended meanwhile is none of the running ones.
+        if let Ok(answer) = app.get("/v1/status").await {
+            answers.push(answer);
+        }
+    }
+    if args.json {
+        return print_json(&Value::Array(answers));
+    }
+    let all = answers
+        .into_iter()
+        .map(read_status)
+        .collect::<Outcome<Vec<_>>>()?;
+    report::print(&table::list(&all))
+}
+
+pub(crate) async fn reload(args: ReloadArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let events = app.events().await?;
+    let body = json!({});
+    let answer = follow(events, "reloading", app.post("/v1/reload", &body)).await;
+    let done = answer.map_err(|failure| not_done(&app, "reloaded", failure))?;
+    report::print(&format!(
+        "{} reloaded: generation {}\n",
+        app.name, done["generation"]
+    ))
+}
+
+pub(crate) async fn scale(args: ScaleArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let events = app.events().await?;
+    let body = json!({"workers": values::scale_text(args.workers)});
+    let answer = follow(events, "scaling", app.post("/v1/scale", &body)).await;
+    let done = answer.map_err(|failure| not_done(&app, "scaled", failure))?;
+    report::print(&format!(
+        "{} scaled: {} workers\n",
+        app.name, done["workers"]
+    ))
+}
+
+pub(crate) async fn stop(args: StopArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let events = app.events().await?;
+    let mut connection = app.connect().await?;
+    // Opened while the connection proves that the pid is the primary's.
+    let primary = connection.pid.and_then(Pid::from_raw);
+    let primary = primary.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let body = json!({"fast": args.fast});
+    let request = connection.request(Method::POST, "/v1/stop", Some(&body));
+    follow(events, "stopping", request)
+        .await
+        .map_err(|failure| not_done(&app, "stopped", failure))?;
+    if let Some(primary) = primary {
+        // The workers are gone; now the primary puts its things away. Its name is free afterwards.
+        drop(connection);
+        let ended = retry_on_intr(|| poll(&mut [PollFd::new(&primary, PollFlags::IN)], None));
+        ended.map_err(|error| {
+            Failure::caused(Exit::Failed, "cannot wait for the primary's end", &error)
+        })?;
+    }
+    report::print(&format!("{} stopped\n", app.name))
+}
+
+pub(crate) async fn send(args: SendArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let body = match args.to {
+        Some(worker) => json!({"message": args.message, "to": worker}),
+        None => json!({"message": args.message}),
+    };
+    let sent = app
+        .post("/v1/messages", &body)
+        .await
+        .map_err(|failure| not_done(&app, "sent to", failure))?;
+    match sent["workers"].as_u64() {
+        Some(0) => Err(Failure::new(
+            Exit::Failed,
+            format!("{} has no worker to send to", app.name),
+        )),
+        Some(1) => report::print("sent to 1 worker\n"),
+        Some(_) | None => report::print(&format!("sent to {} workers\n", sent["workers"])),
+    }
+}
+
+pub(crate) async fn events(args: EventsArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let mut events = app.events().await?;
+    while let Some(event) = events.next().await {
+        report::print(&format!("{event}\n"))?;
+    }
+    Ok(())
+}
+
+/// Shows the events until the answer is there.
+async fn follow(
+    events: Events,
+    verb: &'static str,
+    answer: impl Future<Output = Answer>,
+) -> Answer {
+    let progress = Progress::new(verb);
+    let mut events = Some(events);
+    let mut answer = pin!(answer);
+    loop {
+        tokio::select! {
+            biased;
+            event = next(&mut events) => match event {
+                Some(event) => progress.show(&event),
+                None => events = None,
+            },
+            answer = &mut answer => {
+                progress.finish();
+                return answer;
+            }
+        }
+    }
+}
+
+/// The next event; waits for ever when there is no stream any more.
+async fn next(events: &mut Option<Events>) -> Option<Value> {
+    match events {
+        Some(events) => events.next().await,
+        None => pending().await,
+    }
+}
+
+fn not_done(app: &App, done: &str, failure: Failure) -> Failure {
+    Failure {
+        reason: format!("{} was not {done}: {}", app.name, failure.reason),
+        ..failure
+    }
+}
+
+fn read_status(answer: Value) -> Outcome<Status> {
+    serde_json::from_value(answer).map_err(|error| {
+        Failure::caused(
+            Exit::Failed,
+            "the primary's status has another form",
+            &error,
+        )
+    })
+}
+
+fn print_json(value: &Value) -> Outcome {
+    report::print(&format!("{value:#}\n"))
+}
