@@ -86,6 +86,23 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whom it is about; nothing for what concerns the cluster.
+    #[must_use]
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Fork { worker, .. }
+            | Self::Online { worker }
+            | Self::Listening { worker, .. }
+            | Self::ListeningUnseen { worker }
+            | Self::Message { worker, .. }
+            | Self::Leaving { worker }
+            | Self::Disconnect { worker }
+            | Self::Exit { worker, .. }
+            | Self::Error { worker, .. } => Some(*worker),
+            Self::Setup | Self::Fleet(_) => None,
+        }
+    }
+
     /// The exit status of an `Exit` event's fields.
     pub(crate) fn exit(
         worker: WorkerId,
@@ -111,7 +128,8 @@ const BACKLOG_EVENTS: usize = 65_536;
 /// A subscription: every event from the moment it was made, in order.
 ///
 /// Events wait in memory until they are taken. A subscription that has fallen 65,536 events behind is
-/// cut off: [`Events::next`] then gives what was kept and ends. Dropping it unsubscribes.
+/// cut off: [`Events::next`] then gives what was kept and ends. Dropping it unsubscribes. One of a
+/// single worker ends after that worker's exit.
 pub struct Events {
     queue: Arc<Queue>,
 }
@@ -125,9 +143,34 @@ struct QueueState {
     events: VecDeque<Event>,
     open: bool,
     bounded: bool,
+    /// The only worker whose events are wanted.
+    only: Option<WorkerId>,
+}
+
+impl QueueState {
+    fn push(&mut self, event: &Event) {
+        if self.only.is_some() && self.only != event.worker() {
+            return;
+        }
+        if self.open && self.bounded && self.events.len() >= BACKLOG_EVENTS {
+            self.open = false;
+        }
+        if self.open {
+            self.events.push_back(event.clone());
+        }
+        if self.only.is_some() && matches!(event, Event::Exit { .. }) {
+            self.open = false;
+        }
+    }
 }
 
 impl Events {
+    /// A subscription to which nothing will come.
+    pub(crate) fn ended() -> Self {
+        let mut nobody = Subscribers::default();
+        nobody.subscribe(true)
+    }
+
     /// The next event; nothing once the cluster is gone (or this subscription fell too far behind).
     pub async fn next(&mut self) -> Option<Event> {
         loop {
@@ -182,11 +225,21 @@ pub(crate) struct Subscribers {
 impl Subscribers {
     /// A new subscription. Only the supervisor's own is unbounded: it must not miss an exit.
     pub(crate) fn subscribe(&mut self, bounded: bool) -> Events {
+        self.add(bounded, None)
+    }
+
+    /// A new subscription to what happens to one worker.
+    pub(crate) fn subscribe_to(&mut self, worker: WorkerId) -> Events {
+        self.add(true, Some(worker))
+    }
+
+    fn add(&mut self, bounded: bool, only: Option<WorkerId>) -> Events {
         let queue = Arc::new(Queue {
             state: Mutex::new(QueueState {
                 events: VecDeque::new(),
                 open: true,
                 bounded,
+                only,
             }),
             arrived: Notify::new(),
         });
@@ -196,16 +249,13 @@ impl Subscribers {
 
     pub(crate) fn emit(&mut self, event: &Event) {
         self.queues.retain(|queue| {
-            let mut state = queue.lock();
-            if state.open && state.bounded && state.events.len() >= BACKLOG_EVENTS {
-                state.open = false;
-            }
-            if state.open {
-                state.events.push_back(event.clone());
-            }
-            drop(state);
+            let open = {
+                let mut state = queue.lock();
+                state.push(event);
+                state.open
+            };
             queue.arrived.notify_one();
-            queue.lock().open
+            open
         });
     }
 }

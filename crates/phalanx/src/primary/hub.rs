@@ -18,6 +18,7 @@ use phalanx_core::wire::ListenRequest;
 use super::Shared;
 use super::channel::Channel;
 use super::listeners::Listener;
+use super::output::OutputSink;
 use super::worker::{Cell, Departure};
 use crate::event::{Event, Subscribers};
 use crate::settings::{DispatchChoice, Settings};
@@ -45,12 +46,13 @@ pub(super) struct WorkerState {
     pub(super) last_handoff: Option<Instant>,
 }
 
-#[derive(Debug)]
 pub(crate) struct Hub {
     pub(super) shared: Weak<Shared>,
     pub(super) settings: Settings,
     pub(super) policy: PolicyName,
     pub(super) dispatch: DispatchChoice,
+    /// Takes what workers of the low-level style print.
+    pub(super) output: Option<OutputSink>,
     pub(super) workers: BTreeMap<WorkerId, WorkerState>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) ledger: Ledger<OwnedFd>,
@@ -74,6 +76,7 @@ impl Hub {
             settings,
             policy,
             dispatch,
+            output: None,
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             ledger: Ledger::new(WINDOW),

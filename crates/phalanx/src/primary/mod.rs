@@ -91,6 +91,12 @@ impl Cluster {
         self.shared.hub().settings.clone()
     }
 
+    /// Takes the output of workers that are started from now on with piped streams, line by line
+    /// (`worker.process.stdout`). It is called on the event loop and must not block.
+    pub fn on_output(&self, sink: OutputSink) {
+        self.shared.hub().output = Some(sink);
+    }
+
     /// The policy (`cluster.schedulingPolicy`): round robin (`SCHED_RR`) unless the environment's
     /// `NODE_CLUSTER_SCHED_POLICY` is `none`, or it was set.
     #[must_use]
@@ -131,12 +137,12 @@ impl Cluster {
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        let (release, worker, position) = {
+        let (release, worker, position, sink) = {
             let mut hub = self.shared.hub();
             let release = Release::resolve(&hub.settings)?;
             let worker = WorkerId(hub.next_worker);
             hub.next_worker += 1;
-            (release, worker, hub.free_position())
+            (release, worker, hub.free_position(), hub.output.clone())
         };
         self.start(Fork {
             worker,
@@ -147,7 +153,7 @@ impl Cluster {
                 .into_iter()
                 .map(|(name, value)| (name.into(), value.into()))
                 .collect(),
-            sink: None,
+            sink,
             last: LastLines::default(),
         })
     }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use crate::error::{Error, Result};
+use crate::event::Events;
 
 /// Why a worker leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,18 @@ impl Worker {
         shared.hub().send(self.cell.id, outgoing::user(&value))
     }
 
+    /// What happens to it from now on (`worker.on(…)`); ends after its exit. Subscribe right after the
+    /// fork, before anything else is awaited, to miss nothing.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        match self.shared.upgrade() {
+            Some(shared) if !self.is_dead() => {
+                shared.hub().subscribers.subscribe_to(self.cell.id)
+            }
+            Some(_) | None => Events::ended(),
+        }
+    }
+
     /// Asks it to leave (`worker.disconnect`): it gets no new connections, finishes those it has,
     /// closes the channel and exits. There is no time limit. Does nothing when it is leaving already.
     pub fn disconnect(&self) {
@@ -141,7 +154,8 @@ impl Worker {
         }
     }
 
-    /// Sends a signal to its process (`worker.kill`, which in Node disconnects first; see `docs/node-parity.md`).
+    /// Sends a signal to its process (`worker.kill`). It does not wait for a drain, and what ends by it
+    /// is not marked as [`exited_after_disconnect`](Self::exited_after_disconnect).
     ///
     /// # Errors
     /// As kill(2); a process that is gone is no error.
