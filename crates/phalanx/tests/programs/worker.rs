@@ -1,0 +1,164 @@
+//! A worker of the probe: it does what messages tell it and answers each with a message.
+
+use std::collections::HashMap;
+
+use phalanx::{Error, Listener, ThisWorker};
+use serde_json::{Value, json};
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+use crate::describe;
+use crate::serve;
+
+#[derive(Default)]
+struct State {
+    listeners: HashMap<String, Listener>,
+    sockets: HashMap<String, UdpSocket>,
+    servers: JoinSet<()>,
+}
+
+/// Ends when it is to leave and its servers are done; with `PROBE_STUBBORN` set, never.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn run(worker: &ThisWorker) -> phalanx::Result<()> {
+    let mut state = State::default();
+    loop {
+        tokio::select! {
+            biased;
+            command = worker.message::<Value>() => match command {
+                None => break,
+                Some(command) => {
+                    let command = command?;
+                    let mut answer = state.obey(worker, &command).await;
+                    answer["n"] = command["n"].clone();
+                    // The primary may be gone by now.
+                    drop(worker.send(&answer));
+                }
+            },
+            () = worker.draining() => break,
+        }
+    }
+    if std::env::var_os("PROBE_STUBBORN").is_some() {
+        std::future::pending::<()>().await;
+    }
+    while state.servers.join_next().await.is_some() {}
+    Ok(())
+}
+
+impl State {
+    async fn obey(&mut self, worker: &ThisWorker, command: &Value) -> Value {
+        let done = match command["do"].as_str() {
+            Some("listen") => self.listen(worker, command).await,
+            Some("udp") => self.udp(worker, command).await,
+            Some("about") => Ok(about(worker)),
+            Some("spawn") => Ok(json!({"env": environment_of_a_child().await})),
+            Some("disconnect") => worker.disconnect().await.map(|()| json!({"left": true})),
+            Some("flood") => flood(worker),
+            Some("print") => {
+                crate::print(&command["text"]);
+                Ok(json!({}))
+            }
+            Some("accept") => {
+                let count = command["count"].as_u64().unwrap_or(1);
+                for _ in 0..count {
+                    let accepted = self.listener(command).accept().await;
+                    let (stream, peer) = accepted.expect("this worker does not leave");
+                    self.servers.spawn(serve::answer(stream, peer, worker.id()));
+                }
+                Ok(json!({"accepted": count}))
+            }
+            Some("close") => {
+                let name = command["as"].as_str().unwrap_or_default();
+                drop(self.listeners.remove(name));
+                drop(self.sockets.remove(name));
+                Ok(json!({}))
+            }
+            Some("exit") => {
+                let code = command["code"].as_i64().and_then(|code| i32::try_from(code).ok());
+                #[expect(clippy::exit, reason = "how a worker exits is what is tested")]
+                std::process::exit(code.unwrap_or(0))
+            }
+            Some("abort") => std::process::abort(),
+            _ => Ok(json!({"echo": command})),
+        };
+        done.unwrap_or_else(|error| {
+            let kind = match &error {
+                Error::Listen { source, .. } => format!("{:?}", source.kind()),
+                _ => String::new(),
+            };
+            json!({"error": describe(&error), "kind": kind})
+        })
+    }
+
+    async fn listen(&mut self, worker: &ThisWorker, command: &Value) -> phalanx::Result<Value> {
+        let listener = worker.listen(command["at"].as_str().unwrap_or_default()).await?;
+        let address = listener.local_addr().to_string();
+        let name = command["as"].as_str().unwrap_or("main").to_owned();
+        match command["with"].as_str() {
+            None => drop(self.listeners.insert(name, listener)),
+            Some(with) => drop(self.servers.spawn(serve::start(
+                with.to_owned(),
+                listener,
+                worker.clone(),
+            ))),
+        }
+        Ok(json!({"address": address}))
+    }
+
+    async fn udp(&mut self, worker: &ThisWorker, command: &Value) -> phalanx::Result<Value> {
+        let at = command["at"].as_str().unwrap_or_default();
+        let socket = worker.bind_udp(at.parse().expect("a socket address")).await?;
+        let address = socket.local_addr().expect("a bound socket has an address");
+        let name = command["as"].as_str().unwrap_or("main").to_owned();
+        if command["with"] == "echo" {
+            self.servers.spawn(serve::echo(socket, worker.clone()));
+        } else {
+            self.sockets.insert(name, socket);
+        }
+        Ok(json!({"address": address.to_string()}))
+    }
+
+    fn listener(&self, command: &Value) -> &Listener {
+        let name = command["as"].as_str().unwrap_or("main");
+        self.listeners.get(name).expect("a listener of that name")
+    }
+}
+
+/// Sends until the channel says that it is full.
+fn flood(worker: &ThisWorker) -> phalanx::Result<Value> {
+    let text = "x".repeat(1 << 20);
+    for sent in 0..64 {
+        match worker.send(&text) {
+            Ok(()) => {}
+            Err(Error::ChannelFull { .. }) => return Ok(json!({"sent": sent})),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(json!({"sent": null}))
+}
+
+fn about(worker: &ThisWorker) -> Value {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    json!({
+        "id": worker.id(),
+        "position": worker.position(),
+        "pid": std::process::id(),
+        "is_worker": phalanx::is_worker(),
+        "is_primary": phalanx::is_primary(),
+        "connected": worker.is_connected(),
+        "draining": worker.is_draining(),
+        "program": std::env::args().next(),
+        "args": args,
+        "cwd": std::env::current_dir().ok(),
+        "env": std::env::vars().collect::<HashMap<_, _>>(),
+    })
+}
+
+async fn environment_of_a_child() -> HashMap<String, String> {
+    let child = tokio::task::spawn_blocking(|| std::process::Command::new("env").output());
+    let output = child.await.expect("it does not panic").expect("env(1) runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
