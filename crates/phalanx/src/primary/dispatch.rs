@@ -41,7 +41,7 @@ pub(super) enum Turn {
 pub(super) async fn accept_loop(
     shared: Weak<Shared>,
     listener: ListenerId,
-    socket: Arc<AsyncFd<OwnedFd>>,
+    socket: AsyncFd<Arc<OwnedFd>>,
     room: Arc<Notify>,
 ) {
     loop {
@@ -71,7 +71,7 @@ impl Hub {
         let Some(listener) = self.listeners.get_mut(&id) else {
             return Turn::Closed;
         };
-        let socket = Arc::clone(&listener.socket);
+        let socket = Arc::clone(&listener.handle);
         for _ in 0..BATCH {
             if self.ledger.waiting() > 0 || !self.ledger.has_room(id) {
                 return self.starve(id);

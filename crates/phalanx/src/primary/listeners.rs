@@ -19,7 +19,6 @@ use phalanx_core::policy::PolicyName;
 use phalanx_core::wire::{ListenRequest, SocketName, Target, outgoing};
 use phalanx_sys::socket::{self, SocketKind, TcpOptions, UdpOptions, UnixName};
 use serde_json::Value;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::dispatch::accept_loop;
@@ -57,8 +56,7 @@ pub(super) struct Listener {
     pub(super) dispatch: Dispatch,
     /// What the first TLS worker gave: every other gets the same.
     pub(super) data: Value,
-    pub(super) socket: Arc<AsyncFd<OwnedFd>>,
-    /// A duplicate to be sent to workers.
+    /// The socket: accepted from by the primary, or sent to workers.
     pub(super) handle: Arc<OwnedFd>,
     /// The fixed part of its `newconn` lines.
     pub(super) newconn: Vec<u8>,
@@ -125,19 +123,18 @@ impl Hub {
         let dispatch = self.dispatch_for(opened.udp);
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
-        let handle = Arc::new(opened.socket.try_clone()?);
-        let socket = Arc::new(watch(opened.socket)?);
+        let handle = Arc::new(opened.socket);
         let room = Arc::new(Notify::new());
-        let task = (dispatch == Dispatch::Handoff).then(|| {
-            self.ledger.add_listener(id, self.policy.create());
-            let accepting = accept_loop(
-                self.shared.clone(),
-                id,
-                Arc::clone(&socket),
-                Arc::clone(&room),
-            );
-            tokio::spawn(accepting).abort_handle()
-        });
+        let task = match dispatch {
+            // Not even watched: every connection would wake the primary for nothing.
+            Dispatch::Shared => None,
+            Dispatch::Handoff => {
+                let socket = watch(Arc::clone(&handle))?;
+                self.ledger.add_listener(id, self.policy.create());
+                let accepting = accept_loop(self.shared.clone(), id, socket, Arc::clone(&room));
+                Some(tokio::spawn(accepting).abort_handle())
+            }
+        };
         self.listeners.insert(
             id,
             Listener {
@@ -146,7 +143,6 @@ impl Hub {
                 udp: opened.udp,
                 dispatch,
                 data: request.data.clone(),
-                socket,
                 handle,
                 newconn: outgoing::new_connection_start(key),
                 room,
