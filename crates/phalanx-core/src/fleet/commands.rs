@@ -59,16 +59,15 @@ impl Fleet {
             fast,
             workers: self.roster.len(),
         });
-        self.end(Outcome::Stopped, vec![id]);
         if fast {
             self.hurry();
-        } else {
-            self.wind_down();
         }
+        self.end(Outcome::Stopped, vec![id]);
     }
 
     /// From here on the fleet only waits for its workers to go. Whatever else was wanted is refused.
     pub(super) fn end(&mut self, outcome: Outcome, stops: Vec<CommandId>) {
+        self.wind_down();
         self.phase = Phase::Ending { outcome, stops };
         self.settled = None;
         let reloads = self.change.take().map(|change| change.commands);

@@ -63,7 +63,6 @@ use lifecycle::Boot;
 use outbox::Outbox;
 pub use report::{Reason, Report, WorkerState};
 use roster::Roster;
-use seat::Seat;
 pub use view::{FleetPhase, FleetView, RolloutView, VacancyView, WorkerView};
 use worker::Worker;
 
@@ -160,28 +159,30 @@ impl Fleet {
     /// When [`Event::Tick`] is due, if no other event comes first. Stepping earlier does no harm.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let workers = self.roster.workers().filter_map(Worker::deadline);
-        let seats = self
-            .roster
-            .seats()
-            .flat_map(|seat| self.seat_deadlines(seat));
-        workers
-            .chain(seats)
-            .chain(self.stall_at())
+        let deadlines = self.roster.workers().filter_map(Worker::deadline);
+        let others = match self.phase {
+            Phase::Running => self.other_deadlines().min(),
+            Phase::New | Phase::Ending { .. } | Phase::Finished => None,
+        };
+        deadlines
+            .chain(others)
             .filter(|deadline| *deadline < Duration::MAX)
             .min()
     }
 
-    fn seat_deadlines(&self, seat: &Seat) -> impl Iterator<Item = Duration> {
-        let running = match self.phase {
-            Phase::Running => true,
-            Phase::New | Phase::Ending { .. } | Phase::Finished => false,
-        };
-        let release_at = seat
-            .redundant_since
+    /// What a running fleet waits for, but for the states of its workers.
+    fn other_deadlines(&self) -> impl Iterator<Item = Duration> {
+        let release = self
+            .roster
+            .workers()
+            .filter_map(|worker| worker.redundant_since)
             .map(|since| since.saturating_add(self.config.ready_timeout));
-        let deadlines = [seat.retry_at, release_at, seat.stable_at(&self.config)];
-        deadlines.into_iter().flatten().filter(move |_| running)
+        let seats = self
+            .roster
+            .seats()
+            .flat_map(|seat| [seat.retry_at, seat.stable_at(&self.config)])
+            .flatten();
+        release.chain(seats).chain(self.stall_at())
     }
 
     /// What the fleet looks like now.

@@ -4,8 +4,10 @@
 //! undone waits for an event or for a deadline that [`Fleet::next_deadline`] knows.
 
 use super::action::{Action, Done, Outcome};
-use super::config::BootPolicy;
+use super::config::{BootPolicy, FleetConfig};
+use super::outbox::Outbox;
 use super::report::{Reason, Report};
+use super::rollout::wanted_at;
 use super::seat::{Past, Seat};
 use super::worker::{Cause, Worker};
 use super::{Fleet, Phase};
@@ -52,9 +54,9 @@ impl Fleet {
         }
         while self.conclude_change() {}
         self.mark_redundant();
+        self.switch_vacancies();
         let mut census = self.census();
         self.release_surplus(&mut census);
-        self.switch_vacancies();
         self.release_replaced(&mut census);
         self.fill(&mut census);
         self.replace(&mut census);
@@ -101,73 +103,43 @@ impl Fleet {
         }
     }
 
-    /// Notes since when a seat holds a ready worker that is no longer needed.
+    /// Notes since when ready workers are no longer needed: all but one at each position, and all at surplus ones.
     fn mark_redundant(&mut self) {
         let now = self.out.now();
+        let (target, base) = (self.target, self.current);
         for seat in self.roster.seats_mut() {
-            let needed = usize::from(seat.position.0 < self.target);
-            seat.redundant_since = if seat.ready().count() > needed {
-                seat.redundant_since.or(Some(now))
-            } else {
-                None
-            };
+            let wanted = wanted_at(seat.position, self.change.as_ref(), base);
+            let keeper = seat
+                .keeper(wanted, base)
+                .filter(|_| seat.position.0 < target);
+            for worker in seat.workers.values_mut() {
+                worker.redundant_since = if worker.is_ready() && Some(worker.id) != keeper {
+                    worker.redundant_since.or(Some(now))
+                } else {
+                    None
+                };
+            }
         }
     }
 
     /// Positions above the target: the highest go first.
     fn release_surplus(&mut self, census: &mut Census) {
-        let surplus: Vec<Position> = self
-            .roster
-            .surplus(self.target)
-            .rev()
-            .map(|seat| seat.position)
-            .collect();
-        for position in surplus {
-            self.release(position, None, &Reason::ScaledDown, census);
+        let (config, out) = (&self.config, &mut self.out);
+        for seat in self.roster.surplus_mut(self.target).rev() {
+            for worker in seat.workers.values_mut() {
+                if worker.is_starting() {
+                    worker.stop(Cause::Retired, Reason::ScaledDown, config, out);
+                }
+            }
+            release(seat, &Reason::ScaledDown, census, (config, out));
         }
     }
 
     /// Positions in which a successor is ready: the others go.
     fn release_replaced(&mut self, census: &mut Census) {
-        let replaced: Vec<(Position, Option<WorkerId>)> = self
-            .roster
-            .wanted(self.target)
-            .filter(|seat| seat.redundant_since.is_some())
-            .map(|seat| {
-                let wanted = self.wanted_generation(seat.position);
-                (seat.position, seat.keeper(wanted, self.current))
-            })
-            .collect();
-        for (position, keeper) in replaced {
-            self.release(position, keeper, &Reason::SuccessorReady, census);
-        }
-    }
-
-    /// Lets go of everybody at that position but the keeper.
-    fn release(
-        &mut self,
-        position: Position,
-        keeper: Option<WorkerId>,
-        reason: &Reason,
-        census: &mut Census,
-    ) {
-        let (config, out) = (&self.config, &mut self.out);
-        let Some(seat) = self.roster.seat_mut(position) else {
-            return;
-        };
-        let is_overdue = seat
-            .redundant_since
-            .is_some_and(|since| out.is_due(since.saturating_add(config.ready_timeout)));
-        for worker in seat.workers.values_mut() {
-            if Some(worker.id) == keeper {
-                continue;
-            }
-            if worker.is_ready() && (is_overdue || census.may_take_down()) {
-                worker.drain(reason.clone(), config, out);
-                census.ready -= 1;
-            } else if worker.is_starting() && keeper.is_none() {
-                worker.stop(Cause::Retired, reason.clone(), config, out);
-            }
+        for seat in self.roster.wanted_mut(self.target) {
+            let context = (&self.config, &mut self.out);
+            release(seat, &Reason::SuccessorReady, census, context);
         }
     }
 
@@ -259,9 +231,22 @@ impl Fleet {
                 self.spawn(position, to, reason.clone());
             } else if census.may_take_down() {
                 self.switch(position);
-                self.release(position, None, &Reason::MakesRoom, census);
+                self.make_room(position, census);
             } else {
                 return;
+            }
+        }
+    }
+
+    /// The old worker goes although its successor has not come.
+    fn make_room(&mut self, position: Position, census: &mut Census) {
+        let Some(seat) = self.roster.seat_mut(position) else {
+            return;
+        };
+        for worker in seat.workers.values_mut() {
+            if worker.is_ready() && census.may_take_down() {
+                worker.drain(Reason::MakesRoom, &self.config, &mut self.out);
+                census.ready -= 1;
             }
         }
     }
@@ -346,6 +331,26 @@ impl Fleet {
         match self.phase {
             Phase::Ending { .. } => true,
             Phase::New | Phase::Running | Phase::Finished => false,
+        }
+    }
+}
+
+/// Lets go of the ready workers of that seat that are no longer needed: if enough others are ready, or if they
+/// have waited for that long enough.
+fn release(
+    seat: &mut Seat,
+    reason: &Reason,
+    census: &mut Census,
+    (config, out): (&FleetConfig, &mut Outbox),
+) {
+    for worker in seat.workers.values_mut() {
+        let Some(since) = worker.redundant_since else {
+            continue;
+        };
+        let is_overdue = out.is_due(since.saturating_add(config.ready_timeout));
+        if is_overdue || census.may_take_down() {
+            worker.drain(reason.clone(), config, out);
+            census.ready -= 1;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::Fleet;
 use super::action::{Action, Done, Failure, FailureReason, Refusal};
 use super::change::{Change, Direction};
 use super::config::FleetConfig;
@@ -10,16 +11,12 @@ use super::event::CommandId;
 use super::outbox::Outbox;
 use super::report::{Reason, Report};
 use super::worker::{Cause, Worker};
-use super::{Fleet, Phase};
 use crate::ids::{Generation, Position};
 
 impl Fleet {
     /// The generation that a worker spawned at that position gets.
     pub(super) fn wanted_generation(&self, position: Position) -> Generation {
-        match &self.change {
-            Some(change) if change.has_switched(position) => change.to,
-            Some(_) | None => self.current,
-        }
+        wanted_at(position, self.change.as_ref(), self.current)
     }
 
     pub(super) fn has_switched(&self, position: Position) -> bool {
@@ -249,12 +246,7 @@ impl Fleet {
     /// end, and they are killed in due time.
     pub(super) fn stall_at(&self) -> Option<Duration> {
         let change = self.change.as_ref()?;
-        match self.phase {
-            Phase::Running => {
-                (!self.all_done(change)).then(|| change.moved_at.saturating_add(self.stall_limit()))
-            }
-            Phase::New | Phase::Ending { .. } | Phase::Finished => None,
-        }
+        (!self.all_done(change)).then(|| change.moved_at.saturating_add(self.stall_limit()))
     }
 
     /// More than any sequence of time limits between two moves of a rollout: others become ready, the
@@ -266,6 +258,18 @@ impl Fleet {
             .saturating_mul(2)
             .saturating_add(config.drain_timeout)
             .saturating_add(config.kill_timeout.saturating_mul(4))
+    }
+}
+
+/// The generation that belongs at a position: that of a change which has taken it, else the base.
+pub(super) fn wanted_at(
+    position: Position,
+    change: Option<&Change>,
+    base: Generation,
+) -> Generation {
+    match change {
+        Some(change) if change.has_switched(position) => change.to,
+        Some(_) | None => base,
     }
 }
 

@@ -66,7 +66,7 @@ impl Roster {
         self.seats.get_mut(&position)
     }
 
-    pub(super) fn seats(&self) -> impl DoubleEndedIterator<Item = &Seat> {
+    pub(super) fn seats(&self) -> impl Iterator<Item = &Seat> {
         self.seats.values()
     }
 
@@ -74,14 +74,29 @@ impl Roster {
         self.seats.values_mut()
     }
 
-    /// The seats of positions below the target, lowest first.
-    pub(super) fn wanted(&self, target: u32) -> impl DoubleEndedIterator<Item = &Seat> {
+    /// The seats of wanted positions, below the target, lowest first.
+    pub(super) fn wanted(&self, target: u32) -> impl Iterator<Item = &Seat> {
         self.seats.range(..Position(target)).map(|(_, seat)| seat)
     }
 
-    /// The seats of positions from the target on, highest last.
-    pub(super) fn surplus(&self, target: u32) -> impl DoubleEndedIterator<Item = &Seat> {
+    /// The seats of surplus positions, from the target on.
+    pub(super) fn surplus(&self, target: u32) -> impl Iterator<Item = &Seat> {
         self.seats.range(Position(target)..).map(|(_, seat)| seat)
+    }
+
+    pub(super) fn wanted_mut(&mut self, target: u32) -> impl Iterator<Item = &mut Seat> {
+        self.seats
+            .range_mut(..Position(target))
+            .map(|(_, seat)| seat)
+    }
+
+    pub(super) fn surplus_mut(
+        &mut self,
+        target: u32,
+    ) -> impl DoubleEndedIterator<Item = &mut Seat> {
+        self.seats
+            .range_mut(Position(target)..)
+            .map(|(_, seat)| seat)
     }
 
     pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {

@@ -25,8 +25,6 @@ pub(super) struct Seat {
     pub(super) past: Past,
     /// How often it lost a worker unexpectedly.
     pub(super) restarts: u32,
-    /// Since when it holds a ready worker that is no longer needed.
-    pub(super) redundant_since: Option<Duration>,
     backoff: Backoff,
 }
 
@@ -51,7 +49,6 @@ impl Seat {
             crash_loop: false,
             past: Past::Untried,
             restarts: 0,
-            redundant_since: None,
             backoff: Backoff::default(),
         }
     }
@@ -65,7 +62,6 @@ impl Seat {
                 Past::Untried
             },
             workers: std::mem::take(&mut self.workers),
-            redundant_since: self.redundant_since,
             ..Self::new(self.position)
         };
     }
@@ -127,14 +123,14 @@ impl Seat {
             .map(|worker| worker.id)
     }
 
-    /// Counts a failure and schedules the next try; without respawning there is none.
+    /// Counts a failure and schedules the next try. Without respawning there is none, unless the worker to be replaced still serves.
     pub(super) fn record_failure(
         &mut self,
         config: &FleetConfig,
         rng: &mut SplitMix64,
         out: &mut Outbox,
     ) {
-        if !config.respawn {
+        if !config.respawn && self.is_vacant() {
             self.abandoned = true;
             return;
         }

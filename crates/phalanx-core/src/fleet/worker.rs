@@ -21,6 +21,8 @@ pub(super) struct Worker {
     pub(super) spawned_at: Duration,
     pub(super) since: Duration,
     pub(super) state: State,
+    /// Since when it is ready but no longer needed.
+    pub(super) redundant_since: Option<Duration>,
 }
 
 /// Where a worker is in its life. `until` is when patience with that state ends.
@@ -88,6 +90,7 @@ impl Worker {
             spawned_at: out.now(),
             since: out.now(),
             state,
+            redundant_since: None,
         };
         out.push(Action::Spawn {
             worker: id,
@@ -102,6 +105,7 @@ impl Worker {
     pub(super) fn enter(&mut self, state: State, reason: Reason, out: &mut Outbox) {
         let from = self.state_name();
         self.state = state;
+        self.redundant_since = None;
         self.since = out.now();
         self.report(Some(from), self.state_name(), reason, out);
     }

@@ -1,0 +1,122 @@
+//! One history from its seed: a time with faults, the healing, and proof that the fleet is sound again.
+
+use std::time::Duration;
+
+use phalanx_core::fleet::{Command, CommandId, Done, Outcome, Refusal, ScaleTo};
+
+use crate::coverage::Coverage;
+use crate::judge::Verdict;
+use crate::plan::LARGEST;
+use crate::world::World;
+
+/// Plays the history of a seed; says which situations it reached, or which rule was broken and when.
+pub(crate) fn play(seed: u64, is_verbose: bool) -> Result<Coverage, String> {
+    let mut world = World::new(seed, is_verbose);
+    let verdict = live(&mut world);
+    match verdict {
+        Ok(()) => Ok(world.coverage),
+        Err(broken) => Err(format!("at {:?}: {broken}", world.now)),
+    }
+}
+
+fn live(world: &mut World) -> Verdict {
+    let heals_at = world.plan.heals_at;
+    world.run(heals_at, |_| false)?;
+    world.heal();
+    if !world.plan.config.respawn {
+        // Positions that are to stay empty are filled by a reload alone.
+        world.order(Duration::ZERO, Command::Reload);
+    }
+    recover(world)?;
+    if is_finished(world) {
+        return Ok(());
+    }
+    prove(world)
+}
+
+/// Without faults, the fleet becomes what it should be and every command has its answer.
+fn recover(world: &mut World) -> Verdict {
+    let until = world.now + longest_recovery(world);
+    world.run(until, |world| {
+        is_finished(world) || (is_quiet(world) && world.model().is_converged())
+    })?;
+    if is_finished(world) {
+        // Late and doubled events still arrive, and later commands still get an answer.
+        world.order(Duration::from_secs(1), Command::Reload);
+        world.order(Duration::from_secs(1), Command::Stop);
+        world.run(world.now + Duration::from_mins(1), |_| false)?;
+        return expect(
+            world.model().waiting.is_empty() && world.fleet().next_deadline().is_none(),
+            "a finished fleet has business left",
+        );
+    }
+    expect(world.model().waiting.is_empty(), "a command has no answer")?;
+    expect(world.model().is_converged(), "the fleet does not converge")?;
+    let model = world.model();
+    expect(
+        model.is_uniform() || model.may_be_mixed,
+        "converged on a generation that no reload brought",
+    )?;
+    expect(
+        world.fleet().view().settled == model.is_uniform(),
+        "the view and the model differ on whether the fleet is settled",
+    )?;
+    expect(
+        world.alive().into_iter().eq(model.workers.keys().copied()),
+        "processes live that the fleet does not know of",
+    )
+}
+
+/// In a world without faults, commands succeed.
+fn prove(world: &mut World) -> Verdict {
+    let reload = world.order(Duration::ZERO, Command::Reload);
+    recover(world)?;
+    expect_done(world, reload, |done| matches!(done, Done::Reloaded { .. }))?;
+    expect(world.model().is_uniform(), "a reload left older workers")?;
+    let workers = world.dice.between(0, LARGEST / 4);
+    let scale = world.order(Duration::ZERO, Command::Scale(ScaleTo::Exactly(workers)));
+    recover(world)?;
+    expect_done(world, scale, |done| done == Done::Scaled { workers })?;
+    let how = world.dice.pick(&[Command::Stop, Command::StopFast]);
+    let stop = world.order(Duration::ZERO, how);
+    recover(world)?;
+    expect_done(world, stop, |done| done == Done::Stopped)?;
+    expect(
+        world.model().outcome == Some(Outcome::Stopped),
+        "a fleet that was told to stop did not finish",
+    )
+}
+
+/// Every time limit there is, for each worker in turn, and then some.
+fn longest_recovery(world: &World) -> Duration {
+    let config = &world.plan.config;
+    let limits = config.ready_timeout * 3 + config.drain_timeout + config.kill_timeout * 6;
+    let workers = u32::try_from(world.model().workers.len()).expect("few workers");
+    let turns = workers + world.model().target + 4;
+    limits * turns + config.backoff.max_delay() * 2 + config.backoff.stable_after()
+}
+
+fn is_finished(world: &World) -> bool {
+    world.model().outcome.is_some()
+}
+
+/// Every command has its answer, and nothing is on its way to the fleet.
+fn is_quiet(world: &World) -> bool {
+    world.model().waiting.is_empty() && world.has_delivered_all()
+}
+
+fn expect(holds: bool, otherwise: &str) -> Verdict {
+    if holds {
+        Ok(())
+    } else {
+        Err(otherwise.to_owned())
+    }
+}
+
+fn expect_done(world: &World, command: CommandId, is_right: impl Fn(Done) -> bool) -> Verdict {
+    let reply: Option<&Result<Done, Refusal>> = world.replies.get(&command);
+    match reply {
+        Some(Ok(done)) if is_right(*done) => Ok(()),
+        Some(Ok(_) | Err(_)) | None => Err(format!("{command:?} was answered by {reply:?}")),
+    }
+}

@@ -1,0 +1,253 @@
+//! The rules that hold after every step of every history.
+
+use std::time::Duration;
+
+use phalanx_core::fleet::{Action, CommandId, Done, Event, Refusal};
+use phalanx_core::ids::{Generation, Position, WorkerId};
+
+use crate::model::{Known, Model};
+
+/// Which rule was broken, and how.
+pub(crate) type Verdict = Result<(), String>;
+
+/// Fails with this text unless the rule holds.
+macro_rules! rule {
+    ($holds:expr, $($text:tt)+) => {
+        if !$holds {
+            return Err(format!($($text)+));
+        }
+    };
+}
+
+/// Watches one history.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    pub(crate) model: Model,
+}
+
+impl Judge {
+    pub(crate) fn new(model: Model) -> Self {
+        Self { model }
+    }
+
+    /// Judges one step: what the fleet did when told of `event`.
+    pub(crate) fn step(&mut self, event: &Event, actions: &[Action], now: Duration) -> Verdict {
+        let was_finished = self.model.outcome.is_some();
+        self.model.note_event(event, now);
+        let processes = self.model.processes();
+        for action in actions {
+            rule!(
+                !was_finished || matches!(action, Action::Reply { .. }),
+                "{action:?} after the end"
+            );
+            self.judge_action(action, now)?;
+            self.model.note_action(action, now);
+        }
+        let (after, limit) = (self.model.processes(), self.model.limit());
+        rule!(
+            after <= limit.max(processes),
+            "{after} processes, {processes} before the step, with a limit of {limit}"
+        );
+        self.model.note_spares(now);
+        self.judge_positions()
+    }
+
+    fn judge_action(&self, action: &Action, now: Duration) -> Verdict {
+        let model = &self.model;
+        match action {
+            Action::NewGeneration(generation) => {
+                rule!(
+                    *generation > model.last_generation,
+                    "generation {generation} is not new"
+                );
+            }
+            Action::DropGeneration(generation) => return self.judge_drop(*generation),
+            Action::Spawn {
+                worker,
+                position,
+                generation,
+            } => return self.judge_spawn(*worker, *position, *generation),
+            Action::Drain { worker } => return self.judge_drain(*worker, now),
+            Action::Stop { worker } => return self.judge_stop(*worker),
+            Action::Kill { worker } => return self.judge_kill(*worker, now),
+            Action::Reply { command, result } => return self.judge_reply(*command, result),
+            Action::Report(_) => {}
+            Action::Settled { generation } => {
+                rule!(model.is_converged(), "settled, but not converged");
+                let is_uniform = model
+                    .workers
+                    .values()
+                    .all(|known| known.generation == *generation);
+                rule!(is_uniform, "settled with several generations");
+            }
+            Action::Finished(_) => {
+                rule!(model.workers.is_empty(), "finished while workers live");
+                rule!(model.waiting.is_empty(), "finished without all answers");
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_drop(&self, generation: Generation) -> Verdict {
+        let model = &self.model;
+        rule!(
+            model.snapshots.contains(&generation),
+            "generation {generation} dropped, but there is no such snapshot"
+        );
+        let is_used = model
+            .workers
+            .values()
+            .any(|known| known.generation == generation);
+        rule!(!is_used, "generation {generation} dropped while it lives");
+        Ok(())
+    }
+
+    fn judge_spawn(&self, worker: WorkerId, position: Position, generation: Generation) -> Verdict {
+        let model = &self.model;
+        rule!(
+            model.has_started && !model.is_stopping,
+            "worker {worker} spawned out of time"
+        );
+        rule!(worker > model.last_worker, "worker id {worker} used again");
+        rule!(
+            model.is_wanted(position),
+            "worker {worker} spawned at surplus position {position}"
+        );
+        rule!(
+            model.snapshots.contains(&generation),
+            "worker {worker} spawned without a snapshot of generation {generation}"
+        );
+        let failing = |known: &Known| known.ready_at.is_none() && known.stopped_at.is_none();
+        rule!(
+            !model.at(position).any(failing),
+            "worker {worker} spawned while another try at position {position} is not over"
+        );
+        Ok(())
+    }
+
+    fn judge_drain(&self, worker: WorkerId, now: Duration) -> Verdict {
+        let known = self.known(worker)?;
+        // So never twice, and never after it said that it leaves: a second request kills a Node worker.
+        rule!(
+            known.is_ready(),
+            "worker {worker} drained, but it is not ready or already leaves"
+        );
+        if self.model.is_stopping {
+            return Ok(());
+        }
+        let is_surplus = !self.model.is_wanted(known.position);
+        let others_serve = self
+            .model
+            .at(known.position)
+            .filter(|at| at.is_ready())
+            .count()
+            > 1;
+        rule!(
+            is_surplus || others_serve || self.model.config.unavailable(self.model.target) > 0,
+            "worker {worker} drained before its successor was ready"
+        );
+        let (ready, floor) = (self.model.ready() - 1, self.model.floor());
+        let patience = self.model.config.ready_timeout;
+        let was_spare = known
+            .spare_since
+            .is_some_and(|since| now >= since + patience);
+        rule!(
+            ready >= floor || was_spare,
+            "worker {worker} drained: {ready} are ready then, {floor} should be"
+        );
+        Ok(())
+    }
+
+    fn judge_stop(&self, worker: WorkerId) -> Verdict {
+        let known = self.known(worker)?;
+        rule!(known.stopped_at.is_none(), "worker {worker} stopped twice");
+        rule!(
+            !known.is_ready() || self.model.is_stopping,
+            "worker {worker} stopped without being drained"
+        );
+        Ok(())
+    }
+
+    fn judge_kill(&self, worker: WorkerId, now: Duration) -> Verdict {
+        let known = self.known(worker)?;
+        let patience = self.model.config.kill_timeout;
+        rule!(
+            known.stopped_at.is_some_and(|at| now >= at + patience),
+            "worker {worker} killed without having had its time to stop"
+        );
+        Ok(())
+    }
+
+    fn judge_reply(&self, command: CommandId, result: &Result<Done, Refusal>) -> Verdict {
+        let model = &self.model;
+        rule!(
+            model.waiting.contains_key(&command),
+            "{command:?} was not waiting for {result:?}"
+        );
+        match result {
+            Ok(Done::Reloaded { generation }) => {
+                let is_true = model
+                    .workers
+                    .values()
+                    .all(|known| known.generation == *generation);
+                rule!(is_true, "reload answered while older workers live");
+            }
+            Ok(Done::Scaled { workers }) => {
+                rule!(*workers == model.target, "scaled to another target");
+                let is_true = model
+                    .workers
+                    .values()
+                    .all(|known| model.is_wanted(known.position));
+                rule!(is_true, "scaled while surplus workers live");
+            }
+            Ok(Done::Stopped) => {
+                rule!(model.workers.is_empty(), "stopped while workers live");
+            }
+            Err(Refusal::RolloutFailed {
+                generation,
+                rolled_back,
+                ..
+            }) => {
+                let is_left = model
+                    .workers
+                    .values()
+                    .any(|known| known.generation == *generation);
+                rule!(
+                    !(is_left && *rolled_back),
+                    "rolled back while workers of generation {generation} live"
+                );
+            }
+            Err(Refusal::Stopping) => {
+                let ends =
+                    model.is_stopping || model.workers.values().all(|known| known.is_leaving);
+                rule!(ends, "refused as stopping by a fleet that is not");
+            }
+            Err(Refusal::ScaleFailed { .. } | Refusal::Superseded | Refusal::Invalid { .. }) => {}
+        }
+        Ok(())
+    }
+
+    fn judge_positions(&self) -> Verdict {
+        let mut starting: Vec<Position> = self
+            .model
+            .workers
+            .values()
+            .filter(|known| known.is_starting())
+            .map(|known| known.position)
+            .collect();
+        starting.sort_unstable();
+        let doubled = starting.windows(2).find(|pair| pair[0] == pair[1]);
+        rule!(
+            doubled.is_none(),
+            "two workers start at one position: {doubled:?}"
+        );
+        Ok(())
+    }
+
+    fn known(&self, worker: WorkerId) -> Result<&Known, String> {
+        self.model
+            .workers
+            .get(&worker)
+            .ok_or_else(|| format!("an action for worker {worker}, which does not live"))
+    }
+}

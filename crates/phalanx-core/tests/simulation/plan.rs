@@ -1,0 +1,282 @@
+//! What a history is made of: the fleet's configuration, what users want and when, and the fate of each worker.
+
+use std::time::Duration;
+
+use phalanx_core::backoff::BackoffConfig;
+use phalanx_core::fleet::{Amount, BootPolicy, Command, FleetConfig, ScaleTo};
+use phalanx_core::ids::ExitStatus;
+
+use crate::dice::Dice;
+
+/// The most workers of a simulated fleet.
+pub(crate) const LARGEST: u32 = 64;
+
+/// The longest that a process may outlive SIGKILL.
+const LONGEST_DEATH: Duration = Duration::from_mins(3);
+
+/// Everything about a history that is fixed before it begins.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: FleetConfig,
+    /// How many of a hundred spawns of an ordinary release meet with a fault.
+    pub(crate) faults_percent: u32,
+    /// What users want, and when.
+    pub(crate) orders: Vec<(Duration, Command)>,
+    /// When somebody kills a worker from outside.
+    pub(crate) kills: Vec<Duration>,
+    /// When the faults end.
+    pub(crate) heals_at: Duration,
+}
+
+/// How good a release is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// Its workers meet with a fault as often as the plan says.
+    Ordinary,
+    /// None of its workers ever becomes ready.
+    Broken,
+    /// Its workers become ready and crash soon after.
+    Crashing,
+}
+
+/// What one worker will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fate {
+    pub(crate) start: Start,
+    pub(crate) life: Life,
+    pub(crate) drain: Drain,
+    /// How long after SIGTERM it exits, and how; none if it ignores it.
+    pub(crate) term: Option<(Duration, ExitStatus)>,
+    /// How long after SIGKILL it is gone: long if it hangs in the kernel.
+    pub(crate) kill: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    SpawnFails { after: Duration },
+    Serves { online: Duration, ready: Duration },
+    Hangs { online: Duration },
+    Exits { after: Duration, status: ExitStatus },
+    LosesChannel { after: Duration },
+    Leaves { after: Duration },
+}
+
+/// What it does once it is ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Life {
+    Serves,
+    Crashes { after: Duration, status: ExitStatus },
+    LosesChannel { after: Duration },
+    Leaves { after: Duration },
+}
+
+/// What it does when asked to drain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Drain {
+    Finishes { after: Duration },
+    ExitsAtOnce { after: Duration },
+    DisconnectsOnly { after: Duration },
+    Ignores,
+}
+
+impl Plan {
+    pub(crate) fn draw(dice: &mut Dice) -> Self {
+        let config = draw_config(dice);
+        let heals_at = dice.millis(500, 90_000);
+        let orders = (0..dice.between(0, 8))
+            .map(|_| (dice.up_to(heals_at), draw_command(dice)))
+            .collect();
+        let kills = if dice.chance(40) {
+            (0..dice.between(1, 20))
+                .map(|_| dice.up_to(heals_at))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        Self {
+            config,
+            faults_percent: dice.pick(&[0, 0, 5, 20, 50, 90]),
+            orders,
+            kills,
+            heals_at,
+        }
+    }
+}
+
+fn draw_config(dice: &mut Dice) -> FleetConfig {
+    let workers = match dice.between(0, 9) {
+        0 => dice.between(0, 1),
+        1..=7 => dice.between(1, 8),
+        _ => dice.between(9, LARGEST),
+    };
+    loop {
+        let config = FleetConfig {
+            workers,
+            max_surge: draw_amount(dice),
+            max_unavailable: draw_amount(dice),
+            ready_timeout: dice.millis(500, 30_000),
+            drain_timeout: dice.pick(&[0, 200, 3_000, 30_000]) * Duration::from_millis(1),
+            kill_timeout: dice.millis(50, 5_000),
+            backoff: draw_backoff(dice),
+            respawn: dice.chance(90),
+            boot: dice.pick(&[BootPolicy::Exit, BootPolicy::Retry]),
+            seed: dice.seed(),
+        };
+        if config.check().is_ok() {
+            return config;
+        }
+    }
+}
+
+fn draw_amount(dice: &mut Dice) -> Amount {
+    match dice.between(0, 9) {
+        0..=4 => Amount::Count(dice.between(0, 1)),
+        5 | 6 => Amount::Count(dice.between(0, 8)),
+        7 => Amount::Percent(100),
+        _ => Amount::Percent(u8::try_from(dice.between(0, 100)).expect("at most 100")),
+    }
+}
+
+fn draw_backoff(dice: &mut Dice) -> BackoffConfig {
+    if dice.chance(50) {
+        return BackoffConfig::default();
+    }
+    let first = dice.millis(20, 500);
+    BackoffConfig::new(first, first * dice.between(1, 60), dice.millis(100, 10_000))
+        .expect("a cap above the first delay")
+}
+
+fn draw_command(dice: &mut Dice) -> Command {
+    match dice.between(0, 99) {
+        0..=49 => Command::Reload,
+        50..=64 => Command::Scale(ScaleTo::Exactly(dice.between(0, LARGEST / 4))),
+        65..=77 => Command::Scale(ScaleTo::Up(dice.between(0, 6))),
+        78..=90 => Command::Scale(ScaleTo::Down(dice.between(0, 6))),
+        91 => Command::Scale(ScaleTo::Exactly(dice.pick(&[LARGEST, 4_097, u32::MAX]))),
+        92..=95 => Command::Stop,
+        _ => Command::StopFast,
+    }
+}
+
+impl Release {
+    pub(crate) fn draw(dice: &mut Dice) -> Self {
+        match dice.between(0, 9) {
+            0 | 1 => Self::Broken,
+            2 => Self::Crashing,
+            _ => Self::Ordinary,
+        }
+    }
+}
+
+impl Fate {
+    /// The fate of a worker after the faults have ended.
+    pub(crate) fn healthy(dice: &mut Dice) -> Self {
+        let online = dice.millis(1, 40);
+        Self {
+            start: Start::Serves {
+                online,
+                ready: online + dice.millis(1, 200),
+            },
+            life: Life::Serves,
+            drain: Drain::Finishes {
+                after: dice.millis(0, 150),
+            },
+            term: Some((dice.millis(0, 30), ExitStatus::Signal(15))),
+            kill: dice.millis(0, 20),
+        }
+    }
+
+    pub(crate) fn draw(plan: &Plan, release: Release, dice: &mut Dice) -> Self {
+        let mut fate = Self::healthy(dice);
+        let ready_timeout = plan.config.ready_timeout;
+        if dice.chance(10) {
+            let online = dice.up_to(ready_timeout);
+            fate.start = Start::Serves {
+                online,
+                ready: online + dice.up_to(ready_timeout),
+            };
+        }
+        match release {
+            Release::Broken => fate.start = draw_start_fault(ready_timeout, dice),
+            Release::Crashing => {
+                fate.life = Life::Crashes {
+                    after: dice.millis(0, 3_000),
+                    status: draw_status(dice),
+                };
+            }
+            Release::Ordinary => {
+                if dice.chance(plan.faults_percent / 2) {
+                    fate.start = draw_start_fault(ready_timeout, dice);
+                }
+                if dice.chance(plan.faults_percent) {
+                    fate.life = draw_life_fault(dice);
+                }
+            }
+        }
+        if dice.chance(plan.faults_percent) {
+            fate.drain = draw_drain_fault(plan.config.drain_timeout, dice);
+        }
+        if dice.chance(plan.faults_percent) {
+            fate.term = dice
+                .chance(50)
+                .then(|| (dice.up_to(plan.config.kill_timeout * 2), draw_status(dice)));
+        }
+        if dice.chance(plan.faults_percent / 4) {
+            fate.kill = dice.up_to(LONGEST_DEATH);
+        }
+        fate
+    }
+}
+
+fn draw_start_fault(ready_timeout: Duration, dice: &mut Dice) -> Start {
+    let after = if dice.chance(80) {
+        dice.millis(0, 300)
+    } else {
+        dice.up_to(ready_timeout)
+    };
+    match dice.between(0, 9) {
+        0 | 1 => Start::SpawnFails { after },
+        2..=5 => Start::Exits {
+            after,
+            status: draw_status(dice),
+        },
+        6 | 7 => Start::Hangs { online: after },
+        8 => Start::LosesChannel { after },
+        _ => Start::Leaves { after },
+    }
+}
+
+fn draw_life_fault(dice: &mut Dice) -> Life {
+    let after = if dice.chance(50) {
+        dice.millis(0, 1_000)
+    } else {
+        dice.millis(0, 40_000)
+    };
+    match dice.between(0, 9) {
+        0..=4 => Life::Crashes {
+            after,
+            status: draw_status(dice),
+        },
+        5 | 6 => Life::LosesChannel { after },
+        _ => Life::Leaves { after },
+    }
+}
+
+fn draw_drain_fault(drain_timeout: Duration, dice: &mut Dice) -> Drain {
+    let after = dice.up_to(drain_timeout * 2);
+    match dice.between(0, 3) {
+        0 => Drain::Finishes { after },
+        1 => Drain::ExitsAtOnce { after },
+        2 => Drain::DisconnectsOnly { after },
+        _ => Drain::Ignores,
+    }
+}
+
+fn draw_status(dice: &mut Dice) -> ExitStatus {
+    dice.pick(&[
+        ExitStatus::Code(0),
+        ExitStatus::Code(1),
+        ExitStatus::Signal(11),
+        ExitStatus::Signal(9),
+    ])
+}

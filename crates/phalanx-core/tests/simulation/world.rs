@@ -1,0 +1,346 @@
+//! A model world: processes with fates, users with wishes, and a wire that delays, loses and doubles what it carries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::time::Duration;
+
+use phalanx_core::fleet::{Action, Command, CommandId, Done, Event, Fleet, Refusal};
+use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
+
+use crate::coverage::Coverage;
+use crate::dice::Dice;
+use crate::judge::{Judge, Verdict};
+use crate::model::Model;
+use crate::plan::{Fate, Plan, Release};
+use crate::process::{Deed, Plot, Process};
+
+/// No history has any business taking more steps.
+const MOST_STEPS: u32 = 400_000;
+
+/// One history in the making.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) dice: Dice,
+    pub(crate) judge: Judge,
+    pub(crate) coverage: Coverage,
+    pub(crate) now: Duration,
+    /// Faults have ended.
+    is_healed: bool,
+    fleet: Fleet,
+    queue: BTreeMap<(Duration, u64), Item>,
+    queued: u64,
+    processes: BTreeMap<WorkerId, Process>,
+    releases: BTreeMap<Generation, Release>,
+    pub(crate) replies: BTreeMap<CommandId, Result<Done, Refusal>>,
+    commands: u64,
+    steps: u32,
+    is_verbose: bool,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Item {
+    /// The fleet is told.
+    Deliver(Event),
+    /// A process does something.
+    Happen(Plot),
+    /// Somebody kills a worker from outside.
+    KillSomebody,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, is_verbose: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let plan = Plan::draw(&mut dice);
+        let fleet = Fleet::new(plan.config.clone()).expect("the plan has checked it");
+        let mut world = Self {
+            judge: Judge::new(Model::new(plan.config.clone())),
+            coverage: Coverage::default(),
+            now: Duration::ZERO,
+            is_healed: false,
+            fleet,
+            queue: BTreeMap::new(),
+            queued: 0,
+            processes: BTreeMap::new(),
+            releases: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            commands: 0,
+            steps: 0,
+            is_verbose,
+            dice,
+            plan,
+        };
+        world.trace("plan", &world.plan);
+        let start = if world.dice.chance(90) { 0 } else { 300 };
+        world.push(Duration::from_millis(start), Item::Deliver(Event::Start));
+        for (at, command) in world.plan.orders.clone() {
+            world.order(at, command);
+        }
+        for at in world.plan.kills.clone() {
+            world.push(at, Item::KillSomebody);
+        }
+        world
+    }
+
+    /// The faults end. What hangs in the kernel comes loose.
+    pub(crate) fn heal(&mut self) {
+        self.is_healed = true;
+        self.trace("healed", &self.now);
+        let killed: Vec<WorkerId> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.is_alive && process.was_killed)
+            .map(|(worker, _)| *worker)
+            .collect();
+        for worker in killed {
+            self.kill(worker);
+        }
+    }
+
+    fn kill(&mut self, worker: WorkerId) {
+        let is_healed = self.is_healed;
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        process.was_killed = true;
+        if is_healed {
+            process.fate.kill = Duration::ZERO;
+        }
+        let plot = process.is_killed(worker);
+        self.plot_all(plot);
+    }
+
+    /// A user wants something, `after` from now.
+    pub(crate) fn order(&mut self, after: Duration, command: Command) -> CommandId {
+        self.commands += 1;
+        let id = CommandId(self.commands);
+        let event = Event::Command { id, command };
+        self.push(after, Item::Deliver(event));
+        id
+    }
+
+    /// Lets the world run until nothing more happens before `until`, or until `is_over`.
+    pub(crate) fn run(&mut self, until: Duration, is_over: impl Fn(&Self) -> bool) -> Verdict {
+        while !is_over(self) {
+            let next_item = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let next_tick = self.fleet.next_deadline().map(|at| at.max(self.now));
+            let Some(next) = next_item.into_iter().chain(next_tick).min() else {
+                break;
+            };
+            if next > until {
+                self.now = until;
+                break;
+            }
+            self.now = next;
+            if next_tick == Some(next) && next_item != Some(next) {
+                if !self.is_healed && self.dice.chance(10) {
+                    // The runtime's timer is late.
+                    self.now += self.dice.millis(0, 20);
+                }
+                self.tell(&Event::Tick)?;
+            } else if let Some((_, item)) = self.queue.pop_first() {
+                self.happen(item)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, item: Item) -> Verdict {
+        match item {
+            Item::Deliver(event) => self.tell(&event)?,
+            Item::Happen(plot) => {
+                if !(plot.is_fault && self.is_healed) {
+                    self.act(plot);
+                }
+            }
+            Item::KillSomebody => {
+                let alive: Vec<WorkerId> = self
+                    .processes
+                    .iter()
+                    .filter(|(_, process)| process.is_alive)
+                    .map(|(worker, _)| *worker)
+                    .collect();
+                if !alive.is_empty() && !self.is_healed {
+                    let worker = self.dice.pick(&alive);
+                    self.kill(worker);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the fleet, has the step judged, and carries out what the fleet wants.
+    fn tell(&mut self, event: &Event) -> Verdict {
+        self.steps += 1;
+        if self.steps > MOST_STEPS {
+            return Err("the fleet spins".to_owned());
+        }
+        self.trace("event", event);
+        let actions = self.fleet.step(event.clone(), self.now);
+        for action in &actions {
+            self.trace("    action", action);
+            self.coverage.note(action);
+        }
+        self.judge.step(event, &actions, self.now)?;
+        let deadline = self.fleet.next_deadline();
+        let is_idle_tick = *event == Event::Tick && actions.is_empty();
+        if is_idle_tick && deadline.is_some_and(|deadline| deadline <= self.now) {
+            return Err(format!(
+                "the tick changed nothing and is due again: {deadline:?}"
+            ));
+        }
+        for action in actions {
+            self.carry_out(action);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::NewGeneration(generation) => {
+                let release = Release::draw(&mut self.dice);
+                self.trace("release", &(generation, release));
+                self.releases.insert(generation, release);
+            }
+            Action::Spawn {
+                worker, generation, ..
+            } => {
+                let fate = if self.is_healed {
+                    Fate::healthy(&mut self.dice)
+                } else {
+                    Fate::draw(&self.plan, self.releases[&generation], &mut self.dice)
+                };
+                self.trace("fate", &fate);
+                let process = Process::new(fate);
+                self.plot_all(process.begins(worker));
+                self.processes.insert(worker, process);
+            }
+            Action::Drain { worker } => {
+                let plots = self.processes[&worker].drains(worker);
+                self.plot_all(plots);
+            }
+            Action::Stop { worker } => {
+                let plot = self.processes[&worker].is_stopped(worker);
+                self.plot_all(plot);
+            }
+            Action::Kill { worker } => self.kill(worker),
+            Action::Reply { command, result } => {
+                self.replies.insert(command, result);
+            }
+            Action::DropGeneration(_)
+            | Action::Report(_)
+            | Action::Settled { .. }
+            | Action::Finished(_) => {}
+        }
+    }
+
+    fn plot_all(&mut self, plots: impl IntoIterator<Item = Plot>) {
+        for plot in plots {
+            self.push(plot.after, Item::Happen(plot));
+        }
+    }
+
+    /// A process does something, and the fleet will hear of it.
+    fn act(&mut self, plot: Plot) {
+        let worker = plot.worker;
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        if !process.is_alive {
+            return;
+        }
+        match plot.deed {
+            Deed::FailsToSpawn => {
+                process.is_alive = false;
+                let reason = "no such file".to_owned();
+                self.send(Event::SpawnFailed { worker, reason });
+            }
+            Deed::GoesOnline => self.send_lossy(Event::Online { worker }),
+            Deed::GetsReady => {
+                let life = process.lives(worker);
+                self.send(Event::Ready { worker });
+                self.plot_all(life);
+            }
+            Deed::Leaves => {
+                let plots = process.drains(worker);
+                self.send(Event::Leaving { worker });
+                self.plot_all(plots);
+            }
+            Deed::Disconnects => self.disconnect(worker),
+            Deed::Exits(status) => self.exit(worker, status),
+        }
+    }
+
+    fn exit(&mut self, worker: WorkerId, status: ExitStatus) {
+        self.disconnect(worker);
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.is_alive = false;
+        }
+        self.send(Event::Exited { worker, status });
+    }
+
+    fn disconnect(&mut self, worker: WorkerId) {
+        let process = self.processes.get_mut(&worker);
+        if process.is_some_and(|process| std::mem::take(&mut process.is_connected)) {
+            self.send_lossy(Event::Disconnected { worker });
+        }
+    }
+
+    /// Carries an event to the fleet, sometimes late, sometimes twice.
+    fn send(&mut self, event: Event) {
+        let delay = if self.is_healed || self.dice.chance(90) {
+            self.dice.millis(0, 3)
+        } else {
+            self.dice.millis(0, 2_000)
+        };
+        if !self.is_healed && self.dice.chance(3) {
+            let again = delay + self.dice.millis(0, 500);
+            self.push(again, Item::Deliver(event.clone()));
+        }
+        self.push(delay, Item::Deliver(event));
+    }
+
+    /// The same, and sometimes loses it.
+    fn send_lossy(&mut self, event: Event) {
+        if self.is_healed || self.dice.chance(90) {
+            self.send(event);
+        }
+    }
+
+    fn push(&mut self, after: Duration, item: Item) {
+        self.queued += 1;
+        self.queue.insert((self.now + after, self.queued), item);
+    }
+
+    /// Nothing is on its way to the fleet.
+    pub(crate) fn has_delivered_all(&self) -> bool {
+        !self
+            .queue
+            .values()
+            .any(|item| matches!(item, Item::Deliver(_)))
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.judge.model
+    }
+
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Workers whose processes live, whatever the fleet knows.
+    pub(crate) fn alive(&self) -> BTreeSet<WorkerId> {
+        self.processes
+            .iter()
+            .filter(|(_, process)| process.is_alive)
+            .map(|(worker, _)| *worker)
+            .collect()
+    }
+
+    fn trace(&self, what: &str, detail: &dyn Debug) {
+        if self.is_verbose {
+            println!("{:>10.3}s {what} {detail:?}", self.now.as_secs_f64());
+        }
+    }
+}
