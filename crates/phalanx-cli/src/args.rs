@@ -46,7 +46,16 @@ pub(crate) enum Verb {
 /// Everything after COMMAND belongs to it. The app ends on SIGTERM (or Ctrl-C), reloads on SIGUSR2
 /// or SIGHUP, and gains or loses a worker on SIGTTIN or SIGTTOU.
 #[derive(Args, Debug)]
+#[command(override_usage = "phalanx run [OPTIONS] [--] COMMAND [ARGS]...")]
 pub(crate) struct RunArgs {
+    /// The script or program, and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "COMMAND [ARGS]"
+    )]
+    pub(crate) command: Vec<OsString>,
+
     /// Number of workers; auto: as many as there are processors that this process may use
     #[arg(short = 'n', long, value_name = "N|auto", default_value = "auto")]
     pub(crate) workers: WorkerCount,
@@ -104,10 +113,6 @@ pub(crate) struct RunArgs {
     /// Seed of the jitter in waiting times
     #[arg(long, hide = true)]
     pub(crate) seed: Option<u64>,
-
-    /// The script or program, and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]

@@ -1,10 +1,13 @@
 //! The events of an app in words, and as the JSON that logs and the event stream carry.
 
+use std::time::Duration;
+
 use phalanx::fleet::{Reason, Report, WorkerState};
 use phalanx::{Event, Position, WorkerId};
 use serde_json::{Value, json};
 
 use crate::log::{Level, now_millis};
+use crate::values::counted;
 
 /// An event as JSON: its own fields, and `time` (milliseconds since the Unix epoch), `level` and `text`.
 pub(crate) fn to_json(event: &Event) -> Value {
@@ -68,9 +71,7 @@ fn text_of(report: &Report) -> String {
             position,
             delay,
             failures,
-        } => {
-            format!("position {position}: next try in {delay:.1?} ({failures} failures in a row)")
-        }
+        } => respawn_text(*position, *delay, *failures),
         Report::CrashLoopEntered { position, failures } => format!(
             "position {position} is in a crash loop: {failures} failures in a row; it keeps trying"
         ),
@@ -81,7 +82,10 @@ fn text_of(report: &Report) -> String {
             workers,
             ..
         } => {
-            format!("reload: {workers} workers to replace by generation {generation}")
+            format!(
+                "reload: {} to replace by generation {generation}",
+                counted(*workers)
+            )
         }
         Report::RolloutProgress { done, workers, .. } => {
             format!("reload: {done} of {workers} replaced")
@@ -102,15 +106,16 @@ fn text_of(report: &Report) -> String {
         } => {
             format!("reload: {generation} failed too: {failure}; the workers that are ready stay")
         }
-        Report::ScaleStarted { from, to } => format!("scaling from {from} to {to} workers"),
+        Report::ScaleStarted { from, to } => format!("scaling from {from} to {}", counted(*to)),
         Report::ScaleProgress { done, of } => format!("scaling: {done} of {of} done"),
         Report::StopStarted { fast, workers } => {
             format!(
-                "stopping {workers} workers{}",
+                "stopping {}{}",
+                counted(*workers),
                 if *fast { " at once" } else { "" }
             )
         }
-        Report::StopProgress { remaining } => format!("stopping: {remaining} workers left"),
+        Report::StopProgress { remaining } => format!("stopping: {} left", counted(*remaining)),
     }
 }
 
@@ -121,6 +126,16 @@ fn change_text(worker: WorkerId, position: Position, to: WorkerState, reason: &R
     } else {
         format!("{who} is {to}: {reason}")
     }
+}
+
+fn respawn_text(position: Position, delay: Duration, failures: u32) -> String {
+    let plural = if failures == 1 { "" } else { "s" };
+    let when = if delay.is_zero() {
+        "at once".to_owned()
+    } else {
+        format!("in {delay:.1?}")
+    };
+    format!("position {position}: next try {when}, after {failures} failure{plural}")
 }
 
 fn level_of(report: &Report) -> Level {
@@ -155,7 +170,6 @@ fn is_trouble(reason: &Reason) -> bool {
             | Reason::NotReadyInTime
             | Reason::DrainTimedOut
             | Reason::ExitTimedOut
-            | Reason::ChannelLost
     )
 }
 

@@ -34,7 +34,7 @@ use crate::output::Writer;
 use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
-use crate::values::{ADVANCED_REFUSED, WorkerCount};
+use crate::values::{self, ADVANCED_REFUSED, WorkerCount};
 
 /// How long the end waits for clients of the control socket to take their answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -65,6 +65,10 @@ pub(crate) fn run(args: RunArgs) -> Exit {
 
 fn try_run(args: RunArgs, style: Style) -> Outcome {
     refuse_advanced_serialization(&args)?;
+    if args.pid_file.is_none() && args.control.contains(&ControlWay::PidFile) {
+        let reason = "--control pid-file needs the option --pid-file FILE too";
+        return Err(Failure::new(Exit::Usage, reason));
+    }
     let program = resolve_program(&args)?;
     let name = args.name.clone().unwrap_or_else(|| program.name.clone());
     let options = options(&args, program, &name)?;
@@ -239,8 +243,10 @@ impl App {
             Dispatch::Shared => "shared",
         };
         let text = format!(
-            "{}: primary {pid}, {workers} workers, {}, dispatch {dispatch}",
-            self.name, options.policy
+            "{}: primary {pid}, {}, {}, dispatch {dispatch}",
+            self.name,
+            values::counted(workers),
+            options.policy
         );
         let fields = json!({
             "name": self.name.as_str(), "pid": pid, "workers": workers,

@@ -121,6 +121,13 @@ pub(crate) fn scale_text(to: ScaleTo) -> String {
     }
 }
 
+/// So many workers, in words.
+pub(crate) fn counted(workers: impl Into<u64>) -> String {
+    let workers = workers.into();
+    let plural = if workers == 1 { "" } else { "s" };
+    format!("{workers} worker{plural}")
+}
+
 /// Reads a JSON value.
 pub(crate) fn json(text: &str) -> Result<serde_json::Value, String> {
     serde_json::from_str(text).map_err(|error| {

@@ -99,17 +99,14 @@ pub(crate) async fn send(args: SendArgs) -> Outcome {
         Some(worker) => json!({"message": args.message, "to": worker}),
         None => json!({"message": args.message}),
     };
-    let sent = app
-        .post("/v1/messages", &body)
-        .await
-        .map_err(|failure| not_done(&app, "sent to", failure))?;
-    match sent["workers"].as_u64() {
-        Some(0) => Err(Failure::new(
-            Exit::Failed,
-            format!("{} has no worker to send to", app.name),
-        )),
-        Some(1) => report::print("sent to 1 worker\n"),
-        Some(_) | None => report::print(&format!("sent to {} workers\n", sent["workers"])),
+    let failed = |failure: Failure| Failure {
+        reason: format!("not sent to {}: {}", app.name, failure.reason),
+        ..failure
+    };
+    let sent = app.post("/v1/messages", &body).await.map_err(failed)?;
+    match sent["workers"].as_u64().unwrap_or_default() {
+        0 => Err(failed(Failure::new(Exit::Failed, "it has no workers now"))),
+        workers => report::print(&format!("sent to {}\n", values::counted(workers))),
     }
 }
 

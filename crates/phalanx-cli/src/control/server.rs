@@ -71,11 +71,11 @@ fn routes(control: Control) -> Router {
 }
 
 async fn status(State(control): State<Control>) -> Response {
-    json_response(StatusCode::OK, &json!(control.status()))
+    axum::Json(control.status()).into_response()
 }
 
 async fn workers(State(control): State<Control>) -> Response {
-    json_response(StatusCode::OK, &json!(control.status().workers))
+    axum::Json(control.status().workers).into_response()
 }
 
 async fn reload(State(control): State<Control>) -> Response {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::describe;
 use crate::log::{Level, Log};
+use crate::values::counted;
 
 /// Tells what happens until the app is gone.
 pub(super) async fn tell(control: Control, log: Log, target: u32) {
@@ -95,7 +96,7 @@ impl Teller {
             return;
         }
         self.was_ready = true;
-        let text = format!("ready: {count} of {} workers", self.target);
+        let text = format!("ready: {count} of {}", counted(self.target));
         self.log
             .tell(Level::Info, "ready", &text, json!({"workers": count}));
     }

@@ -1,0 +1,336 @@
+//! What must be refused is refused with the status that `docs/exit-codes.md` names and with words that
+//! say what to do.
+
+mod common;
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use common::{app, expect_refused, fixture, phalanx, run_alone};
+use phalanx_testkit::{LIMIT, Process, Signal};
+
+#[test]
+fn an_unknown_option_is_a_usage_error() {
+    let output = run_alone(&["run", "--kernel", "server.js"]);
+    expect_refused(
+        &output,
+        64,
+        &["unexpected argument '--kernel'", "Usage: phalanx run"],
+    );
+}
+
+#[test]
+fn wrong_values_are_usage_errors_that_name_the_option() {
+    for (words, part) in [
+        (
+            &["run", "-n", "0", "cat"][..],
+            "use a number from 1 to 4096, or auto",
+        ),
+        (&["run", "--ready-timeout", "0s", "cat"], "more than zero"),
+        (
+            &["run", "--drain-timeout", "30", "cat"],
+            "a number and a unit",
+        ),
+        (
+            &["run", "--policy", "fair", "cat"],
+            "possible values: round-robin, none",
+        ),
+        (
+            &["run", "--max-surge", "0", "cat"],
+            "no worker could ever be replaced",
+        ),
+        (&["run", "--name", "a/b", "cat"], "letters, digits"),
+        (
+            &["run", "--serialization", "advanced", "cat"],
+            "is not supported",
+        ),
+        (
+            &[
+                "run",
+                "--env",
+                "NODE_CHANNEL_SERIALIZATION_MODE=advanced",
+                "cat",
+            ],
+            "is not supported",
+        ),
+        (&["run", "--control", "pid-file", "cat"], "--pid-file"),
+        (&["scale", "many"], "4, +1, -1"),
+        (&["send", "{greet"], "not JSON"),
+        (&["frobnicate"], "unrecognized subcommand"),
+    ] {
+        expect_refused(&run_alone(words), 64, &[part]);
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for words in [&["--help"][..], &["run", "--help"], &["--version"]] {
+        let output = run_alone(words).expect_success();
+        assert!(output.stdout.contains("phalanx"), "{}", output.stdout);
+    }
+}
+
+#[test]
+fn a_missing_program_or_script_is_not_found() {
+    let output = run_alone(&["run", "no-such-program-anywhere"]);
+    expect_refused(
+        &output,
+        127,
+        &["phalanx: program \"no-such-program-anywhere\" not found"],
+    );
+    let output = run_alone(&["run", "/nowhere/server.js"]);
+    expect_refused(
+        &output,
+        127,
+        &["cannot run the script /nowhere/server.js", "No such file"],
+    );
+    let output = run_alone(&["run", "--node", "no-such-node", &fixture("http.js")]);
+    expect_refused(&output, 127, &["no-such-node", "--node"]);
+}
+
+#[test]
+fn a_file_that_is_no_program_is_not_executable() {
+    let directory = common::directory();
+    let file = directory.path().join("data");
+    fs::write(&file, "no program").unwrap();
+    let output = run_alone(&["run", file.to_str().unwrap()]);
+    expect_refused(&output, 126, &["data is not an executable file"]);
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_a_usage_error() {
+    let output = run_alone(&["run", "--cwd", "/nowhere", "cat"]);
+    expect_refused(&output, 64, &["--cwd /nowhere: there is no such directory"]);
+}
+
+#[test]
+fn a_program_that_exits_at_once_fails_the_start() {
+    let output = run_alone(&["run", "-n", "2", &fixture("exits-at-once.js"), "3"]);
+    let parts = [
+        "cannot find my configuration",
+        "no worker became ready",
+        "exit code 3",
+    ];
+    expect_refused(&output, 1, &parts);
+}
+
+#[test]
+fn a_script_with_a_syntax_error_fails_the_start() {
+    let output = run_alone(&["run", "-n", "1", &fixture("syntax-error.js")]);
+    expect_refused(&output, 1, &["SyntaxError", "no worker became ready"]);
+}
+
+#[test]
+fn a_worker_that_never_becomes_ready_fails_the_start() {
+    let script = fixture("never-ready.js");
+    let output = run_alone(&["run", "-n", "2", "--ready-timeout", "1s", &script]);
+    expect_refused(
+        &output,
+        1,
+        &["no worker became ready", "not ready within 1s"],
+    );
+    assert!(output.stdout.contains("thinking"), "{}", output.stdout);
+}
+
+#[test]
+fn a_port_in_use_reaches_the_script_and_fails_the_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run_alone(&["run", "-n", "1", &fixture("in-use.js"), &port]);
+    expect_refused(&output, 1, &["no worker became ready", "exit code 7"]);
+    assert!(
+        output.stdout.contains("error code = EADDRINUSE"),
+        "{}",
+        output.stdout
+    );
+}
+
+#[test]
+fn the_last_lines_are_part_of_a_failure_in_json() {
+    let script = fixture("exits-at-once.js");
+    let output = run_alone(&["run", "-n", "1", "--log-format", "json", &script]);
+    let told = output
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let failed = told
+        .into_iter()
+        .find(|line: &serde_json::Value| line["event"] == "failed");
+    let failed = failed.unwrap_or_else(|| panic!("{}", output.stderr));
+    assert_eq!(
+        failed["last_lines"],
+        serde_json::json!(["cannot find my configuration"])
+    );
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_for_the_socket_is_told() {
+    let parent = common::directory();
+    let start = |directory: &std::path::Path| {
+        Process::run(phalanx(directory, &["run", &fixture("http.js")]), LIMIT)
+    };
+    let output = start(&parent.path().join("not/there"));
+    expect_refused(&output, 73, &["cannot use", "not/there", "No such file"]);
+
+    let file = parent.path().join("file");
+    fs::write(&file, "").unwrap();
+    expect_refused(&start(&file), 73, &["it is no directory"]);
+
+    let open = parent.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    expect_refused(&start(&open), 73, &["others may write to it (mode 0777)"]);
+
+    let long = parent.path().join("d".repeat(100));
+    expect_refused(&start(&long), 73, &["too long", "--name"]);
+}
+
+#[test]
+fn an_unreadable_directory_for_the_socket_is_told() {
+    if !phalanx_sys::identity::is_root() {
+        // Only root can start the command as a user who may not read a directory of ours.
+        return;
+    }
+    let private = common::directory();
+    // Elsewhere than the target directory, which others may not be able to reach either.
+    let binary = tempfile::Builder::new()
+        .prefix("px")
+        .tempdir_in("/tmp")
+        .unwrap();
+    fs::set_permissions(binary.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = binary.path().join("phalanx");
+    fs::copy(common::PHALANX, &copy).unwrap();
+    let mut command = std::process::Command::new(copy);
+    command
+        .args(["run", "cat"])
+        .env("PHALANX_RUNTIME_DIR", private.path().join("sockets"));
+    command.uid(65534).gid(65534).current_dir("/");
+    expect_refused(
+        &Process::run(command, LIMIT),
+        73,
+        &["cannot use", "Permission denied"],
+    );
+}
+
+#[test]
+fn a_second_app_of_the_same_name_is_refused_with_the_pid_of_the_first() {
+    let mut first = app().workers(1).script("http.js").start_ready();
+    let second = Process::run(
+        {
+            let mut command = std::process::Command::new(common::PHALANX);
+            command.args(["run", "--name", "app", &fixture("http.js")]);
+            command.env("XDG_RUNTIME_DIR", first.directory());
+            command
+        },
+        LIMIT,
+    );
+    let holder = format!("(pid {})", first.pid());
+    expect_refused(
+        &second,
+        75,
+        &["an app named app is already running", &holder],
+    );
+    assert_eq!(
+        first.wait_ready(LIMIT)["workers"].as_array().unwrap().len(),
+        1
+    );
+    assert!(first.stop().success());
+    let left: Vec<_> = fs::read_dir(first.directory().join("phalanx"))
+        .unwrap()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_a_killed_primary_left_behind_is_replaced() {
+    let directory = common::directory();
+    let words = ["run", "-n", "1", &fixture("http.js")];
+    let mut killed = Process::start(phalanx(directory.path(), &words));
+    killed.wait_for_line("ready: 1 of 1", LIMIT);
+    killed.signal(Signal::KILL);
+    killed.wait_exit(LIMIT);
+    killed.wait_family_gone(LIMIT);
+    assert!(directory.path().join("http.sock").exists());
+    let mut next = Process::start(phalanx(directory.path(), &words));
+    next.wait_for_line("ready: 1 of 1", LIMIT);
+    next.signal(Signal::TERM);
+    assert_eq!(next.wait_exit(LIMIT).code(), Some(0));
+}
+
+#[test]
+fn a_pid_file_of_a_living_process_is_respected() {
+    let directory = common::directory();
+    let file = directory.path().join("app.pid");
+    fs::write(&file, "1\n").unwrap();
+    let output = run_alone(&[
+        "run",
+        "--pid-file",
+        file.to_str().unwrap(),
+        &fixture("http.js"),
+    ]);
+    expect_refused(&output, 75, &["names a living process, 1"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
+}
+
+#[test]
+fn a_verb_without_an_app_says_where_it_looked() {
+    for words in [
+        &["status"][..],
+        &["reload"],
+        &["scale", "2"],
+        &["stop"],
+        &["send", "1"],
+        &["events"],
+    ] {
+        expect_refused(
+            &run_alone(words),
+            69,
+            &["no app is running (looked in /tmp/px"],
+        );
+    }
+    let output = run_alone(&["status", "--name", "web"]);
+    expect_refused(&output, 69, &["no app named web is running"]);
+    let output = run_alone(&["list"]).expect_success();
+    assert_eq!(output.stdout.lines().count(), 1, "{}", output.stdout);
+}
+
+#[test]
+fn a_verb_that_could_mean_several_apps_names_them() {
+    let directory = common::directory();
+    let start = |name: &str| {
+        let words = ["run", "-n", "1", "--name", name, &fixture("http.js")];
+        let process = Process::start(phalanx(directory.path(), &words));
+        process.wait_for_line("ready: 1 of 1", LIMIT);
+        process
+    };
+    let (_blue, _green) = (start("blue"), start("green"));
+    let output = Process::run(phalanx(directory.path(), &["reload"]), LIMIT);
+    expect_refused(&output, 69, &["several apps are running: blue, green"]);
+    let output = Process::run(phalanx(directory.path(), &["list"]), LIMIT).expect_success();
+    assert_eq!(output.stdout.lines().count(), 3, "{}", output.stdout);
+    let output = Process::run(
+        phalanx(directory.path(), &["status", "--name", "green"]),
+        LIMIT,
+    );
+    assert!(
+        output
+            .expect_success()
+            .stdout
+            .starts_with("green: primary ")
+    );
+}
+
+#[test]
+fn boot_failures_can_be_retried() {
+    let script = fixture("exits-at-once.js");
+    let words = ["run", "-n", "1", "--on-boot-failure", "retry", &script];
+    let directory = common::directory();
+    let mut process = Process::start(phalanx(directory.path(), &words));
+    process.wait_for_line("after 2 failures", LIMIT);
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_exit(LIMIT).code(), Some(0));
+    process.wait_family_gone(Duration::from_secs(10));
+}
