@@ -96,8 +96,10 @@ impl Release {
     /// Everything that `fork` and `exec` need, prepared before them.
     pub(crate) fn plan(&self, launch: Launch<'_>) -> SpawnPlan {
         let mut args = vec![self.name.clone()];
-        args.extend(self.inspect_argument(launch.inspector));
         args.extend(self.args.iter().cloned());
+        if let Some((place, argument)) = self.inspect_argument(launch.inspector) {
+            args.insert(1 + place, argument);
+        }
         let mut env = self.env.clone();
         env.extend(launch.env.iter().cloned());
         let position = OsString::from(launch.position.to_string());
@@ -136,29 +138,26 @@ impl Release {
     }
 
     /// Node workers that are to be inspected need a port each; the primary of Node counts them too.
-    fn inspect_argument(&self, inspector: u16) -> Option<OsString> {
+    /// The argument that names it, and its place: of several, Node obeys the last.
+    fn inspect_argument(&self, inspector: u16) -> Option<(usize, OsString)> {
         if self.program.file_stem() != Some(OsStr::new("node")) {
             return None;
         }
-        let options = self.env.get(OsStr::new("NODE_OPTIONS"));
-        let options = options.map(|value| value.to_string_lossy().into_owned());
-        let base = self
-            .args
-            .iter()
-            .take_while(|argument| argument.to_string_lossy().starts_with('-'))
-            .map(|argument| argument.to_string_lossy().into_owned())
-            .chain(
-                options
-                    .iter()
-                    .flat_map(|options| options.split_whitespace().map(str::to_owned)),
-            )
-            .filter_map(|argument| inspect_port(&argument))
-            .reduce(|_, last| last)?;
+        let own = self.args.iter().map(|argument| argument.to_string_lossy());
+        let own = own.take_while(|argument| argument.starts_with('-'));
+        let own = own.enumerate();
+        let own = own.filter_map(|(index, argument)| Some((index + 1, inspect_port(&argument)?)));
+        let (place, base) = own.last().or_else(|| {
+            let options = self.env.get(OsStr::new("NODE_OPTIONS"))?;
+            let options = options.to_string_lossy();
+            let port = options.split_whitespace().filter_map(inspect_port).last()?;
+            Some((0, port))
+        })?;
         let port = match self.settings.inspect_port {
             InspectPort::Fixed(port) => port,
             InspectPort::Counting => base.checked_add(inspector).unwrap_or(1024 + inspector),
         };
-        Some(OsString::from(format!("--inspect-port={port}")))
+        Some((place, OsString::from(format!("--inspect-port={port}"))))
     }
 }
 
