@@ -50,6 +50,23 @@ impl Frames {
         }
     }
 
+    /// Lends a buffer to read into. Most of the time nothing is left of one read when the next
+    /// comes, so one buffer serves many channels; where something is left, the buffer stays.
+    pub fn lend(&mut self, buffer: &mut Vec<u8>) {
+        if self.start == self.filled && self.buffer.capacity() == 0 {
+            std::mem::swap(&mut self.buffer, buffer);
+            (self.start, self.scanned, self.filled) = (0, 0, 0);
+        }
+    }
+
+    /// Takes the buffer back, if all of it was read.
+    pub fn reclaim(&mut self, buffer: &mut Vec<u8>) {
+        if self.start == self.filled && buffer.capacity() == 0 && self.buffer.len() <= 4 * READ_BYTES {
+            std::mem::swap(&mut self.buffer, buffer);
+            (self.start, self.scanned, self.filled) = (0, 0, 0);
+        }
+    }
+
     /// Room to read into, never empty. Say how much was read with [`Frames::fill`].
     pub fn room(&mut self) -> &mut [u8] {
         self.compact();

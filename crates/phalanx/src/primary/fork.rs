@@ -153,11 +153,7 @@ async fn follow_channel(
 impl Hub {
     /// The socket takes bytes again. True when it is full once more.
     fn channel_writable(&mut self, worker: WorkerId) -> bool {
-        let Some(channel) = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.channel.as_mut())
-        else {
+        let Some(channel) = self.channel_mut(worker) else {
             return false;
         };
         channel.unblock();

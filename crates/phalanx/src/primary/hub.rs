@@ -60,6 +60,8 @@ pub(crate) struct Hub {
     pub(super) next_worker: u32,
     pub(super) next_listener: u32,
     pub(super) inspectors: u16,
+    /// Lent to whichever channel is read: most have nothing left over from one read to the next.
+    pub(super) scratch: Vec<u8>,
     /// A timer that lets returned connections be offered to everyone again is running.
     pub(super) forgiving: bool,
 }
@@ -84,8 +86,14 @@ impl Hub {
             next_worker: 1,
             next_listener: 1,
             inspectors: 0,
+            scratch: Vec::new(),
             forgiving: false,
         }
+    }
+
+    /// The worker's channel, while it is open.
+    pub(super) fn channel_mut(&mut self, worker: WorkerId) -> Option<&mut Channel> {
+        self.workers.get_mut(&worker)?.channel.as_mut()
     }
 
     pub(super) fn emit(&mut self, event: &Event) {
@@ -146,8 +154,6 @@ impl Hub {
         state.held.clear();
         state.cell.connected.store(false, Ordering::Release);
         state.cell.changed.notify_waiters();
-        let count = self.ledger.accepted_count(worker);
-        state.cell.connections.store(count, Ordering::Release);
         self.ledger.worker_gone(worker);
         self.emit(&Event::Disconnect { worker });
         self.pump();

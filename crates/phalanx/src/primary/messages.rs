@@ -34,13 +34,11 @@ pub(super) enum Reading {
 impl Hub {
     /// Reads once from a worker's channel and does what the messages say.
     pub(super) fn read_channel(&mut self, worker: WorkerId) -> Reading {
-        let Some(channel) = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.channel.as_mut())
-        else {
+        let state = self.workers.get_mut(&worker);
+        let Some(channel) = state.and_then(|state| state.channel.as_mut()) else {
             return Reading::Closed;
         };
+        channel.frames.lend(&mut self.scratch);
         let room = channel.frames.room();
         let room_bytes = room.len();
         let reading = match phalanx_sys::channel::receive(
@@ -48,7 +46,7 @@ impl Hub {
             room,
             &mut channel.received,
         ) {
-            Ok(received) if received.bytes == 0 => return Reading::Closed,
+            Ok(received) if received.bytes == 0 => Reading::Closed,
             Ok(received) => {
                 channel.frames.fill(received.bytes);
                 // A short read without descriptors has emptied the socket; what comes later wakes again.
@@ -59,10 +57,10 @@ impl Hub {
                     Reading::Drained
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Drained,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Reading::Drained,
             Err(error) => {
                 tracing::debug!(worker = worker.0, %error, "a worker's channel cannot be read");
-                return Reading::Closed;
+                Reading::Closed
             }
         };
         self.handle_frames(worker);
@@ -71,11 +69,7 @@ impl Hub {
 
     fn handle_frames(&mut self, worker: WorkerId) {
         loop {
-            let Some(channel) = self
-                .workers
-                .get_mut(&worker)
-                .and_then(|state| state.channel.as_mut())
-            else {
+            let Some(channel) = self.channel_mut(worker) else {
                 return;
             };
             let parsed = match channel.frames.next_frame() {
@@ -90,6 +84,10 @@ impl Hub {
                 Ok(message) => self.handle(worker, message),
                 Err(error) => self.error(worker, describe(&error)),
             }
+        }
+        let state = self.workers.get_mut(&worker);
+        if let Some(channel) = state.and_then(|state| state.channel.as_mut()) {
+            channel.frames.reclaim(&mut self.scratch);
         }
         self.refresh(worker);
     }
@@ -122,11 +120,7 @@ impl Hub {
     }
 
     fn write(&mut self, worker: WorkerId, bytes: Vec<u8>) {
-        if let Some(channel) = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.channel.as_mut())
-        {
+        if let Some(channel) = self.channel_mut(worker) {
             channel.queue(Outgoing {
                 bytes,
                 handle: None,
@@ -136,10 +130,7 @@ impl Hub {
 
     /// An application's message to a worker.
     pub(super) fn send(&mut self, worker: WorkerId, bytes: Vec<u8>) -> Result<()> {
-        let channel = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.channel.as_mut());
+        let channel = self.channel_mut(worker);
         let channel = channel.ok_or(Error::Disconnected)?;
         if !channel.queue_user(bytes) {
             return Err(Error::ChannelFull {
@@ -159,11 +150,7 @@ impl Hub {
 
     /// ACK or NACK for the oldest handle on its way.
     fn handle_answered(&mut self, worker: WorkerId, arrived: bool) {
-        let Some(channel) = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.channel.as_mut())
-        else {
+        let Some(channel) = self.channel_mut(worker) else {
             return;
         };
         let Some(sent) = channel
@@ -193,11 +180,7 @@ impl Hub {
             tokio::time::sleep_until(at.into()).await;
             if let Some(shared) = shared.upgrade() {
                 let mut hub = shared.hub();
-                if let Some(channel) = hub
-                    .workers
-                    .get_mut(&worker)
-                    .and_then(|state| state.channel.as_mut())
-                {
+                if let Some(channel) = hub.channel_mut(worker) {
                     channel.queue(message);
                 }
             }
@@ -249,11 +232,7 @@ impl Hub {
     }
 
     fn handle_received(&mut self, worker: WorkerId, message: Value) {
-        let Some(channel) = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.channel.as_mut())
-        else {
+        let Some(channel) = self.channel_mut(worker) else {
             return;
         };
         let arrived = channel.received.pop_front().is_some();
@@ -316,11 +295,7 @@ impl Hub {
     fn refuse_listen(&mut self, worker: WorkerId, seq: u64, key: &str, error: &io::Error) {
         tracing::warn!(worker = worker.0, %error, "cannot listen on {key}");
         let errno = error.raw_os_error().unwrap_or(22);
-        if let Some(channel) = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.channel.as_mut())
-        {
+        if let Some(channel) = self.channel_mut(worker) {
             let number = channel.next_seq();
             channel.queue(Outgoing {
                 bytes: outgoing::listen_error(seq, key, -errno, number),

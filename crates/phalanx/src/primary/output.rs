@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_core::ids::{Position, WorkerId};
-use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
 /// A line longer than this is passed on in pieces.
 const LINE_LIMIT_BYTES: usize = 64 << 10;
+/// How much is read at once.
+const READ_BYTES: usize = 8 << 10;
 /// How many of a worker's last lines are kept for error reports.
 const KEPT_LINES: usize = 20;
 /// How much of each kept line, in bytes.
@@ -105,13 +106,20 @@ pub(crate) fn follow(
     stream: Stream,
     outlet: Outlet,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
-    let mut pipe = Receiver::from_owned_fd(pipe)?;
+    let pipe = Receiver::from_owned_fd(pipe)?;
     Ok(tokio::spawn(async move {
-        let mut buffer = Vec::with_capacity(4096);
-        loop {
-            match pipe.read_buf(&mut buffer).await {
-                Ok(0) | Err(_) => break,
+        let mut buffer = Vec::new();
+        while pipe.readable().await.is_ok() {
+            // Workers are silent most of the time, and there may be many: room only when there is something.
+            buffer.reserve(READ_BYTES);
+            match pipe.try_read_buf(&mut buffer) {
+                Ok(0) => break,
                 Ok(_) => cut_lines(&mut buffer, stream, &outlet),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+            if buffer.is_empty() {
+                buffer = Vec::new();
             }
         }
         if !buffer.is_empty() {

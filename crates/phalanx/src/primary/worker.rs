@@ -1,7 +1,7 @@
 //! The primary's view of one worker: the counterpart of Node's `Worker`.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use phalanx_core::ids::{ExitStatus, Position, WorkerId};
@@ -33,7 +33,6 @@ pub(super) struct Cell {
     pub(super) position: Position,
     pub(super) pid: Pid,
     pub(super) connected: AtomicBool,
-    pub(super) connections: AtomicU64,
     /// Rings when an offer was answered, the channel closed, or the process ended.
     pub(super) changed: Notify,
     process: Mutex<Process>,
@@ -53,7 +52,6 @@ impl Cell {
             position,
             pid: process.pid(),
             connected: AtomicBool::new(true),
-            connections: AtomicU64::new(0),
             changed: Notify::new(),
             process: Mutex::new(process),
             state: Mutex::new(CellState {
@@ -139,9 +137,7 @@ impl Worker {
     #[must_use]
     pub fn events(&self) -> Events {
         match self.shared.upgrade() {
-            Some(shared) if !self.is_dead() => {
-                shared.hub().subscribers.subscribe_to(self.cell.id)
-            }
+            Some(shared) if !self.is_dead() => shared.hub().subscribers.subscribe_to(self.cell.id),
             Some(_) | None => Events::ended(),
         }
     }
