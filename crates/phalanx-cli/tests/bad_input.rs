@@ -1,7 +1,7 @@
 //! What must be refused is refused with the status that `docs/exit-codes.md` names and with words that
 //! say what to do.
 
-mod common;
+mod support;
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
-use common::{app, expect_refused, fixture, phalanx, run_alone};
 use phalanx_testkit::{LIMIT, Process, Signal};
+use support::{app, expect_refused, fixture, phalanx, run_alone};
 
 #[test]
 fn an_unknown_option_is_a_usage_error() {
@@ -93,7 +93,7 @@ fn a_missing_program_or_script_is_not_found() {
 
 #[test]
 fn a_file_that_is_no_program_is_not_executable() {
-    let directory = common::directory();
+    let directory = support::directory();
     let file = directory.path().join("data");
     fs::write(&file, "no program").unwrap();
     let output = run_alone(&["run", file.to_str().unwrap()]);
@@ -167,7 +167,7 @@ fn the_last_lines_are_part_of_a_failure_in_json() {
 
 #[test]
 fn a_directory_that_cannot_be_used_for_the_socket_is_told() {
-    let parent = common::directory();
+    let parent = support::directory();
     let start = |directory: &std::path::Path| {
         Process::run(phalanx(directory, &["run", &fixture("http.js")]), LIMIT)
     };
@@ -193,7 +193,7 @@ fn an_unreadable_directory_for_the_socket_is_told() {
         // Only root can start the command as a user who may not read a directory of ours.
         return;
     }
-    let private = common::directory();
+    let private = support::directory();
     // Elsewhere than the target directory, which others may not be able to reach either.
     let binary = tempfile::Builder::new()
         .prefix("px")
@@ -201,7 +201,7 @@ fn an_unreadable_directory_for_the_socket_is_told() {
         .unwrap();
     fs::set_permissions(binary.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = binary.path().join("phalanx");
-    fs::copy(common::PHALANX, &copy).unwrap();
+    fs::copy(support::PHALANX, &copy).unwrap();
     let mut command = std::process::Command::new(copy);
     command
         .args(["run", "cat"])
@@ -219,7 +219,7 @@ fn a_second_app_of_the_same_name_is_refused_with_the_pid_of_the_first() {
     let mut first = app().workers(1).script("http.js").start_ready();
     let second = Process::run(
         {
-            let mut command = std::process::Command::new(common::PHALANX);
+            let mut command = std::process::Command::new(support::PHALANX);
             command.args(["run", "--name", "app", &fixture("http.js")]);
             command.env("XDG_RUNTIME_DIR", first.directory());
             command
@@ -245,7 +245,7 @@ fn a_second_app_of_the_same_name_is_refused_with_the_pid_of_the_first() {
 
 #[test]
 fn what_a_killed_primary_left_behind_is_replaced() {
-    let directory = common::directory();
+    let directory = support::directory();
     let words = ["run", "-n", "1", &fixture("http.js")];
     let mut killed = Process::start(phalanx(directory.path(), &words));
     killed.wait_for_line("ready: 1 of 1", LIMIT);
@@ -261,7 +261,7 @@ fn what_a_killed_primary_left_behind_is_replaced() {
 
 #[test]
 fn a_pid_file_of_a_living_process_is_respected() {
-    let directory = common::directory();
+    let directory = support::directory();
     let file = directory.path().join("app.pid");
     fs::write(&file, "1\n").unwrap();
     let output = run_alone(&[
@@ -298,7 +298,7 @@ fn a_verb_without_an_app_says_where_it_looked() {
 
 #[test]
 fn a_verb_that_could_mean_several_apps_names_them() {
-    let directory = common::directory();
+    let directory = support::directory();
     let start = |name: &str| {
         let words = ["run", "-n", "1", "--name", name, &fixture("http.js")];
         let process = Process::start(phalanx(directory.path(), &words));
@@ -326,7 +326,7 @@ fn a_verb_that_could_mean_several_apps_names_them() {
 fn boot_failures_can_be_retried() {
     let script = fixture("exits-at-once.js");
     let words = ["run", "-n", "1", "--on-boot-failure", "retry", &script];
-    let directory = common::directory();
+    let directory = support::directory();
     let mut process = Process::start(phalanx(directory.path(), &words));
     process.wait_for_line("after 2 failures", LIMIT);
     process.signal(Signal::TERM);

@@ -5,16 +5,16 @@
     reason = "a failed expectation of a test is a panic"
 )]
 
-mod common;
+mod support;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 
-use common::app;
 use phalanx_testkit::{App, LIMIT, Process};
 use serde_json::{Value, json};
+use support::app;
 
 /// The error of an answer: its status, kind and reason.
 fn error(app: &App, method: &str, path: &str, body: Option<&Value>) -> (u16, Value, Value) {

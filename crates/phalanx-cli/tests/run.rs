@@ -1,16 +1,22 @@
 //! `phalanx run` itself: what it prints, what passes through it, and the ways to command it.
 
-mod common;
+#![allow(
+    clippy::expect_used,
+    reason = "a failed expectation of a test is a panic"
+)]
 
-use std::fs;
+mod support;
+
+use std::fs::{self, File};
 use std::io::Read;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use common::{app, changeable, fixture, phalanx};
 use phalanx_testkit::lines::Stream;
-use phalanx_testkit::{LIMIT, Load, Process, Signal, procs};
+use phalanx_testkit::{LIMIT, Load, Process, Signal, Target, procs};
 use serde_json::Value;
+use support::{app, changeable, fixture, phalanx};
 
 #[test]
 fn the_start_is_told_with_pid_address_and_dispatch() {
@@ -30,7 +36,7 @@ fn the_start_is_told_with_pid_address_and_dispatch() {
 
 #[test]
 fn an_app_is_called_after_its_script_unless_it_is_given_a_name() {
-    let directory = common::directory();
+    let directory = support::directory();
     let script = changeable(directory.path(), "http.js");
     let words = ["run", "-n", "1", script.to_str().unwrap()];
     for (variable, name) in [(None, "server"), (Some("blue"), "blue")] {
@@ -60,7 +66,7 @@ fn the_environment_of_node_chooses_the_policy_unless_the_option_does() {
 
 #[test]
 fn the_options_reach_the_workers() {
-    let directory = common::directory();
+    let directory = support::directory();
     let print = "console.log(process.env.COLOUR, process.cwd(), process.argv[2]); require('http').createServer().listen(0)";
     fs::write(directory.path().join("print.js"), print).unwrap();
     let app = app()
@@ -143,47 +149,39 @@ fn output_of_workers_passes_through_unchanged() {
     }
 }
 
-#[test]
-fn a_reader_that_stands_still_blocks_neither_workers_nor_the_primary() {
-    let directory = common::directory();
-    let fifo = directory.path().join("out");
+/// A primary whose standard output is a pipe that nobody reads yet: the pipe, and where the app listens.
+fn start_unread(directory: &Path) -> (Process, File, Target) {
+    let fifo = directory.join("out");
     assert!(
         Command::new("mkfifo")
             .arg(&fifo)
             .status()
-            .unwrap()
-            .success()
+            .is_ok_and(|status| status.success())
     );
-    let reading = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&fifo)
-        .unwrap();
+    let pipe = File::options().read(true).write(true).open(&fifo);
+    let script = r#"exec "$0" run -n 2 "$1" >"$2""#;
     let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        r#"exec "$0" run -n 2 "$1" >"$2""#,
-        common::PHALANX,
-        &fixture("noisy.js"),
-    ]);
-    command
-        .arg(&fifo)
-        .env("PHALANX_RUNTIME_DIR", directory.path());
-    let mut run = Process::start(command);
+    command.args(["-c", script, support::PHALANX, &fixture("noisy.js")]);
+    command.arg(&fifo).env("PHALANX_RUNTIME_DIR", directory);
+    let run = Process::start(command);
+    run.wait_for_line("phalanx: ready: 2 of 2", LIMIT);
     let line = run.wait_for_line("phalanx: listening on ", LIMIT);
     let address = line
         .split(' ')
         .nth(3)
-        .unwrap()
-        .parse::<phalanx_testkit::Target>()
-        .unwrap();
+        .and_then(|address| address.parse().ok());
+    (run, pipe.expect("a pipe"), address.expect("an address"))
+}
 
-    let report = Load::new(address)
+#[test]
+fn a_reader_that_stands_still_blocks_neither_workers_nor_the_primary() {
+    let directory = support::directory();
+    let (mut run, mut pipe, address) = start_unread(directory.path());
+    let load = Load::new(address)
         .path("/?lines=10000")
         .clients(2)
-        .requests(10)
-        .run();
-    report.expect_none_failed();
+        .requests(10);
+    load.run().expect_none_failed();
     let status = Process::run(phalanx(directory.path(), &["status"]), LIMIT).expect_success();
     assert!(
         status.stdout.contains("2 of 2 workers ready"),
@@ -192,11 +190,10 @@ fn a_reader_that_stands_still_blocks_neither_workers_nor_the_primary() {
     );
 
     let reader = thread::spawn(move || {
-        let (mut reading, mut buffer) = (reading, vec![0; 1 << 16]);
-        let mut text = Vec::new();
+        let (mut text, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
         // The write end that this file is too keeps the end from being seen.
         while !text.ends_with(b"the end\n") {
-            let count = reading.read(&mut buffer).unwrap();
+            let count = pipe.read(&mut buffer).unwrap();
             text.extend_from_slice(&buffer[..count]);
         }
         String::from_utf8_lossy(&text).lines().count()
@@ -207,51 +204,20 @@ fn a_reader_that_stands_still_blocks_neither_workers_nor_the_primary() {
     );
     run.signal(Signal::TERM);
     assert!(run.wait_exit(LIMIT).success());
-    fs::write(&fifo, "the end\n").unwrap();
+    fs::write(directory.path().join("out"), "the end\n").unwrap();
     let lines = reader.join().unwrap();
     assert!(lines > 1000, "{lines}");
 }
 
 #[test]
 fn the_end_does_not_wait_for_a_reader_that_stands_still() {
-    let directory = common::directory();
-    let fifo = directory.path().join("out");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let _not_reading = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&fifo)
-        .unwrap();
-    let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        r#"exec "$0" run -n 1 "$1" >"$2""#,
-        common::PHALANX,
-        &fixture("noisy.js"),
-    ]);
-    command
-        .arg(&fifo)
-        .env("PHALANX_RUNTIME_DIR", directory.path());
-    let mut run = Process::start(command);
-    let line = run.wait_for_line("phalanx: listening on ", LIMIT);
-    let address = line
-        .split(' ')
-        .nth(3)
-        .unwrap()
-        .parse::<phalanx_testkit::Target>()
-        .unwrap();
-    let report = Load::new(address)
+    let directory = support::directory();
+    let (mut run, _unread, address) = start_unread(directory.path());
+    let load = Load::new(address)
         .path("/?lines=2000")
         .clients(1)
-        .requests(1)
-        .run();
-    report.expect_none_failed();
+        .requests(1);
+    load.run().expect_none_failed();
     run.signal(Signal::TERM);
     assert_eq!(run.wait_exit(LIMIT).code(), Some(0));
     run.wait_family_gone(LIMIT);
@@ -293,7 +259,7 @@ fn the_end_of_standard_input_ends_nothing() {
 
 #[test]
 fn deletion_of_the_pid_file_reloads_and_brings_it_back() {
-    let directory = common::directory();
+    let directory = support::directory();
     let file = directory.path().join("app.pid");
     let app = app()
         .workers(2)
@@ -317,7 +283,7 @@ fn deletion_of_the_pid_file_reloads_and_brings_it_back() {
 
 #[test]
 fn a_deletion_that_does_not_lead_to_new_workers_is_told() {
-    let directory = common::directory();
+    let directory = support::directory();
     let file = directory.path().join("app.pid");
     let script = changeable(directory.path(), "http.js");
     let app = app()
@@ -364,7 +330,7 @@ fn as_pid_1_it_reaps_the_orphans_of_its_container() {
     if phalanx_testkit::require("unshare").is_none() || !phalanx_sys::identity::is_root() {
         return;
     }
-    let directory = common::directory();
+    let directory = support::directory();
     let orphan = "require('child_process').spawn('sh', ['-c', 'true & exec true'], {stdio: 'ignore'}); \
                   require('child_process').execSync('sh -c \"(true &) ; (exec true &)\"'); \
                   require('http').createServer().listen(0)";
@@ -375,7 +341,7 @@ fn as_pid_1_it_reaps_the_orphans_of_its_container() {
         "--fork",
         "--kill-child",
         "--mount-proc",
-        common::PHALANX,
+        support::PHALANX,
         "run",
         "-n",
         "1",

@@ -1,13 +1,13 @@
 //! The verbs against running apps of unmodified Node servers: what they change, what they print, and the
 //! status they exit with.
 
-mod common;
+mod support;
 
 use std::fs;
 
-use common::{app, changeable, expect_refused, phalanx};
 use phalanx_testkit::{LIMIT, Load, Process};
 use serde_json::{Value, json};
+use support::{app, changeable, expect_refused, phalanx};
 
 #[test]
 fn status_shows_the_app_as_a_table_and_as_json() {
@@ -52,7 +52,7 @@ fn status_shows_the_app_as_a_table_and_as_json() {
 #[test]
 fn list_prints_the_status_of_every_app() {
     let app = app().workers(1).script("http.js").start_ready();
-    let mut list = std::process::Command::new(common::PHALANX);
+    let mut list = std::process::Command::new(support::PHALANX);
     list.args(["list", "--json"])
         .env("XDG_RUNTIME_DIR", app.directory());
     let output = Process::run(list, LIMIT).expect_success();
@@ -88,7 +88,7 @@ fn reload_replaces_every_worker_under_load_and_returns_when_it_is_done() {
 
 #[test]
 fn a_reload_that_fails_keeps_the_old_workers_and_says_why() {
-    let directory = common::directory();
+    let directory = support::directory();
     let script = changeable(directory.path(), "http.js");
     let mut app = app().workers(2).command([&script]).start_ready();
     let before = app.worker_pids();
@@ -139,8 +139,8 @@ fn scale_returns_when_the_number_is_right() {
 
 #[test]
 fn stop_returns_when_the_primary_is_gone_and_its_name_is_free() {
-    let directory = common::directory();
-    let script = common::fixture("http.js");
+    let directory = support::directory();
+    let script = support::fixture("http.js");
     for fast in [&["stop"][..], &["stop", "--fast"]] {
         let mut run = Process::start(phalanx(directory.path(), &["run", "-n", "2", &script]));
         run.wait_for_line("ready: 2 of 2 workers", LIMIT);
@@ -218,7 +218,7 @@ fn events_end_with_the_app_and_quietly_with_their_reader() {
     pipeline.args([
         "-c",
         r#""$0" events --name app | head -n 1; echo "first line read""#,
-        common::PHALANX,
+        support::PHALANX,
     ]);
     pipeline.env("XDG_RUNTIME_DIR", app.directory());
     let mut pipeline = Process::start(pipeline);
@@ -239,14 +239,14 @@ fn events_end_with_the_app_and_quietly_with_their_reader() {
 #[test]
 fn completions_and_man_pages_come_from_the_definitions() {
     for shell in ["bash", "zsh", "fish"] {
-        let script = common::run_alone(&["generate", "completions", shell])
+        let script = support::run_alone(&["generate", "completions", shell])
             .expect_success()
             .stdout;
         assert!(script.contains("max-surge"), "{shell}");
     }
-    let directory = common::directory();
+    let directory = support::directory();
     let pages = directory.path().join("man1");
-    common::run_alone(&["generate", "man", pages.to_str().unwrap()]).expect_success();
+    support::run_alone(&["generate", "man", pages.to_str().unwrap()]).expect_success();
     let run = fs::read_to_string(pages.join("phalanx-run.1")).unwrap();
     assert!(run.contains("max\\-surge"), "{run}");
     assert!(pages.join("phalanx.1").exists());
