@@ -1,14 +1,14 @@
 //! Unmodified Node servers of every kind as workers, under each Node that is supported.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod common;
+mod cluster;
 
 use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{app, connect, expect_in_turn, get, get_json, greeting, ids, pid_in, try_get};
+use cluster::{app, connect, expect_in_turn, get, get_json, greeting, ids, pid_in, try_get};
 use phalanx_testkit::control::Events;
 use phalanx_testkit::node::{self, NodeBinary};
 use phalanx_testkit::wait::eventually;
@@ -148,7 +148,7 @@ fn several_listeners_of_different_kinds_serve_side_by_side() {
 /// What a server says, be it HTTP or not.
 fn first_words(target: &Target) -> String {
     let mut connection = connect(target).unwrap();
-    common::ask(connection.as_mut(), "/").unwrap();
+    cluster::ask(connection.as_mut(), "/").unwrap();
     let mut words = String::new();
     // A server that speaks first and closes may reset what it did not read.
     connection.read_to_string(&mut words).ok();
@@ -202,7 +202,7 @@ fn an_exclusive_server_beside_a_shared_one_disturbs_neither() {
 fn a_descriptor_that_the_primary_inherited_is_served() {
     for node in node::require_versions() {
         let mut app = App::builder(fixtures::fixture("with-listener.py"))
-            .env("LISTENER_PROGRAM", common::PHALANX)
+            .env("LISTENER_PROGRAM", cluster::PHALANX)
             .env("FD", "9")
             .workers(2)
             .node(&node, "listen-fd.js")
@@ -303,7 +303,7 @@ fn a_closed_server_refuses_until_it_listens_again() {
         let again = app.wait_status(LIMIT, |status| has_listeners(status, 2, 2));
         assert!(again["listeners"].to_string().contains(&target.to_string()), "{node:?} {again}");
         expect_in_turn(&mut app, &target, 2);
-        assert_eq!(common::restarts(&app.status()), 0, "{node:?}");
+        assert_eq!(cluster::restarts(&app.status()), 0, "{node:?}");
     }
 }
 
@@ -440,10 +440,10 @@ fn a_request_in_service_is_finished_by_the_worker_that_has_it() {
         let target = app.address();
         let [old] = app.worker_pids().try_into().unwrap();
         let mut connection = connect(&target).unwrap();
-        common::ask(connection.as_mut(), "/?ms=700&tag=kept").unwrap();
+        cluster::ask(connection.as_mut(), "/?ms=700&tag=kept").unwrap();
         app.wait_for_line("in service kept", LIMIT);
         app.verb(["reload"]).expect_success();
-        assert_eq!(pid_in(&common::answer(connection.as_mut()).unwrap()), old, "{node:?}");
+        assert_eq!(pid_in(&cluster::answer(connection.as_mut()).unwrap()), old, "{node:?}");
         assert_ne!(pid_in(&get(&target, "/?ms=0")), old, "{node:?}");
         assert!(procs::wait_gone(old, LIMIT));
     }

@@ -1,24 +1,18 @@
-//! What the tests of real clusters share: the binary, a small HTTP client, views of status and events.
-#![allow(dead_code, reason = "each test file uses its part of this")]
+//! What the tests of the command share.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(
-    clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     reason = "a failed expectation of a test is a panic"
 )]
 
-use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::Command;
 
 use phalanx_testkit::app::AppBuilder;
-use phalanx_testkit::control::Events;
-use phalanx_testkit::{App, LIMIT, Load, Report, Target, fixtures};
-use serde_json::Value;
+use phalanx_testkit::process::Output;
+use phalanx_testkit::{App, LIMIT, Process, fixtures};
+use tempfile::TempDir;
 
 /// The binary under test.
 pub(crate) const PHALANX: &str = env!("CARGO_BIN_EXE_phalanx");
@@ -28,147 +22,47 @@ pub(crate) fn app() -> AppBuilder {
     App::builder(PHALANX)
 }
 
-/// An example of the library as a program, built when first asked for: `cargo test` builds only the
-/// examples of the package that it tests.
-pub(crate) fn example(name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        // target/PROFILE/phalanx
-        let profile = Path::new(PHALANX).parent().unwrap();
-        let mut build = Command::new(env!("CARGO"));
-        build
-            .args(["build", "--quiet", "--offline", "-p", "phalanx", "--examples"])
-            .arg("--target-dir")
-            .arg(profile.parent().unwrap())
-            .current_dir(fixtures::root());
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        let output = build.stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    });
-    fixtures::example(name)
+/// The binary under test, with its sockets in `directory` and nowhere else.
+pub(crate) fn phalanx(directory: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(PHALANX);
+    command
+        .args(words)
+        .env("PHALANX_RUNTIME_DIR", directory)
+        .env_remove("PHALANX_NAME");
+    command
 }
 
-/// A stream to a server, whose reads and writes fail when they take too long.
-pub(crate) trait Connection: Read + Write {}
+/// Runs the binary under test, in a directory of its own, to its end.
+pub(crate) fn run_alone(words: &[&str]) -> Output {
+    let directory = directory();
+    Process::run(phalanx(directory.path(), words), LIMIT)
+}
 
-impl Connection for TcpStream {}
-impl Connection for UnixStream {}
+/// A directory whose path leaves room for a socket's name.
+pub(crate) fn directory() -> TempDir {
+    let builder = tempfile::Builder::new().prefix("px").tempdir_in("/tmp");
+    builder.expect("a writable temp directory")
+}
 
-/// Connects.
-pub(crate) fn connect(target: &Target) -> io::Result<Box<dyn Connection>> {
-    match target {
-        Target::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, LIMIT)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            Ok(Box::new(stream))
-        }
-        Target::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            Ok(Box::new(stream))
-        }
-        other => panic!("no way to connect to {other}"),
+/// The path of a fixture, as a word of a command line.
+pub(crate) fn fixture(name: &str) -> String {
+    fixtures::fixture(name).display().to_string()
+}
+
+/// A copy of a fixture that a test may change.
+pub(crate) fn changeable(directory: &Path, name: &str) -> PathBuf {
+    let copy = directory.join("server.js");
+    fs::copy(fixtures::fixture(name), &copy).expect("fixtures are readable");
+    copy
+}
+
+/// Panics unless the program ended with this status and said this on standard error.
+#[track_caller]
+pub(crate) fn expect_refused(output: &Output, code: i32, parts: &[&str]) {
+    let stderr = &output.stderr;
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{part:?} is not in:\n{stderr}");
     }
-}
-
-/// Writes a request for `path`, which asks the server to close the connection afterwards.
-pub(crate) fn ask(connection: &mut dyn Connection, path: &str) -> io::Result<()> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes())
-}
-
-/// Reads a response to the end of the connection, and returns its body.
-pub(crate) fn answer(connection: &mut dyn Connection) -> io::Result<String> {
-    let mut response = String::new();
-    connection.read_to_string(&mut response)?;
-    let (head, body) = response
-        .split_once("\r\n\r\n")
-        .ok_or(io::ErrorKind::UnexpectedEof)?;
-    assert!(head.starts_with("HTTP/1.1 200"), "{response}");
-    Ok(body.to_owned())
-}
-
-/// The body that a request on a connection of its own is answered with.
-pub(crate) fn try_get(target: &Target, path: &str) -> io::Result<String> {
-    let mut connection = connect(target)?;
-    ask(connection.as_mut(), path)?;
-    answer(connection.as_mut())
-}
-
-/// As [`try_get`]; a failure is the test's.
-#[track_caller]
-pub(crate) fn get(target: &Target, path: &str) -> String {
-    match try_get(target, path) {
-        Ok(body) => body,
-        Err(error) => panic!("GET {path} of {target}: {error}"),
-    }
-}
-
-/// As [`get`], for bodies that are JSON.
-#[track_caller]
-pub(crate) fn get_json(target: &Target, path: &str) -> Value {
-    let body = get(target, path);
-    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
-}
-
-/// The first line that a server sends of itself.
-#[track_caller]
-pub(crate) fn greeting(target: &Target) -> String {
-    let mut line = String::new();
-    let connection = connect(target).unwrap();
-    BufReader::new(connection).read_line(&mut line).unwrap();
-    line.trim_end().to_owned()
-}
-
-/// The number in `pid = N`.
-#[track_caller]
-pub(crate) fn pid_in(text: &str) -> u32 {
-    let number = text.rsplit_once("pid = ").map(|(_, rest)| rest.trim());
-    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no pid: {text:?}"))
-}
-
-/// Sends `each` sequential requests a worker, and expects that every worker answered as many.
-#[track_caller]
-pub(crate) fn expect_in_turn(app: &mut App, target: &Target, each: u64) -> Report {
-    let pids = app.worker_pids();
-    let count = each * u64::try_from(pids.len()).unwrap();
-    let report = Load::new(target.clone()).requests(count).run();
-    report.expect_none_lost();
-    let even: BTreeMap<u32, u64> = pids.into_iter().map(|pid| (pid, each)).collect();
-    assert_eq!(report.pids, even, "{report}");
-    report
-}
-
-/// The sum of the workers' restarts after crashes.
-pub(crate) fn restarts(status: &Value) -> u64 {
-    let workers = status["workers"].as_array().into_iter().flatten();
-    workers.filter_map(|worker| worker["restarts"].as_u64()).sum()
-}
-
-/// The ids of the workers in a status, in its order.
-pub(crate) fn ids(status: &Value) -> Vec<u64> {
-    let workers = status["workers"].as_array().into_iter().flatten();
-    workers.filter_map(|worker| worker["id"].as_u64()).collect()
-}
-
-/// Waits for a report of the supervisor.
-#[track_caller]
-pub(crate) fn wait_report(events: &Events, report: &str) -> Value {
-    events.wait_for(LIMIT, report, |event| event["report"] == report)
-}
-
-/// Waits until a worker has come into this state, by the supervisor's report.
-#[track_caller]
-pub(crate) fn wait_state(events: &Events, state: &str) -> Value {
-    events.wait_for(LIMIT, state, |event| {
-        event["report"] == "changed" && event["to"] == state
-    })
-}
-
-/// A program's outputs as text, for what is looked for in them.
-pub(crate) fn shown(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr)
+    assert!(!stderr.contains("panicked"), "{stderr}");
 }
