@@ -7,6 +7,7 @@ use super::action::{Failure, FailureReason};
 use super::change::{TOLERATED_CRASHES, TOLERATED_KILLS};
 use super::config::BootPolicy;
 use super::report::{Reason, Report};
+use super::rollout::wanted_at;
 use super::seat::Past;
 use super::worker::{Cause, State, Worker};
 use super::{Fleet, Phase};
@@ -213,7 +214,8 @@ impl Fleet {
             self.lose_patience(id);
         }
         for seat in self.roster.seats_mut() {
-            seat.pass_time(&self.config, &mut self.out);
+            let wanted = wanted_at(seat.position, self.change.as_ref(), self.current);
+            seat.pass_time(wanted, &self.config, &mut self.out);
         }
     }
 
@@ -289,12 +291,14 @@ impl Fleet {
             return;
         };
         seat.restarts += u32::from(!voluntary);
-        if who.generation == wanted || (seat.is_vacant() && !has_switched) {
+        if who.generation == wanted {
             let was_stable = seat.record_run(ready_for, &self.config, &mut self.out);
             if !(voluntary && was_stable && self.config.respawn) {
                 seat.record_failure(&self.config, &mut self.rng, &mut self.out);
                 seat.report_retry(&mut self.out);
             }
+        } else if seat.is_vacant() && !has_switched {
+            seat.abandoned = !self.config.respawn;
         }
         let others_serve = seat.has_ready();
         if let Some(change) = &mut self.change

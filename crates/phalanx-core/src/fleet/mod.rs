@@ -180,7 +180,10 @@ impl Fleet {
         let seats = self
             .roster
             .seats()
-            .flat_map(|seat| [seat.retry_at, seat.stable_at(&self.config)])
+            .flat_map(|seat| {
+                let wanted = self.wanted_generation(seat.position);
+                [seat.retry_at, seat.stable_at(wanted, &self.config)]
+            })
             .flatten();
         release.chain(seats).chain(self.stall_at())
     }

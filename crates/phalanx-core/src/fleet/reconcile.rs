@@ -60,7 +60,6 @@ impl Fleet {
         self.release_replaced(&mut census);
         self.fill(&mut census);
         self.replace(&mut census);
-        self.mark_redundant();
         self.roster.close_empty(self.target);
         self.conclude_scaling();
         self.settle();

@@ -130,12 +130,12 @@ impl Seat {
         rng: &mut SplitMix64,
         out: &mut Outbox,
     ) {
-        if !config.respawn && self.is_vacant() {
-            self.abandoned = true;
-            return;
-        }
         let delay = self.backoff.record_failure(&config.backoff, rng);
         self.retry_at = (!delay.is_zero()).then(|| out.after(delay));
+        self.abandoned = !config.respawn && self.is_vacant();
+        if self.abandoned {
+            return;
+        }
         if self.backoff.is_at_cap(&config.backoff) && !self.crash_loop {
             self.crash_loop = true;
             out.report(Report::CrashLoopEntered {
@@ -177,17 +177,24 @@ impl Seat {
     }
 
     /// Acts on what has come due: the next try, or the end of a crash loop.
-    pub(super) fn pass_time(&mut self, config: &FleetConfig, out: &mut Outbox) {
+    pub(super) fn pass_time(&mut self, wanted: Generation, config: &FleetConfig, out: &mut Outbox) {
         self.retry_at = self.retry_at.filter(|at| !out.is_due(*at));
-        if self.stable_at(config).is_some_and(|at| out.is_due(at)) {
+        let stable_at = self.stable_at(wanted, config);
+        if stable_at.is_some_and(|at| out.is_due(at)) {
             self.record_run(config.backoff.stable_after(), config, out);
         }
     }
 
-    /// When a run that might end a crash loop will be stable.
-    pub(super) fn stable_at(&self, config: &FleetConfig) -> Option<Duration> {
-        let ready_since = self.ready().map(|worker| worker.since).min()?;
-        self.crash_loop
-            .then(|| ready_since.saturating_add(config.backoff.stable_after()))
+    /// When a run of the wanted generation that might end a crash loop will be stable.
+    pub(super) fn stable_at(&self, wanted: Generation, config: &FleetConfig) -> Option<Duration> {
+        if !self.crash_loop {
+            return None;
+        }
+        let ready_since = self
+            .ready()
+            .filter(|worker| worker.generation == wanted)
+            .map(|worker| worker.since)
+            .min()?;
+        Some(ready_since.saturating_add(config.backoff.stable_after()))
     }
 }

@@ -66,7 +66,7 @@ impl Judge {
                 worker,
                 position,
                 generation,
-            } => return self.judge_spawn(*worker, *position, *generation),
+            } => return self.judge_spawn((*worker, *position, *generation), now),
             Action::Drain { worker } => return self.judge_drain(*worker, now),
             Action::Stop { worker } => return self.judge_stop(*worker),
             Action::Kill { worker } => return self.judge_kill(*worker, now),
@@ -102,7 +102,11 @@ impl Judge {
         Ok(())
     }
 
-    fn judge_spawn(&self, worker: WorkerId, position: Position, generation: Generation) -> Verdict {
+    fn judge_spawn(
+        &self,
+        (worker, position, generation): (WorkerId, Position, Generation),
+        now: Duration,
+    ) -> Verdict {
         let model = &self.model;
         rule!(
             model.has_started && !model.is_stopping,
@@ -122,6 +126,16 @@ impl Judge {
             !model.at(position).any(failing),
             "worker {worker} spawned while another try at position {position} is not over"
         );
+        if let Some(streak) = model.streaks.get(&position)
+            && streak.generation == generation
+        {
+            let least = model.config.backoff.nominal_delay(streak.failures) * 79 / 100;
+            rule!(
+                now >= streak.failed_at + least,
+                "worker {worker} spawned without waiting after {} failures at position {position}",
+                streak.failures
+            );
+        }
         Ok(())
     }
 
@@ -191,6 +205,13 @@ impl Judge {
                     .values()
                     .all(|known| known.generation == *generation);
                 rule!(is_true, "reload answered while older workers live");
+                let unserved = (0..model.target)
+                    .map(Position)
+                    .find(|position| !model.served.contains(&(*position, *generation)));
+                rule!(
+                    unserved.is_none(),
+                    "reload answered before {unserved:?} was ready"
+                );
             }
             Ok(Done::Scaled { workers }) => {
                 rule!(*workers == model.target, "scaled to another target");

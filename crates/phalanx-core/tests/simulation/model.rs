@@ -25,6 +25,14 @@ pub(crate) struct Known {
     pub(crate) spare_since: Option<Duration>,
 }
 
+/// Tries of one generation at one position, none of which was ever ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streak {
+    pub(crate) generation: Generation,
+    pub(crate) failures: u32,
+    pub(crate) failed_at: Duration,
+}
+
 impl Known {
     pub(crate) fn is_ready(&self) -> bool {
         self.ready_at.is_some() && !self.is_leaving
@@ -51,6 +59,10 @@ pub(crate) struct Model {
     pub(crate) last_generation: Generation,
     /// The generation of the last reload that succeeded, else the first.
     pub(crate) base: Generation,
+    /// Which generations have been ready at which positions.
+    pub(crate) served: BTreeSet<(Position, Generation)>,
+    /// Failed tries in a row, by position.
+    pub(crate) streaks: BTreeMap<Position, Streak>,
     /// A roll-back was abandoned since, so workers of a failed generation may have stayed.
     pub(crate) may_be_mixed: bool,
 }
@@ -69,6 +81,8 @@ impl Model {
             snapshots: BTreeSet::new(),
             last_generation: Generation(0),
             base: Generation(1),
+            served: BTreeSet::new(),
+            streaks: BTreeMap::new(),
             may_be_mixed: false,
         }
     }
@@ -83,9 +97,12 @@ impl Model {
                     && known.is_starting()
                 {
                     known.ready_at = Some(now);
+                    self.served.insert((known.position, known.generation));
+                    self.streaks.remove(&known.position);
                 }
             }
             Event::Leaving { worker } => {
+                self.note_failed_try(*worker, now);
                 if let Some(known) = self.workers.get_mut(worker) {
                     known.is_leaving = true;
                 }
@@ -97,10 +114,33 @@ impl Model {
                 }
             }
             Event::SpawnFailed { worker, .. } | Event::Exited { worker, .. } => {
+                self.note_failed_try(*worker, now);
                 self.workers.remove(worker);
             }
             Event::Command { id, command } => self.note_command(*id, *command),
         }
+    }
+
+    /// Takes note of a worker's end if it ended by itself and was never ready.
+    fn note_failed_try(&mut self, worker: WorkerId, now: Duration) {
+        let Some(known) = self.workers.get(&worker) else {
+            return;
+        };
+        if !known.is_starting() {
+            return;
+        }
+        let streak = self.streaks.entry(known.position).or_insert(Streak {
+            generation: known.generation,
+            failures: 0,
+            failed_at: now,
+        });
+        if streak.generation == known.generation {
+            streak.failures += 1;
+        } else {
+            streak.generation = known.generation;
+            streak.failures = 1;
+        }
+        streak.failed_at = now;
     }
 
     fn note_command(&mut self, id: CommandId, command: Command) {
@@ -119,6 +159,7 @@ impl Model {
                     ScaleTo::Down(fewer) => self.target.checked_sub(fewer),
                 };
                 if let Some(wanted) = wanted.filter(|wanted| *wanted <= MAX_WORKERS) {
+                    self.streaks.retain(|position, _| position.0 < wanted);
                     self.target = wanted;
                 }
             }
@@ -131,6 +172,7 @@ impl Model {
             Action::NewGeneration(generation) => {
                 self.snapshots.insert(*generation);
                 self.last_generation = *generation;
+                self.streaks.clear();
             }
             Action::DropGeneration(generation) => {
                 self.snapshots.remove(generation);
@@ -141,6 +183,8 @@ impl Model {
                 generation,
             } => {
                 self.last_worker = *worker;
+                self.streaks
+                    .retain(|at, streak| at != position || streak.generation == *generation);
                 let known = Known {
                     position: *position,
                     generation: *generation,
@@ -182,8 +226,23 @@ impl Model {
     }
 
     fn note_report(&mut self, report: &Report) {
-        if let Report::RollbackAbandoned { .. } = report {
-            self.may_be_mixed = true;
+        match report {
+            Report::RollbackAbandoned { .. } => self.may_be_mixed = true,
+            // Other releases get their turn: their tries begin anew.
+            Report::RolloutFailed { .. } => self.streaks.clear(),
+            Report::Changed { .. }
+            | Report::RespawnScheduled { .. }
+            | Report::CrashLoopEntered { .. }
+            | Report::CrashLoopLeft { .. }
+            | Report::BootOver
+            | Report::RolloutStarted { .. }
+            | Report::RolloutProgress { .. }
+            | Report::RolloutFinished { .. }
+            | Report::RolledBack { .. }
+            | Report::ScaleStarted { .. }
+            | Report::ScaleProgress { .. }
+            | Report::StopStarted { .. }
+            | Report::StopProgress { .. } => {}
         }
     }
 

@@ -12,7 +12,7 @@ use crate::dice::Dice;
 pub(crate) const LARGEST: u32 = 64;
 
 /// The longest that a process may outlive SIGKILL.
-const LONGEST_DEATH: Duration = Duration::from_mins(3);
+const LONGEST_DEATH: Duration = Duration::from_mins(5);
 
 /// Everything about a history that is fixed before it begins.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) config: FleetConfig,
     /// How many of a hundred spawns of an ordinary release meet with a fault.
     pub(crate) faults_percent: u32,
+    /// Some processes hang in the kernel, where no signal reaches them.
+    pub(crate) some_hang: bool,
     /// What users want, and when.
     pub(crate) orders: Vec<(Duration, Command)>,
     /// When somebody kills a worker from outside.
@@ -37,6 +39,8 @@ pub(crate) enum Release {
     Broken,
     /// Its workers become ready and crash soon after.
     Crashing,
+    /// Its workers need more memory than there is: the system kills them.
+    Hungry,
 }
 
 /// What one worker will do.
@@ -82,7 +86,12 @@ pub(crate) enum Drain {
 impl Plan {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let config = draw_config(dice);
-        let heals_at = dice.millis(500, 90_000);
+        let some_hang = dice.chance(4);
+        let heals_at = if some_hang {
+            dice.millis(60_000, 300_000)
+        } else {
+            dice.millis(500, 90_000)
+        };
         let orders = (0..dice.between(0, 8))
             .map(|_| (dice.up_to(heals_at), draw_command(dice)))
             .collect();
@@ -96,6 +105,7 @@ impl Plan {
         Self {
             config,
             faults_percent: dice.pick(&[0, 0, 5, 20, 50, 90]),
+            some_hang,
             orders,
             kills,
             heals_at,
@@ -104,9 +114,9 @@ impl Plan {
 }
 
 fn draw_config(dice: &mut Dice) -> FleetConfig {
-    let workers = match dice.between(0, 9) {
-        0 => dice.between(0, 1),
-        1..=7 => dice.between(1, 8),
+    let workers = match dice.between(0, 19) {
+        0 | 1 => dice.between(0, 1),
+        2..=18 => dice.between(1, 8),
         _ => dice.between(9, LARGEST),
     };
     loop {
@@ -116,7 +126,7 @@ fn draw_config(dice: &mut Dice) -> FleetConfig {
             max_unavailable: draw_amount(dice),
             ready_timeout: dice.millis(500, 30_000),
             drain_timeout: dice.pick(&[0, 200, 3_000, 30_000]) * Duration::from_millis(1),
-            kill_timeout: dice.millis(50, 5_000),
+            kill_timeout: dice.millis(200, 5_000),
             backoff: draw_backoff(dice),
             respawn: dice.chance(90),
             boot: dice.pick(&[BootPolicy::Exit, BootPolicy::Retry]),
@@ -152,8 +162,10 @@ fn draw_command(dice: &mut Dice) -> Command {
         50..=64 => Command::Scale(ScaleTo::Exactly(dice.between(0, LARGEST / 4))),
         65..=77 => Command::Scale(ScaleTo::Up(dice.between(0, 6))),
         78..=90 => Command::Scale(ScaleTo::Down(dice.between(0, 6))),
-        91 => Command::Scale(ScaleTo::Exactly(dice.pick(&[LARGEST, 4_097, u32::MAX]))),
-        92..=95 => Command::Stop,
+        91 if dice.chance(30) => {
+            Command::Scale(ScaleTo::Exactly(dice.pick(&[LARGEST, 4_097, u32::MAX])))
+        }
+        91..=95 => Command::Stop,
         _ => Command::StopFast,
     }
 }
@@ -163,6 +175,7 @@ impl Release {
         match dice.between(0, 9) {
             0 | 1 => Self::Broken,
             2 => Self::Crashing,
+            3 => Self::Hungry,
             _ => Self::Ordinary,
         }
     }
@@ -204,6 +217,15 @@ impl Fate {
                     status: draw_status(dice),
                 };
             }
+            Release::Hungry => {
+                let after = dice.millis(0, 3_000);
+                let status = ExitStatus::Signal(9);
+                if dice.chance(50) {
+                    fate.start = Start::Exits { after, status };
+                } else {
+                    fate.life = Life::Crashes { after, status };
+                }
+            }
             Release::Ordinary => {
                 if dice.chance(plan.faults_percent / 2) {
                     fate.start = draw_start_fault(ready_timeout, dice);
@@ -221,7 +243,9 @@ impl Fate {
                 .chance(50)
                 .then(|| (dice.up_to(plan.config.kill_timeout * 2), draw_status(dice)));
         }
-        if dice.chance(plan.faults_percent / 4) {
+        if plan.some_hang && dice.chance(30) {
+            fate.drain = Drain::Ignores;
+            fate.term = None;
             fate.kill = dice.up_to(LONGEST_DEATH);
         }
         fate

@@ -77,6 +77,15 @@ impl World {
         for (at, command) in world.plan.orders.clone() {
             world.order(at, command);
         }
+        for event in [
+            Event::Start,
+            Event::Ready {
+                worker: WorkerId(1_000_000),
+            },
+        ] {
+            let at = world.dice.up_to(world.plan.heals_at);
+            world.push(at, Item::Deliver(event));
+        }
         for at in world.plan.kills.clone() {
             world.push(at, Item::KillSomebody);
         }
