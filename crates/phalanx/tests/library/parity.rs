@@ -33,10 +33,16 @@ fn every_row_of_the_table_names_a_test_that_exists() {
 fn each_side_knows_which_it_is() {
     let mut probe = Probe::start();
     let role = probe.done(json!({"do": "role"}));
-    assert_eq!((&role["is_primary"], &role["is_worker"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&role["is_primary"], &role["is_worker"]),
+        (&json!(true), &json!(false))
+    );
     let (worker, pid) = probe.fork();
     let about = probe.ask(worker, json!({"do": "about"}));
-    assert_eq!((&about["is_primary"], &about["is_worker"]), (&json!(false), &json!(true)));
+    assert_eq!(
+        (&about["is_primary"], &about["is_worker"]),
+        (&json!(false), &json!(true))
+    );
     assert_eq!(about["id"], worker);
     assert_eq!(about["position"], 0);
     assert_eq!(about["pid"], pid);
@@ -49,16 +55,24 @@ fn workers_are_the_live_ones() {
     let mut probe = Probe::start();
     let (first, _) = probe.fork();
     let (second, _) = probe.fork();
-    assert_eq!(probe.done(json!({"do": "workers"}))["workers"], json!([first, second]));
+    assert_eq!(
+        probe.done(json!({"do": "workers"}))["workers"],
+        json!([first, second])
+    );
     probe.start_asking(first, json!({"do": "exit", "code": 0}));
     probe.event(first, "exit");
-    assert_eq!(probe.done(json!({"do": "workers"}))["workers"], json!([second]));
+    assert_eq!(
+        probe.done(json!({"do": "workers"}))["workers"],
+        json!([second])
+    );
 }
 
 #[test]
 fn fork_starts_this_program_again_with_variables_of_its_own() {
     let mut probe = Probe::start_with(|command| {
-        command.env("KEPT", "from the primary").env("REPLACED", "old");
+        command
+            .env("KEPT", "from the primary")
+            .env("REPLACED", "old");
     });
     probe.fork();
     let (worker, _) = probe.fork_with(json!({"OWN": "yes", "REPLACED": "new"}));
@@ -100,14 +114,22 @@ fn setup_changes_only_workers_to_come_and_is_an_event() {
     probe.done(json!({"do": "setup", "env": {"RELEASE": "2"}}));
     probe.wait("setup", |line| line["event"] == "setup");
     let (after, _) = probe.fork();
-    assert_eq!(probe.ask(before, json!({"do": "about"}))["env"]["RELEASE"], Value::Null);
-    assert_eq!(probe.ask(after, json!({"do": "about"}))["env"]["RELEASE"], "2");
+    assert_eq!(
+        probe.ask(before, json!({"do": "about"}))["env"]["RELEASE"],
+        Value::Null
+    );
+    assert_eq!(
+        probe.ask(after, json!({"do": "about"}))["env"]["RELEASE"],
+        "2"
+    );
 }
 
 #[test]
 fn settings_are_what_setup_was_given() {
     let mut probe = Probe::start();
-    probe.done(json!({"do": "setup", "exec": "/bin/server", "args": ["--fast"], "cwd": "/tmp", "uid": 7}));
+    probe.done(
+        json!({"do": "setup", "exec": "/bin/server", "args": ["--fast"], "cwd": "/tmp", "uid": 7}),
+    );
     let settings = probe.done(json!({"do": "settings"}));
     let settings = settings["settings"].as_str().unwrap();
     for part in ["/bin/server", "--fast", "/tmp", "uid: Some(7)", "gid: None"] {
@@ -148,7 +170,9 @@ fn output_of_silent_workers_goes_to_the_primary_and_else_past_it() {
     let (script, loud) = ("echo '{\"past\": \"the primary\"}'", false);
     probe.done(json!({"do": "setup", "exec": "sh", "args": ["-c", script], "silent": loud}));
     probe.fork();
-    probe.wait("the worker's own line", |line| line["past"] == "the primary");
+    probe.wait("the worker's own line", |line| {
+        line["past"] == "the primary"
+    });
 }
 
 #[test]
@@ -160,7 +184,11 @@ fn each_standard_stream_goes_where_stdio_says() {
     probe.done(json!({"do": "setup", "exec": "sh", "args": ["-c", script], "stdio": stdio}));
     let (worker, _) = probe.fork();
     assert_eq!(probe.event(worker, "exit")["code"], 0);
-    let output: Vec<_> = probe.seen().into_iter().filter_map(|line| line.get("output").cloned()).collect();
+    let output: Vec<_> = probe
+        .seen()
+        .into_iter()
+        .filter_map(|line| line.get("output").cloned())
+        .collect();
     assert_eq!(output, ["read\n", "end of input\n"]);
 }
 
@@ -178,7 +206,9 @@ fn workers_run_as_the_user_and_group_of_setup() {
     }
     let mut probe = Probe::start();
     let script = "echo \"{\\\"uid\\\": $(id -u), \\\"gid\\\": $(id -g)}\"";
-    probe.done(json!({"do": "setup", "exec": "sh", "args": ["-c", script], "uid": 65534, "gid": 65533}));
+    probe.done(
+        json!({"do": "setup", "exec": "sh", "args": ["-c", script], "uid": 65534, "gid": 65533}),
+    );
     probe.fork();
     let ids = probe.wait("its ids", |line| line.get("uid").is_some());
     assert_eq!((&ids["uid"], &ids["gid"]), (&json!(65534), &json!(65533)));
@@ -219,7 +249,8 @@ fn a_node_worker_inspects_on_the_port_it_was_given() {
     let Some(node) = node::require() else { return };
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("url.js");
-    let print = "console.log(JSON.stringify({url: require('inspector').url()})); process.disconnect()";
+    let print =
+        "console.log(JSON.stringify({url: require('inspector').url()})); process.disconnect()";
     fs::write(&script, print).unwrap();
     let mut probe = Probe::start();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -284,12 +315,16 @@ fn sched_rr_has_the_primary_accept_and_sched_none_the_workers() {
 }
 
 /// The listening socket of a TCP address on 127.0.0.1, as `/proc/PID/fd` shows it.
-fn listening_inode(address: &str) -> String {
+pub(crate) fn listening_inode(address: &str) -> String {
     let port: u16 = address.rsplit(':').next().unwrap().parse().unwrap();
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
     let local = format!("0100007F:{port:04X}");
-    let line = lines.find(|fields| fields[1] == local && fields[3] == "0A").unwrap();
+    let line = lines
+        .find(|fields| fields[1] == local && fields[3] == "0A")
+        .unwrap();
     format!("socket:[{}]", line[9])
 }
 
@@ -301,10 +336,15 @@ fn disconnect_waits_until_all_have_left_and_closes_the_listeners() {
     let address = probe.serve(first, "127.0.0.1:0");
     assert_eq!(probe.serve(second, "127.0.0.1:0"), address);
     probe.done(json!({"do": "disconnect"}));
-    probe.wait("the end of disconnect", |line| line["cluster"] == "disconnected");
+    probe.wait("the end of disconnect", |line| {
+        line["cluster"] == "disconnected"
+    });
     for worker in [first, second] {
         let exit = probe.event(worker, "exit");
-        assert_eq!((&exit["code"], &exit["exited_after_disconnect"]), (&json!(0), &json!(true)));
+        assert_eq!(
+            (&exit["code"], &exit["exited_after_disconnect"]),
+            (&json!(0), &json!(true))
+        );
         assert_eq!(probe.history(worker).last().unwrap(), "exit");
     }
     let refused = Client::try_connect(&address).unwrap_err();
@@ -319,7 +359,10 @@ fn disconnect_waits_until_all_have_left_and_closes_the_listeners() {
 fn disconnect_waits_for_requests_in_service() {
     let mut probe = Probe::start();
     let (worker, _) = probe.fork();
-    let address = probe.listen_with(worker, json!({"do": "listen", "at": "127.0.0.1:0", "with": "tokio"}));
+    let address = probe.listen_with(
+        worker,
+        json!({"do": "listen", "at": "127.0.0.1:0", "with": "tokio"}),
+    );
     let mut client = Client::connect(&address);
     let connections = json!({"do": "worker", "worker": worker});
     // Accepted, the primary has no copy of it any more; only then it is in service.
@@ -331,7 +374,9 @@ fn disconnect_waits_for_requests_in_service() {
     assert_eq!(probe.done(connections)["connected"], true);
     client.request();
     assert_eq!(client.answer().worker, worker);
-    probe.wait("the end of disconnect", |line| line["cluster"] == "disconnected");
+    probe.wait("the end of disconnect", |line| {
+        line["cluster"] == "disconnected"
+    });
 }
 
 #[test]
@@ -347,7 +392,14 @@ fn a_worker_is_forked_online_listening_and_gone_in_this_order() {
     assert_eq!((&exit["code"], &exit["signal"]), (&json!(7), &Value::Null));
     assert_eq!(exit["exited_after_disconnect"], false);
     let history = probe.history(worker);
-    let order = ["fork", "online", "listening", "message", "disconnect", "exit"];
+    let order = [
+        "fork",
+        "online",
+        "listening",
+        "message",
+        "disconnect",
+        "exit",
+    ];
     assert_eq!(history, order);
 }
 
@@ -358,16 +410,30 @@ fn the_listening_event_has_the_actual_address_of_every_kind() {
     let mut probe = Probe::start();
     let (worker, _) = probe.fork();
     let mut addresses = BTreeSet::new();
-    for at in ["127.0.0.1:0", "[::1]:0", ":0", &path, "unix:@phalanx-test-listening-event"] {
+    for at in [
+        "127.0.0.1:0",
+        "[::1]:0",
+        ":0",
+        &path,
+        "unix:@phalanx-test-listening-event",
+    ] {
         let as_ = format!("{at} ");
         let address = probe.listen_with(worker, json!({"do": "listen", "at": at, "as": as_}));
         addresses.insert(address);
     }
-    let events = probe.seen().into_iter().filter(|line| line["event"] == "listening");
-    let told: BTreeSet<_> = events.map(|line| line["address"].as_str().unwrap().to_owned()).collect();
+    let events = probe
+        .seen()
+        .into_iter()
+        .filter(|line| line["event"] == "listening");
+    let told: BTreeSet<_> = events
+        .map(|line| line["address"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(told, addresses);
     assert!(told.contains(&path));
-    assert!(!told.iter().any(|address| address.ends_with(":0")), "{told:?}");
+    assert!(
+        !told.iter().any(|address| address.ends_with(":0")),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -390,7 +456,9 @@ fn a_broadcast_reaches_every_worker() {
     let answer = probe.done(json!({"do": "broadcast", "message": {"n": "all"}}));
     assert_eq!(answer["reached"], 3);
     for worker in workers {
-        probe.wait("its answer", |line| line["worker"] == worker && line["message"]["n"] == "all");
+        probe.wait("its answer", |line| {
+            line["worker"] == worker && line["message"]["n"] == "all"
+        });
     }
 }
 

@@ -20,6 +20,15 @@ impl Probe {
         Self::start_with(|_| {})
     }
 
+    pub(crate) fn start_mode(mode: &str) -> Self {
+        let mut command = command(mode);
+        command.arg("127.0.0.1:0");
+        Self {
+            process: Process::start_with_stdin(command),
+            asked: 0,
+        }
+    }
+
     /// Starts it after `change` was applied to its command.
     pub(crate) fn start_with(change: impl FnOnce(&mut Command)) -> Self {
         let mut command = command("cluster");
@@ -225,10 +234,20 @@ impl Client {
     /// Sends a request.
     #[track_caller]
     pub(crate) fn request(&mut self) {
-        let request = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        self.request_path("/");
+    }
+
+    #[track_caller]
+    pub(crate) fn request_path(&mut self, path: &str) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        self.send(request.as_bytes());
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let sent = match self {
-            Self::Tcp(stream) => stream.write_all(request),
-            Self::Unix(stream) => stream.write_all(request),
+            Self::Tcp(stream) => stream.write_all(bytes),
+            Self::Unix(stream) => stream.write_all(bytes),
         };
         sent.expect("the request is sent");
     }

@@ -11,7 +11,9 @@ use crate::probe::{Probe, command};
 #[test]
 fn a_worker_that_has_threads_already_is_refused_with_the_reason() {
     let mut command = command("threads");
-    command.env("NODE_CHANNEL_FD", "3").env("NODE_UNIQUE_ID", "1");
+    command
+        .env("NODE_CHANNEL_FD", "3")
+        .env("NODE_UNIQUE_ID", "1");
     let output = Process::run(command, LIMIT);
     assert_eq!(output.status.code(), Some(1));
     let reason = "before the first thread";
@@ -40,7 +42,9 @@ fn half_of_the_variables_makes_no_worker() {
 fn a_channel_that_is_not_there_is_an_error() {
     for (number, id) in [("77", "1"), ("many", "1"), ("3", "one")] {
         let mut command = command("cluster");
-        command.env("NODE_CHANNEL_FD", number).env("NODE_UNIQUE_ID", id);
+        command
+            .env("NODE_CHANNEL_FD", number)
+            .env("NODE_UNIQUE_ID", id);
         let output = Process::run(command, LIMIT);
         assert_eq!(output.status.code(), Some(1), "{number} {id}");
         assert!(output.stderr.contains("NODE_"), "{}", output.stderr);
@@ -53,7 +57,11 @@ fn what_makes_a_worker_is_not_seen_by_its_children() {
     let (worker, pid) = probe.fork();
     let child = probe.ask(worker, json!({"do": "spawn"}));
     let own = probe.ask(worker, json!({"do": "about"}));
-    for name in ["NODE_CHANNEL_FD", "NODE_UNIQUE_ID", "NODE_CHANNEL_SERIALIZATION_MODE"] {
+    for name in [
+        "NODE_CHANNEL_FD",
+        "NODE_UNIQUE_ID",
+        "NODE_CHANNEL_SERIALIZATION_MODE",
+    ] {
         assert_eq!(child["env"][name], Value::Null);
         assert_eq!(own["env"][name], Value::Null);
     }

@@ -43,3 +43,9 @@ async fn serve(worker: ThisWorker) -> Result<(), Failed> {
     serve::axum_app(listener, worker).await;
     Ok(())
 }
+
+/// A worker as the builder has it.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn work(worker: ThisWorker) -> phalanx::Result<()> {
+    serve(worker).await.map_err(phalanx::Error::App)
+}

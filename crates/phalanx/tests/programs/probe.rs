@@ -4,6 +4,7 @@
 //!   and prints every event, and the answer to each command, as a line of JSON. Its workers take
 //!   their commands as messages: see `worker.rs`.
 //! * `probe builder ADDRESS WORKERS`: the high-level style, serving with axum.
+//! * `probe supervisor ADDRESS`: the same, driven by commands on standard input.
 //! * `probe threads`: decides its role when there is another thread already.
 //!
 //! With `PROBE_ROGUE` in its environment a worker speaks raw bytes: see `rogue.rs`.
@@ -12,6 +13,7 @@ mod builder;
 mod primary;
 mod rogue;
 mod serve;
+mod supervisor;
 mod worker;
 
 use std::io::Write;
@@ -27,6 +29,15 @@ fn main() -> phalanx::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("builder") => return builder::run(),
         Some("threads") => return too_late(),
+        Some("supervisor") => {
+            return match phalanx::init()? {
+                Role::Primary(_) => {
+                    supervisor::run();
+                    Ok(())
+                }
+                Role::Worker(worker) => builder::work(worker),
+            };
+        }
         _ => {}
     }
     match phalanx::init()? {
@@ -42,7 +53,9 @@ fn too_late() -> phalanx::Result<()> {
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let other = std::thread::spawn(move || ended.recv());
     let role = phalanx::init();
-    let answer = role.as_ref().map_or_else(describe, |role| format!("{role:?}"));
+    let answer = role
+        .as_ref()
+        .map_or_else(describe, |role| format!("{role:?}"));
     print(&Value::from(answer));
     drop(end);
     drop(other.join());

@@ -20,7 +20,9 @@ pub(crate) fn run() {
     for line in BufReader::new(reader).lines().map_while(Result::ok) {
         let told: Value = serde_json::from_str(&line).expect("the primary writes JSON");
         if let Some(raw) = told["raw"].as_str() {
-            channel.write_all(raw.as_bytes()).expect("the primary reads");
+            channel
+                .write_all(raw.as_bytes())
+                .expect("the primary reads");
         } else if let Some(count) = told["fill"].as_u64() {
             fill(&mut channel, count);
         } else if let Some(count) = told["descriptors"].as_u64() {
@@ -39,7 +41,9 @@ fn fill(channel: &mut UnixStream, mut count: u64) {
     let block = [b'x'; 1 << 16];
     while count > 0 {
         let part = usize::try_from(count).map_or(block.len(), |left| left.min(block.len()));
-        channel.write_all(&block[..part]).expect("the primary reads");
+        channel
+            .write_all(&block[..part])
+            .expect("the primary reads");
         count -= part as u64;
     }
 }

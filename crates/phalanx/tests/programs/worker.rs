@@ -73,7 +73,9 @@ impl State {
                 Ok(json!({}))
             }
             Some("exit") => {
-                let code = command["code"].as_i64().and_then(|code| i32::try_from(code).ok());
+                let code = command["code"]
+                    .as_i64()
+                    .and_then(|code| i32::try_from(code).ok());
                 #[expect(clippy::exit, reason = "how a worker exits is what is tested")]
                 std::process::exit(code.unwrap_or(0))
             }
@@ -90,7 +92,9 @@ impl State {
     }
 
     async fn listen(&mut self, worker: &ThisWorker, command: &Value) -> phalanx::Result<Value> {
-        let listener = worker.listen(command["at"].as_str().unwrap_or_default()).await?;
+        let listener = worker
+            .listen(command["at"].as_str().unwrap_or_default())
+            .await?;
         let address = listener.local_addr().to_string();
         let name = command["as"].as_str().unwrap_or("main").to_owned();
         match command["with"].as_str() {
@@ -106,7 +110,9 @@ impl State {
 
     async fn udp(&mut self, worker: &ThisWorker, command: &Value) -> phalanx::Result<Value> {
         let at = command["at"].as_str().unwrap_or_default();
-        let socket = worker.bind_udp(at.parse().expect("a socket address")).await?;
+        let socket = worker
+            .bind_udp(at.parse().expect("a socket address"))
+            .await?;
         let address = socket.local_addr().expect("a bound socket has an address");
         let name = command["as"].as_str().unwrap_or("main").to_owned();
         if command["with"] == "echo" {
@@ -155,7 +161,10 @@ fn about(worker: &ThisWorker) -> Value {
 
 async fn environment_of_a_child() -> HashMap<String, String> {
     let child = tokio::task::spawn_blocking(|| std::process::Command::new("env").output());
-    let output = child.await.expect("it does not panic").expect("env(1) runs");
+    let output = child
+        .await
+        .expect("it does not panic")
+        .expect("env(1) runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     pairs
