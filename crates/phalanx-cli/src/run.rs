@@ -35,6 +35,7 @@ use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
 use crate::values::{self, ADVANCED_REFUSED, WorkerCount};
+use teller::Teller;
 
 /// How long the end waits for clients of the control socket to take their answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -217,15 +218,16 @@ impl App {
             drop(server_ends.await);
         });
         let server = tokio::spawn(server);
-        let telling = teller::tell(control.clone(), self.log.clone(), target);
+        let mut teller = Teller::new(control.clone(), self.log.clone(), target);
         let ended = alongside(supervisor.finished(), async {
             tokio::join!(
-                telling,
+                teller.follow(),
                 self.take_commands(&control, pid_file.as_ref()),
                 reap_strangers()
             );
         });
         let ended = ended.await;
+        teller.finish();
         drop(end_server);
         // A client that does not take its answer does not hold up the end.
         drop(timeout(ANSWER_LIMIT, server).await);

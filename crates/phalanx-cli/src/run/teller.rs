@@ -5,31 +5,17 @@ use std::collections::HashSet;
 
 use phalanx::fleet::{Report, WorkerState};
 use phalanx::supervisor::Control;
-use phalanx::{Address, Event, WorkerId};
+use phalanx::{Address, Event, Events, WorkerId};
 use serde_json::{Value, json};
 
 use crate::describe;
 use crate::log::{Level, Log};
 use crate::values::counted;
 
-/// Tells what happens until the app is gone.
-pub(super) async fn tell(control: Control, log: Log, target: u32) {
-    let mut events = control.events();
-    let mut teller = Teller {
-        control,
-        log,
-        addresses: HashSet::new(),
-        ready: HashSet::new(),
-        target,
-        was_ready: false,
-    };
-    while let Some(event) = events.next().await {
-        teller.take(&event);
-    }
-}
-
-struct Teller {
+/// Tells what happens, and remembers what it has told already.
+pub(super) struct Teller {
     control: Control,
+    events: Events,
     log: Log,
     /// Those that were told.
     addresses: HashSet<String>,
@@ -40,6 +26,33 @@ struct Teller {
 }
 
 impl Teller {
+    /// Tells everything from now on.
+    pub(super) fn new(control: Control, log: Log, target: u32) -> Self {
+        Self {
+            events: control.events(),
+            control,
+            log,
+            addresses: HashSet::new(),
+            ready: HashSet::new(),
+            target,
+            was_ready: false,
+        }
+    }
+
+    /// Tells what happens until the app is gone. May be dropped at any time.
+    pub(super) async fn follow(&mut self) {
+        while let Some(event) = self.events.next().await {
+            self.take(&event);
+        }
+    }
+
+    /// Tells what has happened and is not told yet.
+    pub(super) fn finish(&mut self) {
+        while let Some(event) = self.events.try_next() {
+            self.take(&event);
+        }
+    }
+
     fn take(&mut self, event: &Event) {
         let (level, text) = describe::describe(event);
         self.log
