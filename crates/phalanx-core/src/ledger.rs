@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::{Position, WorkerId};
-use crate::policy::Policy;
+use crate::policy::{ClientHash, Field, Loads, Policy, PositionSet};
 
 /// A listener, as the ledger counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,12 +21,22 @@ pub struct ListenerId(pub u32);
 #[derive(Debug)]
 pub struct Offer<C> {
     listener: ListenerId,
+    client: ClientHash,
     connection: C,
     /// Workers that have returned this connection since the last [`Ledger::forgive`].
     refused_by: Vec<WorkerId>,
 }
 
 impl<C> Offer<C> {
+    fn new(listener: ListenerId, client: ClientHash, connection: C) -> Self {
+        Self {
+            listener,
+            client,
+            connection,
+            refused_by: Vec::new(),
+        }
+    }
+
     /// The connection.
     pub fn connection(&self) -> &C {
         &self.connection
@@ -60,7 +70,7 @@ struct Group {
     policy: Box<dyn Policy>,
     /// The members at each position, newest last. New connections go to the newest alone.
     members: BTreeMap<Position, Vec<WorkerId>>,
-    eligible: BTreeSet<Position>,
+    eligible: PositionSet,
 }
 
 impl Group {
@@ -100,9 +110,16 @@ impl<C> Ledger<C> {
             Group {
                 policy,
                 members: BTreeMap::new(),
-                eligible: BTreeSet::new(),
+                eligible: PositionSet::new(),
             },
         );
+    }
+
+    /// From now on, `policy` distributes the listener's connections.
+    pub fn set_policy(&mut self, listener: ListenerId, policy: Box<dyn Policy>) {
+        if let Some(group) = self.groups.get_mut(&listener) {
+            group.policy = policy;
+        }
     }
 
     /// Closes a listener. What waits for it is returned, to be closed.
@@ -192,11 +209,17 @@ impl<C> Ledger<C> {
         }
     }
 
-    /// Chooses the worker for a new connection of this listener; nothing while nobody has room.
-    /// Connections that wait come first: see [`Ledger::next_waiting`].
-    pub fn choose(&mut self, listener: ListenerId) -> Option<WorkerId> {
+    /// Chooses the worker for a new connection of this client on this listener; nothing while nobody
+    /// has room. Connections that wait come first: see [`Ledger::next_waiting`].
+    pub fn choose(
+        &mut self,
+        listener: ListenerId,
+        client: ClientHash,
+        loads: &dyn Loads,
+    ) -> Option<WorkerId> {
         let group = self.groups.get_mut(&listener)?;
-        let position = group.policy.choose(&group.eligible)?;
+        let field = Field::new(&group.eligible, loads, client);
+        let position = group.policy.choose(&field)?;
         group.newest(position)
     }
 
@@ -215,15 +238,14 @@ impl<C> Ledger<C> {
     }
 
     /// Records that the connection was passed to the worker under [`Ledger::next_seq`].
-    pub fn offer(&mut self, listener: ListenerId, worker: WorkerId, connection: C) {
-        self.place(
-            worker,
-            Offer {
-                listener,
-                connection,
-                refused_by: Vec::new(),
-            },
-        );
+    pub fn offer(
+        &mut self,
+        listener: ListenerId,
+        worker: WorkerId,
+        client: ClientHash,
+        connection: C,
+    ) {
+        self.place(worker, Offer::new(listener, client, connection));
     }
 
     /// Records that a connection taken with [`Ledger::take_waiting`] was passed to the worker under
@@ -240,12 +262,9 @@ impl<C> Ledger<C> {
     }
 
     /// Queues a connection that could not be passed on just now.
-    pub fn hold(&mut self, listener: ListenerId, connection: C) {
-        self.waiting.push_back(Offer {
-            listener,
-            connection,
-            refused_by: Vec::new(),
-        });
+    pub fn hold(&mut self, listener: ListenerId, client: ClientHash, connection: C) {
+        self.waiting
+            .push_back(Offer::new(listener, client, connection));
     }
 
     /// The worker accepted the connection; it is returned, for the primary to close its copy.
@@ -273,17 +292,20 @@ impl<C> Ledger<C> {
 
     /// The first connection that waits and can go somewhere, with its worker. The runtime takes it
     /// out, passes it on and calls [`Ledger::place`], or [`Ledger::put_back`] when that failed.
-    pub fn next_waiting(&mut self) -> Option<Waiting> {
+    pub fn next_waiting(&mut self, loads: &dyn Loads) -> Option<Waiting> {
         for (index, offer) in self.waiting.iter().enumerate() {
             let Some(group) = self.groups.get_mut(&offer.listener) else {
                 continue;
             };
-            let willing = |position: &Position| {
-                let holder = group.newest(*position);
-                holder.is_some_and(|holder| !offer.refused_by.contains(&holder))
-            };
-            let eligible: BTreeSet<_> = group.eligible.iter().filter(|p| willing(p)).copied().collect();
-            let chosen = group.policy.choose(&eligible);
+            let mut willing = group.eligible.clone();
+            for &worker in &offer.refused_by {
+                let position = self.members.get(&worker).map(|member| member.position);
+                if let Some(position) = position.filter(|&at| group.newest(at) == Some(worker)) {
+                    willing.remove(position);
+                }
+            }
+            let field = Field::new(&willing, loads, offer.client);
+            let chosen = group.policy.choose(&field);
             if let Some(worker) = chosen.and_then(|position| group.newest(position)) {
                 return Some(Waiting {
                     index,
@@ -378,11 +400,11 @@ impl<C> Ledger<C> {
     }
 }
 
-fn mark(eligible: &mut BTreeSet<Position>, position: Position, room: bool) {
+fn mark(eligible: &mut PositionSet, position: Position, room: bool) {
     if room {
         eligible.insert(position);
     } else {
-        eligible.remove(&position);
+        eligible.remove(position);
     }
 }
 

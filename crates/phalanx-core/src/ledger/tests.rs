@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::PolicyName;
+use crate::policy::{Load, PolicyName};
 
 const LISTENER: ListenerId = ListenerId(1);
 
@@ -15,9 +15,9 @@ fn ledger(window: usize, workers: u32) -> Ledger<u64> {
 }
 
 fn offer(ledger: &mut Ledger<u64>, connection: u64) -> Option<(WorkerId, u64)> {
-    let worker = ledger.choose(LISTENER)?;
+    let worker = ledger.choose(LISTENER, ClientHash::UNKNOWN, &())?;
     let seq = ledger.next_seq();
-    ledger.offer(LISTENER, worker, connection);
+    ledger.offer(LISTENER, worker, ClientHash::UNKNOWN, connection);
     Some((worker, seq))
 }
 
@@ -54,7 +54,7 @@ fn a_dead_workers_connections_are_offered_to_another() {
     }
     assert_eq!(ledger.worker_gone(WorkerId(1)), 3);
     let mut again = Vec::new();
-    while let Some(waiting) = ledger.next_waiting() {
+    while let Some(waiting) = ledger.next_waiting(&()) {
         assert_eq!(waiting.worker, WorkerId(2));
         let offer = ledger.take_waiting(waiting.index).unwrap();
         again.push(*offer.connection());
@@ -69,16 +69,20 @@ fn a_returned_connection_goes_to_another_worker_and_only_later_back() {
     let mut ledger = ledger(8, 2);
     let (first, seq) = offer(&mut ledger, 7).unwrap();
     assert!(ledger.returned(first, seq));
-    let Waiting { index, worker: second, .. } = ledger.next_waiting().unwrap();
+    let Waiting {
+        index,
+        worker: second,
+        ..
+    } = ledger.next_waiting(&()).unwrap();
     assert_ne!(first, second);
     let seq = ledger.next_seq();
     let offer = ledger.take_waiting(index).unwrap();
     ledger.place(second, offer);
     assert!(ledger.returned(second, seq));
-    assert!(ledger.next_waiting().is_none());
+    assert!(ledger.next_waiting(&()).is_none());
     assert!(ledger.has_refused());
     ledger.forgive();
-    assert!(ledger.next_waiting().is_some());
+    assert!(ledger.next_waiting(&()).is_some());
 }
 
 #[test]
@@ -87,7 +91,7 @@ fn new_connections_go_to_the_successor_at_the_same_position() {
     ledger.join(LISTENER, WorkerId(2), Position(0));
     assert_eq!(offer(&mut ledger, 1).unwrap().0, WorkerId(2));
     ledger.worker_gone(WorkerId(2));
-    assert_eq!(ledger.next_waiting().unwrap().worker, WorkerId(1));
+    assert_eq!(ledger.next_waiting(&()).unwrap().worker, WorkerId(1));
 }
 
 #[test]
@@ -129,6 +133,28 @@ fn removing_a_listener_gives_its_waiting_connections_back() {
     ledger.worker_gone(WorkerId(1));
     assert_eq!(ledger.remove_listener(LISTENER), [1]);
     assert_eq!(ledger.waiting(), 0);
+}
+
+#[test]
+fn the_policy_sees_loads_and_clients_and_can_be_replaced() {
+    let mut ledger = ledger(8, 3);
+    ledger.set_policy(LISTENER, PolicyName::LeastConnections.create());
+    let load = |open| Load {
+        open,
+        ..Load::default()
+    };
+    let loads = vec![load(2), load(1), load(2)];
+    let chosen = ledger.choose(LISTENER, ClientHash::UNKNOWN, &loads);
+    assert_eq!(chosen, Some(WorkerId(2)));
+    ledger.set_policy(LISTENER, PolicyName::SourceHash.create());
+    let client = ClientHash::from(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    let home = ledger.choose(LISTENER, client, &loads);
+    for connection in 0..3 {
+        ledger.hold(LISTENER, client, connection);
+        let waiting = ledger.next_waiting(&loads).unwrap();
+        assert_eq!(Some(waiting.worker), home, "a client that waited too");
+        assert!(ledger.take_waiting(waiting.index).is_some());
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -193,7 +219,7 @@ fn conserve(steps: Vec<Step>, window: usize) {
             Step::Forgive => ledger.forgive(),
             Step::Block(n, on) => ledger.set_blocked(WorkerId(n + 1), on),
         }
-        while let Some(waiting) = ledger.next_waiting() {
+        while let Some(waiting) = ledger.next_waiting(&()) {
             let offer = ledger.take_waiting(waiting.index).unwrap();
             open.push((waiting.worker, ledger.next_seq()));
             ledger.place(waiting.worker, offer);

@@ -1,88 +1,83 @@
 //! Chooses the position for a connection. One policy a file, one trait, no clock and no I/O.
+//!
+//! Policies use whole numbers only and bounded loops: the kernel program in `bpf/` runs the same
+//! functions, and tests hold the two against each other. What the program is given, the order of turns
+//! among the eligible positions, is prepared here as well ([`Plan`]).
 
+mod client;
+mod fastest;
+mod least_connections;
+mod load;
+mod name;
+mod order;
+mod plan;
+mod positions;
+mod power_of_two;
+mod random;
 mod round_robin;
+mod source_hash;
+mod weighted;
+mod weights;
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
+pub use client::ClientHash;
+pub use fastest::Fastest;
+pub use least_connections::LeastConnections;
+pub use load::{Load, Loads, SCAN_MAX};
+pub use name::{PolicyName, UnknownPolicy};
+pub use plan::{ORDER_MAX, Plan};
+pub use positions::{POSITIONS_MAX, PositionSet};
+pub use power_of_two::PowerOfTwo;
+pub use random::Random;
 pub use round_robin::RoundRobin;
+pub use source_hash::SourceHash;
+pub use weighted::Weighted;
+pub use weights::{InvalidWeights, WEIGHT_MAX, WEIGHTS_TOTAL_MAX, Weights};
 
 use crate::ids::Position;
+
+/// What a policy sees when a connection has arrived.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Field<'a> {
+    /// The positions that may have a connection now: ready, not draining, with room.
+    pub eligible: &'a PositionSet,
+    /// The load of each position.
+    pub loads: &'a dyn Loads,
+    /// Who connects.
+    pub client: ClientHash,
+}
+
+impl<'a> Field<'a> {
+    /// The field for a connection of this client.
+    #[must_use]
+    pub fn new(eligible: &'a PositionSet, loads: &'a dyn Loads, client: ClientHash) -> Self {
+        Self {
+            eligible,
+            loads,
+            client,
+        }
+    }
+}
+
+impl fmt::Debug for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Field")
+            .field("eligible", self.eligible)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Chooses where a connection goes.
 ///
 /// Policies are deterministic: the same calls in the same order give the same answers.
 pub trait Policy: fmt::Debug + Send {
-    /// Picks one of `eligible`, the positions that may have a connection now: ready, not draining,
-    /// with room in flight. Nothing only when it is empty.
-    fn choose(&mut self, eligible: &BTreeSet<Position>) -> Option<Position>;
+    /// Picks one of the eligible positions. Nothing when there is none, or none that the policy
+    /// gives anything to (all have weight 0): the connection waits.
+    fn choose(&mut self, field: &Field<'_>) -> Option<Position>;
 }
 
-/// The policies by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum PolicyName {
-    /// The next position in turn (alias `rr`; Node.js's `SCHED_RR`).
-    #[default]
-    RoundRobin,
-    /// Leaves it to the operating system (alias `os`; Node.js's `SCHED_NONE`).
-    None,
-}
-
-impl PolicyName {
-    /// Every policy, in the order in which help lists them.
-    pub const ALL: [Self; 2] = [Self::RoundRobin, Self::None];
-
-    /// The name as flags and status write it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round-robin",
-            Self::None => "none",
-        }
-    }
-
-    /// The short name, accepted wherever the name is.
-    #[must_use]
-    pub fn alias(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "rr",
-            Self::None => "os",
-        }
-    }
-
-    /// A fresh policy of this name. `None` is carried out by the operating system; where the primary
-    /// has to choose all the same (it owns the accepting socket), it falls back to taking turns.
-    #[must_use]
-    pub fn create(self) -> Box<dyn Policy> {
-        match self {
-            Self::RoundRobin | Self::None => Box::new(RoundRobin::default()),
-        }
-    }
-}
-
-impl fmt::Display for PolicyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A policy name that does not exist.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown policy {0:?}: use one of round-robin (rr), none (os)")]
-pub struct UnknownPolicy(String);
-
-impl FromStr for PolicyName {
-    type Err = UnknownPolicy;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|policy| policy.as_str() == text || policy.alias() == text)
-            .ok_or_else(|| UnknownPolicy(text.to_owned()))
-    }
-}
+#[cfg(test)]
+mod tests;

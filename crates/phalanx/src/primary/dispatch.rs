@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
+use phalanx_core::policy::ClientHash;
 use phalanx_sys::socket::{AcceptError, accept};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -119,15 +120,16 @@ impl Hub {
         if let Some(listener) = self.listeners.get_mut(&id) {
             listener.exhausted = false;
         }
-        while let Some(worker) = self.ledger.choose(id) {
+        while let Some(worker) = self.ledger.choose(id, ClientHash::UNKNOWN, &()) {
             if self.hand_over(id, worker, &connection) {
-                self.ledger.offer(id, worker, connection);
+                self.ledger
+                    .offer(id, worker, ClientHash::UNKNOWN, connection);
                 self.after_offer(worker);
                 return true;
             }
             self.ledger.set_blocked(worker, true);
         }
-        self.ledger.hold(id, connection);
+        self.ledger.hold(id, ClientHash::UNKNOWN, connection);
         false
     }
 
@@ -206,7 +208,7 @@ impl Hub {
 
     fn next_waiting(&mut self) -> Option<(usize, WorkerId, ListenerId)> {
         self.ledger
-            .next_waiting()
+            .next_waiting(&())
             .map(|waiting| (waiting.index, waiting.worker, waiting.listener))
     }
 
