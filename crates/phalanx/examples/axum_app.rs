@@ -5,6 +5,10 @@
 //! curl http://127.0.0.1:3000/hello/world
 //! kill -USR2 PID                                 # rolling restart; kill -TTIN PID adds a worker
 //! ```
+#![expect(
+    clippy::print_stdout,
+    reason = "an example shows what it does, and reacts to few of many events"
+)]
 
 use std::time::Duration;
 

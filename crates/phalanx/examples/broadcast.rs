@@ -4,6 +4,11 @@
 //! ```text
 //! cargo run --example broadcast
 //! ```
+#![expect(
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "an example shows what it does, and reacts to few of many events"
+)]
 
 use phalanx::{Cluster, Event, Role, ThisWorker};
 use serde::{Deserialize, Serialize};

@@ -11,6 +11,10 @@
 //! kill PID                        # stops
 //! ```
 //! `PHALANX_WORKERS=1` runs a single worker, to compare.
+#![expect(
+    clippy::print_stdout,
+    reason = "an example shows what it does, and reacts to few of many events"
+)]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -6,6 +6,11 @@
 //! curl http://127.0.0.1:3000/crash               # that worker aborts; another takes its place
 //! ```
 //! A server of your own would use `phalanx::builder()`, which also waits longer after each crash.
+#![expect(
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "an example shows what it does, and reacts to few of many events"
+)]
 
 use axum::Router;
 use axum::routing::get;

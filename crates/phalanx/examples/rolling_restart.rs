@@ -8,6 +8,11 @@
 //! ```
 //! It starts the successor first, so that capacity never drops: the builder and the command do the
 //! same, and also limit how long each step may take and go back when the new release fails.
+#![expect(
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "an example shows what it does, and reacts to few of many events"
+)]
 
 use std::collections::VecDeque;
 

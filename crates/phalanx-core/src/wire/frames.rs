@@ -61,7 +61,10 @@ impl Frames {
 
     /// Takes the buffer back, if all of it was read.
     pub fn reclaim(&mut self, buffer: &mut Vec<u8>) {
-        if self.start == self.filled && buffer.capacity() == 0 && self.buffer.len() <= 4 * READ_BYTES {
+        if self.start == self.filled
+            && buffer.capacity() == 0
+            && self.buffer.len() <= 4 * READ_BYTES
+        {
             std::mem::swap(&mut self.buffer, buffer);
             (self.start, self.scanned, self.filled) = (0, 0, 0);
         }

@@ -9,7 +9,7 @@ use super::{WireError, field_error, internal_command, key_text, parse_value, uns
 
 /// A message from a worker.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "the primary must handle each")]
 pub enum FromWorker {
     /// The worker runs (`act:online`); its own code has not started yet.
     Online,
@@ -81,7 +81,7 @@ pub struct ListenRequest {
 
 /// Where a worker wants to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "a listener can be made of each")]
 pub enum Target {
     /// TCP. No address means any: `::` in dual stack, else `0.0.0.0`.
     Tcp {

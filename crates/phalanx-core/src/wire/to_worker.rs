@@ -7,7 +7,7 @@ use super::{WireError, field_error, internal_command, key_text, parse_value, uns
 
 /// A message from the primary, as a worker sees it.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "a worker must handle each")]
 pub enum ToWorker {
     /// A connection comes with this message (`act:newconn`).
     Connection {

@@ -28,7 +28,7 @@ pub(super) struct Outgoing {
 pub(super) enum SentHandle {
     /// A connection, by its number in the ledger.
     Connection(u64),
-    /// A listener; kept, because a NACKed one has to be sent again.
+    /// A listener; kept, because one that did not arrive has to be sent again.
     Listener(Outgoing),
 }
 

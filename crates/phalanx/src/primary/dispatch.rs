@@ -85,7 +85,7 @@ impl Hub {
                 }
                 Err(AcceptError::WouldBlock) => return Turn::Empty,
                 Err(AcceptError::Connection(error)) => {
-                    tracing::debug!(%error, "a connection ended before it was accepted")
+                    tracing::debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(AcceptError::Exhausted(error)) => {
                     self.warn_exhausted(id, &error);
@@ -108,10 +108,10 @@ impl Hub {
     }
 
     fn warn_exhausted(&mut self, id: ListenerId, error: &io::Error) {
-        if let Some(listener) = self.listeners.get_mut(&id) {
-            if !std::mem::replace(&mut listener.exhausted, true) {
-                tracing::warn!(%error, address = %listener.address, "cannot accept: pausing until resources are free");
-            }
+        if let Some(listener) = self.listeners.get_mut(&id)
+            && !std::mem::replace(&mut listener.exhausted, true)
+        {
+            tracing::warn!(%error, address = %listener.address, "cannot accept: pausing until resources are free");
         }
     }
 
@@ -165,10 +165,9 @@ impl Hub {
             .workers
             .get(&worker)
             .and_then(|state| state.channel.as_ref())
+            && !channel.is_clear()
         {
-            if !channel.is_clear() {
-                self.ledger.set_blocked(worker, true);
-            }
+            self.ledger.set_blocked(worker, true);
         }
     }
 

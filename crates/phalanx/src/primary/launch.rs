@@ -150,7 +150,10 @@ impl Release {
         let (place, base) = own.last().or_else(|| {
             let options = self.env.get(OsStr::new("NODE_OPTIONS"))?;
             let options = options.to_string_lossy();
-            let port = options.split_whitespace().filter_map(inspect_port).last()?;
+            let port = options
+                .split_whitespace()
+                .filter_map(inspect_port)
+                .next_back()?;
             Some((0, port))
         })?;
         let port = match self.settings.inspect_port {

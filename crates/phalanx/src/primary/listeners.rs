@@ -74,10 +74,10 @@ impl Drop for Listener {
         if let Some(task) = &self.task {
             task.abort();
         }
-        if let Some(path) = &self.unlink {
-            if let Err(error) = fs::remove_file(path) {
-                tracing::debug!(%error, path = %path.display(), "cannot remove a socket's file");
-            }
+        if let Some(path) = &self.unlink
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::debug!(%error, path = %path.display(), "cannot remove a socket's file");
         }
     }
 }
@@ -158,10 +158,9 @@ impl Hub {
     fn dispatch_for(&self, udp: bool) -> Dispatch {
         match self.dispatch {
             _ if udp => Dispatch::Shared,
-            DispatchChoice::Handoff => Dispatch::Handoff,
             DispatchChoice::Shared => Dispatch::Shared,
             DispatchChoice::Auto if self.policy == PolicyName::None => Dispatch::Shared,
-            DispatchChoice::Auto => Dispatch::Handoff,
+            DispatchChoice::Auto | DispatchChoice::Handoff => Dispatch::Handoff,
         }
     }
 
@@ -265,7 +264,6 @@ fn open(request: &ListenRequest) -> io::Result<Opened> {
             socket::bind_udp(SocketAddr::new(address.unwrap_or(any), *port), &options)?
         }
         Target::Descriptor(number) => inherited(*number, backlog)?,
-        _ => return Err(io::Error::from(io::ErrorKind::Unsupported)),
     };
     let udp = socket::socket_kind(socket.as_fd())? == SocketKind::Udp;
     Ok(Opened {
@@ -321,7 +319,7 @@ fn inherited(number: i32, backlog: u32) -> io::Result<OwnedFd> {
     match socket::socket_kind(socket.as_fd())? {
         SocketKind::TcpListener | SocketKind::UnixListener | SocketKind::Udp => {}
         SocketKind::TcpStream | SocketKind::UnixStream => socket::listen(socket.as_fd(), backlog)?,
-        _ => return Err(io::Error::from_raw_os_error(22)),
+        SocketKind::Other | _ => return Err(io::Error::from_raw_os_error(22)),
     }
     Ok(socket)
 }
@@ -341,6 +339,6 @@ pub(crate) fn from_sys(address: socket::Address) -> Address {
         socket::Address::Inet(address) => Address::Inet(address),
         socket::Address::Unix(UnixName::Path(path)) => Address::Unix(path),
         socket::Address::Unix(UnixName::Abstract(name)) => Address::Abstract(name),
-        _ => Address::Unnamed,
+        socket::Address::Unnamed | _ => Address::Unnamed,
     }
 }

@@ -111,11 +111,11 @@ impl Hub {
             FromWorker::Handle { message } => self.handle_received(worker, message),
             // phalanx sends a worker no sockets that it would count: all of them are closed, always.
             FromWorker::SocketsClosing { key } => {
-                self.write(worker, outgoing::sockets_closed(&key))
+                self.write(worker, outgoing::sockets_closed(&key));
             }
             FromWorker::SocketCount { key } => self.write(worker, outgoing::socket_count(&key, 0)),
             FromWorker::User(message) => self.emit(&Event::Message { worker, message }),
-            _ => {}
+            FromWorker::Ignored => {}
         }
     }
 
@@ -205,10 +205,10 @@ impl Hub {
 
     /// An offer was answered: a drain may be waiting for that.
     fn settled(&mut self, worker: WorkerId) {
-        if let Some(state) = self.workers.get(&worker) {
-            if state.cell.departure() != Departure::None {
-                state.cell.changed.notify_waiters();
-            }
+        if let Some(state) = self.workers.get(&worker)
+            && state.cell.departure() != Departure::None
+        {
+            state.cell.changed.notify_waiters();
         }
     }
 
@@ -344,7 +344,7 @@ fn listener_key(request: &ListenRequest) -> String {
     use phalanx_core::wire::Target;
     let any_port = match &request.target {
         Target::Tcp { port, .. } | Target::Udp { port, .. } => *port == 0,
-        _ => false,
+        Target::UnixPath { .. } | Target::UnixAbstract(_) | Target::Descriptor(_) => false,
     };
     if any_port {
         format!("{}:{}", request.key, request.index)
@@ -369,7 +369,7 @@ fn is_same(asked: &ListenRequest, listening: &ListenRequest, port: Option<u16>) 
         } => {
             *asked_port = port.unwrap_or(*asked_port);
         }
-        _ => {}
+        Target::UnixPath { .. } | Target::UnixAbstract(_) | Target::Descriptor(_) => {}
     }
     actual == listening.target && asked.index == listening.index
 }
@@ -387,7 +387,7 @@ fn requested_address(request: &ListenRequest) -> Option<crate::address::Address>
         }
         Target::UnixPath { path, .. } => Some(Address::Unix(path.clone())),
         Target::UnixAbstract(name) => Some(Address::Abstract(name.clone())),
-        _ => None,
+        Target::Descriptor(_) => None,
     }
 }
 

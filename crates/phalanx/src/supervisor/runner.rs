@@ -112,10 +112,11 @@ pub(super) async fn run(
         let deadline = runner.deadline();
         tokio::select! {
             biased;
-            event = events.next() => match event.as_ref().and_then(translate) {
-                Some(event) => runner.step(event),
-                None => {}
-            },
+            event = events.next() => {
+                if let Some(event) = event.as_ref().and_then(translate) {
+                    runner.step(event);
+                }
+            }
             Some(ask) = inbox.recv() => runner.command(ask),
             () = until(deadline) => runner.step(fleet::Event::Tick),
         }
@@ -207,7 +208,7 @@ impl Runner {
                 generation,
             } => return self.spawn(worker, position, generation),
             Action::Drain { worker } => {
-                self.with_worker(worker, crate::primary::Worker::disconnect)
+                self.with_worker(worker, crate::primary::Worker::disconnect);
             }
             Action::Stop { worker } => self.signal(worker, Signal::TERM),
             Action::Kill { worker } => self.signal(worker, Signal::KILL),

@@ -165,7 +165,7 @@ impl Reader {
                     Err(error) => tracing::warn!(%error, "the primary sent a bad message"),
                 },
                 Frame::Oversized => {
-                    tracing::warn!("the primary sent an oversized message: dropped")
+                    tracing::warn!("the primary sent an oversized message: dropped");
                 }
             }
         }
@@ -275,7 +275,7 @@ impl Inner {
                 }
             }
             ToWorker::User(message) => self.deliver(message),
-            _ => {}
+            ToWorker::HandleAck | ToWorker::HandleNack | ToWorker::Ignored => {}
         }
     }
 

@@ -52,7 +52,7 @@ impl Listener {
     pub(super) fn new(
         worker: ThisWorker,
         key: String,
-        asked: Address,
+        asked: &Address,
         name: Option<SocketName>,
         queue: Option<Arc<Queue>>,
         handle: Option<OwnedFd>,
@@ -148,7 +148,10 @@ impl Source {
                 UnixListener::from_std(std::os::unix::net::UnixListener::from(handle))
                     .map(Self::Unix)
             }
-            _ => TcpListener::from_std(std::net::TcpListener::from(handle)).map(Self::Tcp),
+            // What else it may be, accepting from it will tell.
+            socket::SocketKind::TcpListener | _ => {
+                TcpListener::from_std(std::net::TcpListener::from(handle)).map(Self::Tcp)
+            }
         }
     }
 }

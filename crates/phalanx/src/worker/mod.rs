@@ -47,7 +47,7 @@ impl ThisWorker {
         let position = std::env::var("PHALANX_POSITION").ok();
         let position = position.and_then(|position| position.parse().ok());
         let inner = Inner::new(WorkerId(id), channel);
-        inner.send_line(|seq| outgoing::worker::online(seq))?;
+        inner.send_line(outgoing::worker::online)?;
         Ok(Self {
             inner: Arc::new(inner),
             // A primary that is not phalanx says nothing of positions; ids count from 1 there too.
@@ -89,7 +89,7 @@ impl ThisWorker {
         let (body, handle) = self.query(&address, &fields).await?;
         let key = key_of(&body).ok_or_else(|| unusable(&address))?;
         let queue = handle.is_none().then(|| self.inner.open(&key));
-        let listener = Listener::new(self.clone(), key, address, body.sockname, queue, handle)?;
+        let listener = Listener::new(self.clone(), key, &address, body.sockname, queue, handle)?;
         let mut actual = fields;
         if let Some(bound) = listener.local_addr().inet() {
             actual["port"] = json!(bound.port());
@@ -219,10 +219,8 @@ fn unusable(address: &Address) -> Error {
 }
 
 fn key_of(body: &ReplyBody) -> Option<String> {
-    match body.key.as_ref()? {
-        Value::String(key) => Some(key.clone()),
-        other => Some(other.to_string()),
-    }
+    let key = body.key.as_ref()?;
+    Some(key.as_str().map_or_else(|| key.to_string(), str::to_owned))
 }
 
 /// The fields of `queryServer`, as Node writes them.
