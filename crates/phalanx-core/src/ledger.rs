@@ -3,7 +3,8 @@
 //! INVARIANT: a connection admitted with [`Ledger::offer`] has exactly one owner until it leaves the
 //! ledger: one worker it is offered to, or the queue of those that wait to be offered again. It leaves
 //! when a worker says that it accepted it, or with [`Ledger::abandon`]. A connection that a worker
-//! returns, or whose worker is gone before it accepted, waits and is offered to another.
+//! returns, or whose worker is gone before it accepted, waits and is offered to another; where its
+//! listener has been closed meanwhile there is no other, and it is dropped.
 //!
 //! The ledger also knows who may be offered to: members of a listener that are not full. It leaves
 //! the choice among them to a [`Policy`], and the passing of the descriptor to the runtime.
@@ -194,7 +195,7 @@ impl<C> Ledger<C> {
         let count = member.in_flight.len();
         // Oldest first, and before those that already wait: they have waited longest.
         for offer in member.in_flight.into_values().rev() {
-            self.waiting.push_front(offer);
+            self.wait_first(offer);
         }
         count
     }
@@ -257,7 +258,7 @@ impl<C> Ledger<C> {
                 self.next_seq += 1;
                 self.refresh_worker(worker);
             }
-            None => self.waiting.push_back(offer),
+            None => self.wait_last(offer),
         }
     }
 
@@ -285,7 +286,7 @@ impl<C> Ledger<C> {
             return false;
         };
         offer.refused_by.push(worker);
-        self.waiting.push_back(offer);
+        self.wait_last(offer);
         self.refresh_worker(worker);
         true
     }
@@ -324,13 +325,19 @@ impl<C> Ledger<C> {
 
     /// It could not be passed on: it waits again, before all others.
     pub fn put_back(&mut self, offer: Offer<C>) {
-        self.waiting.push_front(offer);
+        self.wait_first(offer);
     }
 
-    /// Connections that wait to be offered again. While there are any, nothing new is accepted.
+    /// Connections that wait to be offered again.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Do connections of this listener wait to be offered again? Then it accepts nothing new.
+    #[must_use]
+    pub fn has_waiting(&self, listener: ListenerId) -> bool {
+        self.waiting.iter().any(|offer| offer.listener == listener)
     }
 
     /// Is there a connection that every worker with room has returned? Then only time can help.
@@ -370,6 +377,18 @@ impl<C> Ledger<C> {
         self.members
             .get(&worker)
             .map_or(0, |member| member.accepted_count)
+    }
+
+    fn wait_last(&mut self, offer: Offer<C>) {
+        if self.groups.contains_key(&offer.listener) {
+            self.waiting.push_back(offer);
+        }
+    }
+
+    fn wait_first(&mut self, offer: Offer<C>) {
+        if self.groups.contains_key(&offer.listener) {
+            self.waiting.push_front(offer);
+        }
     }
 
     fn refresh_worker(&mut self, worker: WorkerId) {

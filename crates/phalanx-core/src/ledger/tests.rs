@@ -117,6 +117,32 @@ fn a_blocked_channel_takes_no_offers() {
 }
 
 #[test]
+fn connections_of_a_closed_listener_do_not_wait_for_anybody() {
+    const OTHER: ListenerId = ListenerId(2);
+    let mut ledger = ledger(8, 2);
+    ledger.add_listener(OTHER, PolicyName::RoundRobin.create());
+    ledger.join(OTHER, WorkerId(2), Position(1));
+    let (first, seq) = offer(&mut ledger, 1).unwrap();
+    let (second, _) = offer(&mut ledger, 2).unwrap();
+    assert!(ledger.remove_listener(LISTENER).is_empty());
+    assert!(ledger.returned(first, seq));
+    ledger.worker_gone(second);
+    assert_eq!(ledger.waiting(), 0);
+}
+
+#[test]
+fn a_connection_that_waits_holds_up_its_own_listener_alone() {
+    const OTHER: ListenerId = ListenerId(2);
+    let mut ledger = ledger(8, 1);
+    ledger.add_listener(OTHER, PolicyName::RoundRobin.create());
+    ledger.join(OTHER, WorkerId(1), Position(0));
+    let (worker, seq) = offer(&mut ledger, 1).unwrap();
+    assert!(ledger.returned(worker, seq));
+    assert!(ledger.has_waiting(LISTENER));
+    assert!(!ledger.has_waiting(OTHER));
+}
+
+#[test]
 fn a_number_nobody_was_given_changes_nothing() {
     let mut ledger = ledger(8, 1);
     let (worker, seq) = offer(&mut ledger, 1).unwrap();

@@ -1,7 +1,7 @@
 //! Dispatch by handoff: accept in batches, choose a worker, pass the descriptor on.
 //!
-//! The kernel's backlog is the queue: nothing is accepted while no worker has room, or while a
-//! returned connection still waits for another worker.
+//! The kernel's backlog is the queue: a listener accepts nothing while no worker has room, or while a
+//! returned connection of its own still waits for another worker.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -74,7 +74,7 @@ impl Hub {
         };
         let socket = Arc::clone(&listener.handle);
         for _ in 0..BATCH {
-            if self.ledger.waiting() > 0 || !self.ledger.has_room(id) {
+            if self.ledger.has_waiting(id) || !self.ledger.has_room(id) {
                 return self.starve(id);
             }
             match accept(socket.as_fd()) {
@@ -191,14 +191,12 @@ impl Hub {
                 self.ledger.set_blocked(worker, true);
             }
         }
-        if self.ledger.waiting() > 0 {
-            if self.ledger.has_refused() {
-                self.forgive_later();
-            }
-            return;
+        if self.ledger.has_refused() {
+            self.forgive_later();
         }
         for (&id, listener) in &mut self.listeners {
-            if listener.starved && self.ledger.has_room(id) {
+            let has_room = self.ledger.has_room(id) && !self.ledger.has_waiting(id);
+            if listener.starved && has_room {
                 listener.starved = false;
                 listener.room.notify_one();
             }
