@@ -201,7 +201,10 @@ async fn follow_exit(
 /// Reaps the process. While it is unreaped its number cannot be reused, so this is the moment to ask
 /// what it left in its process group to go too.
 fn end(cell: &Cell) -> io::Result<Option<ExitStatus>> {
-    let mut process = cell.process();
+    let mut held = cell.process();
+    let Some(process) = held.as_mut() else {
+        return Ok(None);
+    };
     if !process.has_exited()? {
         return Ok(None);
     }

@@ -35,7 +35,8 @@ pub(super) struct Cell {
     pub(super) connected: AtomicBool,
     /// Rings when an offer was answered, the channel closed, or the process ended.
     pub(super) changed: Notify,
-    process: Mutex<Process>,
+    /// Let go at the exit, so that a handle that is kept holds no descriptor.
+    process: Mutex<Option<Process>>,
     state: Mutex<CellState>,
 }
 
@@ -53,7 +54,7 @@ impl Cell {
             pid: process.pid(),
             connected: AtomicBool::new(true),
             changed: Notify::new(),
-            process: Mutex::new(process),
+            process: Mutex::new(Some(process)),
             state: Mutex::new(CellState {
                 departure: Departure::None,
                 exit: None,
@@ -65,7 +66,7 @@ impl Cell {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn process(&self) -> MutexGuard<'_, Process> {
+    pub(super) fn process(&self) -> MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,13 +86,17 @@ impl Cell {
 
     /// Records the exit; true when it left as asked or by its own wish.
     pub(super) fn end(&self, status: ExitStatus) -> bool {
+        drop(self.process().take());
         let mut state = self.state();
         state.exit = Some(status);
         state.departure != Departure::None
     }
 
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.process().signal(signal)
+        match self.process().as_ref() {
+            Some(process) => process.signal(signal),
+            None => Ok(()),
+        }
     }
 }
 
@@ -165,14 +170,15 @@ impl Worker {
 
     /// Kills it with everything in its process group.
     pub(crate) fn kill_group(&self) -> Result<()> {
-        self.cell
-            .process()
-            .signal_group(Signal::KILL)
-            .map_err(|source| Error::Worker {
-                act: "kill the process group",
-                worker: self.cell.id,
-                source,
-            })
+        let killed = match self.cell.process().as_ref() {
+            Some(process) => process.signal_group(Signal::KILL),
+            None => Ok(()),
+        };
+        killed.map_err(|source| Error::Worker {
+            act: "kill the process group",
+            worker: self.cell.id,
+            source,
+        })
     }
 
     /// Did it leave because it was asked to or wanted to (`worker.exitedAfterDisconnect`)?
