@@ -1,5 +1,6 @@
 //! Telling a worker to leave, in the order that loses nothing: no new offers (done by the caller),
-//! every offer answered, a moment for the last connection to be read, then `disconnect`, once.
+//! every offer answered (or a second waited for that), a moment for the last connection to be read,
+//! then `disconnect`, once. A worker that accepts nothing just now returns its offers when it is told.
 //!
 //! The moment is for Node ≥ 26, which resets a connection that it accepted but had not read from when
 //! it closes its server (seen: 2 of 40,000 requests without it, none with 100 ms).
@@ -17,10 +18,12 @@ use super::worker::Cell;
 
 /// How long after its last connection a worker is told to leave.
 const SETTLE: Duration = Duration::from_millis(100);
+/// How long it may leave offers unanswered before it is told nevertheless.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 enum Step {
-    /// An offer is not answered yet.
-    Unanswered,
+    /// An offer is not answered yet; wait until then at most.
+    Unanswered(Instant),
     /// Everything is answered; wait until then.
     Settle(Instant),
     /// Told, or gone.
@@ -29,14 +32,18 @@ enum Step {
 
 pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
     tokio::spawn(async move {
+        let patience = phalanx_sys::clock::now() + ANSWER_LIMIT;
         loop {
             let changed = cell.changed.notified();
             let step = match shared.upgrade() {
-                Some(shared) => shared.hub().drain_step(cell.id),
+                Some(shared) => shared.hub().drain_step(cell.id, patience),
                 None => Step::Done,
             };
             match step {
-                Step::Unanswered => changed.await,
+                Step::Unanswered(until) => {
+                    // Either way the next step finds out.
+                    drop(tokio::time::timeout_at(until.into(), changed).await);
+                }
                 Step::Settle(until) => tokio::time::sleep_until(until.into()).await,
                 Step::Done => return,
             }
@@ -45,7 +52,7 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
 }
 
 impl Hub {
-    fn drain_step(&mut self, worker: WorkerId) -> Step {
+    fn drain_step(&mut self, worker: WorkerId, patience: Instant) -> Step {
         let in_flight = self.ledger.in_flight(worker);
         let Some(state) = self.workers.get_mut(&worker) else {
             return Step::Done;
@@ -53,11 +60,12 @@ impl Hub {
         let Some(channel) = state.channel.as_mut() else {
             return Step::Done;
         };
-        if in_flight > 0 {
-            return Step::Unanswered;
+        let now = phalanx_sys::clock::now();
+        if in_flight > 0 && patience > now {
+            return Step::Unanswered(patience);
         }
         let settled = state.last_handoff.map(|last| last + SETTLE);
-        if let Some(until) = settled.filter(|&until| until > phalanx_sys::clock::now()) {
+        if let Some(until) = settled.filter(|&until| until > now) {
             return Step::Settle(until);
         }
         let seq = channel.next_seq();
