@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 
 const EADDRINUSE: i32 = 98;
+/// Descriptors that may wait for their message. Node has one on its way at most.
+const STRAYS: usize = 8;
 
 /// How a turn of reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,25 @@ impl Hub {
             }
         };
         self.handle_frames(worker);
+        self.close_strays(worker);
         reading
+    }
+
+    /// Descriptors that no message speaks of must not fill the primary's table.
+    fn close_strays(&mut self, worker: WorkerId) {
+        let Some(channel) = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.channel.as_mut())
+            .filter(|channel| channel.received.len() > STRAYS)
+        else {
+            return;
+        };
+        channel.received.clear();
+        self.error(
+            worker,
+            "sent descriptors without a message for them: closed".to_owned(),
+        );
     }
 
     fn handle_frames(&mut self, worker: WorkerId) {

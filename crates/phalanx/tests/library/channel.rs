@@ -38,7 +38,6 @@ fn a_message_that_makes_no_sense_is_an_error_event_and_nothing_else() {
         "{\"cmd\":\"NODE_HANDLE_NACK\"}",
         "{\"cmd\":\"NODE_CLUSTER\",\"ack\":0,\"accepted\":true,\"seq\":3}",
         "{\"cmd\":\"NODE_CLUSTER\",\"ack\":987654321,\"accepted\":false,\"seq\":3}",
-        "{\"cmd\":\"NODE_CLUSTER\",\"ack\":-1,\"accepted\":true,\"seq\":3}",
         "{\"cmd\":\"NODE_CLUSTER\",\"act\":\"queryServer\",\"seq\":1}",
         "{\"cmd\":\"NODE_CLUSTER\",\"act\":\"queryServer\",\"address\":\"x\",\"port\":70000,\"addressType\":4,\"seq\":1}",
     ];
@@ -50,7 +49,11 @@ fn a_message_that_makes_no_sense_is_an_error_event_and_nothing_else() {
         settle(&mut probe, rogue, &number.to_string());
         assert_eq!(get(&address).worker, good);
     }
-    let errors = probe.seen().iter().filter(|line| line["event"] == "error").count();
+    let errors = probe
+        .seen()
+        .iter()
+        .filter(|line| line["event"] == "error")
+        .count();
     assert_eq!(errors, senseless.len());
 }
 
@@ -60,6 +63,7 @@ fn a_message_that_is_odd_but_harmless_is_passed_over() {
     for raw in [
         "{\"cmd\":\"NODE_CLUSTER\",\"act\":\"close\",\"key\":\"unknown\",\"seq\":4}",
         "{\"cmd\":\"NODE_UNHEARD_OF\"}",
+        "{\"cmd\":\"NODE_CLUSTER\",\"ack\":-1,\"accepted\":true,\"seq\":3}",
         "{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}",
         "{\"cmd\":\"NODE_CLUSTER\",\"act\":\"online\",\"seq\":0}",
         "{\"cmd\":\"NODE_SOCKET_GET_COUNT\",\"key\":\"k\"}",
@@ -68,7 +72,11 @@ fn a_message_that_is_odd_but_harmless_is_passed_over() {
     }
     settle(&mut probe, rogue, "end");
     let history = probe.history(rogue);
-    assert_eq!(history.iter().filter(|event| *event == "online").count(), 1, "{history:?}");
+    assert_eq!(
+        history.iter().filter(|event| *event == "online").count(),
+        1,
+        "{history:?}"
+    );
     assert_eq!(get(&address).worker, good);
 }
 
@@ -81,7 +89,10 @@ fn an_over_long_message_is_dropped_and_the_next_one_is_read() {
     assert_eq!(get(&address).worker, good);
     say(&mut probe, rogue, "");
     let error = probe.event(rogue, "error");
-    assert!(error["message"].as_str().unwrap().contains("oversized"), "{error}");
+    assert!(
+        error["message"].as_str().unwrap().contains("oversized"),
+        "{error}"
+    );
     settle(&mut probe, rogue, "after");
     assert_eq!(get(&address).worker, good);
 }
@@ -131,7 +142,11 @@ fn connections_of_a_worker_that_answers_none_are_served_when_it_goes() {
         clients.push(client);
     }
     // It never acknowledged a handle; now it claims to have returned one that it was not offered.
-    say(&mut probe, rogue, "{\"cmd\":\"NODE_CLUSTER\",\"ack\":5000,\"accepted\":false,\"seq\":9}");
+    say(
+        &mut probe,
+        rogue,
+        "{\"cmd\":\"NODE_CLUSTER\",\"ack\":5000,\"accepted\":false,\"seq\":9}",
+    );
     probe.event(rogue, "error");
     probe.done(json!({"do": "kill", "worker": rogue, "signal": "KILL"}));
     for client in &mut clients {
@@ -149,15 +164,26 @@ fn a_connection_returned_after_its_listener_was_closed_holds_nobody_up() {
     };
     say(&mut probe, rogue, &query("queryServer", 0));
     say(&mut probe, rogue, &query("listening", 1));
-    let place = probe.event(rogue, "listening")["address"].as_str().unwrap().to_owned();
+    let place = probe.event(rogue, "listening")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let client = crate::probe::Client::connect(&place);
     let given = probe.wait("it is given the connection", |line| {
         line["got"]["msg"]["act"] == "newconn"
     });
     let key = given["got"]["msg"]["key"].clone();
     let seq = given["got"]["msg"]["seq"].clone();
-    say(&mut probe, rogue, &json!({"cmd": "NODE_CLUSTER", "act": "close", "key": key, "seq": 2}).to_string());
-    say(&mut probe, rogue, &json!({"cmd": "NODE_CLUSTER", "ack": seq, "accepted": false, "seq": 3}).to_string());
+    say(
+        &mut probe,
+        rogue,
+        &json!({"cmd": "NODE_CLUSTER", "act": "close", "key": key, "seq": 2}).to_string(),
+    );
+    say(
+        &mut probe,
+        rogue,
+        &json!({"cmd": "NODE_CLUSTER", "ack": seq, "accepted": false, "seq": 3}).to_string(),
+    );
     settle(&mut probe, rogue, "returned");
     assert_eq!(get(&address).worker, good);
     drop(client);
@@ -172,7 +198,11 @@ fn a_connection_returned_after_its_listener_was_closed_holds_nobody_up() {
     let client = crate::probe::Client::connect(place["address"].as_str().unwrap());
     let newconn = |line: &Value| line["got"]["msg"]["act"] == "newconn";
     probe.wait_after(mark, "it is given the connection", newconn);
-    say(&mut probe, rogue, &json!({"cmd": "NODE_CLUSTER", "act": "close", "key": key, "seq": 6}).to_string());
+    say(
+        &mut probe,
+        rogue,
+        &json!({"cmd": "NODE_CLUSTER", "act": "close", "key": key, "seq": 6}).to_string(),
+    );
     settle(&mut probe, rogue, "closed");
     probe.done(json!({"do": "kill", "worker": rogue, "signal": "KILL"}));
     probe.event(rogue, "exit");
@@ -198,13 +228,24 @@ fn a_worker_that_does_not_read_fills_its_own_channel_only() {
             break;
         }
     }
-    assert!(refused.as_str().is_some_and(|error| error.contains("has not taken")), "{refused}");
+    assert!(
+        refused
+            .as_str()
+            .is_some_and(|error| error.contains("has not taken")),
+        "{refused}"
+    );
     assert_eq!(get(&address).worker, good);
     settle(&mut probe, rogue, "alive");
     // A broadcast reaches the others, and says whom it missed.
-    let reached = probe.done(json!({"do": "broadcast", "message": {"raw": "\"heard\"\n", "text": text}}));
+    let reached =
+        probe.done(json!({"do": "broadcast", "message": {"raw": "\"heard\"\n", "text": text}}));
     assert_eq!(reached["reached"], 2);
-    assert!(probe.event(deaf, "error")["message"].as_str().unwrap().contains("broadcast"));
+    assert!(
+        probe.event(deaf, "error")["message"]
+            .as_str()
+            .unwrap()
+            .contains("broadcast")
+    );
     // What waited arrives once it reads.
     probe.signal(pid, Signal::CONT);
     probe.ask(deaf, json!({"do": "about"}));
