@@ -75,7 +75,7 @@ impl Builder {
         self
     }
 
-    /// The policy. Default: round robin.
+    /// The policy. Default: round robin, or what Node's `NODE_CLUSTER_SCHED_POLICY` says.
     pub fn policy(mut self, policy: PolicyName) -> Self {
         self.options.policy = policy;
         self

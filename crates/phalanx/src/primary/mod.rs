@@ -276,7 +276,7 @@ impl Cluster {
 }
 
 /// `NODE_CLUSTER_SCHED_POLICY`, as Node reads it: `none`, anything else is round robin.
-fn scheduling_from_environment() -> PolicyName {
+pub(crate) fn scheduling_from_environment() -> PolicyName {
     match std::env::var("NODE_CLUSTER_SCHED_POLICY").as_deref() {
         Ok("none") => PolicyName::None,
         Ok(_) | Err(_) => PolicyName::RoundRobin,

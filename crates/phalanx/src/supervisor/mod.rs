@@ -20,7 +20,7 @@ pub use control::{CommandError, CommandErrorKind, Control};
 pub use status::{ListenerStatus, Status, WorkerStatus};
 
 use crate::error::{Error, Result};
-use crate::primary::{Cluster, Release};
+use crate::primary::{Cluster, Release, scheduling_from_environment};
 pub use crate::primary::{OutputLine, OutputSink, Stream};
 use crate::settings::{DispatchChoice, Settings};
 
@@ -42,14 +42,15 @@ pub struct SupervisorOptions {
 }
 
 impl SupervisorOptions {
-    /// An app with one worker and every default.
+    /// An app with one worker and every default. The policy is round robin, or what Node's
+    /// `NODE_CLUSTER_SCHED_POLICY` says.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             settings: Settings::default(),
             fleet: FleetConfig::default(),
-            policy: PolicyName::default(),
+            policy: scheduling_from_environment(),
             dispatch: DispatchChoice::default(),
             output: None,
         }

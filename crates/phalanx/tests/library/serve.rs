@@ -79,7 +79,6 @@ fn the_respawn_example_replaces_a_worker_that_crashed() {
     let address = line.rsplit(' ').next().unwrap();
     let mut client = Client::connect(address);
     client.request_path("/crash");
-    drop(client);
     process.wait_for_line("died (signal 6). Restarting ...", LIMIT);
     let target: Target = address.parse().unwrap();
     Load::new(target).requests(20).run().expect_none_failed();
