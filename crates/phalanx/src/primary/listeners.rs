@@ -235,9 +235,14 @@ fn open(request: &ListenRequest) -> io::Result<Opened> {
             writable_all,
         } => {
             let socket = socket::bind_unix(&UnixName::Path(path.clone()))?;
+            let listens = open_up(path, *readable_all, *writable_all)
+                .and_then(|()| socket::listen(socket.as_fd(), backlog));
+            if let Err(error) = listens {
+                // It was made just now, by us; the error to tell is the first one.
+                drop(fs::remove_file(path));
+                return Err(error);
+            }
             unlink = Some(path.clone());
-            open_up(path, *readable_all, *writable_all)?;
-            socket::listen(socket.as_fd(), backlog)?;
             socket
         }
         Target::UnixAbstract(name) => {
