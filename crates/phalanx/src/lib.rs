@@ -26,4 +26,4 @@ pub use phalanx_sys::signal::Signal;
 pub use primary::{Cluster, Worker};
 pub use role::{Role, init, is_primary, is_worker};
 pub use settings::{DispatchChoice, InspectPort, Settings, Stdio};
-pub use worker::{Listener, Stream, ThisWorker};
+pub use worker::{Listener, Stream, ThisWorker, UdpSocket};

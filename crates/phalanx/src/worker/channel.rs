@@ -45,7 +45,7 @@ struct State {
     unacknowledged: u32,
     answers: HashMap<u64, oneshot::Sender<Answer>>,
     queues: BTreeMap<String, Arc<Queue>>,
-    indices: Vec<Address>,
+    places: Vec<(Address, u32)>,
     messages: VecDeque<Value>,
     draining: bool,
     closed: bool,
@@ -100,6 +100,23 @@ impl Queue {
         drop(queue);
         self.changed.notify_one();
         None
+    }
+}
+
+/// Which listener of this worker on its address one is, from the asking until it is closed. Workers
+/// that ask for port 0 share a port where they ask from the same place.
+pub(super) struct Place {
+    inner: Arc<Inner>,
+    pub(super) address: Address,
+    pub(super) index: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.inner.state();
+        let taken =
+            |(address, index): &(Address, u32)| *address == self.address && *index == self.index;
+        state.places.retain(|place| !taken(place));
     }
 }
 
@@ -261,8 +278,10 @@ impl Inner {
                     self.acknowledge(&mut state, HANDLE_ACK);
                 }
                 if let Some(answer) = state.answers.remove(&ack) {
-                    // Who asked may have stopped waiting; then the answer is dropped.
-                    drop(answer.send((body, handle)));
+                    drop(state);
+                    if let Err((body, _)) = answer.send((body, handle)) {
+                        self.decline(&body);
+                    }
                 }
             }
             ToWorker::Disconnect => self.drain(),
@@ -276,6 +295,17 @@ impl Inner {
             }
             ToWorker::User(message) => self.deliver(message),
             ToWorker::HandleAck | ToWorker::HandleNack | ToWorker::Ignored => {}
+        }
+    }
+
+    /// Who asked has stopped waiting: what was opened for it is closed again.
+    fn decline(&self, body: &ReplyBody) {
+        let refused = body.errno.is_some_and(|errno| errno < 0);
+        let Some(key) = super::key_of(body).filter(|_| !refused) else {
+            return;
+        };
+        if let Err(error) = self.send_line(|seq| outgoing::worker::close(&key, seq)) {
+            tracing::debug!(%error, "the primary is gone");
         }
     }
 
@@ -320,16 +350,18 @@ impl Inner {
         }
     }
 
-    /// The how-many-eth listener on this address this is.
-    pub(super) fn next_index(&self, address: &Address) -> u32 {
+    /// A place among this worker's listeners on an address: the lowest that is free.
+    pub(super) fn place(self: &Arc<Self>, address: &Address) -> Place {
         let mut state = self.state();
-        let index = state
-            .indices
-            .iter()
-            .filter(|&known| known == address)
-            .count();
-        state.indices.push(address.clone());
-        u32::try_from(index).unwrap_or(u32::MAX)
+        let is_free = |index: &u32| !state.places.iter().any(|(a, i)| a == address && i == index);
+        let index = (0..).find(is_free).unwrap_or(u32::MAX);
+        state.places.push((address.clone(), index));
+        drop(state);
+        Place {
+            inner: Arc::clone(self),
+            address: address.clone(),
+            index,
+        }
     }
 
     pub(super) fn open(&self, key: &str) -> Arc<Queue> {

@@ -11,7 +11,7 @@ use phalanx_sys::socket;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::ThisWorker;
-use super::channel::Queue;
+use super::channel::{Place, Queue};
 use super::stream::Stream;
 use crate::address::Address;
 use crate::error::{Error, Result};
@@ -29,6 +29,7 @@ pub struct Listener {
     key: String,
     address: Address,
     source: Source,
+    _place: Place,
 }
 
 enum Source {
@@ -52,11 +53,12 @@ impl Listener {
     pub(super) fn new(
         worker: ThisWorker,
         key: String,
-        asked: &Address,
+        place: Place,
         name: Option<SocketName>,
         queue: Option<Arc<Queue>>,
         handle: Option<OwnedFd>,
     ) -> Result<Self> {
+        let asked = &place.address;
         let failed = |source| Error::Listen {
             address: asked.clone(),
             source,
@@ -77,6 +79,7 @@ impl Listener {
             key,
             address,
             source,
+            _place: place,
         })
     }
 

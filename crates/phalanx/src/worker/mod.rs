@@ -3,6 +3,7 @@
 mod channel;
 mod listener;
 mod stream;
+mod udp;
 
 use std::fmt;
 use std::future::Future;
@@ -16,10 +17,10 @@ use phalanx_core::wire::{ReplyBody, outgoing};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::net::UdpSocket;
 
 pub use listener::Listener;
 pub use stream::Stream;
+pub use udp::UdpSocket;
 
 use crate::address::{Address, ToAddress};
 use crate::error::{Error, Result};
@@ -84,12 +85,12 @@ impl ThisWorker {
     /// [`Error::Disconnected`].
     pub async fn listen(&self, address: impl ToAddress) -> Result<Listener> {
         let address = address.to_address()?;
-        let index = self.inner.next_index(&address);
-        let fields = listen_fields(&address, index);
+        let place = self.inner.place(&address);
+        let fields = listen_fields(&address, place.index);
         let (body, handle) = self.query(&address, &fields).await?;
         let key = key_of(&body).ok_or_else(|| unusable(&address))?;
         let queue = handle.is_none().then(|| self.inner.open(&key));
-        let listener = Listener::new(self.clone(), key, &address, body.sockname, queue, handle)?;
+        let listener = Listener::new(self.clone(), key, place, body.sockname, queue, handle)?;
         let mut actual = fields;
         if let Some(bound) = listener.local_addr().inet() {
             actual["port"] = json!(bound.port());
@@ -99,23 +100,28 @@ impl ThisWorker {
         Ok(listener)
     }
 
-    /// Binds a UDP socket that all workers share; the kernel decides who gets a datagram.
+    /// Binds a UDP socket that all workers share; the kernel decides who gets a datagram. Port 0 lets
+    /// the kernel choose one port for all workers.
     ///
     /// # Errors
     /// As [`ThisWorker::listen`].
     pub async fn bind_udp(&self, address: SocketAddr) -> Result<UdpSocket> {
+        let asked = Address::Inet(address);
+        let place = self.inner.place(&asked);
         let kind = if address.is_ipv4() { "udp4" } else { "udp6" };
         let fields = json!({
             "address": address.ip().to_string(), "port": address.port(), "addressType": kind,
-            "fd": -1, "flags": 0, "index": 0, "data": null,
+            "fd": -1, "flags": 0, "index": place.index, "data": null,
         });
-        let address = Address::Inet(address);
-        let (_, handle) = self.query(&address, &fields).await?;
-        let socket = std::net::UdpSocket::from(handle.ok_or_else(|| unusable(&address))?);
-        let ready = socket
-            .set_nonblocking(true)
-            .and_then(|()| UdpSocket::from_std(socket));
-        let socket = ready.map_err(|source| Error::Listen { address, source })?;
+        let (body, handle) = self.query(&asked, &fields).await?;
+        let (Some(key), Some(handle)) = (key_of(&body), handle) else {
+            return Err(unusable(&asked));
+        };
+        let socket = UdpSocket::new(self.clone(), key, place, handle);
+        let socket = socket.map_err(|source| Error::Listen {
+            address: asked,
+            source,
+        })?;
         let mut actual = fields;
         if let Ok(bound) = socket.local_addr() {
             actual["port"] = json!(bound.port());

@@ -34,8 +34,12 @@ impl Server {
     /// The lines of workers that serve, in order.
     fn serving(&self) -> Vec<Value> {
         let lines = self.process.lines().all();
-        let parsed = lines.iter().filter_map(|line| serde_json::from_str(&line.text).ok());
-        parsed.filter(|line: &Value| line.get("serves").is_some()).collect()
+        let parsed = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str(&line.text).ok());
+        parsed
+            .filter(|line: &Value| line.get("serves").is_some())
+            .collect()
     }
 
     /// Waits until so many workers have ever served.
@@ -46,7 +50,10 @@ impl Server {
     }
 
     fn workers(&self) -> BTreeSet<u32> {
-        procs::children(self.process.pid()).into_iter().filter(|&pid| procs::is_alive(pid)).collect()
+        procs::children(self.process.pid())
+            .into_iter()
+            .filter(|&pid| procs::is_alive(pid))
+            .collect()
     }
 
     #[track_caller]
@@ -84,8 +91,17 @@ fn usr2_replaces_all_workers_and_loses_nothing() {
     let report = load.stop();
     report.expect_none_failed();
     // Each successor holds its predecessor's position.
-    let positions: Vec<_> = server.serving().iter().map(|line| number(&line["position"])).collect();
-    assert!(positions.chunks(2).all(|pair| pair.iter().sum::<u32>() == 1), "{positions:?}");
+    let positions: Vec<_> = server
+        .serving()
+        .iter()
+        .map(|line| number(&line["position"]))
+        .collect();
+    assert!(
+        positions
+            .chunks(2)
+            .all(|pair| pair.iter().sum::<u32>() == 1),
+        "{positions:?}"
+    );
 }
 
 #[test]
@@ -125,7 +141,11 @@ fn an_idle_server_stops_at_once_whatever_it_is_told() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let mut server = Server::start(2);
         server.process.signal(signal);
-        assert_eq!(server.process.wait_exit(LIMIT).code(), Some(0), "{signal:?}");
+        assert_eq!(
+            server.process.wait_exit(LIMIT).code(),
+            Some(0),
+            "{signal:?}"
+        );
         server.process.wait_family_gone(LIMIT);
     }
 }
@@ -176,8 +196,15 @@ fn a_worker_that_crashes_is_replaced_in_its_position() {
     server.wait_serving(3);
     server.wait_workers(2);
     let serving = server.serving();
-    assert!([&serving[0], &serving[1]].iter().any(|line| line["position"] == serving[2]["position"]));
-    Load::new(server.target()).requests(20).run().expect_none_failed();
+    assert!(
+        [&serving[0], &serving[1]]
+            .iter()
+            .any(|line| line["position"] == serving[2]["position"])
+    );
+    Load::new(server.target())
+        .requests(20)
+        .run()
+        .expect_none_failed();
 }
 
 #[test]
@@ -195,7 +222,9 @@ fn a_server_that_cannot_start_says_why_and_exits_with_1() {
 fn a_server_whose_address_is_taken_says_so_and_exits_with_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = command("builder");
-    command.arg(taken.local_addr().unwrap().to_string()).arg("2");
+    command
+        .arg(taken.local_addr().unwrap().to_string())
+        .arg("2");
     let output = Process::run(command, LIMIT);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stderr.contains("AddrInUse"), "{}", output.stderr);
@@ -228,7 +257,10 @@ fn the_environments_policy_holds_for_the_builder_too() {
     });
     let worker = *server.workers().first().unwrap();
     let inode = crate::parity::listening_inode(&server.address);
-    assert!(procs::fd_targets(worker).contains(&inode), "the worker accepts itself");
+    assert!(
+        procs::fd_targets(worker).contains(&inode),
+        "the worker accepts itself"
+    );
 }
 
 #[test]
@@ -245,14 +277,18 @@ fn from_1_worker_to_64_and_back() {
     let address = first["at"].as_str().unwrap().to_owned();
     let load = Load::new(address.parse::<Target>().unwrap()).clients(2);
     let load = load.pause(std::time::Duration::from_millis(5)).start();
-    let status = |probe: &mut crate::probe::Probe| probe.done(json!({"do": "status"}))["status"].clone();
+    let status =
+        |probe: &mut crate::probe::Probe| probe.done(json!({"do": "status"}))["status"].clone();
     for count in [64, 1] {
         probe.done(json!({"do": "scale", "to": count}));
         let status = status(&mut probe);
         assert_eq!(status["target"], count);
         let workers = status["workers"].as_array().unwrap();
         assert_eq!(workers.len(), count);
-        assert!(workers.iter().all(|worker| worker["state"] == "ready"), "{status}");
+        assert!(
+            workers.iter().all(|worker| worker["state"] == "ready"),
+            "{status}"
+        );
         assert_eq!(procs::children(probe.pid()).len(), count);
     }
     load.wait_for_more(10, LIMIT);

@@ -311,7 +311,24 @@ fn a_worker_may_bind_several_udp_sockets_and_bind_one_again() {
 }
 
 #[test]
-fn a_unix_socket_whose_setup_fails_leaves_no_file() {
+fn a_listen_that_was_given_up_leaves_the_address_free() {
+    let mut probe = Probe::start();
+    let (first, _) = probe.fork();
+    let (second, _) = probe.fork();
+    let address = probe.listen(first, "127.0.0.1:0");
+    probe.ask(
+        second,
+        json!({"do": "give up listening", "at": "127.0.0.1:0"}),
+    );
+    // The primary has answered before it passes this on.
+    probe.ask(second, json!({"do": "about"}));
+    assert_eq!(probe.serve(second, "127.0.0.1:0"), address);
+    probe.ask(first, json!({"do": "close", "as": "main"}));
+    assert_eq!(get(&address).worker, second);
+}
+
+#[test]
+fn a_unix_path_that_is_too_long_is_an_error() {
     // Longer than the kernel's limit for a path (unix(7)).
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("x".repeat(200));

@@ -67,14 +67,18 @@ fn a_worker_that_is_stopped_loses_none_once_it_is_killed() {
 #[test]
 fn a_worker_that_exits_loses_none() {
     let mut scene = Scene::set();
-    scene.probe.start_asking(scene.idle.0, json!({"do": "exit"}));
+    scene
+        .probe
+        .start_asking(scene.idle.0, json!({"do": "exit"}));
     scene.all_are_served();
 }
 
 #[test]
 fn a_worker_that_is_disconnected_hands_back() {
     let mut scene = Scene::set();
-    scene.probe.done(json!({"do": "disconnect", "worker": scene.idle.0}));
+    scene
+        .probe
+        .done(json!({"do": "disconnect", "worker": scene.idle.0}));
     assert_eq!(scene.probe.event(scene.idle.0, "exit")["code"], 0);
     scene.all_are_served();
 }
@@ -82,7 +86,9 @@ fn a_worker_that_is_disconnected_hands_back() {
 #[test]
 fn a_worker_that_leaves_by_its_own_wish_hands_back() {
     let mut scene = Scene::set();
-    scene.probe.start_asking(scene.idle.0, json!({"do": "disconnect"}));
+    scene
+        .probe
+        .start_asking(scene.idle.0, json!({"do": "disconnect"}));
     assert_eq!(scene.probe.event(scene.idle.0, "exit")["code"], 0);
     scene.all_are_served();
 }
@@ -90,7 +96,9 @@ fn a_worker_that_leaves_by_its_own_wish_hands_back() {
 #[test]
 fn a_listener_that_is_closed_hands_back() {
     let mut scene = Scene::set();
-    scene.probe.ask(scene.idle.0, json!({"do": "close", "as": "main"}));
+    scene
+        .probe
+        .ask(scene.idle.0, json!({"do": "close", "as": "main"}));
     let idle = scene.idle.1;
     scene.all_are_served();
     assert!(!procs::is_alive(idle), "it ended with the probe");
@@ -119,12 +127,18 @@ fn the_successor_of_the_only_worker_serves_what_its_predecessor_left() {
 fn clients_that_wait_for_one_listener_do_not_hold_up_another() {
     let mut probe = Probe::start();
     let (first, pid) = probe.fork();
-    let lonely = probe.listen_with(first, json!({"do": "listen", "at": "127.0.0.1:0", "as": "a"}));
+    let lonely = probe.listen_with(
+        first,
+        json!({"do": "listen", "at": "127.0.0.1:0", "as": "a"}),
+    );
     let mut waiting = Client::connect(&lonely);
     waiting.request();
     let (second, _) = probe.fork();
     // The second port 0 of a worker is another listener.
-    probe.listen_with(second, json!({"do": "listen", "at": "[::1]:0", "as": "unused"}));
+    probe.listen_with(
+        second,
+        json!({"do": "listen", "at": "[::1]:0", "as": "unused"}),
+    );
     let other = probe.serve(second, "127.0.0.2:0");
     probe.signal(pid, Signal::KILL);
     probe.event(first, "exit");

@@ -10,9 +10,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use phalanx::{Address, Listener, Stream, ThisWorker, WorkerId};
+use phalanx::{Address, Listener, Stream, ThisWorker, UdpSocket, WorkerId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 pub(crate) async fn start(with: String, listener: Listener, worker: ThisWorker) {

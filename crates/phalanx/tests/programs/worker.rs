@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use phalanx::{Error, Listener, ThisWorker};
+use phalanx::{Error, Listener, ThisWorker, UdpSocket};
 use serde_json::{Value, json};
-use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 use crate::describe;
@@ -48,6 +47,14 @@ impl State {
     async fn obey(&mut self, worker: &ThisWorker, command: &Value) -> Value {
         let done = match command["do"].as_str() {
             Some("listen") => self.listen(worker, command).await,
+            Some("give up listening") => {
+                let address = command["at"].as_str().unwrap_or_default();
+                tokio::select! {
+                    biased;
+                    listener = worker.listen(address) => panic!("so soon? {listener:?}"),
+                    () = std::future::ready(()) => Ok(json!({})),
+                }
+            }
             Some("udp") => self.udp(worker, command).await,
             Some("about") => Ok(about(worker)),
             Some("spawn") => Ok(json!({"env": environment_of_a_child().await})),
