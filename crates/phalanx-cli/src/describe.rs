@@ -142,6 +142,10 @@ fn level_of(report: &Report) -> Level {
     match report {
         Report::Changed { reason, .. } if is_trouble(reason) => Level::Warn,
         Report::RespawnScheduled { delay, .. } if delay.is_zero() => Level::Debug,
+        Report::RolloutProgress { done, workers, .. } if !is_milestone(*done, *workers) => {
+            Level::Debug
+        }
+        Report::ScaleProgress { done, of } if !is_milestone(*done, *of) => Level::Debug,
         Report::Changed {
             reason: Reason::Respawn,
             ..
@@ -160,6 +164,12 @@ fn level_of(report: &Report) -> Level {
         | Report::RolloutFailed { .. }
         | Report::RollbackAbandoned { .. } => Level::Error,
     }
+}
+
+/// Of many steps every tenth part is worth a line; of few, each.
+fn is_milestone(done: u32, of: u32) -> bool {
+    let tenths = |count: u32| u64::from(count) * 10 / u64::from(of.max(1));
+    of <= 10 || tenths(done) != tenths(done.saturating_sub(1))
 }
 
 fn is_trouble(reason: &Reason) -> bool {
@@ -200,6 +210,15 @@ mod tests {
         assert_eq!(text, "worker 3 at position 1 crashed: exit code 1");
         let (level, _) = describe(&change(Reason::FleetStops));
         assert_eq!(level, Level::Debug);
+    }
+
+    #[test]
+    fn of_many_steps_every_tenth_part_is_told() {
+        let told = |of: u32| {
+            let level = |done| describe(&Event::Fleet(Report::ScaleProgress { done, of })).0;
+            (1..=of).filter(|&done| level(done) == Level::Info).count()
+        };
+        assert_eq!((told(4), told(10), told(511)), (4, 10, 10));
     }
 
     #[test]
