@@ -2,7 +2,7 @@
 //!
 //! [`Fleet`] is a machine without clock, I/O or randomness of its own: [`Fleet::step`] takes an event
 //! and the time and says what is to be done. The same seed and the same events give the same
-//! actions. Each step takes in the event (`lifecycle`, `commands`), lets deadlines pass, and then
+//! actions. Each step takes in the event (`lifecycle`, `verdict`, `commands`), lets deadlines pass, and then
 //! compares what lives with what should live (`reconcile`, `rollout`), so that no order of events,
 //! and no lost one, can leave it waiting for something that will not come.
 //!
@@ -41,14 +41,19 @@ mod commands;
 mod config;
 mod event;
 mod lifecycle;
+mod milestones;
 mod outbox;
 mod reconcile;
 mod report;
 mod rollout;
 mod roster;
 mod seat;
+mod verdict;
 mod view;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -59,10 +64,10 @@ use change::Change;
 use commands::Scaling;
 pub use config::{BootPolicy, ConfigError, FleetConfig, MAX_WORKERS};
 pub use event::{Command, CommandId, Event, ScaleTo};
-use lifecycle::Boot;
 use outbox::Outbox;
 pub use report::{Reason, Report, WorkerState};
 use roster::Roster;
+use verdict::Boot;
 pub use view::{FleetPhase, FleetView, RolloutView, VacancyView, WorkerView};
 use worker::Worker;
 
@@ -138,6 +143,9 @@ impl Fleet {
 
     /// Takes in what happened at `now`, a monotonic time since an arbitrary start, and says what is to
     /// be done. Never panics on a late, doubled or unknown event: it changes nothing.
+    ///
+    /// Only [`Event::Tick`] lets deadlines pass. After a pause of its own the runtime tells everything that
+    /// has arrived first and ticks then, so that no worker is judged late whose word was only not read yet.
     pub fn step(&mut self, event: Event, now: Duration) -> Vec<Action> {
         self.out.begin(now);
         match event {
@@ -149,9 +157,8 @@ impl Fleet {
             Event::Disconnected { worker } => self.disconnected(worker),
             Event::Exited { worker, status } => self.exited(worker, status),
             Event::Command { id, command } => self.command(id, command),
-            Event::Tick => {}
+            Event::Tick => self.expire(),
         }
-        self.expire();
         self.reconcile();
         self.out.take()
     }

@@ -3,10 +3,9 @@
 //! Runs at the end of each step. INVARIANT: run twice, the second run does nothing; and whatever it leaves
 //! undone waits for an event or for a deadline that [`Fleet::next_deadline`] knows.
 
-use super::action::{Action, Done, Outcome};
-use super::config::{BootPolicy, FleetConfig};
+use super::config::FleetConfig;
 use super::outbox::Outbox;
-use super::report::{Reason, Report};
+use super::report::Reason;
 use super::rollout::wanted_at;
 use super::seat::{Past, Seat};
 use super::worker::{Cause, Worker};
@@ -64,27 +63,6 @@ impl Fleet {
         self.conclude_scaling();
         self.settle();
         self.end_if_all_gone();
-    }
-
-    /// The boot is over once a worker is ready, or if there is nothing to wait for.
-    fn conclude_boot(&mut self) {
-        let Some(boot) = &self.boot else { return };
-        let none_left = self
-            .positions()
-            .all(|position| boot.failed.contains(&position));
-        if !none_left {
-            return;
-        }
-        match (&boot.failure, self.config.boot) {
-            (Some(failure), BootPolicy::Exit) if self.target > 0 => {
-                let failure = failure.clone();
-                self.end(Outcome::BootFailed { failure }, Vec::new());
-            }
-            (Some(_) | None, BootPolicy::Exit | BootPolicy::Retry) => {
-                self.boot = None;
-                self.out.report(Report::BootOver);
-            }
-        }
     }
 
     fn census(&self) -> Census {
@@ -259,77 +237,6 @@ impl Fleet {
             && seat.past == Past::Untried
         {
             seat.past = Past::Tried;
-        }
-    }
-
-    /// Tells once that the fleet is as it should be.
-    fn settle(&mut self) {
-        let is_settled = self.change.is_none()
-            && self.roster.surplus(self.target).next().is_none()
-            && self
-                .roster
-                .wanted(self.target)
-                .all(|seat| seat.workers.len() == 1 && seat.has_ready_of(self.current));
-        if !is_settled {
-            self.settled = None;
-        } else if self.settled != Some(self.current) {
-            self.settled = Some(self.current);
-            self.out.push(Action::Settled {
-                generation: self.current,
-            });
-        }
-    }
-
-    /// Forgets generations that nobody is of and nobody will be of again.
-    fn drop_generations(&mut self) {
-        let in_use: Vec<Generation> = self
-            .roster
-            .workers()
-            .map(|worker| worker.generation)
-            .chain(self.change.as_ref().map(|change| change.to))
-            .chain([self.current])
-            .collect();
-        let out = &mut self.out;
-        self.snapshots.retain(|generation| {
-            let keep = in_use.contains(generation);
-            if !keep {
-                out.push(Action::DropGeneration(*generation));
-            }
-            keep
-        });
-    }
-
-    fn end_if_all_gone(&mut self) {
-        let is_over = self.target > 0
-            && self.change.is_none()
-            && self.boot.is_none()
-            && self.roster.is_empty()
-            && self.roster.wanted(self.target).all(|seat| seat.abandoned);
-        if is_over {
-            self.end(Outcome::AllGone, Vec::new());
-            self.finish_when_empty();
-        }
-    }
-
-    fn finish_when_empty(&mut self) {
-        if !self.roster.is_empty() {
-            return;
-        }
-        match std::mem::replace(&mut self.phase, Phase::Finished) {
-            Phase::Ending { outcome, stops } => {
-                for command in stops {
-                    self.out.reply(command, Ok(Done::Stopped));
-                }
-                self.out.push(Action::Finished(outcome));
-            }
-            other @ (Phase::New | Phase::Running | Phase::Finished) => self.phase = other,
-        }
-    }
-
-    fn is_ending(&self) -> bool {
-        match self.phase {
-            Phase::Ending { .. } => true,
-            Phase::New | Phase::Running | Phase::Finished => false,
         }
     }
 }

@@ -1,0 +1,78 @@
+//! Time limits, and what is done when they pass.
+
+use super::*;
+
+#[test]
+fn a_worker_that_is_not_ready_in_time_is_stopped_and_then_killed() {
+    let mut bench = Bench::started(workers(2));
+    bench.ready(2);
+    assert_eq!(bench.secs(29), NOTHING);
+    assert_eq!(bench.secs(1), ["stop 1"]);
+    assert_eq!(bench.secs(5), ["kill 1"]);
+    assert_eq!(bench.secs(5), ["kill 1"], "until it is gone");
+    assert_eq!(bench.is_killed(1), ["spawn 3@0 g1"]);
+}
+
+#[test]
+fn the_program_running_does_not_move_the_ready_deadline() {
+    let mut bench = Bench::started(workers(1));
+    bench.secs(20);
+    bench.tell(Event::Online {
+        worker: WorkerId(1),
+    });
+    assert_eq!(bench.secs(10), ["stop 1"]);
+}
+
+#[test]
+fn a_drain_that_takes_too_long_ends_in_stop_and_kill() {
+    let mut bench = Bench::serving(workers(2));
+    assert_eq!(bench.scale(1), ["drain 2"]);
+    assert_eq!(bench.secs(29), NOTHING);
+    assert_eq!(bench.secs(1), ["stop 2"]);
+    assert_eq!(bench.secs(5), ["kill 2"]);
+    assert_eq!(bench.is_killed(2), ["done #1", "settled g1"]);
+}
+
+#[test]
+fn a_drained_worker_that_disconnects_gets_time_to_exit_by_itself() {
+    let mut bench = Bench::serving(workers(2));
+    bench.scale(1);
+    bench.secs(1);
+    assert_eq!(bench.disconnects(2), NOTHING);
+    assert_eq!(bench.secs(4), NOTHING);
+    assert_eq!(bench.secs(1), ["stop 2"]);
+    assert_eq!(bench.secs(5), ["kill 2"]);
+}
+
+#[test]
+fn a_drain_limit_of_zero_stops_at_the_next_tick() {
+    let mut bench = Bench::serving(FleetConfig {
+        drain_timeout: Duration::ZERO,
+        ..workers(2)
+    });
+    assert_eq!(bench.scale(1), ["drain 2"]);
+    assert_eq!(bench.fleet.next_deadline(), Some(bench.now));
+    assert_eq!(bench.tell(Event::Tick), ["stop 2"]);
+}
+
+#[test]
+fn limits_without_end_are_no_deadlines() {
+    let mut bench = Bench::serving(FleetConfig {
+        ready_timeout: Duration::MAX,
+        drain_timeout: Duration::MAX,
+        kill_timeout: Duration::MAX,
+        ..workers(2)
+    });
+    bench.secs(1);
+    assert_eq!(bench.reload(), ["new g2", "spawn 3@0 g2"]);
+    assert_eq!(bench.ready(3), ["drain 1"]);
+    assert_eq!(bench.fleet.next_deadline(), None);
+}
+
+#[test]
+fn only_a_tick_lets_deadlines_pass() {
+    let mut bench = Bench::started(workers(2));
+    bench.now += Duration::from_secs(40);
+    assert_eq!(bench.ready(2), NOTHING, "its word was only not read yet");
+    assert_eq!(bench.tell(Event::Tick), ["stop 1"]);
+}

@@ -1,0 +1,197 @@
+//! What the life and death of a worker mean to its position, to the rollout and to the boot.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::action::{Failure, FailureReason};
+use super::change::{TOLERATED_CRASHES, TOLERATED_KILLS};
+use super::config::BootPolicy;
+use super::report::Report;
+use super::seat::{Past, Seat};
+use super::worker::Worker;
+use super::{Fleet, Phase};
+use crate::ids::{Generation, Position, WorkerId};
+
+/// The time until the first worker is ready.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Boot {
+    /// Positions whose first attempt failed.
+    pub(super) failed: BTreeSet<Position>,
+    /// The first of the failures.
+    pub(super) failure: Option<Failure>,
+}
+
+/// A worker, alive or just gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Who {
+    worker: WorkerId,
+    position: Position,
+    generation: Generation,
+}
+
+impl From<&Worker> for Who {
+    fn from(worker: &Worker) -> Self {
+        Self {
+            worker: worker.id,
+            position: worker.position,
+            generation: worker.generation,
+        }
+    }
+}
+
+impl Who {
+    fn failure(self, reason: FailureReason) -> Failure {
+        Failure {
+            worker: Some(self.worker),
+            position: self.position,
+            reason,
+        }
+    }
+}
+
+impl Fleet {
+    pub(super) fn became_ready(&mut self, who: Who) {
+        if let Some(seat) = self.roster.seat_mut(who.position) {
+            seat.past = Past::Served;
+        }
+        if self.boot.take().is_some() {
+            self.out.report(Report::BootOver);
+        }
+        let is_wanted = self.is_wanted(who.position);
+        let now = self.out.now();
+        if let Some(change) = &mut self.change
+            && is_wanted
+            && change.to == who.generation
+            && change.record_ready(who.position, now)
+        {
+            self.out.report(Report::RolloutProgress {
+                generation: change.to,
+                done: change.done_count(),
+                workers: self.target,
+            });
+        }
+    }
+
+    /// A worker that was ready left unasked: by its own wish, or it crashed. Its position needs another.
+    pub(super) fn lost_ready(&mut self, who: Who, ready_for: Duration, voluntary: bool) {
+        if !self.keeps(who.position) {
+            return;
+        }
+        let wanted = self.wanted_generation(who.position);
+        let has_switched = self.has_switched(who.position);
+        let Some(seat) = self.roster.seat_mut(who.position) else {
+            return;
+        };
+        seat.restarts += u32::from(!voluntary);
+        if who.generation == wanted {
+            let was_stable = seat.record_run(ready_for, &self.config, &mut self.out);
+            if !(voluntary && was_stable && self.config.respawn) {
+                seat.record_failure(&self.config, &mut self.rng, &mut self.out);
+                seat.report_retry(&mut self.out);
+            }
+        } else if seat.is_vacant() && !has_switched {
+            seat.abandoned = !self.config.respawn;
+        }
+        let others_serve = seat.has_ready();
+        if let Some(change) = &mut self.change
+            && change.to == who.generation
+        {
+            let is_crash = !change.is_rollback() && !voluntary && self.config.respawn;
+            if is_crash || others_serve {
+                change.undo(who.position);
+            }
+        }
+    }
+
+    /// It is known how a worker ended that crashed after having been ready.
+    pub(super) fn crashed(&mut self, who: Who, reason: FailureReason, from_outside: bool) {
+        let is_kept = self.keeps(who.position);
+        let Some(change) = &mut self.change else {
+            return;
+        };
+        if !is_kept || change.is_rollback() || change.to != who.generation {
+            return;
+        }
+        if from_outside {
+            let times = change.record_kill(who.position);
+            if times > TOLERATED_KILLS {
+                self.fail_rollout(who.failure(FailureReason::KilledTooOften { times }));
+            }
+        } else {
+            let crashes = change.record_crash(who.position);
+            if crashes > TOLERATED_CRASHES || !self.config.respawn {
+                self.fail_rollout(who.failure(reason));
+            }
+        }
+    }
+
+    /// A worker ended, or will have to, before it was ready.
+    pub(super) fn start_failed(&mut self, who: Who, reason: FailureReason, from_outside: bool) {
+        if !self.keeps(who.position) {
+            return;
+        }
+        let failure = who.failure(reason);
+        if let Some(boot) = &mut self.boot {
+            boot.failed.insert(who.position);
+            boot.failure.get_or_insert_with(|| failure.clone());
+        }
+        // The failure of a release that the position no longer wants says nothing about the one it wants.
+        if who.generation != self.wanted_generation(who.position) {
+            return;
+        }
+        let is_held_back = self.is_held_back(who.position);
+        if let Some(seat) = self.roster.seat_mut(who.position) {
+            seat.restarts += 1;
+            seat.record_failure(&self.config, &mut self.rng, &mut self.out);
+            if !is_held_back {
+                seat.report_retry(&mut self.out);
+            }
+        }
+        self.start_of_scaling_failed(&failure);
+        self.start_of_change_failed(failure, from_outside);
+    }
+
+    fn start_of_change_failed(&mut self, mut failure: Failure, from_outside: bool) {
+        let position = failure.position;
+        let Some(change) = &mut self.change else {
+            return;
+        };
+        let has_switched = change.has_switched(position);
+        if !has_switched && !change.is_rollback() {
+            return;
+        }
+        if from_outside {
+            let times = change.record_kill(position);
+            if times <= TOLERATED_KILLS {
+                // The try is the change's own, so it is repeated even if respawning is off.
+                if let Some(seat) = self.roster.seat_mut(position) {
+                    seat.abandoned = false;
+                }
+                return;
+            }
+            failure.reason = FailureReason::KilledTooOften { times };
+        }
+        if !change.is_rollback() {
+            self.fail_rollout(failure);
+        } else if has_switched && !change.is_done(position) {
+            self.abandon_rollback(failure);
+        } else if self.roster.seat(position).is_some_and(Seat::is_vacant) {
+            // It was vacant before the roll-back came to it: its tries go on, but nobody waits for them.
+            change.give_up(position, self.out.now());
+        }
+    }
+
+    /// While others still boot, a position whose first attempt failed waits for them, unless told to retry.
+    pub(super) fn is_held_back(&self, position: Position) -> bool {
+        let failed_at_boot = |boot: &Boot| boot.failed.contains(&position);
+        self.config.boot == BootPolicy::Exit && self.boot.as_ref().is_some_and(failed_at_boot)
+    }
+
+    /// Whether the fleet still cares for that position.
+    fn keeps(&self, position: Position) -> bool {
+        match self.phase {
+            Phase::Running => self.is_wanted(position),
+            Phase::New | Phase::Ending { .. } | Phase::Finished => false,
+        }
+    }
+}
