@@ -4,10 +4,12 @@
 //! it from its listener, returned when this worker leaves or closes the listener before that.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
@@ -22,6 +24,9 @@ use crate::watched::watch;
 
 /// What may wait for the primary, in bytes, before [`Inner::send_line`] refuses.
 const QUEUE_LIMIT_BYTES: usize = 16 << 20;
+
+/// How long the end of this worker waits for a primary that does not read its last messages.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 
 type Answer = (ReplyBody, Option<OwnedFd>);
 
@@ -117,6 +122,25 @@ impl Drop for Place {
         let taken =
             |(address, index): &(Address, u32)| *address == self.address && *index == self.index;
         state.places.retain(|place| !taken(place));
+    }
+}
+
+impl Drop for Inner {
+    /// What was sent and the socket has not taken yet is written before the process ends.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.is_empty() || state.closed {
+            return;
+        }
+        let written = self.channel.try_clone().and_then(|channel| {
+            let mut channel = UnixStream::from(channel);
+            channel.set_write_timeout(Some(LAST_WORDS_LIMIT))?;
+            channel.set_nonblocking(false)?;
+            channel.write_all(&state.waiting)
+        });
+        if let Err(error) = written {
+            tracing::debug!(%error, "the primary did not take the last messages");
+        }
     }
 }
 

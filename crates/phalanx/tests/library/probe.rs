@@ -268,7 +268,6 @@ impl Client {
             values.next().unwrap_or_default().to_owned()
         };
         Answer {
-            pid: field("pid").parse().expect("a pid"),
             worker: field("worker").parse().expect("a worker's id"),
             peer: field("peer"),
         }
@@ -284,7 +283,6 @@ fn connect_abstract(name: &str) -> io::Result<UnixStream> {
 /// What a worker of a probe answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) pid: u32,
     pub(crate) worker: u32,
     pub(crate) peer: String,
 }

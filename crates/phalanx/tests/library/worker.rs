@@ -234,6 +234,16 @@ fn messages_written_just_before_the_exit_come_before_it() {
 }
 
 #[test]
+fn a_long_message_is_written_whole_before_a_worker_ends() {
+    let mut probe = Probe::start();
+    let (worker, _) = probe.fork();
+    // Far more than the channel's buffer takes at once.
+    let answer = probe.ask(worker, json!({"do": "last words"}));
+    assert_eq!(answer["words"].as_str().unwrap().len(), 3 << 20);
+    assert_eq!(probe.event(worker, "exit")["code"], 0);
+}
+
+#[test]
 fn what_a_worker_left_in_its_process_group_goes_with_it() {
     let mut probe = Probe::start();
     let script = "sleep 1000 & echo \"{\\\"left\\\": $!}\"; exit 1";

@@ -31,6 +31,9 @@ pub(crate) async fn run(worker: &ThisWorker) -> phalanx::Result<()> {
                     answer["n"] = command["n"].clone();
                     // The primary may be gone by now.
                     drop(worker.send(&answer));
+                    if command["do"] == "last words" {
+                        return Ok(());
+                    }
                 }
             },
             () = worker.draining() => break,
@@ -58,7 +61,11 @@ impl State {
             Some("udp") => self.udp(worker, command).await,
             Some("about") => Ok(about(worker)),
             Some("spawn") => Ok(json!({"env": environment_of_a_child().await})),
-            Some("disconnect") => worker.disconnect().await.map(|()| json!({"left": true})),
+            Some("disconnect") => {
+                let left = worker.disconnect().await;
+                left.map(|()| json!({"left": worker.is_draining()}))
+            }
+            Some("last words") => Ok(json!({"words": "x".repeat(3 << 20)})),
             Some("flood") => flood(worker),
             Some("print") => {
                 crate::print(&command["text"]);
