@@ -219,6 +219,8 @@ struct Stream<'a> {
     inbox: Inbox,
     framing: Framing,
     text: Vec<u8>,
+    /// So much of the text is known to hold no end of a line: events can be megabytes long.
+    searched: usize,
 }
 
 impl<'a> Stream<'a> {
@@ -228,11 +230,18 @@ impl<'a> Stream<'a> {
             inbox,
             framing,
             text: Vec::new(),
+            searched: 0,
         }
     }
 
     fn take_line(&mut self) -> Option<Vec<u8>> {
-        let end = self.text.iter().position(|byte| *byte == b'\n')?;
+        let rest = &self.text[self.searched..];
+        let Some(offset) = rest.iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.text.len();
+            return None;
+        };
+        let end = self.searched + offset;
+        self.searched = 0;
         Some(self.text.drain(..=end).collect())
     }
 }
