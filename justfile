@@ -27,6 +27,25 @@ e2e *args:
 sim histories="10000":
     PHALANX_SIM_HISTORIES={{ histories }} cargo test -p phalanx-core --release --test simulation -- --nocapture
 
+# The eBPF program: bpf/steer.bpf.c compiled into bpf/steer.bpf.o (needs clang and llvm of Debian 12)
+bpf output="bpf/steer.bpf.o":
+    clang -target bpf -mcpu=v3 -O2 -Wall -Wextra -Werror -I"/usr/include/$(uname -m)-linux-gnu" \
+        -c bpf/steer.bpf.c -o {{ output }}
+    llvm-strip -g {{ output }}
+
+# Whether bpf/steer.bpf.o is what bpf/steer.bpf.c compiles to
+bpf-check:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    rebuilt=$(mktemp)
+    trap 'rm -f "$rebuilt"' EXIT
+    just bpf "$rebuilt"
+    if ! cmp "$rebuilt" bpf/steer.bpf.o; then
+        echo "bpf/steer.bpf.o is not what $(clang --version | head -1) makes of bpf/steer.bpf.c: run 'just bpf'" >&2
+        exit 1
+    fi
+    echo "bpf/steer.bpf.o: agrees with its source"
+
 # The API documentation
 doc:
     cargo doc --workspace --no-deps

@@ -1,4 +1,4 @@
-//! The system calls of phalanx behind safe functions: processes, fd passing, sockets, limits.
+//! The system calls of phalanx behind safe functions: processes, fd passing, sockets, limits, steering.
 //!
 //! This crate is the only one of the workspace with unsafe code. It knows system calls, not
 //! clusters: no policy, no retry beyond `EINTR`, no logging, no runtime. Every function is
@@ -26,6 +26,9 @@ pub mod identity;
 pub mod limits;
 pub mod listening;
 pub mod lock;
+mod mapping;
 pub mod process;
+pub mod scoreboard;
 pub mod signal;
 pub mod socket;
+pub mod steering;

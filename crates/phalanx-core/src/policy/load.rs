@@ -14,7 +14,7 @@ const OUTSTANDING_MAX: u32 = 1 << 20;
 const RESPONSE_MAX_US: u32 = 1 << 30;
 
 /// Above every score of a position whose response time is known.
-const UNPROVEN: u64 = 1 << 62;
+const UNPROVEN: u64 = 1 << 54;
 
 /// The load of one position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

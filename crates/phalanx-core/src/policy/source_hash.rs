@@ -8,9 +8,9 @@ use crate::rng::SplitMix64;
 /// half of all positions out, one client in 256 gets that far.
 const ATTEMPTS: u32 = 8;
 
-/// More steps than [`jump`] ever takes for as many positions as there can be; the kernel program
-/// needs a bound that it can count to.
-const STEPS: u32 = 64;
+/// The kernel program needs a bound that it can count to. With as many positions as there can be,
+/// one client in a thousand million gets that far; it stays where it is then.
+const STEPS: u32 = 32;
 
 /// By the client's address, so that it comes back to the same position. Since that is a position,
 /// not a worker, a reload moves nobody. A position more or fewer moves as few clients as can be:

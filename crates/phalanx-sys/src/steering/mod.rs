@@ -1,0 +1,395 @@
+//! Dispatch in the kernel: an eBPF program chooses the slot when a connection arrives.
+//!
+//! A listener's slots form one `SO_REUSEPORT` group ([`crate::socket::bind_slots`]). The program of
+//! `bpf/steer.bpf.c` is attached to it ([`Steering::attach`]), knows the slots by position
+//! ([`Group::set_slot`]) and goes by a plan: which positions are eligible, in which order they
+//! take turns, and by which rule one is chosen ([`Group::switch`]). The primary is not asked.
+//!
+//! # Invariants
+//!
+//! * A plan comes into force as a whole, by one store. From then on no connection is chosen by
+//!   the one before: a choice that was under way is made again.
+//! * The program stays attached while any socket of the group lives, whoever has it, and this
+//!   process need not.
+//! * A position's slot is known to the program until its last descriptor is closed, it is shut
+//!   down, or it is cleared. Then its queue moves to eligible positions.
+//! * All listeners of one [`Steering`] count into one scoreboard.
+//!
+//! Needs Linux 5.14 and the capabilities `CAP_BPF` and `CAP_NET_ADMIN` for loading; for what comes
+//! after, none: not for a new plan, for counters, or for a worker at the scoreboard.
+
+mod bpf;
+mod error;
+mod memory;
+mod object;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+pub use error::{SteeringError, Unavailable};
+pub use memory::{ORDER_MAX, POSITIONS_MAX};
+
+use crate::mapping::Mapped;
+use crate::scoreboard::{self, Scoreboard};
+use bpf::MapSpec;
+use memory::GroupMemory;
+use object::Object;
+
+/// The oldest kernel with `BPF_SK_REUSEPORT_SELECT_OR_MIGRATE`.
+const OLDEST: (u32, u32) = (5, 14);
+/// Names and bits of the capabilities that loading takes (capabilities(7)).
+const CAPABILITIES: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12)];
+/// `CAP_SYS_ADMIN` includes the first.
+const CAP_SYS_ADMIN: u32 = 21;
+/// As much as the verifier may say when it refuses.
+const LOG_BYTES: usize = 1 << 16;
+
+/// By which rule a position is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Rule {
+    /// The turns, one after the other: `round-robin` and `weighted`.
+    Turns = 0,
+    /// Fewest open connections; ties in turn.
+    LeastConnections = 1,
+    /// Lowest response time × (outstanding + 1); ties in turn: `fastest`.
+    Score = 2,
+    /// The better of two drawn at random.
+    TwoChoices = 3,
+    /// By client address.
+    Source = 4,
+    /// At random.
+    Chance = 5,
+    /// By the kernel's hash of addresses and ports: `none`.
+    Connection = 6,
+}
+
+/// What the program goes by.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "made by the caller, field by field"
+)]
+pub struct Plan<'a> {
+    /// The rule.
+    pub rule: Rule,
+    /// The eligible positions, below [`POSITIONS_MAX`]: each once and ascending, or for
+    /// [`Rule::Turns`] in any order and as often as they shall have a turn; at most [`ORDER_MAX`].
+    pub turns: &'a [u16],
+    /// The eligible positions again: bit `n % 64` of word `n / 64` is position `n`. Words that are
+    /// missing are zero.
+    pub eligible: &'a [u64],
+    /// The index of the turn to begin with.
+    pub start: u32,
+}
+
+/// What one position has received from a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Connections that were chosen for it. A client that repeats its first packet, because the
+    /// queue was full, counts again.
+    pub chosen: u64,
+    /// Connections that waited in a slot when it was closed, and moved here.
+    pub migrated: u64,
+}
+
+/// The scoreboard, and the means to steer any number of listeners by it.
+#[derive(Debug)]
+pub struct Steering {
+    board: Arc<Scoreboard>,
+}
+
+impl Steering {
+    /// Whether connections can be dispatched in the kernel here. Tried out, not guessed: the program
+    /// is loaded and dropped. Takes a few milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not, and what it would take.
+    pub fn available() -> Result<(), Unavailable> {
+        if cfg!(target_endian = "big") {
+            return Err(Unavailable::ByteOrder);
+        }
+        let release = kernel_release();
+        if version(&release).is_some_and(|version| version < OLDEST) {
+            return Err(Unavailable::KernelTooOld { release });
+        }
+        match Self::load().and_then(|steering| steering.program()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(reason(error)),
+        }
+    }
+
+    /// Makes the scoreboard.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::CreateMap`] without the privilege; see [`Steering::available`].
+    pub fn load() -> Result<Self, SteeringError> {
+        let name = "board";
+        let object = Object::read()?;
+        let map = make_map(&object, name, scoreboard::SIZE_BYTES)?;
+        let board =
+            Scoreboard::from_fd(map).map_err(|source| SteeringError::MapMemory { name, source })?;
+        Ok(Self {
+            board: Arc::new(board),
+        })
+    }
+
+    /// The scoreboard that the programs read and add to.
+    #[must_use]
+    pub fn scoreboard(&self) -> &Arc<Scoreboard> {
+        &self.board
+    }
+
+    /// Steers the group that `socket` belongs to. Until it has a plan and slots, the kernel's hash
+    /// chooses among all sockets of the group.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError`], by step. `EINVAL` from attaching means that the socket is in no group.
+    pub fn attach(&self, socket: BorrowedFd<'_>) -> Result<Group, SteeringError> {
+        let group = self.program()?;
+        bpf::attach(group.program.as_fd(), socket).map_err(SteeringError::Attach)?;
+        Ok(group)
+    }
+
+    /// An instance of the program with its own maps, attached to nothing.
+    fn program(&self) -> Result<Group, SteeringError> {
+        let object = Object::read()?;
+        let name = "group";
+        let slots = make_map(&object, "slots", 8)?;
+        let map = make_map(&object, name, memory::SIZE_BYTES)?;
+        let memory =
+            Mapped::new(&map).map_err(|source| SteeringError::MapMemory { name, source })?;
+        let linked = object.link(&[
+            ("slots", slots.as_raw_fd()),
+            (name, map.as_raw_fd()),
+            ("board", self.board.as_fd().as_raw_fd()),
+        ])?;
+        let load = |log: &mut [u8]| {
+            bpf::load_program("phalanx_steer", &linked.instructions, &linked.license, log)
+        };
+        let program = load(&mut []).map_err(|source| {
+            // Once more, to hear why: a log that is too short would be an error of its own.
+            let mut log = vec![0; LOG_BYTES];
+            let refused = [libc::EACCES, libc::EINVAL, libc::E2BIG].map(Some);
+            let verdict = refused
+                .contains(&source.raw_os_error())
+                .then(|| load(&mut log).err().and_then(|_| last_words(&log)))
+                .flatten();
+            SteeringError::LoadProgram { source, verdict }
+        })?;
+        Ok(Group {
+            program,
+            slots,
+            memory,
+            start: 0,
+        })
+    }
+}
+
+/// One listener's program.
+#[derive(Debug)]
+pub struct Group {
+    program: OwnedFd,
+    slots: OwnedFd,
+    memory: Mapped<GroupMemory>,
+    /// Where the plan in force began.
+    start: u32,
+}
+
+impl Group {
+    /// Makes a listening socket of the group the position's slot, in place of any before, which is
+    /// not closed by that.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::StoreSlot`]: `EINVAL` when it does not listen or is in no group, `EBUSY`
+    /// when it is the slot of a position already.
+    pub fn set_slot(&self, position: u32, socket: BorrowedFd<'_>) -> Result<(), SteeringError> {
+        bpf::store_socket(self.slots.as_fd(), position, socket)
+            .map_err(|source| SteeringError::StoreSlot { position, source })
+    }
+
+    /// The position has no slot any more; nothing happens if it has none. Connections for it go to
+    /// the next eligible position, but take it out of the plan first.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::ClearSlot`] when the position is out of bounds.
+    pub fn clear_slot(&self, position: u32) -> Result<(), SteeringError> {
+        bpf::remove_socket(self.slots.as_fd(), position)
+            .map_err(|source| SteeringError::ClearSlot { position, source })
+    }
+
+    /// Puts a plan in force: policy, weights and eligibility change in one step. Once this
+    /// returns, no connection is chosen by the plan before.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Plan`] when there are too many turns or a position is out of bounds; then
+    /// the plan before stays.
+    pub fn switch(&mut self, plan: &Plan<'_>) -> Result<(), SteeringError> {
+        let span = plan.turns.iter().max().map_or(0, |&highest| highest + 1);
+        let fits = plan.turns.len() <= ORDER_MAX && u32::from(span) <= POSITIONS_MAX;
+        if !fits {
+            return Err(SteeringError::Plan);
+        }
+        let rule = plan.rule as u8;
+        self.memory
+            .switch(rule, plan.turns, plan.eligible, span, plan.start);
+        self.start = plan.start;
+        Ok(())
+    }
+
+    /// The index of the turn that the plan in force has taken last; none if none yet.
+    #[must_use]
+    pub fn last_turn(&self) -> Option<u32> {
+        self.memory.last(self.start)
+    }
+
+    /// What the position has received.
+    #[must_use]
+    pub fn tally(&self, position: u32) -> Tally {
+        let (chosen, migrated) = self.memory.tally(position);
+        Tally { chosen, migrated }
+    }
+
+    /// Connections that were left to the kernel's hash over all slots, because no eligible
+    /// position had one.
+    #[must_use]
+    pub fn unsteered(&self) -> u64 {
+        self.memory.unsteered()
+    }
+
+    /// Leaves the group of `socket` to the kernel's hash again. What waits in a slot that is
+    /// closed from now on is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Detach`]: `ENOENT` when nothing is attached to it.
+    pub fn detach(self, socket: BorrowedFd<'_>) -> Result<(), SteeringError> {
+        bpf::detach(socket).map_err(SteeringError::Detach)
+    }
+}
+
+/// Makes the map, whose value must be as long as its counterpart here.
+fn make_map(object: &Object, name: &'static str, bytes: usize) -> Result<OwnedFd, SteeringError> {
+    let spec: MapSpec = object.map(name)?;
+    let same = usize::try_from(spec.value_size) == Ok(bytes);
+    let differs = || io::Error::new(io::ErrorKind::InvalidData, "layouts differ");
+    let made = same.then(|| bpf::create_map(name, &spec));
+    made.unwrap_or_else(|| Err(differs()))
+        .map_err(|source| SteeringError::CreateMap { name, source })
+}
+
+fn reason(error: SteeringError) -> Unavailable {
+    if matches!(error, SteeringError::LeftOut) {
+        return Unavailable::LeftOut;
+    }
+    let (SteeringError::CreateMap { source, .. } | SteeringError::LoadProgram { source, .. }) =
+        &error
+    else {
+        return Unavailable::Refused(error);
+    };
+    match source.raw_os_error() {
+        Some(libc::EPERM) => {
+            let missing = missing_capabilities(effective_capabilities());
+            if missing.is_empty() {
+                Unavailable::Forbidden(error)
+            } else {
+                Unavailable::NoPrivilege { missing }
+            }
+        }
+        Some(libc::ENOSYS) => Unavailable::NoBpf,
+        _ => Unavailable::Refused(error),
+    }
+}
+
+fn missing_capabilities(effective: u64) -> Vec<&'static str> {
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    let granted = |bit| has(bit) || (bit == CAPABILITIES[0].1 && has(CAP_SYS_ADMIN));
+    CAPABILITIES
+        .into_iter()
+        .filter(|&(_, bit)| !granted(bit))
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// `CapEff` of `proc_pid_status(5)`; none if it cannot be read.
+fn effective_capabilities() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    lines
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+/// `6.1.0-18-amd64` (uname(2)).
+fn kernel_release() -> String {
+    let name = rustix::system::uname();
+    name.release().to_string_lossy().into_owned()
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let major = numbers.next()?.parse().ok()?;
+    let minor = numbers.next()?.parse().ok()?;
+    Some((major, minor))
+}
+
+/// The last line that says something, but for the statistics.
+fn last_words(log: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(log);
+    let text = text.trim_end_matches('\0').trim_end();
+    let line = text.lines().rfind(|line| !line.starts_with("processed "))?;
+    Some(line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_compared_as_numbers() {
+        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(version("5.14.0"), Some((5, 14)));
+        assert!(version("5.9.1") < Some(OLDEST));
+        assert_eq!(version("strange"), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_NET_ADMIN"]);
+        assert_eq!(missing_capabilities(1 << 39), ["CAP_NET_ADMIN"]);
+        assert_eq!(missing_capabilities(1 << 21), ["CAP_NET_ADMIN"]);
+        assert!(missing_capabilities(1 << 21 | 1 << 12).is_empty());
+        let missing = vec!["CAP_BPF", "CAP_NET_ADMIN"];
+        let text = Unavailable::NoPrivilege { missing }.to_string();
+        assert!(text.contains("CAP_BPF and CAP_NET_ADMIN"), "{text}");
+    }
+
+    #[test]
+    fn the_verifiers_last_words_are_found() {
+        let log = b"0: r1 = r2\nR2 !read_ok\nprocessed 1 insns\n\0\0";
+        assert_eq!(last_words(log).as_deref(), Some("R2 !read_ok"));
+        assert_eq!(last_words(&[0; 8]), None);
+    }
+
+    #[cfg(feature = "kernel")]
+    #[test]
+    fn the_object_has_what_the_loader_expects() {
+        let object = Object::read().unwrap();
+        let size = |name| usize::try_from(object.map(name).unwrap().value_size).unwrap();
+        assert_eq!(size("group"), memory::SIZE_BYTES);
+        assert_eq!(size("board"), scoreboard::SIZE_BYTES);
+        assert_eq!(object.map("slots").unwrap().max_entries, POSITIONS_MAX);
+        let linked = object.link(&[("slots", 3), ("group", 4), ("board", 5)]);
+        assert!(linked.unwrap().instructions.len() > 100);
+    }
+}
