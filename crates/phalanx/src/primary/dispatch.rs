@@ -3,9 +3,11 @@
 //! The kernel's backlog is the queue: a listener accepts nothing while no worker has room, or while a
 //! returned connection of its own still waits for another worker.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
@@ -39,22 +41,57 @@ pub(super) enum Turn {
     Closed,
 }
 
-pub(super) async fn accept_loop(
+/// Accepts until it is dropped.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    /// The task only borrows it while it works: the address is free the moment this is dropped.
+    _socket: Arc<AsyncFd<Arc<OwnedFd>>>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Accepting {
+    pub(super) fn start(
+        shared: Weak<Shared>,
+        listener: ListenerId,
+        socket: Arc<AsyncFd<Arc<OwnedFd>>>,
+        room: Arc<Notify>,
+    ) -> Self {
+        let accepting = accept_loop(shared, listener, Arc::downgrade(&socket), room);
+        Self {
+            _socket: socket,
+            task: tokio::spawn(accepting).abort_handle(),
+        }
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept_loop(
     shared: Weak<Shared>,
     listener: ListenerId,
-    socket: AsyncFd<Arc<OwnedFd>>,
+    socket: Weak<AsyncFd<Arc<OwnedFd>>>,
     room: Arc<Notify>,
 ) {
     loop {
-        let Ok(mut readable) = socket.readable().await else {
-            return;
-        };
-        let turn = match shared.upgrade() {
-            Some(shared) => shared.hub().accept_turn(listener),
-            None => return,
-        };
-        match turn {
-            Turn::Empty => readable.clear_ready(),
+        let turn = poll_fn(|cx| {
+            let (Some(socket), Some(shared)) = (socket.upgrade(), shared.upgrade()) else {
+                return Poll::Ready(Turn::Closed);
+            };
+            let Ok(mut readable) = ready!(socket.poll_read_ready(cx)) else {
+                return Poll::Ready(Turn::Closed);
+            };
+            let turn = shared.hub().accept_turn(listener);
+            if matches!(turn, Turn::Empty) {
+                readable.clear_ready();
+            }
+            Poll::Ready(turn)
+        });
+        match turn.await {
+            Turn::Empty => {}
             Turn::More => tokio::task::yield_now().await,
             Turn::Full => room.notified().await,
             Turn::Exhausted => tokio::time::sleep_until(deadline(EXHAUSTION_PAUSE)).await,

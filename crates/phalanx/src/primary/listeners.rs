@@ -21,7 +21,7 @@ use phalanx_sys::socket::{self, SocketKind, TcpOptions, UdpOptions, UnixName};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::dispatch::accept_loop;
+use super::dispatch::Accepting;
 use super::hub::Hub;
 use crate::address::Address;
 use crate::settings::DispatchChoice;
@@ -64,16 +64,13 @@ pub(super) struct Listener {
     pub(super) room: Arc<Notify>,
     pub(super) starved: bool,
     pub(super) exhausted: bool,
-    task: Option<tokio::task::AbortHandle>,
+    _task: Option<Accepting>,
     /// The file to remove when it closes.
     unlink: Option<PathBuf>,
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
         if let Some(path) = &self.unlink
             && let Err(error) = fs::remove_file(path)
         {
@@ -129,10 +126,10 @@ impl Hub {
             // Not even watched: every connection would wake the primary for nothing.
             Dispatch::Shared => None,
             Dispatch::Handoff => {
-                let socket = watch(Arc::clone(&handle))?;
+                let socket = Arc::new(watch(Arc::clone(&handle))?);
                 self.ledger.add_listener(id, self.policy.create());
-                let accepting = accept_loop(self.shared.clone(), id, socket, Arc::clone(&room));
-                Some(tokio::spawn(accepting).abort_handle())
+                let shared = self.shared.clone();
+                Some(Accepting::start(shared, id, socket, Arc::clone(&room)))
             }
         };
         self.listeners.insert(
@@ -148,7 +145,7 @@ impl Hub {
                 room,
                 starved: false,
                 exhausted: false,
-                task,
+                _task: task,
                 unlink: opened.unlink,
             },
         );
