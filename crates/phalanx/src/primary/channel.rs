@@ -46,7 +46,7 @@ pub(super) struct Channel {
     blocked: bool,
     seq: u64,
     line: Vec<u8>,
-    /// Tells the channel's task to wait until the socket is writable.
+    /// Tells the channel's task to wait until the socket is writable, or that all is over.
     pub(super) blocked_notice: Arc<Notify>,
 }
 
@@ -209,6 +209,13 @@ impl Channel {
                 Err(error)
             }
         }
+    }
+}
+
+impl Drop for Channel {
+    /// Its task holds the socket too, and lets go of it when the cluster is gone.
+    fn drop(&mut self) {
+        self.blocked_notice.notify_one();
     }
 }
 

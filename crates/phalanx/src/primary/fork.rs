@@ -145,7 +145,12 @@ async fn follow_channel(
                     writable.clear_ready();
                 }
             }
-            () = blocked.notified(), if !full => full = true,
+            () = blocked.notified() => {
+                if shared.strong_count() == 0 {
+                    return;
+                }
+                full = true;
+            }
         }
     }
 }
