@@ -378,7 +378,7 @@ impl Inner {
     pub(super) fn place(self: &Arc<Self>, address: &Address) -> Place {
         let mut state = self.state();
         let is_free = |index: &u32| !state.places.iter().any(|(a, i)| a == address && i == index);
-        let index = (0..).find(is_free).unwrap_or(u32::MAX);
+        let index = (0..u32::MAX).find(is_free).unwrap_or(u32::MAX);
         state.places.push((address.clone(), index));
         drop(state);
         Place {

@@ -179,8 +179,8 @@ fn ttin_adds_a_worker_and_ttou_takes_one_away() {
     server.process.signal(Signal::TTIN);
     server.wait_serving(3);
     server.wait_workers(3);
-    let served: BTreeSet<_> = (0..6).map(|_| get(&server.address).worker).collect();
-    assert_eq!(served.len(), 3);
+    let seen: BTreeSet<_> = (0..6).map(|_| get(&server.address).worker).collect();
+    assert_eq!(seen.len(), 3);
     server.process.signal(Signal::TTOU);
     server.wait_workers(2);
     let load = Load::new(server.target()).requests(20).run();

@@ -222,6 +222,22 @@ fn a_listener_closed_by_all_is_free_and_can_be_had_again() {
 }
 
 #[test]
+fn a_listener_can_be_closed_and_had_again_in_one_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let unix = format!("unix:{}/again.sock", directory.path().display());
+    let mut probe = Probe::start();
+    let (worker, _) = probe.fork();
+    // A port of an address of loopback that no other test uses.
+    for at in ["127.0.7.2:7272", &unix] {
+        probe.listen(worker, at);
+        for _ in 0..20 {
+            probe.listen_with(worker, json!({"do": "close and listen", "at": at}));
+        }
+        probe.ask(worker, json!({"do": "close", "as": "main"}));
+    }
+}
+
+#[test]
 fn a_listener_that_one_worker_closes_goes_on_with_the_others() {
     let mut probe = Probe::start();
     let (first, _) = probe.fork();

@@ -477,7 +477,9 @@ fn the_exit_event_names_the_signal() {
 #[test]
 fn dropping_the_cluster_cuts_its_workers_off() {
     let mut probe = Probe::start();
-    let (_, pid) = probe.fork();
+    let (worker, pid) = probe.fork();
+    // It says nothing any more that would make the primary look.
+    probe.serve(worker, "127.0.0.1:0");
     probe.done(json!({"do": "drop"}));
     probe.wait("the end of events", |line| line["events"] == "ended");
     assert!(procs::wait_gone(pid, LIMIT), "{pid} lives on");

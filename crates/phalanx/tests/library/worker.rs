@@ -185,8 +185,7 @@ fn is_connected_and_is_dead_follow_the_worker() {
 #[test]
 fn a_worker_has_events_of_its_own_that_end_with_its_exit() {
     let mut probe = Probe::start();
-    let (watched, _) = probe.fork();
-    probe.done(json!({"do": "watch", "worker": watched}));
+    let watched = number(&probe.done(json!({"do": "fork", "watch": true}))["worker"]);
     let (other, _) = probe.fork();
     probe.listen(other, "127.0.0.1:0");
     let address = probe.listen(watched, "127.0.0.1:0");

@@ -40,13 +40,10 @@ pub(crate) async fn run(cluster: Cluster) {
     loop {
         tokio::select! {
             biased;
-            event = events.next(), if !ended => match event {
-                Some(event) => print(&json!(event)),
-                None => {
-                    ended = true;
-                    print(&json!({"events": "ended"}));
-                }
-            },
+            event = events.next(), if !ended => {
+                ended = event.is_none();
+                print(&event.map_or(json!({"events": "ended"}), |event| json!(event)));
+            }
             command = inbox.recv() => match command {
                 None => return,
                 Some(command) if command["do"] == "exit" => return,
@@ -106,6 +103,9 @@ impl Primary {
                 } else {
                     cluster.fork_with(env)?
                 };
+                if command["watch"] == true {
+                    tokio::spawn(watch(worker.id(), worker.events()));
+                }
                 let answer = about(&worker);
                 self.workers.insert(worker.id().0, worker);
                 answer

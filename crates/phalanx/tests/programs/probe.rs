@@ -9,6 +9,12 @@
 //!
 //! With `PROBE_ROGUE` in its environment a worker speaks raw bytes: see `rogue.rs`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what a test's program did not expect is the test's failure"
+)]
+
 mod builder;
 mod primary;
 mod rogue;

@@ -38,7 +38,7 @@ pub(crate) fn run() {
 }
 
 fn fill(channel: &mut UnixStream, mut count: u64) {
-    let block = [b'x'; 1 << 16];
+    let block = [b'x'; 1 << 13];
     while count > 0 {
         let part = usize::try_from(count).map_or(block.len(), |left| left.min(block.len()));
         channel

@@ -58,6 +58,10 @@ impl State {
                     () = std::future::ready(()) => Ok(json!({})),
                 }
             }
+            Some("close and listen") => {
+                drop(self.listeners.remove("main"));
+                self.listen(worker, command).await
+            }
             Some("udp") => self.udp(worker, command).await,
             Some("about") => Ok(about(worker)),
             Some("spawn") => Ok(json!({"env": environment_of_a_child().await})),
@@ -90,16 +94,16 @@ impl State {
                 let code = command["code"]
                     .as_i64()
                     .and_then(|code| i32::try_from(code).ok());
-                #[expect(clippy::exit, reason = "how a worker exits is what is tested")]
                 std::process::exit(code.unwrap_or(0))
             }
             Some("abort") => std::process::abort(),
             _ => Ok(json!({"echo": command})),
         };
         done.unwrap_or_else(|error| {
-            let kind = match &error {
-                Error::Listen { source, .. } => format!("{:?}", source.kind()),
-                _ => String::new(),
+            let kind = if let Error::Listen { source, .. } = &error {
+                format!("{:?}", source.kind())
+            } else {
+                String::new()
             };
             json!({"error": describe(&error), "kind": kind})
         })
