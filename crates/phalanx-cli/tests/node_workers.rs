@@ -49,13 +49,22 @@ fn a_tls_session_is_resumed_by_another_worker() {
         let mut app = app().workers(2).node(&node, "https.js").start();
         let port = app.address().tcp().port().to_string();
         let mut client: Command = node.command();
-        client.arg(fixtures::fixture("https-get.js")).args([&port, "4"]);
+        client
+            .arg(fixtures::fixture("https-get.js"))
+            .args([&port, "4"]);
         let output = Process::run(client, LIMIT).expect_success();
         let lines: Vec<&str> = output.stdout.lines().collect();
         let resumed = |line: &&str| line.starts_with("resumed = true");
         // TLS 1.3 gives tickets after the handshake: the second connection may come before them.
-        assert!(lines.iter().filter(|line| resumed(line)).count() >= 2, "{node:?} {lines:?}");
-        let pids: BTreeSet<u32> = lines.iter().filter(|line| resumed(line)).map(|line| pid_in(line)).collect();
+        assert!(
+            lines.iter().filter(|line| resumed(line)).count() >= 2,
+            "{node:?} {lines:?}"
+        );
+        let pids: BTreeSet<u32> = lines
+            .iter()
+            .filter(|line| resumed(line))
+            .map(|line| pid_in(line))
+            .collect();
         assert_eq!(pids, set(app.worker_pids()), "{node:?} {lines:?}");
     }
 }
@@ -78,11 +87,16 @@ fn a_shared_udp_socket_answers_every_datagram() {
         for number in 0..10 {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.set_read_timeout(Some(LIMIT)).unwrap();
-            client.send_to(format!("datagram {number}").as_bytes(), server).unwrap();
+            client
+                .send_to(format!("datagram {number}").as_bytes(), server)
+                .unwrap();
             let mut buffer = [0; 100];
             let (count, _) = client.recv_from(&mut buffer).unwrap();
             let answer = std::str::from_utf8(&buffer[..count]).unwrap();
-            assert!(answer.starts_with(&format!("datagram {number} ")), "{node:?} {answer}");
+            assert!(
+                answer.starts_with(&format!("datagram {number} ")),
+                "{node:?} {answer}"
+            );
             assert!(pids.contains(&pid_in(answer)), "{node:?} {answer}");
         }
         assert!(app.stop().success(), "{node:?}");
@@ -122,7 +136,10 @@ fn every_port_of_the_systems_choice_is_the_same_for_all_workers() {
 /// Whether the status shows so many listeners, each served by so many workers.
 fn has_listeners(status: &Value, count: usize, workers: u32) -> bool {
     let listeners = status["listeners"].as_array().unwrap();
-    listeners.len() == count && listeners.iter().all(|listener| listener["workers"] == workers)
+    listeners.len() == count
+        && listeners
+            .iter()
+            .all(|listener| listener["workers"] == workers)
 }
 
 #[test]
@@ -167,7 +184,11 @@ fn an_exclusive_server_is_ready_unannounced_and_has_a_port_of_its_own() {
         assert_eq!(status["listeners"], json!([]), "{node:?}");
         let announced = |pid: u32| {
             let line = app.wait_for_line(&format!("pid {pid} alone on "), LIMIT);
-            line.rsplit_once(" on ").unwrap().1.parse::<Target>().unwrap()
+            line.rsplit_once(" on ")
+                .unwrap()
+                .1
+                .parse::<Target>()
+                .unwrap()
         };
         let targets: Vec<Target> = phalanx_testkit::app::pids(&status)
             .into_iter()
@@ -209,7 +230,10 @@ fn a_descriptor_that_the_primary_inherited_is_served() {
             .start();
         let line = app.wait_for_line("descriptor 9 is ", LIMIT);
         let target = app.address();
-        assert!(line.ends_with(&target.to_string()), "{node:?} {line} {target}");
+        assert!(
+            line.ends_with(&target.to_string()),
+            "{node:?} {line} {target}"
+        );
         expect_in_turn(&mut app, &target, 2);
         app.verb(["reload"]).expect_success();
         expect_in_turn(&mut app, &target, 2);
@@ -219,7 +243,10 @@ fn a_descriptor_that_the_primary_inherited_is_served() {
 #[test]
 fn policy_none_leaves_the_choice_to_the_system() {
     for node in node::require_versions() {
-        let app = app().workers(2).options(["--policy", "none"]).node(&node, "http.js");
+        let app = app()
+            .workers(2)
+            .options(["--policy", "none"])
+            .node(&node, "http.js");
         expect_shared(app.start(), "none");
     }
 }
@@ -227,14 +254,22 @@ fn policy_none_leaves_the_choice_to_the_system() {
 #[test]
 fn shared_dispatch_can_be_asked_for() {
     let Some(node) = node::require() else { return };
-    let app = app().workers(2).options(["--dispatch", "shared"]).node(&node, "http.js");
+    let app = app()
+        .workers(2)
+        .options(["--dispatch", "shared"])
+        .node(&node, "http.js");
     expect_shared(app.start(), "round-robin");
 }
 
 #[test]
 fn the_variable_of_nodes_own_cluster_chooses_the_policy() {
     let Some(node) = node::require() else { return };
-    let named = |value| app().workers(2).env("NODE_CLUSTER_SCHED_POLICY", value).node(&node, "http.js");
+    let named = |value| {
+        app()
+            .workers(2)
+            .env("NODE_CLUSTER_SCHED_POLICY", value)
+            .node(&node, "http.js")
+    };
     expect_shared(named("none").start(), "none");
     let mut app = named("rr").start();
     let target = app.address();
@@ -245,7 +280,10 @@ fn the_variable_of_nodes_own_cluster_chooses_the_policy() {
 fn expect_shared(mut app: App, policy: &str) {
     let target = app.address();
     let status = app.status();
-    assert_eq!((&status["dispatch"], &status["policy"]), (&json!("shared"), &json!(policy)));
+    assert_eq!(
+        (&status["dispatch"], &status["policy"]),
+        (&json!("shared"), &json!(policy))
+    );
     let before = set(app.worker_pids());
     let load = Load::new(target).clients(8).start();
     load.wait_for_more(100, LIMIT);
@@ -253,8 +291,14 @@ fn expect_shared(mut app: App, policy: &str) {
     load.wait_for_more(100, LIMIT);
     let report = load.stop();
     report.expect_none_lost();
-    assert!(report.pids.keys().any(|pid| before.contains(pid)), "{report}");
-    assert!(report.pids.keys().all(|pid| app.family().contains(pid)), "{report}");
+    assert!(
+        report.pids.keys().any(|pid| before.contains(pid)),
+        "{report}"
+    );
+    assert!(
+        report.pids.keys().all(|pid| app.family().contains(pid)),
+        "{report}"
+    );
     assert!(app.stop().success());
 }
 
@@ -270,7 +314,10 @@ fn an_address_in_use_reaches_the_script_as_its_error() {
                 .env("PORT", &port)
                 .node(&node, "in-use.js")
                 .run_to_end(LIMIT);
-            assert!(output.stdout.contains("error code = EADDRINUSE"), "{node:?} {output:?}");
+            assert!(
+                output.stdout.contains("error code = EADDRINUSE"),
+                "{node:?} {output:?}"
+            );
             assert_eq!(output.status.code(), Some(1), "{node:?} {output:?}");
         }
     }
@@ -282,7 +329,10 @@ fn the_same_address_twice_in_one_worker_is_in_use() {
         let mut app = app().workers(2).node(&node, "twice.js").start();
         let target = app.address();
         for _ in 0..2 {
-            assert!(get(&target, "/").contains("second = EADDRINUSE"), "{node:?}");
+            assert!(
+                get(&target, "/").contains("second = EADDRINUSE"),
+                "{node:?}"
+            );
         }
     }
 }
@@ -296,12 +346,17 @@ fn a_closed_server_refuses_until_it_listens_again() {
         let events = app.events();
         app.verb(["send", r#""close""#]).expect_success();
         wait_said(&events, "closed", 2);
-        eventually(LIMIT, "a refused connection", || try_get(&target, "/").err());
+        eventually(LIMIT, "a refused connection", || {
+            try_get(&target, "/").err()
+        });
         expect_in_turn(&mut app, &other, 2);
         app.verb(["send", r#""listen""#]).expect_success();
         wait_said(&events, "listening", 2);
         let again = app.wait_status(LIMIT, |status| has_listeners(status, 2, 2));
-        assert!(again["listeners"].to_string().contains(&target.to_string()), "{node:?} {again}");
+        assert!(
+            again["listeners"].to_string().contains(&target.to_string()),
+            "{node:?} {again}"
+        );
         expect_in_turn(&mut app, &target, 2);
         assert_eq!(cluster::restarts(&app.status()), 0, "{node:?}");
     }
@@ -317,7 +372,8 @@ fn one_worker_that_closes_its_server_leaves_its_share_to_the_others() {
         let status = app.status();
         let load = Load::new(target.clone()).clients(8).start();
         load.wait_for_more(50, LIMIT);
-        app.verb(["send", "--to", &ids(&status)[0].to_string(), r#""close""#]).expect_success();
+        app.verb(["send", "--to", &ids(&status)[0].to_string(), r#""close""#])
+            .expect_success();
         wait_said(&events, "closed", 1);
         load.wait_for_more(50, LIMIT);
         load.stop().expect_none_lost();
@@ -335,7 +391,10 @@ fn a_server_that_is_closed_under_load_does_not_hold_up_another() {
         let (target, other) = reopened_and_other(&mut app);
         let events = app.events();
         for _ in 0..3 {
-            let load = Load::new(target.clone()).clients(16).request_limit(Duration::from_secs(3)).start();
+            let load = Load::new(target.clone())
+                .clients(16)
+                .request_limit(Duration::from_secs(3))
+                .start();
             load.wait_for_more(100, LIMIT);
             app.verb(["send", r#""close""#]).expect_success();
             wait_said(&events, "closed", 2);
@@ -362,7 +421,9 @@ fn reopened_and_other(app: &mut App) -> (Target, Target) {
 #[track_caller]
 fn wait_said(events: &Events, what: &str, count: usize) {
     for _ in 0..count {
-        events.wait_for(LIMIT, what, |event| event["event"] == "message" && event["message"] == what);
+        events.wait_for(LIMIT, what, |event| {
+            event["event"] == "message" && event["message"] == what
+        });
     }
 }
 
@@ -378,9 +439,21 @@ fn a_worker_knows_who_it_is() {
                 (answer["pid"] == worker["pid"]).then_some(answer)
             });
             assert_eq!(known["id"], worker["id"], "{node:?}");
-            assert_eq!(known["instance"], worker["position"].to_string(), "{node:?}");
-            let facts = [&known["isWorker"], &known["isPrimary"], &known["isConnected"]];
-            assert_eq!(facts, [&json!(true), &json!(false), &json!(true)], "{node:?}");
+            assert_eq!(
+                known["instance"],
+                worker["position"].to_string(),
+                "{node:?}"
+            );
+            let facts = [
+                &known["isWorker"],
+                &known["isPrimary"],
+                &known["isConnected"],
+            ];
+            assert_eq!(
+                facts,
+                [&json!(true), &json!(false), &json!(true)],
+                "{node:?}"
+            );
         }
     }
 }
@@ -408,7 +481,11 @@ fn options_of_node_and_arguments_of_the_script_arrive() {
             .start();
         let target = app.address();
         let answer = get_json(&target, "/");
-        assert_eq!(answer["options"], json!(["--max-old-space-size=64"]), "{node:?}");
+        assert_eq!(
+            answer["options"],
+            json!(["--max-old-space-size=64"]),
+            "{node:?}"
+        );
         assert_eq!(answer["arguments"], json!(["x", "--workers=7"]), "{node:?}");
         // The variables of the channel are not for the script's own children.
         assert_eq!(answer["channel"], json!([]), "{node:?}");
@@ -443,7 +520,11 @@ fn a_request_in_service_is_finished_by_the_worker_that_has_it() {
         cluster::ask(connection.as_mut(), "/?ms=700&tag=kept").unwrap();
         app.wait_for_line("in service kept", LIMIT);
         app.verb(["reload"]).expect_success();
-        assert_eq!(pid_in(&cluster::answer(connection.as_mut()).unwrap()), old, "{node:?}");
+        assert_eq!(
+            pid_in(&cluster::answer(connection.as_mut()).unwrap()),
+            old,
+            "{node:?}"
+        );
         assert_ne!(pid_in(&get(&target, "/?ms=0")), old, "{node:?}");
         assert!(procs::wait_gone(old, LIMIT));
     }
@@ -481,7 +562,9 @@ fn a_connection_that_never_ends_is_cut_at_the_drain_limit() {
         let target = app.address();
         let [old] = app.worker_pids().try_into().unwrap();
         let mut connection = connect(&target).unwrap();
-        connection.write_all(b"GET / HTTP/1.1\r\nHost: local").unwrap();
+        connection
+            .write_all(b"GET / HTTP/1.1\r\nHost: local")
+            .unwrap();
         let answered = get(&target, "/");
         assert_eq!(pid_in(&answered), old);
         app.verb(["reload"]).expect_success();

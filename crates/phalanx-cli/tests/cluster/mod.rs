@@ -37,7 +37,14 @@ pub(crate) fn example(name: &str) -> PathBuf {
         let profile = Path::new(PHALANX).parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
         build
-            .args(["build", "--quiet", "--offline", "-p", "phalanx", "--examples"])
+            .args([
+                "build",
+                "--quiet",
+                "--offline",
+                "-p",
+                "phalanx",
+                "--examples",
+            ])
             .arg("--target-dir")
             .arg(profile.parent().unwrap())
             .current_dir(fixtures::root());
@@ -126,7 +133,9 @@ pub(crate) fn greeting(target: &Target) -> String {
 #[track_caller]
 pub(crate) fn pid_in(text: &str) -> u32 {
     let number = text.rsplit_once("pid = ").map(|(_, rest)| rest.trim());
-    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no pid: {text:?}"))
+    number
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no pid: {text:?}"))
 }
 
 /// Sends `each` sequential requests a worker, and expects that every worker answered as many.
@@ -144,7 +153,9 @@ pub(crate) fn expect_in_turn(app: &mut App, target: &Target, each: u64) -> Repor
 /// The sum of the workers' restarts after crashes.
 pub(crate) fn restarts(status: &Value) -> u64 {
     let workers = status["workers"].as_array().into_iter().flatten();
-    workers.filter_map(|worker| worker["restarts"].as_u64()).sum()
+    workers
+        .filter_map(|worker| worker["restarts"].as_u64())
+        .sum()
 }
 
 /// The ids of the workers in a status, in its order.
@@ -169,6 +180,5 @@ pub(crate) fn wait_state(events: &Events, state: &str) -> Value {
 
 /// A program's outputs as text, for what is looked for in them.
 pub(crate) fn shown(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr)
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
