@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use phalanx_testkit::app::AppBuilder;
@@ -176,9 +176,4 @@ pub(crate) fn wait_state(events: &Events, state: &str) -> Value {
     events.wait_for(LIMIT, state, |event| {
         event["report"] == "changed" && event["to"] == state
     })
-}
-
-/// A program's outputs as text, for what is looked for in them.
-pub(crate) fn shown(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
