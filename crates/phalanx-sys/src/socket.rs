@@ -8,6 +8,7 @@ mod accept;
 mod address;
 mod bind;
 mod inherit;
+mod slots;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -17,9 +18,10 @@ use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketType};
 
 pub use accept::{AcceptError, accept};
-pub use address::{Address, Credentials, UnixName, local_address, peer_credentials};
+pub use address::{Address, Credentials, UnixName, local_address, peer_address, peer_credentials};
 pub use bind::{TcpOptions, UdpOptions, bind_tcp, bind_udp, bind_unix, listen};
 pub use inherit::inherited_socket;
+pub use slots::{add_slot, bind_slots, empty_slot, queue_length};
 
 /// What a socket is, as far as phalanx makes a difference.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]

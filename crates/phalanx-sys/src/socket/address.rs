@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, getsockname};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, getpeername, getsockname};
 
 use crate::fd;
 use crate::process::Pid;
@@ -68,7 +68,20 @@ impl fmt::Display for Address {
 ///
 /// `ENOTSOCK`; `EAFNOSUPPORT` when it is neither an internet nor a Unix socket.
 pub fn local_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
-    let address = getsockname(fd)?;
+    read_address(getsockname(fd)?)
+}
+
+/// The address of the socket's peer (getpeername(2)).
+///
+/// # Errors
+///
+/// `ENOTCONN` when it is not connected, or not any more; otherwise as [`local_address`].
+pub fn peer_address(fd: BorrowedFd<'_>) -> io::Result<Address> {
+    let peer = getpeername(fd)?;
+    peer.map_or(Ok(Address::Unnamed), read_address)
+}
+
+fn read_address(address: SocketAddrAny) -> io::Result<Address> {
     match address.address_family() {
         AddressFamily::INET | AddressFamily::INET6 => {
             Ok(Address::Inet(SocketAddr::try_from(address)?))

@@ -55,12 +55,18 @@ pub struct UdpOptions {
 /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES` for a privileged port, `EAFNOSUPPORT` when the system
 /// has no IPv6, `EMFILE` and the like (bind(2), socket(2)).
 pub fn bind_tcp(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
+    let socket = unbound_tcp(address, options)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// A TCP socket that is ready to be bound to `address`.
+pub(super) fn unbound_tcp(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
     let socket = inet_socket(address, SocketType::STREAM, options.only_v6)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if options.reuse_port {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
-    net::bind(&socket, &address)?;
     Ok(socket)
 }
 
