@@ -222,7 +222,8 @@ fn a_worker_that_does_not_read_fills_its_own_channel_only() {
     let text = "x".repeat(4 << 20);
     let mut refused = Value::Null;
     for _ in 0..8 {
-        let answer = probe.tell(json!({"do": "send", "worker": deaf, "message": text}));
+        let answer = probe
+            .tell(json!({"do": "send", "worker": deaf, "message": {"do": "about", "text": text}}));
         if answer.get("error").is_some() {
             refused = answer["error"].clone();
             break;
@@ -237,8 +238,9 @@ fn a_worker_that_does_not_read_fills_its_own_channel_only() {
     assert_eq!(get(&address).worker, good);
     settle(&mut probe, rogue, "alive");
     // A broadcast reaches the others, and says whom it missed.
-    let reached =
-        probe.done(json!({"do": "broadcast", "message": {"raw": "\"heard\"\n", "text": text}}));
+    let reached = probe.done(
+        json!({"do": "broadcast", "message": {"do": "about", "raw": "\"heard\"\n", "text": text}}),
+    );
     assert_eq!(reached["reached"], 2);
     assert!(
         probe.event(deaf, "error")["message"]

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use phalanx_testkit::{LIMIT, Process, Signal, fixtures};
+use phalanx_testkit::{LIMIT, Process, Signal, fixtures, procs};
 use serde_json::{Value, json};
 
 /// A running primary in the low-level style.
@@ -67,7 +67,9 @@ impl Probe {
     /// Starts a worker with variables of its own.
     #[track_caller]
     pub(crate) fn fork_with(&mut self, env: Value) -> (u32, u32) {
-        let answer = self.done(json!({"do": "fork", "env": env}));
+        let mut order = json!({"do": "fork"});
+        order["env"] = env;
+        let answer = self.done(order);
         (number(&answer["worker"]), number(&answer["pid"]))
     }
 
@@ -165,8 +167,11 @@ impl Probe {
         self.process.pid()
     }
 
+    /// Sends a signal to one of its workers.
+    #[track_caller]
     pub(crate) fn signal(&self, pid: u32, signal: Signal) {
-        assert!(phalanx_testkit::procs::signal(pid, signal), "{pid} is gone");
+        assert!(procs::children(self.pid()).contains(&pid), "{pid} is gone");
+        procs::signal(pid, signal);
     }
 }
 

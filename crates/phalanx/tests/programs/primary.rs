@@ -6,12 +6,16 @@ use std::sync::Arc;
 
 use phalanx::supervisor::{OutputLine, Stream};
 use phalanx::{
-    Cluster, Error, Events, InspectPort, PolicyName, Settings, Signal, Stdio, Worker, WorkerId,
+    Cluster, Error, Event, Events, InspectPort, PolicyName, Settings, Signal, Stdio, Worker,
+    WorkerId,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{describe, print};
+
+/// Texts of a size that only tests of sizes use are told by their length.
+const LONG_TEXT_BYTES: usize = 1 << 20;
 
 struct Primary {
     /// Nothing once it was told to drop it.
@@ -42,7 +46,7 @@ pub(crate) async fn run(cluster: Cluster) {
             biased;
             event = events.next(), if !ended => {
                 ended = event.is_none();
-                print(&event.map_or(json!({"events": "ended"}), |event| json!(event)));
+                print(&event.map_or(json!({"events": "ended"}), shown));
             }
             command = inbox.recv() => match command {
                 None => return,
@@ -149,6 +153,17 @@ impl Primary {
         let id = u32::try_from(command["worker"].as_u64()?).ok()?;
         self.workers.get(&id)
     }
+}
+
+fn shown(event: Event) -> Value {
+    let mut line = json!(event);
+    if let Event::Message { message, .. } = event {
+        let length = message.as_str().map_or(0, str::len);
+        if length >= LONG_TEXT_BYTES {
+            line["message"] = json!({"length": length});
+        }
+    }
+    line
 }
 
 async fn watch(id: WorkerId, mut events: Events) {
