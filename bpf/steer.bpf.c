@@ -25,7 +25,7 @@
 
 #define POSITIONS 4096 // POSITIONS_MAX
 #define ORDER 16384    // ORDER_MAX
-#define SCAN 256       // SCAN_MAX
+#define SCAN 64        // SCAN_MAX
 #define ATTEMPTS 8     // of source-hash
 #define STEPS 32       // of a consistent hash
 #define RESPONSE_MAX (1u << 30)

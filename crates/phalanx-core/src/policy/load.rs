@@ -6,7 +6,7 @@ use crate::ids::Position;
 /// A policy that compares loads looks at this many eligible positions for one connection, the next
 /// in turn. Up to so many it finds the best of all; beyond, the best of a group that changes with each
 /// connection. The kernel program may only run loops with a bound, and its cost should have one too.
-pub const SCAN_MAX: usize = 256;
+pub const SCAN_MAX: usize = 64;
 
 /// Counts and times beyond these are taken for these: nothing that a worker publishes, torn or
 /// absurd, can make a score overflow.

@@ -3,6 +3,8 @@
     dead_code,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
     reason = "each test takes what it needs, and one that cannot be set up has failed"
 )]
 
