@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use phalanx::PolicyName;
 use phalanx::fleet::{Amount, ScaleTo};
+use phalanx::{PolicyName, Weights};
 
 use crate::names::Name;
 use crate::values::{self, Variable, WorkerCount};
@@ -66,6 +66,10 @@ pub(crate) struct RunArgs {
     /// `NODE_CLUSTER_SCHED_POLICY=none` or `rr` decides, as for Node's cluster.
     #[arg(long, value_parser = values::policy(), help_heading = "Connections")]
     pub(crate) policy: Option<PolicyName>,
+
+    /// Weights by position for --policy weighted: 3,1,1. A position that is not listed weighs 1
+    #[arg(long, value_name = "N,…", help_heading = "Connections")]
+    pub(crate) weights: Option<Weights>,
 
     /// How connections reach the workers
     #[arg(long, value_enum, default_value_t, help_heading = "Connections")]
@@ -168,6 +172,8 @@ pub(crate) enum Dispatch {
     Handoff,
     /// All workers accept from one socket
     Shared,
+    /// An eBPF program picks the worker: TCP only, needs root or `CAP_BPF` and `CAP_NET_ADMIN`
+    Kernel,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -147,11 +147,13 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
     let mut options = SupervisorOptions::new(name.as_str());
     options.settings = settings;
     options.fleet = fleet;
+    options.weights = args.weights.clone().unwrap_or_default();
     options.policy = args.policy.unwrap_or_else(policy_of_environment);
     options.dispatch = match args.dispatch {
         Dispatch::Auto => DispatchChoice::Auto,
         Dispatch::Handoff => DispatchChoice::Handoff,
         Dispatch::Shared => DispatchChoice::Shared,
+        Dispatch::Kernel => DispatchChoice::Kernel,
     };
     Ok(options)
 }
@@ -243,6 +245,7 @@ impl App {
             Dispatch::Auto => "auto",
             Dispatch::Handoff => "handoff",
             Dispatch::Shared => "shared",
+            Dispatch::Kernel => "kernel",
         };
         let text = format!(
             "{}: primary {pid}, {}, {}, dispatch {dispatch}",

@@ -5,6 +5,7 @@
 //! cargo run --example broadcast
 //! ```
 #![expect(
+    clippy::needless_pass_by_value,
     clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
     reason = "an example shows what it does, and reacts to few of many events"

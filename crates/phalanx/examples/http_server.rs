@@ -12,6 +12,7 @@
 //! ```
 //! `PHALANX_WORKERS=1` runs a single worker, to compare.
 #![expect(
+    clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "an example shows what it does, and reacts to few of many events"
 )]

@@ -7,6 +7,7 @@
 //! ```
 //! A server of your own would use `phalanx::builder()`, which also waits longer after each crash.
 #![expect(
+    clippy::needless_pass_by_value,
     clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
     reason = "an example shows what it does, and reacts to few of many events"

@@ -9,6 +9,7 @@
 //! It starts the successor first, so that capacity never drops: the builder and the command do the
 //! same, and also limit how long each step may take and go back when the new release fails.
 #![expect(
+    clippy::needless_pass_by_value,
     clippy::print_stdout,
     clippy::wildcard_enum_match_arm,
     reason = "an example shows what it does, and reacts to few of many events"
@@ -25,9 +26,7 @@ const WORKERS: usize = 2;
 
 fn main() -> phalanx::Result<()> {
     match phalanx::init()? {
-        Role::Primary(cluster) => {
-            primary(cluster).map_err(|error| phalanx::Error::App(error.into()))
-        }
+        Role::Primary(cluster) => primary(cluster).map_err(phalanx::Error::App),
         Role::Worker(worker) => work(worker),
     }
 }

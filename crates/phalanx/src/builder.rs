@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use phalanx_core::fleet::{Amount, BootPolicy};
-use phalanx_core::policy::PolicyName;
+use phalanx_core::policy::{PolicyName, Weights};
 
 use crate::error::{Error, Result};
 use crate::role::{Role, init};
@@ -78,6 +78,12 @@ impl Builder {
     /// The policy. Default: round robin, or what Node's `NODE_CLUSTER_SCHED_POLICY` says.
     pub fn policy(mut self, policy: PolicyName) -> Self {
         self.options.policy = policy;
+        self
+    }
+
+    /// Weights by position, for the policy `weighted`. Default: all weigh 1.
+    pub fn weights(mut self, weights: Weights) -> Self {
+        self.options.weights = weights;
         self
     }
 

@@ -102,6 +102,9 @@ pub enum Error {
     /// The limits contradict each other.
     #[error(transparent)]
     Config(#[from] phalanx_core::fleet::ConfigError),
+    /// The policy compares loads, and nothing measures loads yet. Reaches: the cluster.
+    #[error("the policy {0} needs the load of the workers, which is not measured yet")]
+    PolicyNeedsLoad(phalanx_core::policy::PolicyName),
     /// No worker became ready at the start. Reaches: the cluster.
     #[error("no worker became ready: {0}")]
     BootFailed(String),

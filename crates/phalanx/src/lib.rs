@@ -21,7 +21,7 @@ pub use error::{Error, Result};
 pub use event::{Event, Events};
 pub use phalanx_core::fleet;
 pub use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
-pub use phalanx_core::policy::{PolicyName, UnknownPolicy};
+pub use phalanx_core::policy::{InvalidWeights, PolicyName, UnknownPolicy, Weights};
 pub use phalanx_sys::signal::Signal;
 pub use primary::{Cluster, Worker};
 pub use role::{Role, init, is_primary, is_worker};

@@ -35,6 +35,9 @@ pub enum DispatchChoice {
     /// for policy `none`.
     #[default]
     Auto,
+    /// An eBPF program picks the worker when the connection arrives; TCP only. Needs Linux 5.14,
+    /// `CAP_BPF` and `CAP_NET_ADMIN`. Where it is not to be had, handoff is used and the log says why.
+    Kernel,
     /// The primary accepts and passes connections on.
     Handoff,
     /// All workers accept from one socket.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
-use phalanx_core::policy::ClientHash;
-use phalanx_sys::socket::{AcceptError, accept};
+use phalanx_core::policy::{ClientHash, PolicyName};
+use phalanx_sys::socket::{self, AcceptError, accept};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -106,10 +106,13 @@ fn deadline(after: Duration) -> tokio::time::Instant {
 
 impl Hub {
     fn accept_turn(&mut self, id: ListenerId) -> Turn {
-        let Some(listener) = self.listeners.get_mut(&id) else {
+        let socket = self
+            .listeners
+            .get(&id)
+            .and_then(|listener| listener.handle.clone());
+        let Some(socket) = socket else {
             return Turn::Closed;
         };
-        let socket = Arc::clone(&listener.handle);
         for _ in 0..BATCH {
             if self.ledger.has_waiting(id) || !self.ledger.has_room(id) {
                 return self.starve(id);
@@ -157,17 +160,29 @@ impl Hub {
         if let Some(listener) = self.listeners.get_mut(&id) {
             listener.exhausted = false;
         }
-        while let Some(worker) = self.ledger.choose(id, ClientHash::UNKNOWN, &()) {
+        let client = self.client_of(&connection);
+        while let Some(worker) = self.ledger.choose(id, client, &()) {
             if self.hand_over(id, worker, &connection) {
-                self.ledger
-                    .offer(id, worker, ClientHash::UNKNOWN, connection);
+                self.ledger.offer(id, worker, client, connection);
                 self.after_offer(worker);
                 return true;
             }
             self.ledger.set_blocked(worker, true);
         }
-        self.ledger.hold(id, ClientHash::UNKNOWN, connection);
+        self.ledger.hold(id, client, connection);
         false
+    }
+
+    /// Who connects, where the policy goes by that: it costs a system call.
+    fn client_of(&self, connection: &OwnedFd) -> ClientHash {
+        let peer = match self.policy {
+            PolicyName::SourceHash => socket::peer_address(connection.as_fd()).ok(),
+            _ => None,
+        };
+        match peer {
+            Some(socket::Address::Inet(address)) => address.ip().into(),
+            _ => ClientHash::UNKNOWN,
+        }
     }
 
     fn hand_over(&mut self, id: ListenerId, worker: WorkerId, connection: &OwnedFd) -> bool {

@@ -12,8 +12,9 @@ use std::time::Instant;
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
-use phalanx_core::policy::PolicyName;
+use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::ListenRequest;
+use phalanx_sys::steering::{Steering, Unavailable};
 
 use super::Shared;
 use super::channel::Channel;
@@ -50,7 +51,10 @@ pub(crate) struct Hub {
     pub(super) shared: Weak<Shared>,
     pub(super) settings: Settings,
     pub(super) policy: PolicyName,
+    pub(super) weights: Weights,
     pub(super) dispatch: DispatchChoice,
+    /// The means to dispatch in the kernel, or why there are none; nothing before it was asked for.
+    pub(super) steering: Option<Result<Steering, Unavailable>>,
     /// Takes what workers of the low-level style print.
     pub(super) output: Option<OutputSink>,
     pub(super) workers: BTreeMap<WorkerId, WorkerState>,
@@ -77,7 +81,9 @@ impl Hub {
             shared,
             settings,
             policy,
+            weights: Weights::default(),
             dispatch,
+            steering: None,
             output: None,
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -154,6 +160,7 @@ impl Hub {
         state.held.clear();
         state.cell.connected.store(false, Ordering::Release);
         state.cell.changed.notify_waiters();
+        self.gone_from_slots(worker);
         self.ledger.worker_gone(worker);
         self.emit(&Event::Disconnect { worker });
         self.pump();
@@ -170,6 +177,18 @@ impl Hub {
         self.emit(&Event::exit(worker, status, voluntary));
     }
 
+    /// The worker is given no new connections from now on.
+    pub(super) fn exclude(&mut self, worker: WorkerId) {
+        self.ledger.exclude(worker);
+        let now = phalanx_sys::clock::now();
+        if self.exclude_from_slots(worker)
+            && let Some(state) = self.workers.get_mut(&worker)
+        {
+            // The last one that the kernel gave it may have come just now.
+            state.last_handoff = Some(now);
+        }
+    }
+
     /// Asks a worker to leave: no new connections from now on; when those in flight are settled it is
     /// told to disconnect, once. False when it is leaving already.
     pub(super) fn disconnect(&mut self, worker: WorkerId) -> bool {
@@ -180,7 +199,7 @@ impl Hub {
             return false;
         }
         let cell = Arc::clone(&state.cell);
-        self.ledger.exclude(worker);
+        self.exclude(worker);
         self.pump();
         super::drain::start(self.shared.clone(), cell);
         true

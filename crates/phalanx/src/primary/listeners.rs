@@ -18,11 +18,13 @@ use phalanx_core::ledger::ListenerId;
 use phalanx_core::policy::PolicyName;
 use phalanx_core::wire::{ListenRequest, SocketName, Target, outgoing};
 use phalanx_sys::socket::{self, SocketKind, TcpOptions, UdpOptions, UnixName};
+use phalanx_sys::steering::{Steering, Unavailable};
 use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::dispatch::Accepting;
 use super::hub::Hub;
+use super::slots::Slots;
 use crate::address::Address;
 use crate::settings::DispatchChoice;
 use crate::watched::watch;
@@ -37,6 +39,8 @@ pub(super) enum Dispatch {
     Handoff,
     /// The workers accept from the same socket.
     Shared,
+    /// Each worker accepts from its slot, which an eBPF program picks.
+    Kernel,
 }
 
 impl Dispatch {
@@ -44,6 +48,7 @@ impl Dispatch {
         match self {
             Self::Handoff => "handoff",
             Self::Shared => "shared",
+            Self::Kernel => "kernel",
         }
     }
 }
@@ -57,7 +62,10 @@ pub(super) struct Listener {
     /// What the first TLS worker gave: every other gets the same.
     pub(super) data: Value,
     /// The socket: accepted from by the primary, or sent to workers.
-    pub(super) handle: Arc<OwnedFd>,
+    /// Nothing where there are slots instead.
+    pub(super) handle: Option<Arc<OwnedFd>>,
+    /// The slots, where the kernel dispatches.
+    pub(super) slots: Option<Slots>,
     /// The fixed part of its `newconn` lines.
     pub(super) newconn: Vec<u8>,
     /// Rings when a worker has room again; only after `starved` was set.
@@ -117,17 +125,19 @@ impl Hub {
             return Ok(id);
         }
         let opened = open(request)?;
-        let dispatch = self.dispatch_for(opened.udp);
+        let is_tcp = matches!(request.target, Target::Tcp { .. });
+        let (dispatch, slots, handle) =
+            self.choose_dispatch(request, opened.socket, is_tcp, opened.udp)?;
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
-        let handle = Arc::new(opened.socket);
         let room = Arc::new(Notify::new());
-        let task = match dispatch {
+        let task = match (dispatch, &handle) {
             // Not even watched: every connection would wake the primary for nothing.
-            Dispatch::Shared => None,
-            Dispatch::Handoff => {
-                let socket = Arc::new(watch(Arc::clone(&handle))?);
-                self.ledger.add_listener(id, self.policy.create());
+            (Dispatch::Shared | Dispatch::Kernel, _) | (Dispatch::Handoff, None) => None,
+            (Dispatch::Handoff, Some(handle)) => {
+                let socket = Arc::new(watch(Arc::clone(handle))?);
+                let policy = self.policy.create_with(&self.weights, u64::from(id.0));
+                self.ledger.add_listener(id, policy);
                 let shared = self.shared.clone();
                 Some(Accepting::start(shared, id, socket, Arc::clone(&room)))
             }
@@ -141,6 +151,7 @@ impl Hub {
                 dispatch,
                 data: request.data.clone(),
                 handle,
+                slots,
                 newconn: outgoing::new_connection_start(key),
                 room,
                 starved: false,
@@ -152,13 +163,56 @@ impl Hub {
         Ok(id)
     }
 
-    fn dispatch_for(&self, udp: bool) -> Dispatch {
-        match self.dispatch {
+    /// Chooses how a new listener's connections are dispatched, and makes its slots where that is
+    /// the kernel's business.
+    fn choose_dispatch(
+        &mut self,
+        request: &ListenRequest,
+        socket: OwnedFd,
+        is_tcp: bool,
+        udp: bool,
+    ) -> io::Result<(Dispatch, Option<Slots>, Option<Arc<OwnedFd>>)> {
+        let choice = self.dispatch;
+        let dispatch = match choice {
             _ if udp => Dispatch::Shared,
             DispatchChoice::Shared => Dispatch::Shared,
             DispatchChoice::Auto if self.policy == PolicyName::None => Dispatch::Shared,
-            DispatchChoice::Auto | DispatchChoice::Handoff => Dispatch::Handoff,
+            DispatchChoice::Kernel if is_tcp && self.find_steering() => Dispatch::Kernel,
+            DispatchChoice::Auto | DispatchChoice::Kernel | DispatchChoice::Handoff => {
+                Dispatch::Handoff
+            }
+        };
+        let (Dispatch::Kernel, Some(Ok(steering))) = (dispatch, &self.steering) else {
+            return Ok((dispatch, None, Some(Arc::new(socket))));
+        };
+        let only_v6 = matches!(request.target, Target::Tcp { only_v6: true, .. });
+        let backlog = request.backlog.unwrap_or(BACKLOG);
+        let slots = Slots::open(
+            steering,
+            socket,
+            only_v6,
+            backlog,
+            self.policy,
+            &self.weights,
+        )?;
+        Ok((dispatch, Some(slots), None))
+    }
+
+    /// Can the kernel carry out the policy here? Finds out once, and says so once if not.
+    fn find_steering(&mut self) -> bool {
+        if super::slots::rule_of(self.policy).is_none() {
+            tracing::warn!(policy = %self.policy, "the kernel cannot carry out this policy yet: using handoff");
+            return false;
         }
+        if self.steering.is_none() {
+            let steering =
+                Steering::available().and_then(|()| Steering::load().map_err(Unavailable::Refused));
+            if let Err(error) = &steering {
+                tracing::warn!("no dispatch in the kernel, using handoff: {error}");
+            }
+            self.steering = Some(steering);
+        }
+        matches!(self.steering, Some(Ok(_)))
     }
 
     /// How many live workers serve it.
@@ -181,6 +235,7 @@ impl Hub {
             return;
         };
         self.ledger.leave(held.listener, worker);
+        self.slot_lost(held.listener, worker);
         if !leaving && self.users(held.listener) == 0 {
             self.close_listener(held.listener);
         }

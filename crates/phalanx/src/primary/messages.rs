@@ -244,7 +244,7 @@ impl Hub {
                 handle: None,
             });
         }
-        self.ledger.exclude(worker);
+        self.exclude(worker);
         if first {
             self.emit(&Event::Leaving { worker });
         }
@@ -272,6 +272,7 @@ impl Hub {
             // As Node does it: a worker that leaves gets no answer.
             return;
         }
+        let position = state.cell.position;
         let opened = if state.held.contains_key(&key) {
             Err(io::Error::from_raw_os_error(EADDRINUSE))
         } else {
@@ -281,11 +282,19 @@ impl Hub {
             Ok(id) => id,
             Err(error) => return self.refuse_listen(worker, seq, &key, &error),
         };
-        let Some(listener) = self.listeners.get(&id) else {
+        let Some(listener) = self.listeners.get_mut(&id) else {
             return;
         };
+        let handle = match listener.slots.as_mut() {
+            None => Ok(listener.handle.clone()),
+            Some(slots) => slots.slot_for(position, worker).map(Some),
+        };
         let (dispatch, data) = (listener.dispatch, listener.data.clone());
-        let (handle, sockname, udp) = (listener.handle.clone(), listener.sockname(), listener.udp);
+        let (sockname, udp) = (listener.sockname(), listener.udp);
+        let handle = match handle {
+            Ok(handle) => handle,
+            Err(error) => return self.refuse_listen(worker, seq, &key, &error),
+        };
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
         };
@@ -305,9 +314,9 @@ impl Hub {
                 bytes: outgoing::listen_handoff(seq, &key, &data, sockname.as_ref(), number),
                 handle: None,
             },
-            Dispatch::Shared => Outgoing {
+            Dispatch::Shared | Dispatch::Kernel => Outgoing {
                 bytes: outgoing::listen_shared(seq, &key, &data, kind, number),
-                handle: Some(handle),
+                handle,
             },
         });
     }
@@ -343,13 +352,16 @@ impl Hub {
                 held.announced = true;
                 let id = held.listener;
                 let leaving = state.cell.departure() != Departure::None;
-                let listener = self.listeners.get(&id);
-                if !leaving
-                    && listener.is_some_and(|listener| listener.dispatch == Dispatch::Handoff)
-                {
-                    self.ledger.join(id, worker, position);
-                }
-                listener.map(|listener| listener.address.clone())
+                let listener = self.listeners.get_mut(&id);
+                listener.map(|listener| {
+                    match (listener.dispatch, listener.slots.as_mut()) {
+                        _ if leaving => {}
+                        (_, Some(slots)) => slots.serves(position, worker),
+                        (Dispatch::Handoff, None) => self.ledger.join(id, worker, position),
+                        (Dispatch::Shared | Dispatch::Kernel, None) => {}
+                    }
+                    listener.address.clone()
+                })
             }
             None => requested_address(request),
         };

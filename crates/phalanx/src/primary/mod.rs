@@ -10,6 +10,7 @@ mod listeners;
 mod messages;
 mod output;
 mod readiness;
+mod slots;
 mod worker;
 
 use std::ffi::OsString;
@@ -17,7 +18,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phalanx_core::ids::{Generation, WorkerId};
-use phalanx_core::policy::PolicyName;
+use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::outgoing;
 use serde::Serialize;
 
@@ -107,6 +108,11 @@ impl Cluster {
     /// Sets the policy for listeners that are opened from now on. Best called before the first fork.
     pub fn set_scheduling_policy(&self, policy: PolicyName) {
         self.shared.hub().policy = policy;
+    }
+
+    /// Sets the weights by position for the policy `weighted`, for listeners that are opened from now on.
+    pub fn set_weights(&self, weights: Weights) {
+        self.shared.hub().weights = weights;
     }
 
     pub(crate) fn set_dispatch(&self, dispatch: DispatchChoice) {
@@ -270,8 +276,18 @@ impl Cluster {
             let listener = hub.listeners.get(&held.listener);
             listener.is_some_and(|listener| listener.dispatch == listeners::Dispatch::Handoff)
         };
-        let counted = state.held.values().any(by_handoff);
-        counted.then(|| hub.ledger.accepted_count(worker))
+        let position = state.cell.position;
+        let by_kernel = state.held.values().filter_map(|held| {
+            let slots = hub.listeners.get(&held.listener)?.slots.as_ref()?;
+            Some(slots.connections(position, worker))
+        });
+        let steered = by_kernel.fold(None, |sum, count| Some(sum.unwrap_or(0) + count));
+        let handed = state
+            .held
+            .values()
+            .any(by_handoff)
+            .then(|| hub.ledger.accepted_count(worker));
+        steered.or(handed)
     }
 }
 

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use phalanx_core::fleet::{Fleet, FleetConfig};
-use phalanx_core::policy::PolicyName;
+use phalanx_core::policy::{PolicyName, Weights};
 use tokio::sync::{mpsc, oneshot};
 
 pub use control::{CommandError, CommandErrorKind, Control};
@@ -35,6 +35,8 @@ pub struct SupervisorOptions {
     pub fleet: FleetConfig,
     /// Who gets a connection.
     pub policy: PolicyName,
+    /// Weights by position, for the policy `weighted`.
+    pub weights: Weights,
     /// How it gets there.
     pub dispatch: DispatchChoice,
     /// Takes the workers' output where [`Settings`] pipes it.
@@ -51,6 +53,7 @@ impl SupervisorOptions {
             settings: Settings::default(),
             fleet: FleetConfig::default(),
             policy: scheduling_from_environment(),
+            weights: Weights::default(),
             dispatch: DispatchChoice::default(),
             output: None,
         }
@@ -109,7 +112,11 @@ impl Supervisor {
             tracing::debug!(%error, "the limit of open files stays as it is");
         }
         let cluster = Cluster::new();
+        if options.policy.needs_load() {
+            return Err(Error::PolicyNeedsLoad(options.policy));
+        }
         cluster.set_scheduling_policy(options.policy);
+        cluster.set_weights(options.weights);
         cluster.set_dispatch(options.dispatch);
         cluster.setup(options.settings);
         let (commands, inbox) = mpsc::unbounded_channel();
