@@ -26,7 +26,8 @@ impl SplitMix64 {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from `0..bound`; 0 if `bound` is 0. The bias, below `bound` in 2³², does not matter here.
+    /// A number from `0..bound`; 0 if `bound` is 0. The bias, below `bound` in 2³², does not matter
+    /// here.
     pub fn below(&mut self, bound: u32) -> u32 {
         let [a, b, c, d, ..] = self.next_u64().to_be_bytes();
         u32::from_be_bytes([a, b, c, d])

@@ -17,12 +17,13 @@ use crate::ids::{ExitStatus, Generation, Position, WorkerId};
     reason = "the runtime must carry out every one of them"
 )]
 pub enum Action {
-    /// A generation begins: keep a snapshot of the release (command, executable, environment) under its
-    /// number. Comes before the first spawn of that generation.
+    /// A generation begins: keep a snapshot of the release (command, executable, environment) under
+    /// its number. Comes before the first spawn of that generation.
     NewGeneration(Generation),
     /// No worker of this generation lives and none will be spawned again, not even for a roll-back.
     DropGeneration(Generation),
-    /// Start this worker. Answer with [`Event::SpawnFailed`](super::Event::SpawnFailed), or with the events of its life.
+    /// Start this worker. Answer with [`Event::SpawnFailed`](super::Event::SpawnFailed), or with
+    /// the events of its life.
     Spawn {
         /// The new worker. Its id was never used before.
         worker: WorkerId,
@@ -31,8 +32,8 @@ pub enum Action {
         /// The release to start.
         generation: Generation,
     },
-    /// Dispatch nothing more to this worker, then tell it to finish its work and to disconnect. Never sent twice
-    /// to the same worker, and never to one that leaves by its own wish.
+    /// Dispatch nothing more to this worker, then tell it to finish its work and to disconnect.
+    /// Never sent twice to the same worker, and never to one that leaves by its own wish.
     Drain {
         /// Which.
         worker: WorkerId,
@@ -90,15 +91,17 @@ pub enum Done {
 #[serde(tag = "refusal", rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "each has its exit status")]
 pub enum Refusal {
-    /// The new generation failed; the fleet is back on the one before, unless `rolled_back` is false.
-    #[error("generation {generation} failed: {failure}{}", if *.rolled_back { "" } else { "; rolling back failed too" })]
+    /// The new generation failed; the fleet is back on the one before, unless `rolled_back` is
+    /// false.
+    #[error("generation {generation} failed: {failure}{}", aftermath(*.rolled_back))]
     RolloutFailed {
         /// The generation that failed.
         generation: Generation,
         /// Where and why.
         failure: Failure,
-        /// Whether every position that was already replaced is back on its former generation. If not, workers of
-        /// the failed generation go on serving where the former one could not be started.
+        /// Whether every position that was already replaced is back on its former generation. If
+        /// not, workers of the failed generation go on serving where the former one could not be
+        /// started.
         rolled_back: bool,
     },
     /// A new position's worker failed to start. The target stays and the fleet keeps trying.
@@ -121,6 +124,14 @@ pub enum Refusal {
         /// Why, for people.
         reason: String,
     },
+}
+
+fn aftermath(rolled_back: bool) -> &'static str {
+    if rolled_back {
+        ""
+    } else {
+        "; rolling back failed too"
+    }
 }
 
 /// Where and why a worker failed.
@@ -177,7 +188,8 @@ pub enum FailureReason {
     /// It lost its channel and did not exit.
     #[error("lost its channel and did not exit")]
     ChannelLost,
-    /// It was ready and crashed: the second of its generation at its position, or the first where respawning is off.
+    /// It was ready and crashed: the second of its generation at its position, or the first where
+    /// respawning is off.
     #[error("crashed ({status})")]
     Crashed {
         /// How.
@@ -205,7 +217,8 @@ pub enum FailureReason {
 pub enum Outcome {
     /// It was told to.
     Stopped,
-    /// The first worker of every position failed, and [`BootPolicy::Exit`](super::BootPolicy::Exit) was chosen.
+    /// The first worker of every position failed, and [`BootPolicy::Exit`](super::BootPolicy::Exit)
+    /// was chosen.
     BootFailed {
         /// The first failure.
         failure: Failure,

@@ -1,4 +1,5 @@
-//! The bookkeeping of one rollout or roll-back. What it does to the workers is decided in `rollout`.
+//! The bookkeeping of one rollout or roll-back. What it does to the workers is decided in
+//! `rollout`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -85,7 +86,8 @@ impl Change {
         }
     }
 
-    /// A newer generation takes its place; of the positions taken it keeps those that hold nothing ready.
+    /// A newer generation takes its place; of the positions taken it keeps those that hold nothing
+    /// ready.
     pub(super) fn supersede(
         &mut self,
         to: Generation,
@@ -129,7 +131,8 @@ impl Change {
         u32::try_from(self.done.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a position that lost its worker may be switched out of turn: with an unproven release only one is at risk.
+    /// Whether a position that lost its worker may be switched out of turn: with an unproven
+    /// release only one is at risk.
     pub(super) fn takes_vacancies(&self) -> bool {
         self.proven || self.switched.is_empty()
     }

@@ -1,4 +1,5 @@
-//! What users want of a fleet. Every command gets exactly one reply: here at once, or later from whatever it set in motion.
+//! What users want of a fleet. Every command gets exactly one reply: here at once, or later from
+//! whatever it set in motion.
 
 use super::action::{Action, Done, Failure, Outcome, Refusal};
 use super::config::MAX_WORKERS;
@@ -46,6 +47,7 @@ impl Fleet {
             (Command::Stop, Phase::Ending { stops, .. }) => stops.push(id),
             (Command::StopFast, Phase::Ending { stops, .. }) => {
                 stops.push(id);
+                self.report_stop(true);
                 self.hurry();
             }
             (Command::Stop | Command::StopFast, Phase::Finished) => {
@@ -55,17 +57,22 @@ impl Fleet {
     }
 
     fn stop(&mut self, id: CommandId, fast: bool) {
-        self.out.report(Report::StopStarted {
-            fast,
-            workers: self.roster.len(),
-        });
+        self.report_stop(fast);
         if fast {
             self.hurry();
         }
         self.end(Outcome::Stopped, vec![id]);
     }
 
-    /// From here on the fleet only waits for its workers to go. Whatever else was wanted is refused.
+    fn report_stop(&mut self, fast: bool) {
+        self.out.report(Report::StopStarted {
+            fast,
+            workers: self.roster.len(),
+        });
+    }
+
+    /// From here on the fleet only waits for its workers to go. Whatever else was wanted is
+    /// refused.
     pub(super) fn end(&mut self, outcome: Outcome, stops: Vec<CommandId>) {
         self.wind_down();
         self.phase = Phase::Ending { outcome, stops };
@@ -197,7 +204,8 @@ impl Fleet {
         }
     }
 
-    /// New positions in which no worker has been ready yet, and surplus ones that are not empty yet.
+    /// New positions in which no worker has been ready yet, and surplus ones that are not empty
+    /// yet.
     fn remaining(&self, scaling: &Scaling) -> u32 {
         let unproven = self
             .roster

@@ -17,9 +17,11 @@ pub const MAX_WORKERS: u32 = 4096;
 pub struct FleetConfig {
     /// The target at the start, from 0 to [`MAX_WORKERS`]. Default 1.
     pub workers: u32,
-    /// How many extra processes a rolling restart may have at any moment; a share rounds up. Default 1.
+    /// How many extra processes a rolling restart may have at any moment; a share rounds up.
+    /// Default 1.
     pub max_surge: Amount,
-    /// How many workers a rolling restart may have missing at any moment; a share rounds down. Default 0.
+    /// How many workers a rolling restart may have missing at any moment; a share rounds down.
+    /// Default 0.
     pub max_unavailable: Amount,
     /// A worker that is not ready this long after its spawn failed to start. Default 30 s.
     pub ready_timeout: Duration,
@@ -42,7 +44,8 @@ pub struct FleetConfig {
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "give up or go on")]
 pub enum BootPolicy {
-    /// End with [`Outcome::BootFailed`](super::Outcome::BootFailed): who started it is there to see.
+    /// End with [`Outcome::BootFailed`](super::Outcome::BootFailed): who started it is there to
+    /// see.
     #[default]
     Exit,
     /// Keep trying by backoff.
@@ -104,8 +107,8 @@ impl FleetConfig {
     ///
     /// # Errors
     ///
-    /// Too many workers, a share above 100 %, a zero `ready_timeout` or `kill_timeout`, and a surge and an
-    /// unavailability that both come to zero workers are refused.
+    /// Too many workers, a share above 100 %, a zero `ready_timeout` or `kill_timeout`, and a surge
+    /// and an unavailability that both come to zero workers are refused.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.workers > MAX_WORKERS {
             return Err(ConfigError::TooManyWorkers(self.workers));

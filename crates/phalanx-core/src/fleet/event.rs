@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ExitStatus, WorkerId};
 
-/// Something that happened. A late, doubled or lost event is no error: it changes nothing, or a time limit
-/// covers for it.
+/// Something that happened. A late, doubled or lost event is no error: it changes nothing, or a
+/// time limit covers for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the vocabulary of the machine")]
 pub enum Event {

@@ -1,4 +1,5 @@
-//! What becomes true of the whole fleet: it has booted, it is settled, a generation is history, everything is gone.
+//! What becomes true of the whole fleet: it has booted, it is settled, a generation is history,
+//! everything is gone.
 
 use super::action::{Action, Done, Outcome};
 use super::config::BootPolicy;
@@ -48,6 +49,9 @@ impl Fleet {
 
     /// Forgets generations that nobody is of and nobody will be of again.
     pub(super) fn drop_generations(&mut self) {
+        if self.snapshots.len() == 1 {
+            return;
+        }
         let in_use: Vec<Generation> = self
             .roster
             .workers()

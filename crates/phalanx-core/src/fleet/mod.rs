@@ -1,38 +1,40 @@
 //! The fleet: which workers live, which are asked to go, and when.
 //!
-//! [`Fleet`] is a machine without clock, I/O or randomness of its own: [`Fleet::step`] takes an event
-//! and the time and says what is to be done. The same seed and the same events give the same
-//! actions. Each step takes in the event (`lifecycle`, `verdict`, `commands`), lets deadlines pass, and then
-//! compares what lives with what should live (`reconcile`, `rollout`), so that no order of events,
-//! and no lost one, can leave it waiting for something that will not come.
+//! [`Fleet`] is a machine without clock, I/O or randomness of its own: [`Fleet::step`] takes an
+//! event and the time and says what is to be done. The same seed and the same events give the same
+//! actions. Each step takes in the event (`lifecycle`, `verdict`, `commands`), lets deadlines pass,
+//! and then compares what lives with what should live (`reconcile`, `rollout`), so that no order of
+//! events, and no lost one, can leave it waiting for something that will not come.
 //!
 //! # Words
 //!
 //! A position is *vacant* when nobody serves or starts there. A position is *switched* when the
-//! rollout has taken it: from then on its spawns are of the rollout's generation. It is *done* once a
-//! worker of that generation was ready there.
+//! rollout has taken it: from then on its spawns are of the rollout's generation. It is *done* once
+//! a worker of that generation was ready there.
 //!
 //! # The two limits
 //!
 //! `surge`: a worker is spawned beside another of its position only if all live processes, with one
 //! reserved for each vacant position, then number at most `target + max_surge`. A process that
-//! crashed but lingers (its channel ended, its exit is due) is not counted: its replacement does not
-//! wait for it. Filling a vacant position that holds no process is always allowed. The surplus
+//! crashed but lingers (its channel ended, its exit is due) is not counted: its replacement does
+//! not wait for it. Filling a vacant position that holds no process is always allowed. The surplus
 //! of a smaller target is counted, so nothing surges while it drains.
 //!
-//! `unavailable`: a ready worker is taken down only if at least `target - max_unavailable` others are
-//! ready; positions that stay empty because respawning is off are not counted in the target. The one exception
-//! keeps a fleet that crashes all the time from holding a worker for ever: a worker that is no
-//! longer needed, because its successor is ready or its position is surplus, goes after `ready_timeout` at the latest.
+//! `unavailable`: a ready worker is taken down only if at least `target - max_unavailable` others
+//! are ready; positions that stay empty because respawning is off are not counted in the target.
+//! The one exception keeps a fleet that crashes all the time from holding a worker for ever: a
+//! worker that is no longer needed, because its successor is ready or its position is surplus, goes
+//! after `ready_timeout` at the latest.
 //!
 //! # Why a rollout ends
 //!
-//! It takes positions lowest first, as the limits allow. A position whose old worker ends meanwhile is
-//! switched at once, out of turn, so that an old release that crashes or leaves all the time
-//! cannot hold the rollout up; but while the new release is unproven only one position is, and the others
-//! respawn the release that is known to work. Every try of the new release ends, by readiness, failure or time limit; a failure
-//! ends the rollout, except SIGKILL from outside, which is retried three times. And a rollout
-//! in which nothing moves for the sum of all time limits fails as stalled.
+//! It takes positions lowest first, as the limits allow. A position whose old worker ends meanwhile
+//! is switched at once, out of turn, so that an old release that crashes or leaves all the time
+//! cannot hold the rollout up; but while the new release is unproven only one position is, and the
+//! others respawn the release that is known to work. Every try of the new release ends, by
+//! readiness, failure or time limit; a failure ends the rollout, except SIGKILL from outside, which
+//! is retried three times. And a rollout in which nothing moves for the sum of all time limits
+//! fails as stalled.
 
 mod action;
 mod amount;
@@ -141,11 +143,12 @@ impl Fleet {
         })
     }
 
-    /// Takes in what happened at `now`, a monotonic time since an arbitrary start, and says what is to
-    /// be done. Never panics on a late, doubled or unknown event: it changes nothing.
+    /// Takes in what happened at `now`, a monotonic time since an arbitrary start, and says what is
+    /// to be done. Never panics on a late, doubled or unknown event: it changes nothing.
     ///
-    /// Only [`Event::Tick`] lets deadlines pass. After a pause of its own the runtime tells everything that
-    /// has arrived first and ticks then, so that no worker is judged late whose word was only not read yet.
+    /// Only [`Event::Tick`] lets deadlines pass. After a pause of its own the runtime tells
+    /// everything that has arrived first and ticks then, so that no worker is judged late whose
+    /// word was only not read yet.
     pub fn step(&mut self, event: Event, now: Duration) -> Vec<Action> {
         self.out.begin(now);
         match event {

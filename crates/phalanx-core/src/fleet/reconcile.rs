@@ -1,8 +1,9 @@
 //! What lives compared with what should live, and the actions that close the gap.
 //!
-//! Runs at the end of each step. INVARIANT: run twice, the second run does nothing; and whatever it leaves
-//! undone waits for an event or for a deadline that [`Fleet::next_deadline`] knows.
+//! Runs at the end of each step. INVARIANT: run twice, the second run does nothing; and whatever it
+//! leaves undone waits for an event or for a deadline that [`Fleet::next_deadline`] knows.
 
+use super::change::Change;
 use super::config::FleetConfig;
 use super::outbox::Outbox;
 use super::report::Reason;
@@ -80,7 +81,8 @@ impl Fleet {
         }
     }
 
-    /// Notes since when ready workers are no longer needed: all but one at each position, and all at surplus ones.
+    /// Notes since when ready workers are no longer needed: all but one at each position, and all
+    /// at surplus ones.
     fn mark_redundant(&mut self) {
         let now = self.out.now();
         let (target, base) = (self.target, self.current);
@@ -122,16 +124,18 @@ impl Fleet {
 
     /// Positions that lost their worker before their turn in a rollout came.
     fn switch_vacancies(&mut self) {
-        for position in self.positions() {
-            let takes = self
-                .change
-                .as_ref()
-                .is_some_and(|change| !change.is_rollback() && change.takes_vacancies());
-            let is_vacancy = self
-                .roster
-                .seat(position)
-                .is_some_and(|seat| seat.is_vacant() && !seat.is_blocked());
-            if takes && is_vacancy && !self.has_switched(position) {
+        let Some(change) = self.change.as_ref().filter(|change| !change.is_rollback()) else {
+            return;
+        };
+        let vacancies: Vec<Position> = self
+            .roster
+            .wanted(self.target)
+            .filter(|seat| seat.is_vacant() && !seat.is_blocked())
+            .map(|seat| seat.position)
+            .filter(|position| !change.has_switched(*position))
+            .collect();
+        for position in vacancies {
+            if self.change.as_ref().is_some_and(Change::takes_vacancies) {
                 self.switch(position);
             }
         }
@@ -139,40 +143,31 @@ impl Fleet {
 
     /// Positions that need a worker of their generation.
     fn fill(&mut self, census: &mut Census) {
-        for position in self.positions() {
-            let generation = self.wanted_generation(position);
-            let Some(seat) = self.roster.seat(position) else {
-                continue;
-            };
-            if !self.needs_spawn(seat, generation) {
-                continue;
-            }
-            let is_empty = seat.counted() == 0;
-            let may_surge = census.may_add() && self.may_surge_for(position);
-            if is_empty || may_surge {
+        let needy: Vec<(Position, bool, Reason)> = self
+            .roster
+            .wanted(self.target)
+            .filter(|seat| self.needs_spawn(seat))
+            .map(|seat| (seat.position, seat.counted() == 0, self.spawn_reason(seat)))
+            .collect();
+        for (position, is_empty, reason) in needy {
+            if is_empty || (census.may_add() && self.may_surge_for(position)) {
                 census.processes += u32::from(!is_empty);
-                let reason = self.spawn_reason(seat);
-                self.spawn(position, generation, reason);
+                self.spawn(position, self.wanted_generation(position), reason);
             }
         }
     }
 
-    fn needs_spawn(&self, seat: &Seat, generation: Generation) -> bool {
-        let lacks = if self.has_switched(seat.position) {
-            seat.lacks(generation)
-        } else {
-            seat.is_vacant()
+    fn needs_spawn(&self, seat: &Seat) -> bool {
+        let is_missing = match &self.change {
+            Some(change) if change.has_switched(seat.position) => seat.lacks(change.to),
+            Some(_) | None => seat.is_vacant(),
         };
-        let is_due = seat.retry_at.is_none();
-        lacks
-            && is_due
-            && !seat.abandoned
-            && !seat.is_blocked()
-            && !self.is_held_back(seat.position)
+        let may_try = seat.retry_at.is_none() && !seat.abandoned && !seat.is_blocked();
+        is_missing && may_try && !self.is_held_back(seat.position)
     }
 
-    /// While a rollout is under way the surge is for the positions whose turn it is; otherwise those
-    /// who leave by their own wish would use it up.
+    /// While a rollout is under way the surge is for the positions whose turn it is; otherwise
+    /// those who leave by their own wish would use it up.
     fn may_surge_for(&self, position: Position) -> bool {
         self.change.as_ref().is_none_or(|change| {
             (change.has_switched(position) || change.is_rollback()) && !change.is_done(position)
@@ -187,8 +182,8 @@ impl Fleet {
         }
     }
 
-    /// The turn of the next positions in a rollout, lowest first: successor first if there may be one more, else
-    /// the old worker goes first if one may be missing.
+    /// The turn of the next positions in a rollout, lowest first: successor first if there may be
+    /// one more, else the old worker goes first if one may be missing.
     fn replace(&mut self, census: &mut Census) {
         let Some(change) = &self.change else { return };
         let (to, reason) = (change.to, change.spawn_reason());
@@ -241,8 +236,8 @@ impl Fleet {
     }
 }
 
-/// Lets go of the ready workers of that seat that are no longer needed: if enough others are ready, or if they
-/// have waited for that long enough.
+/// Lets go of the ready workers of that seat that are no longer needed: if enough others are ready,
+/// or if they have waited for that long enough.
 fn release(
     seat: &mut Seat,
     reason: &Reason,

@@ -21,7 +21,8 @@ pub enum Report {
         position: Position,
         /// Its generation.
         generation: Generation,
-        /// The state it left; none if it was just spawned. Equal to `to` when a stopping worker gets killed.
+        /// The state it left; none if it was just spawned. Equal to `to` when a stopping worker
+        /// gets killed.
         from: Option<WorkerState>,
         /// The state it entered.
         to: WorkerState,
@@ -50,7 +51,8 @@ pub enum Report {
         /// The position.
         position: Position,
     },
-    /// The first worker is ready, or, with [`BootPolicy::Retry`](super::BootPolicy::Retry), all first attempts failed.
+    /// The first worker is ready, or, with [`BootPolicy::Retry`](super::BootPolicy::Retry), all
+    /// first attempts failed.
     BootOver,
     /// A rolling restart began, or began anew with a newer generation.
     RolloutStarted {

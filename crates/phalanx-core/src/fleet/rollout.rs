@@ -32,7 +32,8 @@ impl Fleet {
             .is_some_and(|change| !change.is_rollback())
     }
 
-    /// A reload: begins a rollout, supersedes the one under way, or waits for the boot or a roll-back.
+    /// A reload: begins a rollout, supersedes the one under way, or waits for the boot or a
+    /// roll-back.
     pub(super) fn reload(&mut self, command: CommandId) {
         if self.rolls_forward() {
             self.supersede(command);
@@ -156,7 +157,8 @@ impl Fleet {
         self.answer(change, false);
     }
 
-    /// Ends a rollout or a roll-back that has reached its goal or its time limit, or begins one that was waiting. True if it did: the next may follow at once.
+    /// Ends a rollout or a roll-back that has reached its goal or its time limit, or begins one
+    /// that was waiting. True if it did: the next may follow at once.
     pub(super) fn conclude_change(&mut self) -> bool {
         let Some(change) = &self.change else {
             let may_begin = self.boot.is_none() && !self.queued_reloads.is_empty();
@@ -166,7 +168,7 @@ impl Fleet {
             return may_begin;
         };
         let to = change.to;
-        if self.all_done(change) {
+        if self.unfinished(change).is_none() {
             let is_over = self.roster.workers().all(|worker| worker.generation == to);
             if is_over {
                 self.finish_change();
@@ -203,8 +205,7 @@ impl Fleet {
         let Some(change) = &self.change else {
             return;
         };
-        let undone = self.positions().find(|position| !change.is_done(*position));
-        let Some(position) = undone else {
+        let Some(position) = self.unfinished(change) else {
             return;
         };
         let seat = self.roster.seat(position);
@@ -238,19 +239,25 @@ impl Fleet {
         }
     }
 
-    fn all_done(&self, change: &Change) -> bool {
-        self.positions().all(|position| change.is_done(position))
+    /// A position that is not done yet, or that another generation still holds; none if all that is
+    /// missing is the death of those on their way out.
+    fn unfinished(&self, change: &Change) -> Option<Position> {
+        self.roster
+            .wanted(self.target)
+            .find(|seat| !change.is_done(seat.position) || seat.holds_other_than(change.to))
+            .map(|seat| seat.position)
     }
 
-    /// When the rollout fails because nothing moved. A rollout whose positions are all done only waits for old workers to
-    /// end, and they are killed in due time.
+    /// When the rollout fails because nothing moved. One that only waits for deaths does not: those
+    /// workers are killed in due time.
     pub(super) fn stall_at(&self) -> Option<Duration> {
         let change = self.change.as_ref()?;
-        (!self.all_done(change)).then(|| change.moved_at.saturating_add(self.stall_limit()))
+        self.unfinished(change)
+            .map(|_| change.moved_at.saturating_add(self.stall_limit()))
     }
 
-    /// More than any sequence of time limits between two moves of a rollout: others become ready, the
-    /// old worker drains, departs, is stopped and killed, and the new one starts.
+    /// More than any sequence of time limits between two moves of a rollout: others become ready,
+    /// the old worker drains, departs, is stopped and killed, and the new one starts.
     fn stall_limit(&self) -> Duration {
         let config = &self.config;
         config

@@ -1,6 +1,7 @@
 //! Who lives, by position and by id.
 //!
-//! INVARIANT: a worker is in the seat of its position, and `holders` knows it, until its process is gone.
+//! INVARIANT: a worker is in the seat of its position, and `holders` knows it, until its process is
+//! gone.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -11,7 +11,8 @@ use crate::backoff::Backoff;
 use crate::ids::{Generation, Position, WorkerId};
 use crate::rng::SplitMix64;
 
-/// One position. Usually one worker holds it; its successor and those on their way out may be there too.
+/// One position. Usually one worker holds it; its successor and those on their way out may be there
+/// too.
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     pub(super) position: Position,
@@ -102,6 +103,13 @@ impl Seat {
             .any(|worker| worker.is_active() && worker.generation == generation)
     }
 
+    /// Somebody of another generation serves or starts here.
+    pub(super) fn holds_other_than(&self, generation: Generation) -> bool {
+        self.workers
+            .values()
+            .any(|worker| worker.is_active() && worker.generation != generation)
+    }
+
     /// A failed try is not over.
     pub(super) fn is_blocked(&self) -> bool {
         self.workers.values().any(Worker::is_failed_try)
@@ -113,7 +121,8 @@ impl Seat {
         u32::try_from(counted.count()).unwrap_or(u32::MAX)
     }
 
-    /// The worker that is to stay if several are ready: one of the wanted generation, else of the base, else the youngest.
+    /// The worker that is to stay if several are ready: one of the wanted generation, else of the
+    /// base, else the youngest.
     pub(super) fn keeper(&self, wanted: Generation, base: Generation) -> Option<WorkerId> {
         self.ready()
             .max_by_key(|worker| {
@@ -123,7 +132,8 @@ impl Seat {
             .map(|worker| worker.id)
     }
 
-    /// Counts a failure and schedules the next try. Without respawning there is none, unless the worker to be replaced still serves.
+    /// Counts a failure and schedules the next try. Without respawning there is none, unless the
+    /// worker to be replaced still serves.
     pub(super) fn record_failure(
         &mut self,
         config: &FleetConfig,
@@ -157,7 +167,8 @@ impl Seat {
         }
     }
 
-    /// A worker of it was ready for `ready_for`: a stable run makes the past forgotten. True if it was stable.
+    /// A worker of it was ready for `ready_for`: a stable run makes the past forgotten. True if it
+    /// was stable.
     pub(super) fn record_run(
         &mut self,
         ready_for: Duration,

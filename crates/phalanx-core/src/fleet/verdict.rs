@@ -72,7 +72,8 @@ impl Fleet {
         }
     }
 
-    /// A worker that was ready left unasked: by its own wish, or it crashed. Its position needs another.
+    /// A worker that was ready left unasked: by its own wish, or it crashed. Its position needs
+    /// another.
     pub(super) fn lost_ready(&mut self, who: Who, ready_for: Duration, voluntary: bool) {
         if !self.keeps(who.position) {
             return;
@@ -135,7 +136,8 @@ impl Fleet {
             boot.failed.insert(who.position);
             boot.failure.get_or_insert_with(|| failure.clone());
         }
-        // The failure of a release that the position no longer wants says nothing about the one it wants.
+        // The failure of a release that the position no longer wants says nothing about the one it
+        // wants.
         if who.generation != self.wanted_generation(who.position) {
             return;
         }
@@ -176,12 +178,14 @@ impl Fleet {
         } else if has_switched && !change.is_done(position) {
             self.abandon_rollback(failure);
         } else if self.roster.seat(position).is_some_and(Seat::is_vacant) {
-            // It was vacant before the roll-back came to it: its tries go on, but nobody waits for them.
+            // It was vacant before the roll-back came to it: its tries go on, but nobody waits for
+            // them.
             change.give_up(position, self.out.now());
         }
     }
 
-    /// While others still boot, a position whose first attempt failed waits for them, unless told to retry.
+    /// While others still boot, a position whose first attempt failed waits for them, unless told
+    /// to retry.
     pub(super) fn is_held_back(&self, position: Position) -> bool {
         let failed_at_boot = |boot: &Boot| boot.failed.contains(&position);
         self.config.boot == BootPolicy::Exit && self.boot.as_ref().is_some_and(failed_at_boot)

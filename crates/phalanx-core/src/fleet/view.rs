@@ -87,7 +87,8 @@ pub struct VacancyView {
     pub position: Position,
     /// How often it lost a worker unexpectedly.
     pub restarts: u32,
-    /// When the next try is due; none if it waits for room or for the others' first attempt, or stays empty because respawning is off.
+    /// When the next try is due; none if it waits for room or for the others' first attempt, or
+    /// stays empty because respawning is off.
     pub retry_at: Option<Duration>,
     /// Whether the waiting has reached its cap.
     pub crash_loop: bool,

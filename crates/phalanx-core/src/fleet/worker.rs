@@ -206,8 +206,8 @@ impl Worker {
         self.is_active() && !self.is_ready()
     }
 
-    /// It takes part in the limit on extra processes. One that crashed but whose process lingers does not: its
-    /// replacement must not wait for it.
+    /// It takes part in the limit on extra processes. One that crashed but whose process lingers
+    /// does not: its replacement must not wait for it.
     pub(super) fn is_counted(&self) -> bool {
         match self.cause() {
             Some(Cause::LostWhileReady | Cause::Crashed) => false,

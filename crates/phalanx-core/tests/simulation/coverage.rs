@@ -1,4 +1,5 @@
-//! Which situations the histories reached: a simulation that never rolls back proves nothing about roll-backs.
+//! Which situations the histories reached: a simulation that never rolls back proves nothing about
+//! roll-backs.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! One history from its seed: a time with faults, the healing, and proof that the fleet is sound again.
+//! One history from its seed: a time with faults, the healing, and proof that the fleet is sound
+//! again.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use crate::judge::Verdict;
 use crate::plan::LARGEST;
 use crate::world::World;
 
-/// Plays the history of a seed; says which situations it reached, or which rule was broken and when.
+/// Plays the history of a seed; says which situations it reached, or which rule was broken and
+/// when.
 pub(crate) fn play(seed: u64, is_verbose: bool) -> Result<Coverage, String> {
     let mut world = World::new(seed, is_verbose);
     let verdict = live(&mut world);

@@ -141,7 +141,8 @@ impl Judge {
 
     fn judge_drain(&self, worker: WorkerId, now: Duration) -> Verdict {
         let known = self.known(worker)?;
-        // So never twice, and never after it said that it leaves: a second request kills a Node worker.
+        // So never twice, and never after it said that it leaves: a second request kills a Node
+        // worker.
         rule!(
             known.is_ready(),
             "worker {worker} drained, but it is not ready or already leaves"

@@ -1,8 +1,9 @@
 //! The seeded simulation of the fleet: thousands of histories with faults, each from a seed, each
 //! judged after every step.
 //!
-//! `PHALANX_SIM_HISTORIES` says how many to play (2,000 unless told), `PHALANX_SIM_FIRST_SEED` where to
-//! begin (1), and `PHALANX_SIM_SEED` replays the history of one seed, printing every event and action.
+//! `PHALANX_SIM_HISTORIES` says how many to play (2,000 unless told, 256 in a debug build),
+//! `PHALANX_SIM_FIRST_SEED` where to begin (1), and `PHALANX_SIM_SEED` replays the history of one
+//! seed, printing every event and action.
 //!
 //! The parts: `plan` draws what a history is made of, `process` and `world` play it, `model` and
 //! `judge` watch it from outside, `coverage` counts what it reached, and `history` tells its story.

@@ -1,5 +1,5 @@
-//! What the judge knows of the fleet: from the events it was given and the actions it took, never from the
-//! machine's own state.
+//! What the judge knows of the fleet: from the events it was given and the actions it took, never
+//! from the machine's own state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,7 +21,8 @@ pub(crate) struct Known {
     /// It lost its channel while it was ready: the limit on processes does not count it.
     pub(crate) is_lost: bool,
     pub(crate) stopped_at: Option<Duration>,
-    /// Since when it could be spared: another one at its position is ready too, or the position is surplus.
+    /// Since when it could be spared: another one at its position is ready too, or the position is
+    /// surplus.
     pub(crate) spare_since: Option<Duration>,
 }
 

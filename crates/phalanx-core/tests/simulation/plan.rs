@@ -1,4 +1,5 @@
-//! What a history is made of: the fleet's configuration, what users want and when, and the fate of each worker.
+//! What a history is made of: the fleet's configuration, what users want and when, and the fate of
+//! each worker.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The processes of a simulated world: what each does by itself, and in answer to the fleet's actions.
+//! The processes of a simulated world: what each does by itself, and in answer to the fleet's
+//! actions.
 
 use std::time::Duration;
 

@@ -9,6 +9,10 @@ use std::thread;
 use crate::coverage::{Coverage, SITUATIONS};
 use crate::history;
 
+/// Histories to play unless told otherwise: enough to meet every situation, or few where the build
+/// is slow.
+const HISTORIES: u64 = if cfg!(debug_assertions) { 256 } else { 2_000 };
+
 /// Below this many histories some rare situation may well not come up.
 const ENOUGH_FOR_ALL: u64 = 2_000;
 
@@ -23,7 +27,7 @@ fn every_history_keeps_the_rules_and_recovers() {
         }
         return;
     }
-    let histories = number("PHALANX_SIM_HISTORIES").unwrap_or(2_000);
+    let histories = number("PHALANX_SIM_HISTORIES").unwrap_or(HISTORIES);
     let first = number("PHALANX_SIM_FIRST_SEED").unwrap_or(1);
     let coverage = play_all(first, histories);
     for situation in SITUATIONS {
@@ -81,7 +85,8 @@ fn play_all(first: u64, histories: u64) -> Coverage {
             .map(|(seed, broken)| format!("  seed {seed}: {broken}"))
             .collect();
         panic!(
-            "{} of {histories} histories broke a rule, among them\n{}\nreplay with PHALANX_SIM_SEED={seed}",
+            "{} of {histories} histories broke a rule, among them\n{}\n\
+             replay with PHALANX_SIM_SEED={seed}",
             failures.len(),
             shown.join("\n")
         );

@@ -1,4 +1,5 @@
-//! A model world: processes with fates, users with wishes, and a wire that delays, loses and doubles what it carries.
+//! A model world: processes with fates, users with wishes, and a wire that delays, loses and
+//! doubles what it carries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -199,10 +200,24 @@ impl World {
                 "the tick changed nothing and is due again: {deadline:?}"
             ));
         }
+        if self.steps.is_multiple_of(4) {
+            self.expect_rest()?;
+        }
         for action in actions {
             self.carry_out(action);
         }
         Ok(())
+    }
+
+    /// Whatever the fleet left undone waits for something: an event that means nothing moves nothing.
+    fn expect_rest(&mut self) -> Verdict {
+        let worker = WorkerId(u32::MAX);
+        let actions = self.fleet.step(Event::Online { worker }, self.now);
+        if actions.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("the step before had left undone: {actions:?}"))
+        }
     }
 
     fn carry_out(&mut self, action: Action) {

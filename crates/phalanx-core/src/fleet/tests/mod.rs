@@ -1,5 +1,5 @@
-//! The rules of the fleet, one test each. Actions are compared in short: `spawn 3@0 g2` is worker 3 at
-//! position 0 of generation 2.
+//! The rules of the fleet, one test each. Actions are compared in short: `spawn 3@0 g2` is worker 3
+//! at position 0 of generation 2.
 
 mod boot;
 mod deadlines;
