@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
@@ -27,6 +27,10 @@ const QUEUE_LIMIT_BYTES: usize = 16 << 20;
 
 /// How long the end of this worker waits for a primary that does not read its last messages.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long after its last connection this worker begins to finish: HTTP servers (hyper, and axum with
+/// it) close a connection of which they have read nothing when they are told to finish.
+const SETTLE: Duration = Duration::from_millis(100);
 
 type Answer = (ReplyBody, Option<OwnedFd>);
 
@@ -52,6 +56,7 @@ struct State {
     queues: BTreeMap<String, Arc<Queue>>,
     places: Vec<(Address, u32)>,
     messages: VecDeque<Value>,
+    last_accepted_at: Option<Instant>,
     draining: bool,
     closed: bool,
 }
@@ -449,6 +454,19 @@ impl Inner {
                 return;
             }
             leave.await;
+        }
+    }
+
+    /// The application took a connection.
+    pub(super) fn note_accepted(&self) {
+        self.state().last_accepted_at = Some(phalanx_sys::clock::now());
+    }
+
+    /// Waits until the last connection has had a moment to be read.
+    pub(super) async fn settled(&self) {
+        let last = self.state().last_accepted_at;
+        if let Some(last) = last {
+            tokio::time::sleep_until((last + SETTLE).into()).await;
         }
     }
 

@@ -118,7 +118,10 @@ impl Listener {
                 },
             };
             match accepted {
-                Ok(accepted) => return Some(accepted),
+                Ok(accepted) => {
+                    self.worker.inner.note_accepted();
+                    return Some(accepted);
+                }
                 Err(error) => pause(&error).await,
             }
         }

@@ -168,13 +168,15 @@ impl ThisWorker {
     }
 
     /// Resolves when this worker is to leave: the primary asks it to (reload, scale, stop), it called
-    /// [`ThisWorker::disconnect`], or the primary is gone. Listeners give no more connections then;
-    /// finish those there are and return from `main`.
+    /// [`ThisWorker::disconnect`], or the primary is gone. Listeners give no more connections then, and
+    /// the last one was given 100 ms ago or more, so that a server that now closes what is idle does not
+    /// close what it has not read from yet. Finish what there is and return from `main`.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
         let inner = Arc::clone(&self.inner);
         async move {
             channel::start(&inner);
             inner.drained().await;
+            inner.settled().await;
         }
     }
 
