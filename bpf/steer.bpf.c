@@ -346,7 +346,8 @@ INLINE __u32 by_cost(const struct plan *plan, const struct board *board, enum ru
 		turn = turn_after(plan, turn);
 	}
 	turn = turn_of(plan, begin + (best & (SCAN - 1)));
-	ONCE(plan->group->cursor[plan->which]) = (__u64)turn + 1;
+	// A round further on, so that user space can tell it from where the plan began.
+	ONCE(plan->group->cursor[plan->which]) = (__u64)turn + 1 + (plan->control >> 8 & 0xffff);
 	return turn;
 }
 

@@ -165,8 +165,13 @@ impl Scoreboard {
     /// The position's load now. Idle beyond [`POSITIONS_MAX`].
     #[must_use]
     pub fn load(&self, position: u32) -> Load {
+        self.load_at(position, tick_now())
+    }
+
+    /// The position's load at this tick of the clock.
+    pub(crate) fn load_at(&self, position: u32, tick: u32) -> Load {
         self.row(position)
-            .map_or_else(Load::default, |row| row.load(tick_now()))
+            .map_or_else(Load::default, |row| row.load(tick))
     }
 
     /// Counts a connection that the primary hands over. The kernel program does so itself.

@@ -21,7 +21,7 @@ use phalanx_sys::scoreboard::{Lane, Scoreboard};
 use phalanx_sys::socket::{
     TcpOptions, accept, bind_slots, bind_tcp, empty_slot, listen, queue_length,
 };
-use phalanx_sys::steering::{Plan, Rule, SteeringError};
+use phalanx_sys::steering::{Plan, Rule, SteeringError, settle};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use support::cluster::{BACKLOG, Cluster, connect_from, is_alive, steering};
 
@@ -248,6 +248,7 @@ fn a_position_out_of_the_plan_receives_nothing_from_that_moment() {
             }
             for _ in 0..30 {
                 cluster.eligible(&[0, 2]);
+                settle().unwrap();
                 let before = cluster.group.tally(1).chosen;
                 let seen = made.load(Ordering::Relaxed);
                 while made.load(Ordering::Relaxed) < seen + 20 {
@@ -414,7 +415,11 @@ fn a_slot_is_replaced_without_loss() {
     );
     drop(old);
     let accepted = cluster.accept(16);
-    assert_eq!(cluster.tally(&accepted), [10, 6], "what is left over takes turns");
+    assert_eq!(
+        cluster.tally(&accepted),
+        [10, 6],
+        "what is left over takes turns"
+    );
     assert!(clients.iter().chain(&more).all(is_alive));
 }
 

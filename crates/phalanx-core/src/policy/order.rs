@@ -34,9 +34,8 @@ impl Order {
         if span > self.size || span < self.size / 2 {
             self.size = span;
             self.turns = one_round(span, &self.weights);
-            // With equal weights, turns are positions, and the place in the round still has a meaning.
-            let (count, equal) = (self.turns.len(), self.weights.are_equal());
-            self.last = self.last.filter(|&last| equal && last < count);
+            // With equal weights, turns are positions, and the place in the round keeps its meaning.
+            self.last = self.last.filter(|_| self.weights.are_equal());
         }
     }
 
@@ -51,6 +50,7 @@ impl Order {
     pub(super) fn following(&self, eligible: &PositionSet) -> impl Iterator<Item = usize> {
         let count = self.turns.len();
         let next = self.last.map_or(0, |last| last + 1);
+        let next = if next < count { next } else { 0 };
         (0..count)
             .map(move |step| (next + step) % count)
             .filter(|&turn| eligible.contains(self.turns[turn]))

@@ -128,7 +128,8 @@ fn bind_first(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> 
 
 /// A classic BPF program that needs no privilege and always chooses the first socket.
 fn attach_placeholder(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let code = u16::try_from(libc::BPF_RET | libc::BPF_K).map_err(|_| io::ErrorKind::InvalidData)?;
+    let code =
+        u16::try_from(libc::BPF_RET | libc::BPF_K).map_err(|_| io::ErrorKind::InvalidData)?;
     let mut instruction = libc::sock_filter {
         code,
         jt: 0,

@@ -169,6 +169,18 @@ pub(super) fn detach(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SO_DETACH_REUSEPORT_BPF, 0)
 }
 
+/// Waits until every program run that is under way has ended: they run within what membarrier(2),
+/// `MEMBARRIER_CMD_GLOBAL`, waits for (a grace period of RCU). Takes milliseconds.
+pub(super) fn wait_for_runs() -> io::Result<()> {
+    const GLOBAL: libc::c_long = 1;
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let length = libc::socklen_t::try_from(mem::size_of_val(&value))
         .map_err(|_| io::ErrorKind::InvalidInput)?;

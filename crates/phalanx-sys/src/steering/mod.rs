@@ -7,8 +7,9 @@
 //!
 //! # Invariants
 //!
-//! * A plan comes into force as a whole, by one store. From then on no connection is chosen by
-//!   the one before: a choice that was under way is made again.
+//! * A plan comes into force as a whole, by one store, and every connection that arrives from then
+//!   on is chosen by it. A choice that is under way on another CPU at that moment is made again, or
+//!   is through within microseconds; [`settle`] waits even for those.
 //! * The program stays attached while any socket of the group lives, whoever has it, and this
 //!   process need not.
 //! * A position's slot is known to the program until its last descriptor is closed, it is shut
@@ -226,8 +227,8 @@ impl Group {
             .map_err(|source| SteeringError::ClearSlot { position, source })
     }
 
-    /// Puts a plan in force: policy, weights and eligibility change in one step. Once this
-    /// returns, no connection is chosen by the plan before.
+    /// Puts a plan in force: policy, weights and eligibility change in one step, for every
+    /// connection that arrives from now on. See [`settle`] for one that arrived just before.
     ///
     /// # Errors
     ///
@@ -275,6 +276,21 @@ impl Group {
     pub fn detach(self, socket: BorrowedFd<'_>) -> Result<(), SteeringError> {
         bpf::detach(socket).map_err(SteeringError::Detach)
     }
+}
+
+/// Waits until no choice is under way that began before this call: after a [`Group::switch`], until no
+/// connection can come to be chosen by the plan before. Blocks for a few milliseconds, for which
+/// reason it is no part of switching; only who must not be told to stop before the very last
+/// connection that can reach it has done so needs it.
+///
+/// A connection whose handshake has begun is chosen already: it reaches the slot when the client
+/// answers, a round trip later.
+///
+/// # Errors
+///
+/// Those of membarrier(2): `EINVAL` on machines that run without a timer tick (`nohz_full`).
+pub fn settle() -> io::Result<()> {
+    bpf::wait_for_runs()
 }
 
 /// Makes the map, whose value must be as long as its counterpart here.
@@ -352,44 +368,4 @@ fn last_words(log: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernel_versions_are_compared_as_numbers() {
-        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
-        assert_eq!(version("5.14.0"), Some((5, 14)));
-        assert!(version("5.9.1") < Some(OLDEST));
-        assert_eq!(version("strange"), None);
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_NET_ADMIN"]);
-        assert_eq!(missing_capabilities(1 << 39), ["CAP_NET_ADMIN"]);
-        assert_eq!(missing_capabilities(1 << 21), ["CAP_NET_ADMIN"]);
-        assert!(missing_capabilities(1 << 21 | 1 << 12).is_empty());
-        let missing = vec!["CAP_BPF", "CAP_NET_ADMIN"];
-        let text = Unavailable::NoPrivilege { missing }.to_string();
-        assert!(text.contains("CAP_BPF and CAP_NET_ADMIN"), "{text}");
-    }
-
-    #[test]
-    fn the_verifiers_last_words_are_found() {
-        let log = b"0: r1 = r2\nR2 !read_ok\nprocessed 1 insns\n\0\0";
-        assert_eq!(last_words(log).as_deref(), Some("R2 !read_ok"));
-        assert_eq!(last_words(&[0; 8]), None);
-    }
-
-    #[cfg(feature = "kernel")]
-    #[test]
-    fn the_object_has_what_the_loader_expects() {
-        let object = Object::read().unwrap();
-        let size = |name| usize::try_from(object.map(name).unwrap().value_size).unwrap();
-        assert_eq!(size("group"), memory::SIZE_BYTES);
-        assert_eq!(size("board"), scoreboard::SIZE_BYTES);
-        assert_eq!(object.map("slots").unwrap().max_entries, POSITIONS_MAX);
-        let linked = object.link(&[("slots", 3), ("group", 4), ("board", 5)]);
-        assert!(linked.unwrap().instructions.len() > 100);
-    }
-}
+mod tests;
