@@ -498,6 +498,19 @@ fn options_of_node_and_arguments_of_the_script_arrive() {
 }
 
 #[test]
+fn a_launcher_that_takes_the_channel_for_itself_is_never_ready() {
+    for node in node::require_versions() {
+        let output = app()
+            .workers(1)
+            .options(["--ready-timeout", "1s", "--kill-timeout", "500ms"])
+            .node(&node, "launcher.js")
+            .run_to_end(LIMIT);
+        assert_eq!(output.status.code(), Some(1), "{node:?} {output:?}");
+        assert!(output.stderr.contains("not ready"), "{node:?} {output:?}");
+    }
+}
+
+#[test]
 fn an_option_of_the_inspector_gives_each_worker_a_port() {
     let Some(node) = node::require() else { return };
     let free = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -5,10 +5,10 @@
 mod cluster;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
-use std::{env, fs};
 
 use cluster::{
     app, connect, expect_in_turn, get, ids, pid_in, restarts, try_get, wait_report, wait_state,
@@ -104,7 +104,7 @@ fn a_worker_that_crashes_again_and_again_waits_longer_each_time_and_recovers_whe
 /// `PHALANX_TEST_LONG` is set, as `.ci/run` does it.
 #[test]
 fn a_crash_loop_is_reported_once_and_left_when_mended() {
-    if env::var_os("PHALANX_TEST_LONG").is_none() {
+    if !cluster::is_long() {
         return missing!("PHALANX_TEST_LONG=1, for a test of two minutes");
     }
     let limit = Duration::from_mins(3);

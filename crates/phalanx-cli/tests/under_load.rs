@@ -74,11 +74,13 @@ fn expect_none_lost(server: &str, report: &Report) {
     );
 }
 
+/// Five reloads each, and twenty where `PHALANX_TEST_LONG` is set, as `.ci/run` does it.
 #[test]
-fn twenty_reloads_lose_nothing_of_wrk() {
+fn many_reloads_lose_nothing_of_wrk() {
     if require("wrk").is_none() {
         return;
     }
+    let reloads = if cluster::is_long() { 20 } else { 5 };
     for (server, builder) in servers(&[20]) {
         let mut app = builder.workers(2).start();
         let target = app.address();
@@ -94,7 +96,7 @@ fn twenty_reloads_lose_nothing_of_wrk() {
         ]);
         wrk.arg(format!("http://{target}/"));
         let wrk = Process::start(wrk);
-        for _ in 0..20 {
+        for _ in 0..reloads {
             app.verb(["reload"]).expect_success();
         }
         // Interrupted, it reports what it has so far.

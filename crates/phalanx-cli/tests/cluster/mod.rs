@@ -8,6 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -55,6 +56,11 @@ pub(crate) fn example(name: &str) -> PathBuf {
         assert!(output.status.success(), "{output:?}");
     });
     fixtures::example(name)
+}
+
+/// Whether tests may take minutes.
+pub(crate) fn is_long() -> bool {
+    env::var_os("PHALANX_TEST_LONG").is_some()
 }
 
 /// A stream to a server, whose reads and writes fail when they take too long.
