@@ -175,13 +175,12 @@ impl Hub {
 
     /// Who connects, where the policy goes by that: it costs a system call.
     fn client_of(&self, connection: &OwnedFd) -> ClientHash {
-        let peer = match self.policy {
-            PolicyName::SourceHash => socket::peer_address(connection.as_fd()).ok(),
-            _ => None,
-        };
-        match peer {
-            Some(socket::Address::Inet(address)) => address.ip().into(),
-            _ => ClientHash::UNKNOWN,
+        if self.policy != PolicyName::SourceHash {
+            return ClientHash::UNKNOWN;
+        }
+        match socket::peer_address(connection.as_fd()) {
+            Ok(socket::Address::Inet(address)) => address.ip().into(),
+            Ok(_) | Err(_) => ClientHash::UNKNOWN,
         }
     }
 

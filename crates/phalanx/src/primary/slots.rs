@@ -61,7 +61,7 @@ pub(super) fn rule_of(policy: PolicyName) -> Option<Rule> {
         PolicyName::SourceHash => Some(Rule::Source),
         PolicyName::Random => Some(Rule::Chance),
         PolicyName::None => Some(Rule::Connection),
-        _ => None,
+        PolicyName::LeastConnections | PolicyName::Fastest | PolicyName::PowerOfTwo | _ => None,
     }
 }
 
@@ -262,11 +262,13 @@ impl Hub {
         let Some(position) = self.workers.get(&worker).map(|state| state.cell.position) else {
             return false;
         };
-        let slots = self
-            .listeners
-            .values_mut()
-            .filter_map(|listener| listener.slots.as_mut());
-        slots.fold(false, |any, slots| slots.excludes(position, worker) || any)
+        let mut any = false;
+        for listener in self.listeners.values_mut() {
+            if let Some(slots) = listener.slots.as_mut() {
+                any |= slots.excludes(position, worker);
+            }
+        }
+        any
     }
 
     /// The worker has closed its descriptors of all slots.
