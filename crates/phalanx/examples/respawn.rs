@@ -35,8 +35,9 @@ async fn primary(cluster: Cluster) -> phalanx::Result<()> {
     while let Some(event) = events.next().await {
         match event {
             Event::Listening { worker, address } => {
-                println!("worker {worker} listens on {address}")
+                println!("worker {worker} listens on {address}");
             }
+
             Event::Exit {
                 worker,
                 code,
