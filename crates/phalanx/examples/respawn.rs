@@ -37,7 +37,6 @@ async fn primary(cluster: Cluster) -> phalanx::Result<()> {
             Event::Listening { worker, address } => {
                 println!("worker {worker} listens on {address}");
             }
-
             Event::Exit {
                 worker,
                 code,

@@ -73,10 +73,11 @@ async fn primary(cluster: Cluster) -> Result<(), Box<dyn std::error::Error + Sen
             .workers()
             .iter()
             .any(|worker| worker.exited_after_disconnect() == Some(true));
-        if successor.is_none() && !leaving {
-            if let Some(next) = old.pop_front() {
-                successor = Some((next, cluster.fork()?));
-            }
+        if successor.is_none()
+            && !leaving
+            && let Some(next) = old.pop_front()
+        {
+            successor = Some((next, cluster.fork()?));
         }
     }
 }

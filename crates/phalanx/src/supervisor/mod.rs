@@ -1,5 +1,5 @@
 //! Keeps an app of N workers alive: runs the fleet machine of `phalanx-core` over a
-//! [`Cluster`](crate::Cluster). The machine decides; this module carries out and reports back.
+//! [`Cluster`]. The machine decides; this module carries out and reports back.
 //!
 //! [`Supervisor::start`] begins, [`Control`] is the handle for commands and questions, and
 //! [`Supervisor::finished`] waits for the end. The builder and the `phalanx` command both stand on it.
