@@ -2,6 +2,8 @@
 //! that change something return when it is true, or with the reason why it is not.
 
 use std::future::{Future, pending};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 
 use hyper::Method;
@@ -10,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use crate::args::{EventsArgs, ListArgs, ReloadArgs, ScaleArgs, SendArgs, StatusArgs, StopArgs};
 use crate::control::client::{Answer, App, Events};
@@ -85,12 +88,19 @@ pub(crate) async fn stop(args: StopArgs) -> Outcome {
     if let Some(primary) = primary {
         // The workers are gone; now the primary puts its things away. Its name is free afterwards.
         drop(connection);
-        let ended = retry_on_intr(|| poll(&mut [PollFd::new(&primary, PollFlags::IN)], None));
-        ended.map_err(|error| {
+        exit_of(primary).await.map_err(|error| {
             Failure::caused(Exit::Failed, "cannot wait for the primary's end", &error)
         })?;
     }
     report::print(&format!("{} stopped\n", app.name))
+}
+
+/// Waits for the end of a process, in a thread of its own: the process in turn waits for this one to
+/// close its connections, which the runtime does meanwhile.
+async fn exit_of(process: OwnedFd) -> io::Result<()> {
+    let wait = move || retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], None));
+    spawn_blocking(wait).await??;
+    Ok(())
 }
 
 pub(crate) async fn send(args: SendArgs) -> Outcome {

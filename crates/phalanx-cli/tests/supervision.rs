@@ -191,6 +191,20 @@ fn quit_is_fast() {
 }
 
 #[test]
+fn the_verb_stop_waits_for_the_end_and_no_longer() {
+    let mut app = plain(2);
+    let began = now();
+    app.verb(["stop"]).expect_success();
+    // The primary gives a client two seconds to take its answer: this one has to take it.
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(app.try_exit().is_some_and(|status| status.success()));
+}
+
+#[test]
 fn hup_and_usr2_reload() {
     let mut app = plain(2);
     for (number, signal) in [(2, Signal::HUP), (3, Signal::USR2)] {
