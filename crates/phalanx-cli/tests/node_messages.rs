@@ -7,7 +7,7 @@ mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::{app, connect, expect_in_turn, get, ids, restarts, wait_state};
+use cluster::{app, connect, expect_in_turn, get, ids, restarts};
 use phalanx_testkit::app::pids;
 use phalanx_testkit::control::Events;
 use phalanx_testkit::{App, LIMIT, Load, node};
@@ -172,7 +172,6 @@ fn a_worker_that_ends_in_other_ways_is_replaced_at_once() {
             let exit = events.wait_for(LIMIT, "the exit", |event| event["event"] == "exit");
             let ended = [&exit["code"], &exit["exited_after_disconnect"]];
             assert_eq!(ended, [&json!(0), &json!(false)], "{node:?} {way}");
-            wait_state(&events, "ready");
             let after = pids(&app.wait_ready(LIMIT));
             assert_eq!(
                 after.iter().filter(|pid| before.contains(pid)).count(),
