@@ -123,6 +123,13 @@ impl Backoff {
         jittered(nominal, rng).min(config.max_delay)
     }
 
+    /// The last failure says nothing about the program: it counts only while there were fewer than
+    /// `limit`.
+    pub fn excuse(&mut self, limit: u32) {
+        let without = self.failures.saturating_sub(1);
+        self.failures = without.max(self.failures.min(limit));
+    }
+
     /// Forgets the past: the run was stable, or another release is to be tried.
     pub fn reset(&mut self) {
         self.failures = 0;

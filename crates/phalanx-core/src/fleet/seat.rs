@@ -155,6 +155,18 @@ impl Seat {
         }
     }
 
+    /// The failure just recorded was a kill from outside: the next try need not wait longer than
+    /// after `limit` failures, unless others came before.
+    pub(super) fn excuse(&mut self, limit: u32, config: &FleetConfig, out: &mut Outbox) {
+        self.backoff.excuse(limit);
+        let delay = config.backoff.nominal_delay(self.backoff.failures());
+        let retry_at = out.after(delay);
+        if self.retry_at.is_some_and(|at| at > retry_at) {
+            self.retry_at = Some(retry_at);
+            self.report_retry(out);
+        }
+    }
+
     /// Tells when the next try will be.
     pub(super) fn report_retry(&self, out: &mut Outbox) {
         if !self.abandoned {

@@ -12,6 +12,12 @@ use super::worker::Worker;
 use super::{Fleet, Phase};
 use crate::ids::{Generation, Position, WorkerId};
 
+/// Kills from outside (kill -9, the OOM killer) say nothing about the program, so waiting does not
+/// help: a worker that served is replaced within 100 ms however often that happens, and one that
+/// was still starting within 800 ms. So many failures stand for these delays.
+const EXCUSED_READY: u32 = 2;
+const EXCUSED_STARTING: u32 = 5;
+
 /// The time until the first worker is ready.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Boot {
@@ -107,6 +113,13 @@ impl Fleet {
     /// It is known how a worker ended that crashed after having been ready.
     pub(super) fn crashed(&mut self, who: Who, reason: FailureReason, from_outside: bool) {
         let is_kept = self.keeps(who.position);
+        if from_outside
+            && is_kept
+            && who.generation == self.wanted_generation(who.position)
+            && let Some(seat) = self.roster.seat_mut(who.position)
+        {
+            seat.excuse(EXCUSED_READY, &self.config, &mut self.out);
+        }
         let Some(change) = &mut self.change else {
             return;
         };
@@ -145,6 +158,9 @@ impl Fleet {
         if let Some(seat) = self.roster.seat_mut(who.position) {
             seat.restarts += 1;
             seat.record_failure(&self.config, &mut self.rng, &mut self.out);
+            if from_outside {
+                seat.excuse(EXCUSED_STARTING, &self.config, &mut self.out);
+            }
             if !is_held_back {
                 seat.report_retry(&mut self.out);
             }

@@ -8,7 +8,7 @@ use phalanx_core::fleet::{
     Action, Command, CommandId, Done, Event, FleetConfig, MAX_WORKERS, Outcome, Refusal, Report,
     ScaleTo,
 };
-use phalanx_core::ids::{Generation, Position, WorkerId};
+use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 
 /// One worker, as far as events and actions tell.
 #[derive(Clone, Debug)]
@@ -116,6 +116,7 @@ impl Model {
             }
             Event::SpawnFailed { worker, .. } | Event::Exited { worker, .. } => {
                 self.note_failed_try(*worker, now);
+                self.excuse_kill(event);
                 self.workers.remove(worker);
             }
             Event::Command { id, command } => self.note_command(*id, *command),
@@ -142,6 +143,25 @@ impl Model {
             streak.failures = 1;
         }
         streak.failed_at = now;
+    }
+
+    /// A kill from outside counts as a failure only while there were fewer than five.
+    fn excuse_kill(&mut self, event: &Event) {
+        let Event::Exited {
+            worker,
+            status: ExitStatus::Signal(9),
+        } = event
+        else {
+            return;
+        };
+        let known = self.workers.get(worker).filter(|known| known.is_starting());
+        let streak = known.and_then(|known| self.streaks.get_mut(&known.position));
+        if let Some(streak) = streak {
+            streak.failures = streak
+                .failures
+                .saturating_sub(1)
+                .max(streak.failures.min(5));
+        }
     }
 
     fn note_command(&mut self, id: CommandId, command: Command) {

@@ -42,6 +42,35 @@ fn the_second_crash_in_a_row_waits_and_the_third_waits_longer() {
 }
 
 #[test]
+fn kills_from_outside_do_not_make_the_next_try_wait_longer_each_time() {
+    let mut bench = Bench::serving(workers(1));
+    assert_eq!(bench.is_killed(1), ["spawn 2@0 g1"]);
+    for worker in 2..20 {
+        bench.ready(worker);
+        // Its channel ends first, and then it is known how.
+        bench.disconnects(worker);
+        assert_eq!(bench.is_killed(worker), NOTHING);
+        assert_eq!(bench.millis(121), [format!("spawn {}@0 g1", worker + 1)]);
+    }
+}
+
+#[test]
+fn a_kill_from_outside_forgives_no_crash_before_it() {
+    let mut bench = Bench::serving(workers(1));
+    bench.crashes(1);
+    bench.ready(2);
+    bench.crashes(2);
+    bench.millis(121);
+    bench.ready(3);
+    bench.crashes(3);
+    bench.millis(241);
+    bench.ready(4);
+    assert_eq!(bench.is_killed(4), NOTHING);
+    assert_eq!(bench.millis(159), NOTHING, "three failures before it");
+    assert_eq!(bench.millis(82), ["spawn 5@0 g1"]);
+}
+
+#[test]
 fn a_stable_run_makes_the_crashes_before_it_forgotten() {
     let mut bench = Bench::serving(workers(1));
     bench.crashes(1);
