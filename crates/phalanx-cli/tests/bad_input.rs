@@ -36,7 +36,7 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
         ),
         (
             &["run", "--policy", "fair", "cat"],
-            "possible values: round-robin, none",
+            "possible values: round-robin, weighted, source-hash, random, none",
         ),
         (
             &["run", "--max-surge", "0", "cat"],
