@@ -221,7 +221,7 @@ def bench_handoff(arguments):
 
 def bench_cpu(arguments):
     """The CPU-bound handler, single and clustered over all usable cores: ab -c200 -t10."""
-    cores, steps = len(os.sched_getaffinity(0)), "1000000"
+    cores, steps = len(os.sched_getaffinity(0)), "20000000"
     example = str(TARGET / "examples" / "http_server")
     rust = [example, steps, "127.0.0.1:{port}"]
     contestants = [
