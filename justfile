@@ -90,4 +90,5 @@ completions directory="target/completions":
 
 # The benchmarks of docs/benchmarks.md, in release builds
 bench *args:
-    cargo bench --workspace {{ args }}
+    cargo build --release --workspace --examples --bins
+    python3 bench/bench.py {{ args }}
