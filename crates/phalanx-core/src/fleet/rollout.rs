@@ -121,10 +121,15 @@ impl Fleet {
                 seat.forget_failures();
             }
         }
+        // A position that neither rollout nor other generation has touched is as it was.
         let on_base: BTreeSet<Position> = self
             .roster
             .wanted(self.target)
-            .filter(|seat| seat.has_ready_of(self.current) || seat.abandoned)
+            .filter(|seat| {
+                let is_untouched = !change.has_switched(seat.position);
+                seat.has_ready_of(self.current)
+                    || (is_untouched && !seat.holds_other_than(self.current))
+            })
             .map(|seat| seat.position)
             .collect();
         self.change = Some(change.back(self.current, failure, on_base, self.out.now()));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::action::{Failure, FailureReason};
-use super::change::{TOLERATED_CRASHES, TOLERATED_KILLS};
+use super::change::{Change, TOLERATED_CRASHES, TOLERATED_KILLS};
 use super::config::BootPolicy;
 use super::report::Report;
 use super::seat::{Past, Seat};
@@ -97,7 +97,9 @@ impl Fleet {
                 seat.report_retry(&mut self.out);
             }
         } else if seat.is_vacant() && !has_switched {
-            seat.abandoned = !self.config.respawn;
+            // A roll-back fills what its rollout had replaced.
+            let rolls_back = self.change.as_ref().is_some_and(Change::is_rollback);
+            seat.abandoned = !self.config.respawn && !rolls_back;
         }
         let others_serve = seat.has_ready();
         if let Some(change) = &mut self.change

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use phalanx_core::fleet::{Action, CommandId, Done, Event, Refusal};
+use phalanx_core::fleet::{Action, CommandId, Done, Event, FailureReason, Refusal, Report};
 use phalanx_core::ids::{Generation, Position, WorkerId};
 
-use crate::model::{Known, Model};
+use crate::model::{Known, Model, SIGKILL};
 
 /// Which rule was broken, and how.
 pub(crate) type Verdict = Result<(), String>;
@@ -33,7 +33,17 @@ impl Judge {
     /// Judges one step: what the fleet did when told of `event`.
     pub(crate) fn step(&mut self, event: &Event, actions: &[Action], now: Duration) -> Verdict {
         let was_finished = self.model.outcome.is_some();
+        if self.fails_rollout(event, actions) {
+            rule!(
+                actions.iter().any(is_rollout_failure),
+                "a successor failed, but the rollout goes on"
+            );
+        }
         self.model.note_event(event, now);
+        rule!(
+            !actions.iter().any(blames_a_kill),
+            "a kill from outside failed the rollout"
+        );
         let processes = self.model.processes();
         for action in actions {
             rule!(
@@ -50,6 +60,45 @@ impl Judge {
         );
         self.model.note_spares(now);
         self.judge_positions()
+    }
+
+    /// Whether a worker of the generation that is rolled out ends, or must end, before it was
+    /// ready. SIGKILL from outside says nothing about its release.
+    fn fails_rollout(&self, event: &Event, actions: &[Action]) -> bool {
+        match event {
+            Event::SpawnFailed { worker, .. } | Event::Leaving { worker } => {
+                self.is_successor(*worker)
+            }
+            Event::Exited { worker, status } => *status != SIGKILL && self.is_successor(*worker),
+            // Nothing but its time limit stops a successor on a tick, or it is too late anyway.
+            Event::Tick => actions.iter().any(|action| match action {
+                Action::Stop { worker } => self.is_successor(*worker),
+                Action::NewGeneration(_)
+                | Action::DropGeneration(_)
+                | Action::Spawn { .. }
+                | Action::Drain { .. }
+                | Action::Kill { .. }
+                | Action::Reply { .. }
+                | Action::Report(_)
+                | Action::Settled { .. }
+                | Action::Finished(_) => false,
+            }),
+            Event::Start
+            | Event::Online { .. }
+            | Event::Ready { .. }
+            | Event::Disconnected { .. }
+            | Event::Command { .. } => false,
+        }
+    }
+
+    fn is_successor(&self, worker: WorkerId) -> bool {
+        let model = &self.model;
+        !model.is_stopping
+            && model.workers.get(&worker).is_some_and(|known| {
+                known.is_starting()
+                    && Some(known.generation) == model.rolling
+                    && model.is_wanted(known.position)
+            })
     }
 
     fn judge_action(&self, action: &Action, now: Duration) -> Verdict {
@@ -272,4 +321,20 @@ impl Judge {
             .get(&worker)
             .ok_or_else(|| format!("an action for worker {worker}, which does not live"))
     }
+}
+
+fn is_rollout_failure(action: &Action) -> bool {
+    matches!(action, Action::Report(Report::RolloutFailed { .. }))
+}
+
+/// SIGKILL from outside says nothing about a release, unless it comes too often.
+fn blames_a_kill(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Report(Report::RolloutFailed { failure, .. }) if matches!(
+            failure.reason,
+            FailureReason::ExitedBeforeReady { status: SIGKILL }
+                | FailureReason::Crashed { status: SIGKILL }
+        )
+    )
 }

@@ -10,6 +10,9 @@ use phalanx_core::fleet::{
 };
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 
+/// The death that says nothing about a program.
+pub(crate) const SIGKILL: ExitStatus = ExitStatus::Signal(9);
+
 /// One worker, as far as events and actions tell.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
@@ -58,6 +61,8 @@ pub(crate) struct Model {
     pub(crate) waiting: BTreeMap<CommandId, Command>,
     pub(crate) snapshots: BTreeSet<Generation>,
     pub(crate) last_generation: Generation,
+    /// The generation of the rollout that goes forward.
+    pub(crate) rolling: Option<Generation>,
     /// The generation of the last reload that succeeded, else the first.
     pub(crate) base: Generation,
     /// Which generations have been ready at which positions.
@@ -81,6 +86,7 @@ impl Model {
             waiting: BTreeMap::new(),
             snapshots: BTreeSet::new(),
             last_generation: Generation(0),
+            rolling: None,
             base: Generation(1),
             served: BTreeSet::new(),
             streaks: BTreeMap::new(),
@@ -249,16 +255,19 @@ impl Model {
     fn note_report(&mut self, report: &Report) {
         match report {
             Report::RollbackAbandoned { .. } => self.may_be_mixed = true,
-            // Other releases get their turn: their tries begin anew.
-            Report::RolloutFailed { .. } => self.streaks.clear(),
+            Report::RolloutStarted { generation, .. } => self.rolling = Some(*generation),
+            Report::RolloutFinished { .. } => self.rolling = None,
+            Report::RolloutFailed { .. } => {
+                self.rolling = None;
+                // Other releases get their turn: their tries begin anew.
+                self.streaks.clear();
+            }
             Report::Changed { .. }
             | Report::RespawnScheduled { .. }
             | Report::CrashLoopEntered { .. }
             | Report::CrashLoopLeft { .. }
             | Report::BootOver
-            | Report::RolloutStarted { .. }
             | Report::RolloutProgress { .. }
-            | Report::RolloutFinished { .. }
             | Report::RolledBack { .. }
             | Report::ScaleStarted { .. }
             | Report::ScaleProgress { .. }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
-use phalanx_core::fleet::{Action, Command, CommandId, Done, Event, Fleet, Refusal};
+use phalanx_core::fleet::{
+    Action, Command, CommandId, Done, Event, FailureReason, Fleet, Refusal, Report,
+};
 use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
 
 use crate::coverage::Coverage;
@@ -193,6 +195,11 @@ impl World {
             self.coverage.note(action);
         }
         self.judge.step(event, &actions, self.now)?;
+        let config = &self.plan.config;
+        let may_stall = self.plan.some_hang || config.surge(self.model().target) == 0;
+        if !may_stall && actions.iter().any(has_stalled) {
+            return Err("a rollout stalled although there was room and nothing hangs".to_owned());
+        }
         let deadline = self.fleet.next_deadline();
         let is_idle_tick = *event == Event::Tick && actions.is_empty();
         if is_idle_tick && deadline.is_some_and(|deadline| deadline <= self.now) {
@@ -209,7 +216,8 @@ impl World {
         Ok(())
     }
 
-    /// Whatever the fleet left undone waits for something: an event that means nothing moves nothing.
+    /// Whatever the fleet left undone waits for something: an event that means nothing moves
+    /// nothing.
     fn expect_rest(&mut self) -> Verdict {
         let worker = WorkerId(u32::MAX);
         let actions = self.fleet.step(Event::Online { worker }, self.now);
@@ -367,4 +375,13 @@ impl World {
             println!("{:>10.3}s {what} {detail:?}", self.now.as_secs_f64());
         }
     }
+}
+
+/// A rollout that goes forward; a roll-back may have to wait too long for a base that crashes.
+fn has_stalled(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Report(Report::RolloutFailed { failure, .. })
+            if matches!(failure.reason, FailureReason::Stalled { .. })
+    )
 }
