@@ -156,15 +156,16 @@ impl Seat {
     }
 
     /// The failure just recorded was a kill from outside: the next try need not wait longer than
-    /// after `limit` failures, unless others came before.
-    pub(super) fn excuse(&mut self, limit: u32, config: &FleetConfig, out: &mut Outbox) {
+    /// after `limit` failures, unless others came before. True if it comes sooner now.
+    pub(super) fn excuse(&mut self, limit: u32, config: &FleetConfig, out: &Outbox) -> bool {
         self.backoff.excuse(limit);
         let delay = config.backoff.nominal_delay(self.backoff.failures());
-        let retry_at = out.after(delay);
-        if self.retry_at.is_some_and(|at| at > retry_at) {
-            self.retry_at = Some(retry_at);
-            self.report_retry(out);
+        let sooner = out.after(delay);
+        let is_sooner = self.retry_at.is_some_and(|at| at > sooner);
+        if is_sooner {
+            self.retry_at = Some(sooner);
         }
+        is_sooner
     }
 
     /// Tells when the next try will be.

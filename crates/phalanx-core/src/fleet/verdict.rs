@@ -119,8 +119,9 @@ impl Fleet {
             && is_kept
             && who.generation == self.wanted_generation(who.position)
             && let Some(seat) = self.roster.seat_mut(who.position)
+            && seat.excuse(EXCUSED_READY, &self.config, &self.out)
         {
-            seat.excuse(EXCUSED_READY, &self.config, &mut self.out);
+            seat.report_retry(&mut self.out);
         }
         let Some(change) = &mut self.change else {
             return;
@@ -161,7 +162,7 @@ impl Fleet {
             seat.restarts += 1;
             seat.record_failure(&self.config, &mut self.rng, &mut self.out);
             if from_outside {
-                seat.excuse(EXCUSED_STARTING, &self.config, &mut self.out);
+                seat.excuse(EXCUSED_STARTING, &self.config, &self.out);
             }
             if !is_held_back {
                 seat.report_retry(&mut self.out);
