@@ -307,7 +307,8 @@ mod tests {
     #[test]
     fn a_signal_ends_a_program() {
         use std::os::unix::process::ExitStatusExt;
-        let mut process = Process::start(Command::new("cat"));
+        // With a pipe as standard input it does not end by itself.
+        let mut process = Process::start_with_stdin(Command::new("cat"));
         process.signal(Signal::STOP);
         process.signal(Signal::KILL);
         assert_eq!(process.wait_exit(LIMIT).signal(), Some(9));
