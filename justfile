@@ -88,6 +88,10 @@ completions directory="target/completions":
         cargo run --quiet -p phalanx-cli -- generate completions "$shell" > "{{ directory }}/phalanx.$shell"; \
     done
 
+# What the eBPF program costs a connection, by policy and number of positions (root; changes a sysctl meanwhile)
+bench-steering:
+    cargo test --release -p phalanx-sys --test steering_cost -- --ignored --nocapture
+
 # The benchmarks of docs/benchmarks.md, in release builds
 bench *args:
     cargo build --release --workspace --examples --bins
