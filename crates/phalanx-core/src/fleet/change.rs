@@ -170,17 +170,24 @@ impl Change {
         self.losses.remove(&position);
     }
 
-    /// Counts a kill from outside; returns how many there have been.
-    pub(super) fn record_kill(&mut self, position: Position) -> u32 {
+    /// Counts a kill from outside; returns how many there have been. A tolerated one is followed by
+    /// another try, so the rollout has moved.
+    pub(super) fn record_kill(&mut self, position: Position, now: Duration) -> u32 {
         let losses = self.losses.entry(position).or_default();
         losses.kills += 1;
+        if losses.kills <= TOLERATED_KILLS {
+            self.moved_at = now;
+        }
         losses.kills
     }
 
-    /// Counts a crash after readiness; returns how many there have been.
-    pub(super) fn record_crash(&mut self, position: Position) -> u32 {
+    /// Counts a crash after readiness, likewise.
+    pub(super) fn record_crash(&mut self, position: Position, now: Duration) -> u32 {
         let losses = self.losses.entry(position).or_default();
         losses.crashes += 1;
+        if losses.crashes <= TOLERATED_CRASHES {
+            self.moved_at = now;
+        }
         losses.crashes
     }
 }

@@ -130,12 +130,12 @@ impl Fleet {
             return;
         }
         if from_outside {
-            let times = change.record_kill(who.position);
+            let times = change.record_kill(who.position, self.out.now());
             if times > TOLERATED_KILLS {
                 self.fail_rollout(who.failure(FailureReason::KilledTooOften { times }));
             }
         } else {
-            let crashes = change.record_crash(who.position);
+            let crashes = change.record_crash(who.position, self.out.now());
             if crashes > TOLERATED_CRASHES || !self.config.respawn {
                 self.fail_rollout(who.failure(reason));
             }
@@ -182,7 +182,7 @@ impl Fleet {
             return;
         }
         if from_outside {
-            let times = change.record_kill(position);
+            let times = change.record_kill(position, self.out.now());
             if times <= TOLERATED_KILLS {
                 // The try is the change's own, so it is repeated even if respawning is off.
                 if let Some(seat) = self.roster.seat_mut(position) {

@@ -224,3 +224,23 @@ fn a_rollout_without_room_to_move_fails_in_the_end() {
         "worker 1 cannot be killed, so there is never room for another"
     );
 }
+
+#[test]
+fn a_rollback_does_not_wait_for_a_crash_loop_that_was_there_before() {
+    let mut bench = Bench::serving(workers(3));
+    for worker in [2, 4, 5, 6] {
+        bench.crashes(worker);
+        bench.secs(1);
+    }
+    bench.crashes(3);
+    bench.crashes(8);
+    bench.crashes(7);
+    assert_eq!(bench.reload(), ["new g2", "spawn 9@1 g2", "spawn 10@0 g2"]);
+    assert_eq!(bench.crashes(9), ["stop 10", "spawn 11@1 g1"]);
+    assert_eq!(bench.ready(11), NOTHING);
+    assert_eq!(bench.exits(10), ["refused #1", "drop g2"]);
+    assert!(
+        was_rolled_back(&bench),
+        "although position 2 is still vacant"
+    );
+}
