@@ -2,9 +2,9 @@
 //!
 //! INVARIANT: a connection admitted with [`Ledger::offer`] has exactly one owner until it leaves the
 //! ledger: one worker it is offered to, or the queue of those that wait to be offered again. It leaves
-//! when a worker says that it accepted it, or with [`Ledger::abandon`]. A connection that a worker
-//! returns, or whose worker is gone before it accepted, waits and is offered to another; where its
-//! listener has been closed meanwhile there is no other, and it is dropped.
+//! when a worker says that it accepted it, or with its listener ([`Ledger::remove_listener`]). A
+//! connection that a worker returns, or whose worker is gone before it accepted, waits and is offered
+//! to another; where its listener has been closed meanwhile there is no other, and it is dropped.
 //!
 //! The ledger also knows who may be offered to: members of a listener that are not full. It leaves
 //! the choice among them to a [`Policy`], and the passing of the descriptor to the runtime.
@@ -353,14 +353,6 @@ impl<C> Ledger<C> {
         for offer in &mut self.waiting {
             offer.refused_by.clear();
         }
-    }
-
-    /// Gives up all connections that wait: nobody will come for them.
-    pub fn abandon(&mut self) -> Vec<C> {
-        std::mem::take(&mut self.waiting)
-            .into_iter()
-            .map(|offer| offer.connection)
-            .collect()
     }
 
     /// Connections offered to the worker and not yet answered.
