@@ -10,6 +10,7 @@ use phalanx_core::ids::{Position, WorkerId};
 use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
 use phalanx_sys::signal::Signal;
 
+use super::kept::{KeptArgument, KeptProgram};
 use crate::error::{Error, Result};
 use crate::settings::{InspectPort, Settings, Stdio};
 
@@ -17,14 +18,16 @@ use crate::settings::{InspectPort, Settings, Stdio};
 const CHANNEL_NUMBER: i32 = 3;
 const DEFAULT_INSPECT_PORT: u16 = 9229;
 
-/// What a generation runs: settings made definite, at one moment.
+/// What a generation runs: settings made definite, at one moment. It stays what it is, whatever is
+/// deployed afterwards.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
-    program: PathBuf,
+    program: KeptProgram,
     name: OsString,
-    args: Vec<OsString>,
+    args: Vec<KeptArgument>,
     env: BTreeMap<OsString, OsString>,
-    cwd: Option<PathBuf>,
+    /// Where the workers are, without links.
+    directory: PathBuf,
     settings: Settings,
 }
 
@@ -42,7 +45,8 @@ pub(crate) struct Launch<'a> {
 }
 
 impl Release {
-    /// Makes the settings definite: the program is looked up now, the environment copied now.
+    /// Makes the settings definite: program and directory are looked up now, links are followed now,
+    /// the environment is copied now.
     ///
     /// # Errors
     /// [`Error::Program`] when the program is missing or may not be executed.
@@ -56,6 +60,7 @@ impl Release {
             .cwd
             .as_ref()
             .map_or_else(|| here.clone(), |cwd| here.join(cwd));
+        let directory = std::fs::canonicalize(&directory).unwrap_or(directory);
         let path = settings
             .env
             .iter()
@@ -69,18 +74,20 @@ impl Release {
                 source,
             }
         })?;
-        let args = settings
+        let args: Vec<OsString> = settings
             .args
             .clone()
             .unwrap_or_else(|| std::env::args_os().skip(1).collect());
+        let args = args.iter().map(|text| KeptArgument::new(text, &directory));
+        let args = args.collect();
         let mut env: BTreeMap<_, _> = std::env::vars_os().collect();
         env.extend(settings.env.iter().cloned());
         Ok(Self {
-            program,
+            program: KeptProgram::new(program),
             name,
             args,
             env,
-            cwd: settings.cwd.as_ref().map(|_| directory),
+            directory,
             settings: settings.clone(),
         })
     }
@@ -96,7 +103,8 @@ impl Release {
     /// Everything that `fork` and `exec` need, prepared before them.
     pub(crate) fn plan(&self, launch: Launch<'_>) -> SpawnPlan {
         let mut args = vec![self.name.clone()];
-        args.extend(self.args.iter().cloned());
+        let found = |argument: &KeptArgument| argument.find(&self.directory);
+        args.extend(self.args.iter().map(found));
         if let Some((place, argument)) = self.inspect_argument(launch.inspector) {
             args.insert(1 + place, argument);
         }
@@ -123,27 +131,31 @@ impl Release {
             stream(1, self.settings.stdout, launch.stdout),
             stream(2, self.settings.stderr, launch.stderr),
         ];
+        let (program, executable) = self.program.find();
         SpawnPlan {
-            program: self.program.clone(),
+            program,
             args,
             env: env.into_iter().collect(),
-            cwd: self.cwd.clone(),
+            cwd: self.settings.cwd.is_some().then(|| self.directory.clone()),
             fds,
             uid: self.settings.uid,
             gid: self.settings.gid,
             new_process_group: true,
             die_with_parent: Some(Signal::KILL),
-            executable: None,
+            executable,
         }
     }
 
     /// Node workers that are to be inspected need a port each; the primary of Node counts them too.
     /// The argument that names it, and its place: of several, Node obeys the last.
     fn inspect_argument(&self, inspector: u16) -> Option<(usize, OsString)> {
-        if self.program.file_stem() != Some(OsStr::new("node")) {
+        if self.program.path().file_stem() != Some(OsStr::new("node")) {
             return None;
         }
-        let own = self.args.iter().map(|argument| argument.to_string_lossy());
+        let own = self
+            .args
+            .iter()
+            .map(|argument| argument.text().to_string_lossy());
         let own = own.take_while(|argument| argument.starts_with('-'));
         let own = own.enumerate();
         let own = own.filter_map(|(index, argument)| Some((index + 1, inspect_port(&argument)?)));

@@ -5,6 +5,7 @@ mod dispatch;
 mod drain;
 mod fork;
 mod hub;
+mod kept;
 mod launch;
 mod listeners;
 mod messages;
