@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use phalanx::fleet::{Amount, ScaleTo};
-use phalanx::{PolicyName, Weights};
+use phalanx::{PolicyName, Signal, Weights};
 
 use crate::names::Name;
 use crate::values::{self, Variable, WorkerCount};
@@ -75,6 +75,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Connections")]
     pub(crate) dispatch: Dispatch,
 
+    /// How the program becomes a worker
+    #[arg(long, value_enum, default_value_t, help_heading = "Connections")]
+    pub(crate) adopt: Adopt,
+
     /// Name of the app, for the other commands [default: the script's or program's, without extension]
     #[arg(long, env = "PHALANX_NAME", hide_env_values = true)]
     pub(crate) name: Option<Name>,
@@ -130,6 +134,10 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub(crate) drain_timeout: Duration,
 
+    /// The signal that tells a worker to stop: a name or a number
+    #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
+    pub(crate) stop_signal: Signal,
+
     /// How long a worker that was told to stop may take before it is killed
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::positive_duration)]
     pub(crate) kill_timeout: Duration,
@@ -174,6 +182,17 @@ pub(crate) enum Dispatch {
     Shared,
     /// An eBPF program picks the worker: TCP only, needs root or `CAP_BPF` and `CAP_NET_ADMIN`
     Kernel,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Adopt {
+    /// What fits the program and the options
+    #[default]
+    Auto,
+    /// By Node's channel: Node scripts, and programs that link the library
+    Channel,
+    /// Not at all: it is supervised, and gets no connections
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

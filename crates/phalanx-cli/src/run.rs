@@ -17,14 +17,14 @@ use phalanx::fleet::{BootPolicy, FleetConfig};
 use phalanx::supervisor::{
     Control, Outcome as Ended, OutputLine, OutputSink, Stream, Supervisor, SupervisorOptions,
 };
-use phalanx::{DispatchChoice, PolicyName, Settings};
+use phalanx::{Adoption, DispatchChoice, PolicyName, Settings};
 use phalanx_sys::{cpu, process};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::args::{ControlWay, Dispatch, OnBootFailure, RunArgs};
+use crate::args::{Adopt, ControlWay, Dispatch, OnBootFailure, RunArgs};
 use crate::control::place::Place;
 use crate::control::server;
 use crate::exit_code::Exit;
@@ -137,6 +137,11 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
     let mut settings = Settings::new()
         .exec(program.exec)
         .args(program.args)
+        .stop_signal(args.limits.stop_signal)
+        .adoption(match args.adopt {
+            Adopt::Auto | Adopt::Channel => Adoption::Channel,
+            Adopt::None => Adoption::None,
+        })
         .silent(true);
     for variable in &args.env {
         settings = settings.env(variable.key.clone(), variable.value.clone());

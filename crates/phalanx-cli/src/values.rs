@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
-use phalanx::PolicyName;
 use phalanx::fleet::{MAX_WORKERS, ScaleTo};
+use phalanx::{PolicyName, Signal};
 
 /// How many workers to start with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,17 @@ pub(crate) fn counted(workers: impl Into<u64>) -> String {
     let workers = workers.into();
     let plural = if workers == 1 { "" } else { "s" };
     format!("{workers} worker{plural}")
+}
+
+/// Reads a signal that a program can act on: those that end or stop it without a word are none.
+pub(crate) fn signal(text: &str) -> Result<Signal, String> {
+    match text.parse::<Signal>() {
+        Ok(Signal::KILL | Signal::STOP) => {
+            Err("a program cannot act on it: use a signal such as TERM, QUIT or INT".to_owned())
+        }
+        Ok(signal) => Ok(signal),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Reads a JSON value.

@@ -57,6 +57,18 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
             "is not supported",
         ),
         (&["run", "--control", "pid-file", "cat"], "--pid-file"),
+        (
+            &["run", "--stop-signal", "SIGNOPE", "cat"],
+            "is not a signal",
+        ),
+        (
+            &["run", "--stop-signal", "KILL", "cat"],
+            "TERM, QUIT or INT",
+        ),
+        (
+            &["run", "--adopt", "force", "cat"],
+            "possible values: auto, channel, none",
+        ),
         (&["scale", "many"], "4, +1, -1"),
         (&["send", "{greet"], "not JSON"),
         (&["frobnicate"], "unrecognized subcommand"),

@@ -46,6 +46,11 @@ pub enum Event {
         /// The worker.
         worker: WorkerId,
     },
+    /// The worker, which has neither a channel nor a listener, is ready.
+    Serves {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// The worker sent a message (`message`).
     Message {
         /// The worker.
@@ -94,6 +99,7 @@ impl Event {
             | Self::Online { worker }
             | Self::Listening { worker, .. }
             | Self::ListeningUnseen { worker }
+            | Self::Serves { worker }
             | Self::Message { worker, .. }
             | Self::Leaving { worker }
             | Self::Disconnect { worker }

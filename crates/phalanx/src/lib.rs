@@ -25,5 +25,5 @@ pub use phalanx_core::policy::{InvalidWeights, PolicyName, UnknownPolicy, Weight
 pub use phalanx_sys::signal::Signal;
 pub use primary::{Cluster, Worker};
 pub use role::{Role, init, is_primary, is_worker};
-pub use settings::{DispatchChoice, InspectPort, Settings, Stdio};
+pub use settings::{Adoption, DispatchChoice, InspectPort, Settings, Stdio};
 pub use worker::{Listener, Stream, ThisWorker, UdpSocket};

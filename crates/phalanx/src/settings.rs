@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use phalanx_sys::signal::Signal;
+
 /// What becomes of a standard stream of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,6 +27,19 @@ pub enum InspectPort {
     Counting,
     /// Always this one; 0 lets each worker take a free one.
     Fixed(u16),
+}
+
+/// How a program becomes a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Adoption {
+    /// It has a channel to the primary, as Node's workers and programs that are linked with this
+    /// library have it, and asks for its listeners there.
+    #[default]
+    Channel,
+    /// It is started, stopped and replaced, and nothing else: it is given no listener. For programs
+    /// that accept no connections.
+    None,
 }
 
 /// Which dispatch to use.
@@ -68,6 +83,11 @@ pub struct Settings {
     pub gid: Option<u32>,
     /// For Node workers that are started with `--inspect`.
     pub inspect_port: InspectPort,
+    /// How the program becomes a worker.
+    pub adoption: Adoption,
+    /// The signal that asks a worker to end. Default: TERM. A worker without a channel gets it at the
+    /// end of a drain, when it has nothing new to expect; any worker that does not finish in time gets it too.
+    pub stop_signal: Option<Signal>,
 }
 
 impl Settings {
@@ -134,6 +154,20 @@ impl Settings {
     #[must_use]
     pub fn gid(mut self, gid: u32) -> Self {
         self.gid = Some(gid);
+        self
+    }
+
+    /// Sets how the program becomes a worker.
+    #[must_use]
+    pub fn adoption(mut self, adoption: Adoption) -> Self {
+        self.adoption = adoption;
+        self
+    }
+
+    /// Sets the signal that asks a worker to end.
+    #[must_use]
+    pub fn stop_signal(mut self, signal: Signal) -> Self {
+        self.stop_signal = Some(signal);
         self
     }
 

@@ -123,6 +123,7 @@ fn event_name(event: &Event) -> &'static str {
         Event::Online { .. } => "online",
         Event::Listening { .. } => "listening",
         Event::ListeningUnseen { .. } => "listening_unseen",
+        Event::Serves { .. } => "serves",
         Event::Leaving { .. } => "leaving",
         Event::Message { .. } => "message",
         Event::Disconnect { .. } => "disconnect",

@@ -38,7 +38,7 @@ pub enum Action {
         /// Which.
         worker: WorkerId,
     },
-    /// Send it SIGTERM. Comes without a [`Action::Drain`] before it if there is nothing to drain.
+    /// Send it its stop signal. Comes without a [`Action::Drain`] before it if there is nothing to drain.
     Stop {
         /// Which.
         worker: WorkerId,

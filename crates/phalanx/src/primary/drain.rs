@@ -1,6 +1,8 @@
 //! Telling a worker to leave, in the order that loses nothing: no new offers (done by the caller),
 //! every offer answered (or a second waited for that), a moment for the last connection to be read,
 //! then `disconnect`, once. A worker that accepts nothing just now returns its offers when it is told.
+//! One without a channel is sent its stop signal instead, when nothing waits in its slots any more:
+//! programs close their listener, or end, the moment they get it.
 //!
 //! The moment is for Node ≥ 26, which resets a connection that it accepted but had not read from when
 //! it closes its server (seen: 2 of 40,000 requests without it, none with 100 ms).
@@ -20,6 +22,9 @@ use super::worker::Cell;
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long it may leave offers unanswered before it is told nevertheless.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often the queue of a worker without a channel is looked at. It has no other way to tell that it is empty.
+const QUEUE_INTERVAL: Duration = Duration::from_millis(20);
 
 enum Step {
     /// An offer is not answered yet; wait until then at most.
@@ -57,9 +62,9 @@ impl Hub {
         let Some(state) = self.workers.get_mut(&worker) else {
             return Step::Done;
         };
-        let Some(channel) = state.channel.as_mut() else {
+        if !state.cell.is_connected() || state.cell.was_told_to_stop() {
             return Step::Done;
-        };
+        }
         let now = phalanx_sys::clock::now();
         if in_flight > 0 && patience > now {
             return Step::Unanswered(patience);
@@ -68,11 +73,29 @@ impl Hub {
         if let Some(until) = settled.filter(|&until| until > now) {
             return Step::Settle(until);
         }
+        let Some(channel) = state.channel.as_mut() else {
+            return self.end_unbound(worker, now);
+        };
         let seq = channel.next_seq();
         channel.queue(Outgoing {
             bytes: outgoing::disconnect(seq),
             handle: None,
         });
+        Step::Done
+    }
+
+    /// Sends its stop signal to a worker without a channel, unless something still waits for it.
+    fn end_unbound(&mut self, worker: WorkerId, now: Instant) -> Step {
+        if self.waits_in_slots(worker) {
+            return Step::Settle(now + QUEUE_INTERVAL);
+        }
+        let stopped = match self.workers.get(&worker) {
+            Some(state) => state.cell.stop(),
+            None => Ok(()),
+        };
+        if let Err(error) = stopped {
+            self.error(worker, format!("cannot be asked to stop: {error}"));
+        }
         Step::Done
     }
 }

@@ -18,6 +18,7 @@ use super::output::{self, LastLines, Outlet, OutputSink, Stream};
 use super::worker::{Cell, Worker};
 use super::{Cluster, Shared, readiness};
 use crate::error::{Error, Result};
+use crate::settings::Adoption;
 use crate::watched::watch;
 
 /// A worker to be started.
@@ -42,8 +43,11 @@ impl Cluster {
                 source,
             }
         };
-        let (ours, theirs) = phalanx_sys::channel::pair().map_err(failed("make the channel"))?;
-        let socket = Arc::new(watch(ours).map_err(failed("watch the channel"))?);
+        let adoption = fork.release.settings().adoption;
+        let (socket, theirs) = match channel(adoption).map_err(failed("make the channel"))? {
+            Some((socket, theirs)) => (Some(socket), Some(theirs)),
+            None => (None, None),
+        };
         let (want_out, want_err) = fork.release.pipes();
         let (out_read, out_write) = pipe(want_out).map_err(failed("make the output pipe"))?;
         let (err_read, err_write) = pipe(want_err).map_err(failed("make the output pipe"))?;
@@ -81,22 +85,35 @@ impl Cluster {
                 );
             }
         }
-        let cell = Arc::new(Cell::new(fork.worker, fork.position, process));
-        let channel = Channel::new(Arc::clone(&socket));
-        let notice = Arc::clone(&channel.blocked_notice);
+        let settings = fork.release.settings();
+        let cell = Arc::new(Cell::new(fork.worker, fork.position, process, settings));
+        self.enrol(&cell, fork.generation, socket);
         let shared = Arc::downgrade(&self.shared);
-        self.shared
-            .hub()
-            .adopt(Arc::clone(&cell), fork.generation, channel);
-        tokio::spawn(follow_channel(shared.clone(), fork.worker, socket, notice));
         tokio::spawn(follow_exit(
             shared.clone(),
             Arc::clone(&cell),
             pidfd,
             readers,
         ));
-        readiness::start(shared.clone(), Arc::clone(&cell));
+        readiness::start(&shared, &cell);
         Ok(Worker { cell, shared })
+    }
+
+    /// Enters a started worker into the books. One without a channel is online by its program running:
+    /// the spawn has seen it executed.
+    fn enrol(&self, cell: &Arc<Cell>, generation: Generation, socket: Option<Socket>) {
+        let Some(socket) = socket else {
+            let mut hub = self.shared.hub();
+            hub.adopt(Arc::clone(cell), generation, None);
+            return hub.online(cell.id);
+        };
+        let channel = Channel::new(Arc::clone(&socket));
+        let notice = Arc::clone(&channel.blocked_notice);
+        self.shared
+            .hub()
+            .adopt(Arc::clone(cell), generation, Some(channel));
+        let shared = Arc::downgrade(&self.shared);
+        tokio::spawn(follow_channel(shared, cell.id, socket, notice));
     }
 }
 
@@ -104,6 +121,20 @@ impl Hub {
     fn next_inspector(&mut self) -> u16 {
         self.inspectors = self.inspectors.wrapping_add(1);
         self.inspectors
+    }
+}
+
+/// The primary's end of a channel, watched.
+type Socket = Arc<AsyncFd<OwnedFd>>;
+
+/// The two ends of a channel, for workers that have one.
+fn channel(adoption: Adoption) -> io::Result<Option<(Socket, OwnedFd)>> {
+    match adoption {
+        Adoption::Channel => {
+            let (ours, theirs) = phalanx_sys::channel::pair()?;
+            Ok(Some((Arc::new(watch(ours)?), theirs)))
+        }
+        Adoption::None => Ok(None),
     }
 }
 
@@ -123,7 +154,7 @@ fn pipe(wanted: bool) -> io::Result<Pipe> {
 async fn follow_channel(
     shared: Weak<Shared>,
     worker: WorkerId,
-    socket: Arc<AsyncFd<OwnedFd>>,
+    socket: Socket,
     blocked: Arc<tokio::sync::Notify>,
 ) {
     let mut full = false;

@@ -128,7 +128,12 @@ impl Hub {
     }
 
     /// A worker's process was started.
-    pub(super) fn adopt(&mut self, cell: Arc<Cell>, generation: Generation, channel: Channel) {
+    pub(super) fn adopt(
+        &mut self,
+        cell: Arc<Cell>,
+        generation: Generation,
+        channel: Option<Channel>,
+    ) {
         let event = Event::Fork {
             worker: cell.id,
             position: cell.position,
@@ -139,7 +144,7 @@ impl Hub {
             cell.id,
             WorkerState {
                 cell,
-                channel: Some(channel),
+                channel,
                 held: BTreeMap::new(),
                 online: false,
                 listening: false,
@@ -151,24 +156,34 @@ impl Hub {
 
     /// The channel ended: the worker drained, or lost it. What it had not accepted goes to others.
     pub(super) fn channel_closed(&mut self, worker: WorkerId) {
+        let state = self.workers.get(&worker);
+        if state.is_some_and(|state| state.channel.is_some()) {
+            self.detach(worker);
+        }
+    }
+
+    /// The worker serves nothing any more: its channel ended, or it had none and is gone.
+    fn detach(&mut self, worker: WorkerId) {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
         };
-        if state.channel.take().is_none() {
+        if !state.cell.connected.swap(false, Ordering::AcqRel) {
             return;
         }
+        let had_channel = state.channel.take().is_some();
         state.held.clear();
-        state.cell.connected.store(false, Ordering::Release);
         state.cell.changed.notify_waiters();
         self.gone_from_slots(worker);
         self.ledger.worker_gone(worker);
-        self.emit(&Event::Disconnect { worker });
+        if had_channel {
+            self.emit(&Event::Disconnect { worker });
+        }
         self.pump();
     }
 
     /// The process is gone; whatever it wrote has been read.
     pub(super) fn exited(&mut self, worker: WorkerId, status: ExitStatus) {
-        self.channel_closed(worker);
+        self.detach(worker);
         let Some(state) = self.workers.remove(&worker) else {
             return;
         };
@@ -190,12 +205,12 @@ impl Hub {
     }
 
     /// Asks a worker to leave: no new connections from now on; when those in flight are settled it is
-    /// told to disconnect, once. False when it is leaving already.
+    /// told to disconnect, or sent its stop signal, once. False when it is leaving already.
     pub(super) fn disconnect(&mut self, worker: WorkerId) -> bool {
         let Some(state) = self.workers.get_mut(&worker) else {
             return false;
         };
-        if state.channel.is_none() || !state.cell.depart(Departure::Asked) {
+        if !state.cell.is_connected() || !state.cell.depart(Departure::Asked) {
             return false;
         }
         let cell = Arc::clone(&state.cell);

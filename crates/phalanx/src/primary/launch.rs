@@ -37,7 +37,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) worker: WorkerId,
     pub(crate) position: Position,
     pub(crate) env: &'a [(OsString, OsString)],
-    pub(crate) channel: OwnedFd,
+    /// The worker's end of its channel, if it has one.
+    pub(crate) channel: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     /// Counts the workers with an inspector.
@@ -92,6 +93,10 @@ impl Release {
         })
     }
 
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// True when the primary reads this worker's output.
     pub(crate) fn pipes(&self) -> (bool, bool) {
         (
@@ -110,27 +115,21 @@ impl Release {
         }
         let mut env = self.env.clone();
         env.extend(launch.env.iter().cloned());
-        let position = OsString::from(launch.position.to_string());
-        let id = OsString::from(launch.worker.to_string());
+        let position = launch.position.to_string();
+        let id = launch.worker.to_string();
         for (name, value) in [
-            (
-                "NODE_CHANNEL_FD",
-                OsString::from(CHANNEL_NUMBER.to_string()),
-            ),
-            ("NODE_CHANNEL_SERIALIZATION_MODE", OsString::from("json")),
-            ("NODE_UNIQUE_ID", id.clone()),
-            ("NODE_APP_INSTANCE", position.clone()),
-            ("PHALANX_POSITION", position),
-            ("PHALANX_WORKER_ID", id),
+            ("NODE_APP_INSTANCE", &position),
+            ("PHALANX_POSITION", &position),
+            ("PHALANX_WORKER_ID", &id),
         ] {
-            env.insert(OsString::from(name), value);
+            env.insert(name.into(), value.into());
         }
-        let fds = vec![
-            FdMapping::owned(launch.channel, CHANNEL_NUMBER),
+        let mut fds = vec![
             stream(0, self.settings.stdin.unwrap_or(Stdio::Null), None),
             stream(1, self.settings.stdout, launch.stdout),
             stream(2, self.settings.stderr, launch.stderr),
         ];
+        tie(launch.channel, &id, &mut env, &mut fds);
         let (program, executable) = self.program.find();
         SpawnPlan {
             program,
@@ -174,6 +173,28 @@ impl Release {
         };
         Some((place, OsString::from(format!("--inspect-port={port}"))))
     }
+}
+
+/// Gives the worker its channel, if it has one.
+fn tie(
+    channel: Option<OwnedFd>,
+    id: &str,
+    env: &mut BTreeMap<OsString, OsString>,
+    fds: &mut Vec<FdMapping>,
+) {
+    for (name, value) in [
+        ("NODE_CHANNEL_FD", CHANNEL_NUMBER.to_string().as_str()),
+        ("NODE_CHANNEL_SERIALIZATION_MODE", "json"),
+        ("NODE_UNIQUE_ID", id),
+    ] {
+        // A channel that the primary itself was started with is none of a worker's business.
+        if channel.is_some() {
+            env.insert(name.into(), value.into());
+        } else {
+            env.remove(OsStr::new(name));
+        }
+    }
+    fds.extend(channel.map(|channel| FdMapping::owned(channel, CHANNEL_NUMBER)));
 }
 
 /// The port that an `--inspect…` argument names or implies.

@@ -161,7 +161,7 @@ impl Hub {
         Ok(())
     }
 
-    fn online(&mut self, worker: WorkerId) {
+    pub(super) fn online(&mut self, worker: WorkerId) {
         if let Some(state) = self.workers.get_mut(&worker).filter(|state| !state.online) {
             state.online = true;
             self.emit(&Event::Online { worker });

@@ -1,5 +1,7 @@
 //! Readiness of workers that listen without telling: `exclusive` servers, `reusePort`, listeners in
 //! worker threads, Bun's `http`. Node says nothing of them on the channel, so the kernel is asked.
+//!
+//! And readiness of workers that have no channel: what proves it depends on their adoption.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,13 +10,27 @@ use phalanx_core::ids::WorkerId;
 
 use super::Shared;
 use super::hub::Hub;
-use super::worker::Cell;
+use super::worker::{Cell, Departure};
 use crate::event::Event;
+use crate::settings::Adoption;
 
 /// How often a worker that is online and has not said that it listens is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
+/// Watches for the worker's readiness as its adoption demands.
+pub(super) fn start(shared: &Weak<Shared>, cell: &Arc<Cell>) {
+    match cell.adoption {
+        Adoption::Channel => watch_the_silent(Weak::clone(shared), Arc::clone(cell)),
+        // Given no listener, it has nothing to be ready for but to run.
+        Adoption::None => {
+            if let Some(shared) = shared.upgrade() {
+                shared.hub().serves(cell.id);
+            }
+        }
+    }
+}
+
+fn watch_the_silent(shared: Weak<Shared>, cell: Arc<Cell>) {
     tokio::spawn(async move {
         loop {
             let next = phalanx_sys::clock::now() + INTERVAL;
@@ -46,6 +62,35 @@ impl Hub {
             return None;
         }
         Some(state.online && state.held.is_empty())
+    }
+
+    /// A worker without a channel is ready: what it listens on is its own from now on.
+    pub(super) fn serves(&mut self, worker: WorkerId) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        if state.listening || state.cell.departure() != Departure::None {
+            return;
+        }
+        state.listening = true;
+        let position = state.cell.position;
+        let mut addresses = Vec::new();
+        for held in state.held.values_mut() {
+            held.announced = true;
+            let Some(listener) = self.listeners.get_mut(&held.listener) else {
+                continue;
+            };
+            if let Some(slots) = listener.slots.as_mut() {
+                slots.serves(position, worker);
+            }
+            addresses.push(listener.address.clone());
+        }
+        if addresses.is_empty() {
+            return self.emit(&Event::Serves { worker });
+        }
+        for address in addresses {
+            self.emit(&Event::Listening { worker, address });
+        }
     }
 
     fn listens_by_itself(&mut self, worker: WorkerId) {

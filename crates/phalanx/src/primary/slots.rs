@@ -216,6 +216,18 @@ impl Slots {
         }
     }
 
+    /// How many connections wait in the worker's slot.
+    fn waiting(&self, position: Position, worker: WorkerId) -> u32 {
+        let active = self.active.get(&position);
+        let own = active
+            .filter(|slot| slot.holder == Some(worker))
+            .or_else(|| self.retired.get(&worker));
+        // A slot that cannot be asked must not hold up a drain.
+        own.map_or(0, |slot| {
+            socket::queue_length(slot.socket.as_fd()).unwrap_or(0)
+        })
+    }
+
     /// Another socket of the group.
     fn another(&self) -> io::Result<OwnedFd> {
         let socket = socket::bind_tcp(self.address, &self.options)?;
@@ -269,6 +281,18 @@ impl Hub {
             }
         }
         any
+    }
+
+    /// Does a connection wait in a slot of this worker, which nobody but it accepts?
+    pub(super) fn waits_in_slots(&self, worker: WorkerId) -> bool {
+        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position) else {
+            return false;
+        };
+        let mut slots = self
+            .listeners
+            .values()
+            .filter_map(|listener| listener.slots.as_ref());
+        slots.any(|slots| slots.waiting(position, worker) > 0)
     }
 
     /// The worker has closed its descriptors of all slots.

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use crate::error::{Error, Result};
 use crate::event::Events;
+use crate::settings::{Adoption, Settings};
 
 /// Why a worker leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,12 @@ pub(super) struct Cell {
     pub(super) id: WorkerId,
     pub(super) position: Position,
     pub(super) pid: Pid,
+    /// It belongs to the cluster: its channel is open, or it never had one and lives.
     pub(super) connected: AtomicBool,
+    pub(super) adoption: Adoption,
+    stop_signal: Signal,
+    /// It was sent its stop signal.
+    told_to_stop: AtomicBool,
     /// Rings when an offer was answered, the channel closed, or the process ended.
     pub(super) changed: Notify,
     /// Let go at the exit, so that a handle that is kept holds no descriptor.
@@ -47,12 +53,20 @@ struct CellState {
 }
 
 impl Cell {
-    pub(super) fn new(id: WorkerId, position: Position, process: Process) -> Self {
+    pub(super) fn new(
+        id: WorkerId,
+        position: Position,
+        process: Process,
+        settings: &Settings,
+    ) -> Self {
         Self {
             id,
             position,
             pid: process.pid(),
             connected: AtomicBool::new(true),
+            adoption: settings.adoption,
+            stop_signal: settings.stop_signal.unwrap_or(Signal::TERM),
+            told_to_stop: AtomicBool::new(false),
             changed: Notify::new(),
             process: Mutex::new(Some(process)),
             state: Mutex::new(CellState {
@@ -90,6 +104,25 @@ impl Cell {
         let mut state = self.state();
         state.exit = Some(status);
         state.departure != Departure::None
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
+    pub(super) fn was_told_to_stop(&self) -> bool {
+        self.told_to_stop.load(Ordering::Acquire)
+    }
+
+    /// Sends the stop signal. To one that has had it, TERM: its time to finish is over.
+    pub(super) fn stop(&self) -> io::Result<()> {
+        let again = self.told_to_stop.swap(true, Ordering::AcqRel);
+        self.changed.notify_waiters();
+        self.signal(if again {
+            Signal::TERM
+        } else {
+            self.stop_signal
+        })
     }
 
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
@@ -148,7 +181,8 @@ impl Worker {
     }
 
     /// Asks it to leave (`worker.disconnect`): it gets no new connections, finishes those it has,
-    /// closes the channel and exits. There is no time limit. Does nothing when it is leaving already.
+    /// closes the channel and exits. One without a channel is asked by its stop signal, after a moment
+    /// in which nothing new came. There is no time limit. Does nothing when it is leaving already.
     pub fn disconnect(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.hub().disconnect(self.cell.id);
@@ -163,6 +197,15 @@ impl Worker {
     pub fn kill(&self, signal: Signal) -> Result<()> {
         self.cell.signal(signal).map_err(|source| Error::Worker {
             act: "signal the process",
+            worker: self.cell.id,
+            source,
+        })
+    }
+
+    /// Asks its process to end, by its stop signal; the second time by TERM.
+    pub(crate) fn stop(&self) -> Result<()> {
+        self.cell.stop().map_err(|source| Error::Worker {
+            act: "stop the process",
             worker: self.cell.id,
             source,
         })
@@ -193,10 +236,10 @@ impl Worker {
         }
     }
 
-    /// Is its channel open (`worker.isConnected`)?
+    /// Is its channel open (`worker.isConnected`)? One without a channel is connected while it lives.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.cell.connected.load(Ordering::Acquire)
+        self.cell.is_connected()
     }
 
     /// Is its process gone (`worker.isDead`)?

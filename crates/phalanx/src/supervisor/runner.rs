@@ -8,7 +8,6 @@ use phalanx_core::fleet::{
     self, Action, Command, CommandId, Done, Fleet, FleetView, Refusal, Report, WorkerState,
 };
 use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
-use phalanx_sys::signal::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Outcome;
@@ -137,9 +136,9 @@ async fn until(deadline: Option<Instant>) {
 fn translate(event: &Event) -> Option<fleet::Event> {
     match event {
         Event::Online { worker } => Some(fleet::Event::Online { worker: *worker }),
-        Event::Listening { worker, .. } | Event::ListeningUnseen { worker } => {
-            Some(fleet::Event::Ready { worker: *worker })
-        }
+        Event::Listening { worker, .. }
+        | Event::ListeningUnseen { worker }
+        | Event::Serves { worker } => Some(fleet::Event::Ready { worker: *worker }),
         Event::Leaving { worker } => Some(fleet::Event::Leaving { worker: *worker }),
         Event::Disconnect { worker } => Some(fleet::Event::Disconnected { worker: *worker }),
         Event::Exit {
@@ -210,8 +209,8 @@ impl Runner {
             Action::Drain { worker } => {
                 self.with_worker(worker, crate::primary::Worker::disconnect);
             }
-            Action::Stop { worker } => self.signal(worker, Signal::TERM),
-            Action::Kill { worker } => self.signal(worker, Signal::KILL),
+            Action::Stop { worker } => self.end(worker, crate::primary::Worker::stop),
+            Action::Kill { worker } => self.end(worker, crate::primary::Worker::kill_group),
             Action::Reply { command, result } => {
                 if let Some(answer) = self.answers.remove(&command) {
                     // A client that went away needs no answer.
@@ -259,14 +258,13 @@ impl Runner {
         }
     }
 
-    fn signal(&self, worker: WorkerId, signal: Signal) {
+    fn end(
+        &self,
+        worker: WorkerId,
+        by: impl FnOnce(&crate::primary::Worker) -> crate::error::Result<()>,
+    ) {
         self.with_worker(worker, |worker| {
-            let sent = if signal == Signal::KILL {
-                worker.kill_group()
-            } else {
-                worker.kill(signal)
-            };
-            if let Err(error) = sent {
+            if let Err(error) = by(worker) {
                 tracing::error!(
                     worker = worker.id().0,
                     error = chain(&error),
