@@ -27,6 +27,7 @@ pub mod limits;
 pub mod listening;
 pub mod lock;
 mod mapping;
+pub mod notify;
 pub mod process;
 pub mod scoreboard;
 pub mod signal;

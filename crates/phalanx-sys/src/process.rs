@@ -13,6 +13,7 @@
 
 mod child;
 mod error;
+mod family;
 mod pid;
 mod plan;
 mod prepare;
@@ -21,6 +22,7 @@ mod running;
 mod spawner;
 
 pub use error::SpawnError;
+pub use family::{descends_from, family_of};
 pub use pid::{Pid, parent_pid};
 pub use plan::{FdMapping, FdSource, SpawnPlan, resolve_program};
 pub use reap::reap_strangers;

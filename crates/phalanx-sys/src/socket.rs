@@ -95,3 +95,13 @@ pub fn is_listening(fd: BorrowedFd<'_>) -> io::Result<bool> {
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(ioctl_fionbio(fd, true)?)
 }
+
+/// Makes them wait again, as programs expect of sockets that they are given (`sd_listen_fds(3)`).
+/// For sockets that this process never accepts from.
+///
+/// # Errors
+///
+/// Those of ioctl(2).
+pub fn set_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(ioctl_fionbio(fd, false)?)
+}

@@ -195,3 +195,15 @@ fn becoming_oneself_needs_no_privilege() {
         phalanx_sys::identity::effective_uid().to_string()
     );
 }
+
+#[test]
+fn a_variable_can_hold_the_number_of_the_new_process() {
+    let mut plan = shell("echo \"$LISTEN_PID $$ $OTHER\"");
+    plan.own_pid_env = vec!["LISTEN_PID".into(), "OTHER".into()];
+    let (output, status) = run(plan);
+    assert_eq!(status, ExitStatus::Code(0));
+    let numbers: Vec<&str> = output.split_ascii_whitespace().collect();
+    assert_eq!(numbers.len(), 3, "{output}");
+    assert!(numbers.iter().all(|number| *number == numbers[0]));
+    assert!(!numbers[0].starts_with('0'), "{output}");
+}

@@ -19,6 +19,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
+use super::prepare::PidVariable;
+
 /// The exit code of a process that did not become its program, as shells have it.
 const EXIT_NOT_EXECUTED: i32 = 127;
 
@@ -40,6 +42,8 @@ pub(super) struct Instructions<'a> {
     pub(super) death_signal: Option<Signal>,
     pub(super) program: &'a CStr,
     pub(super) executable: Option<(BorrowedFd<'a>, &'a CStr)>,
+    /// Variables among `env` to write this process's number into.
+    pub(super) own_pid_env: &'a [PidVariable],
     /// Pointers to C strings, ended by a null pointer.
     pub(super) args: &'a [*const c_char],
     /// Pointers to C strings, ended by a null pointer.
@@ -101,6 +105,10 @@ unsafe fn become_program(instructions: &Instructions<'_>) -> Result<Infallible, 
     change_credentials(instructions)?;
     if let Some(signal) = instructions.death_signal {
         arm_death_signal(signal, instructions.primary)?;
+    }
+    let number = rustix::process::getpid().as_raw_nonzero().get();
+    for variable in instructions.own_pid_env {
+        variable.set(number.unsigned_abs());
     }
     // SAFETY: the caller's promise is passed on.
     Err(Failure::at(Step::Exec)(unsafe { exec(instructions) }))

@@ -26,6 +26,8 @@ pub struct SpawnPlan {
     pub args: Vec<OsString>,
     /// The complete environment.
     pub env: Vec<(OsString, OsString)>,
+    /// Variables that hold the new process's own number, as `LISTEN_PID` does; beside those of `env`.
+    pub own_pid_env: Vec<OsString>,
     /// The working directory; that of this process when `None`.
     pub cwd: Option<PathBuf>,
     /// The descriptors that it has. All others from 3 on are closed.
@@ -79,6 +81,7 @@ impl SpawnPlan {
             args: vec![program.clone().into_os_string()],
             program,
             env: Vec::new(),
+            own_pid_env: Vec::new(),
             cwd: None,
             fds: Vec::new(),
             uid: None,
@@ -97,6 +100,7 @@ impl fmt::Debug for SpawnPlan {
             .field("program", &self.program)
             .field("args", &self.args)
             .field("env_count", &self.env.len())
+            .field("own_pid_env", &self.own_pid_env)
             .field("cwd", &self.cwd)
             .field("fds", &self.fds)
             .field("uid", &self.uid)

@@ -3,7 +3,8 @@
 //! Descriptors are copied above the highest planned number, so that placing one can never
 //! overwrite the source of another.
 
-use std::ffi::{CString, OsStr};
+use std::cell::Cell;
+use std::ffi::{CString, OsStr, OsString, c_char};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -19,6 +20,8 @@ pub(super) struct Prepared {
     pub(super) program: CString,
     pub(super) args: Vec<CString>,
     pub(super) env: Vec<CString>,
+    /// Variables that the new process writes its number into.
+    pub(super) own_pid_env: Vec<PidVariable>,
     pub(super) cwd: Option<CString>,
     /// Copies of the planned descriptors, with the number that each is to have.
     pub(super) fds: Vec<(OwnedFd, i32)>,
@@ -42,6 +45,7 @@ impl Prepared {
             program: c_string(&plan.program, "program")?,
             args: c_strings(&plan.args, "argument")?,
             env: variables(&plan)?,
+            own_pid_env: own_pid_variables(&plan)?,
             cwd: cwd.transpose()?,
             fds: copy_fds(&plan.fds, lowest_free)?,
             executable,
@@ -111,6 +115,45 @@ fn variables(plan: &SpawnPlan) -> Result<Vec<CString>, SpawnError> {
     joined.collect()
 }
 
+/// `NAME=` with room for a number behind it.
+pub(super) struct PidVariable {
+    text: Vec<Cell<u8>>,
+    /// Where the number begins.
+    number_at: usize,
+}
+
+/// The digits of the highest pid, and the NUL byte that ends the variable.
+const PID_ROOM: usize = 11;
+
+impl PidVariable {
+    pub(super) fn as_ptr(&self) -> *const c_char {
+        self.text.as_ptr().cast()
+    }
+
+    /// Writes the number. Without leading zeros, which some readers take for octal. Allocates nothing.
+    pub(super) fn set(&self, number: u32) {
+        let digits = number.checked_ilog10().unwrap_or(0) + 1;
+        let places = (0..digits).rev().map(|place| 10_u32.pow(place));
+        let room = self.text.iter().skip(self.number_at);
+        for (byte, place) in room.zip(places) {
+            let digit = u8::try_from(number / place % 10).unwrap_or(0);
+            byte.set(b'0' + digit);
+        }
+    }
+}
+
+fn own_pid_variables(plan: &SpawnPlan) -> Result<Vec<PidVariable>, SpawnError> {
+    let variable = |name: &OsString| {
+        let name = c_string(name, "variable")?;
+        let mut text: Vec<_> = name.as_bytes().iter().copied().map(Cell::new).collect();
+        text.push(Cell::new(b'='));
+        let number_at = text.len();
+        text.extend([0; PID_ROOM].map(Cell::new));
+        Ok(PidVariable { text, number_at })
+    };
+    plan.own_pid_env.iter().map(variable).collect()
+}
+
 fn c_strings(texts: &[impl AsRef<OsStr>], part: &'static str) -> Result<Vec<CString>, SpawnError> {
     texts.iter().map(|text| c_string(text, part)).collect()
 }
@@ -170,5 +213,22 @@ mod tests {
             panic!("a NUL byte was accepted");
         };
         assert_eq!(part, "variable");
+    }
+
+    #[test]
+    fn a_number_is_written_without_leading_zeros() {
+        let prepared = prepare(|plan| plan.own_pid_env.push("A".into()));
+        let prepared = prepared.unwrap_or_else(|error| panic!("{error}"));
+        let variable = &prepared.own_pid_env[0];
+        for (number, text) in [
+            (1, "A=1\0"),
+            (10, "A=10\0"),
+            (4_194_304, "A=4194304\0"),
+            (i32::MAX.unsigned_abs(), "A=2147483647\0"),
+        ] {
+            variable.set(number);
+            let bytes: Vec<u8> = variable.text.iter().map(Cell::get).collect();
+            assert!(bytes.starts_with(text.as_bytes()), "{number}");
+        }
     }
 }

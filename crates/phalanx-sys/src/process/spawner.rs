@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, WaitOptions, kill_process, pidfd_open, waitpid};
 
 use super::child::{self, Failure, Instructions, Step};
-use super::prepare::Prepared;
+use super::prepare::{PidVariable, Prepared};
 use super::{Pid, Process, SpawnError, SpawnPlan, reap};
 use crate::fd;
 use crate::signal::Signal;
@@ -122,7 +122,9 @@ fn report_pipe(prepared: &Prepared) -> Result<(OwnedFd, OwnedFd), SpawnError> {
 fn fork(prepared: &Prepared, report: &OwnedFd) -> Result<Pid, SpawnError> {
     let plan = &prepared.plan;
     let args = pointers(&prepared.args);
-    let env = pointers(&prepared.env);
+    let mut env: Vec<_> = prepared.env.iter().map(|text| text.as_ptr()).collect();
+    env.extend(prepared.own_pid_env.iter().map(PidVariable::as_ptr));
+    env.push(ptr::null());
     let executable = prepared.executable.as_ref();
     let instructions = Instructions {
         report: report.as_fd(),
@@ -136,6 +138,7 @@ fn fork(prepared: &Prepared, report: &OwnedFd) -> Result<Pid, SpawnError> {
         death_signal: plan.die_with_parent.map(Signal::as_rustix),
         program: &prepared.program,
         executable: executable.map(|(file, path)| (file.as_fd(), path.as_c_str())),
+        own_pid_env: &prepared.own_pid_env,
         args: &args,
         env: &env,
     };

@@ -1,0 +1,136 @@
+//! The receiving end of `sd_notify(3)`: a Unix datagram socket that tells who sent what.
+#![allow(
+    unsafe_code,
+    reason = "rustix's credentials cannot hold a pid of a foreign namespace"
+)]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use crate::process::Pid;
+use crate::socket::Credentials;
+
+/// A datagram that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Datagram {
+    /// How many bytes of the buffer it fills; what did not fit is lost.
+    pub bytes: usize,
+    /// Who sent it, vouched for by the kernel (`SCM_CREDENTIALS`, unix(7)).
+    pub sender: Option<Credentials>,
+}
+
+/// A socket with a name that cannot be guessed, in the abstract namespace, so that a worker that has
+/// become another user reaches it; and the name, as `NOTIFY_SOCKET` has it. Non-blocking.
+///
+/// # Errors
+/// Those of socket(2) and bind(2), and of reading `/dev/urandom`.
+pub fn bind() -> io::Result<(OwnedFd, String)> {
+    let mut random = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let name = format!("phalanx/{:032x}", u128::from_ne_bytes(random));
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    sockopt::set_socket_passcred(&socket, true)?;
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
+    rustix::net::bind(&socket, &address)?;
+    Ok((socket, format!("@{name}")))
+}
+
+/// Takes one datagram. Descriptors that come with it are closed (`FDSTORE=1`, `BARRIER=1`).
+///
+/// # Errors
+/// `EAGAIN` when there is none: wait until readable.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Datagram> {
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // Room for credentials and for nothing else: the kernel closes what does not fit.
+    let mut control = Control {
+        // SAFETY: integers without any invalid value.
+        header: unsafe { mem::zeroed() },
+        credentials: libc::ucred {
+            pid: 0,
+            uid: libc::uid_t::MAX,
+            gid: libc::gid_t::MAX,
+        },
+    };
+    // SAFETY: integers and pointers, for which zero is valid.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = length(mem::size_of::<Control>())?;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    let bytes = loop {
+        // SAFETY: the descriptor is open, and the message points to memory that is valid for writing
+        // as much as it says and that outlives the call.
+        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+        if let Ok(bytes) = usize::try_from(received) {
+            break bytes;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    };
+    let is_complete = message.msg_controllen >= length(mem::size_of::<Control>())?;
+    Ok(Datagram {
+        bytes,
+        sender: control.sender().filter(|_| is_complete),
+    })
+}
+
+/// A length as the C library at hand has it: glibc and musl differ.
+fn length<T: TryFrom<usize>>(bytes: usize) -> io::Result<T> {
+    T::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// A control message with credentials (cmsg(3)); there is no padding between its parts.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    credentials: libc::ucred,
+}
+
+impl Control {
+    fn sender(&self) -> Option<Credentials> {
+        let is_credentials = self.header.cmsg_level == libc::SOL_SOCKET
+            && self.header.cmsg_type == libc::SCM_CREDENTIALS;
+        is_credentials.then(|| Credentials {
+            pid: Pid::from_raw(self.credentials.pid),
+            uid: self.credentials.uid,
+            gid: self.credentials.gid,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    use super::*;
+
+    #[test]
+    fn a_datagram_comes_with_its_sender() {
+        let (socket, name) = bind().unwrap();
+        let mut buffer = [0; 64];
+        let nothing = receive(socket.as_fd(), &mut buffer).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        let address = SocketAddr::from_abstract_name(name.trim_start_matches('@')).unwrap();
+        let program = UnixDatagram::unbound().unwrap();
+        program.send_to_addr(b"READY=1", &address).unwrap();
+        let datagram = receive(socket.as_fd(), &mut buffer).unwrap();
+        assert_eq!(&buffer[..datagram.bytes], b"READY=1");
+        let sender = datagram.sender.unwrap();
+        assert_eq!(sender.pid, Some(Pid::current()));
+        assert_eq!(sender.uid, rustix::process::getuid().as_raw());
+    }
+}

@@ -1,0 +1,72 @@
+//! Who descends from whom.
+
+use std::fs;
+
+use super::Pid;
+
+/// Longest line of descent that is followed.
+const GENERATIONS_MAX: usize = 64;
+
+/// Whether `pid` is `ancestor`, or was started by it or by one of its descendants, as far as `/proc`
+/// shows now (`proc_pid_stat(5)`); `None` when there is no such process. One whose parent ended before it has been adopted,
+/// and descends from whoever did that.
+#[must_use]
+pub fn descends_from(pid: Pid, ancestor: Pid) -> Option<bool> {
+    let mut at = pid;
+    for _ in 0..GENERATIONS_MAX {
+        if at == ancestor {
+            return Some(true);
+        }
+        match parent_of(at) {
+            Some(parent) => at = parent,
+            None if at == pid => return None,
+            None => return Some(false),
+        }
+    }
+    Some(false)
+}
+
+/// All processes that descend from `pid`, and itself, as far as the kernel lists them
+/// (`/proc/PID/task/TID/children`, `proc_pid_task(5)`).
+#[must_use]
+pub fn family_of(pid: Pid) -> Vec<Pid> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        next += 1;
+        let Ok(tasks) = fs::read_dir(format!("/proc/{member}/task")) else {
+            continue;
+        };
+        for task in tasks.flatten() {
+            let listed = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let numbers = listed.split_ascii_whitespace();
+            family.extend(numbers.filter_map(|number| Pid::from_number(number.parse().ok()?)));
+        }
+    }
+    family
+}
+
+/// Nothing for the first process of a namespace, and for one that is not there.
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may contain anything, parentheses included; the state and the parent follow it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    Pid::from_number(fields.split_ascii_whitespace().nth(1)?.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::parent_pid;
+
+    #[test]
+    fn this_process_descends_from_its_parent_and_not_the_other_way_round() {
+        let (me, parent) = (Pid::current(), parent_pid().unwrap());
+        assert_eq!(descends_from(me, parent), Some(true));
+        assert_eq!(descends_from(me, me), Some(true));
+        assert_eq!(descends_from(parent, me), Some(false));
+        let nobody = Pid::from_number(5_000_000).unwrap();
+        assert_eq!(descends_from(nobody, me), None);
+        assert!(family_of(parent).contains(&me));
+    }
+}
