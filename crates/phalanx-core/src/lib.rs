@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod fleet;
 pub mod ids;
 pub mod ledger;
+pub mod notify;
 pub mod policy;
 pub mod rng;
 pub mod wire;

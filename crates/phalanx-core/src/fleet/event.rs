@@ -1,5 +1,7 @@
 //! What happens to a fleet: what its workers did, what its users want, and that time has passed.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ExitStatus, WorkerId};
@@ -32,6 +34,13 @@ pub enum Event {
     Leaving {
         /// Which.
         worker: WorkerId,
+    },
+    /// The worker asked for patience with what it is doing.
+    Extends {
+        /// Which.
+        worker: WorkerId,
+        /// How long from now.
+        by: Duration,
     },
     /// The worker's channel reached its end.
     Disconnected {

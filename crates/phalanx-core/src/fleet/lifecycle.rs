@@ -1,5 +1,7 @@
 //! How workers pass from state to state: by what they do, and by what they fail to do in time.
 
+use std::time::Duration;
+
 use super::action::FailureReason;
 use super::report::{Reason, Report};
 use super::rollout::wanted_at;
@@ -58,6 +60,14 @@ impl Fleet {
             self.lost_ready(who, ready_for, true);
         } else {
             self.start_failed(who, FailureReason::LeftBeforeReady, false);
+        }
+    }
+
+    /// A worker that says that it needs more time gets it, whatever it is doing; it never gets less.
+    pub(super) fn extends(&mut self, id: WorkerId, by: Duration) {
+        let wanted = self.out.after(by);
+        if let Some(worker) = self.roster.worker_mut(id) {
+            worker.extend(wanted);
         }
     }
 

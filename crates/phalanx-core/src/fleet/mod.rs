@@ -157,6 +157,7 @@ impl Fleet {
             Event::Online { worker } => self.online(worker),
             Event::Ready { worker } => self.ready(worker),
             Event::Leaving { worker } => self.leaving(worker),
+            Event::Extends { worker, by } => self.extends(worker, by),
             Event::Disconnected { worker } => self.disconnected(worker),
             Event::Exited { worker, status } => self.exited(worker, status),
             Event::Command { id, command } => self.command(id, command),

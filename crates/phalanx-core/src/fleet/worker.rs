@@ -181,6 +181,18 @@ impl Worker {
         }
     }
 
+    /// Has patience with its state until then, if that is later. Not with one that is being killed.
+    pub(super) fn extend(&mut self, wanted: Duration) {
+        match &mut self.state {
+            State::Ready | State::Killed { .. } => {}
+            State::Starting { until }
+            | State::Online { until }
+            | State::Draining { until, .. }
+            | State::Departing { until, .. }
+            | State::Stopping { until, .. } => *until = wanted.max(*until),
+        }
+    }
+
     /// Why it is on its way out; none if it is not.
     pub(super) fn cause(&self) -> Option<Cause> {
         match self.state {

@@ -86,6 +86,7 @@ impl Judge {
             Event::Start
             | Event::Online { .. }
             | Event::Ready { .. }
+            | Event::Extends { .. }
             | Event::Disconnected { .. }
             | Event::Command { .. } => false,
         }

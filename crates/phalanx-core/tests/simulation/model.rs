@@ -98,7 +98,7 @@ impl Model {
     pub(crate) fn note_event(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Start => self.has_started = true,
-            Event::Online { .. } | Event::Tick => {}
+            Event::Online { .. } | Event::Extends { .. } | Event::Tick => {}
             Event::Ready { worker } => {
                 if let Some(known) = self.workers.get_mut(worker)
                     && known.is_starting()

@@ -76,3 +76,22 @@ fn only_a_tick_lets_deadlines_pass() {
     assert_eq!(bench.ready(2), NOTHING, "its word was only not read yet");
     assert_eq!(bench.tell(Event::Tick), ["stop 1"]);
 }
+
+#[test]
+fn a_worker_that_asks_for_patience_gets_it_and_never_less_than_it_had() {
+    let mut bench = Bench::started(workers(1));
+    bench.secs(29);
+    let asks = |by| Event::Extends {
+        worker: WorkerId(1),
+        by: Duration::from_secs(by),
+    };
+    assert_eq!(bench.tell(asks(0)), NOTHING);
+    assert_eq!(bench.tell(asks(10)), NOTHING);
+    assert_eq!(bench.secs(9), NOTHING);
+    assert_eq!(bench.secs(1), ["stop 1"]);
+    assert_eq!(bench.tell(asks(60)), NOTHING);
+    assert_eq!(bench.secs(59), NOTHING);
+    assert_eq!(bench.secs(1), ["kill 1"]);
+    assert_eq!(bench.tell(asks(60)), NOTHING);
+    assert_eq!(bench.secs(5), ["kill 1"], "no patience with that");
+}
