@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use phalanx::fleet::{Amount, ScaleTo};
-use phalanx::{PolicyName, Signal, Weights};
+use phalanx::{Bind, PolicyName, Readiness, Signal, Weights};
 
 use crate::names::Name;
 use crate::values::{self, Variable, WorkerCount};
@@ -75,6 +75,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Connections")]
     pub(crate) dispatch: Dispatch,
 
+    #[command(flatten)]
+    pub(crate) bound: BindArgs,
+
     /// How the program becomes a worker
     #[arg(long, value_enum, default_value_t, help_heading = "Connections")]
     pub(crate) adopt: Adopt,
@@ -121,6 +124,29 @@ pub(crate) struct RunArgs {
     /// Seed of the jitter in waiting times
     #[arg(long, hide = true)]
     pub(crate) seed: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Connections")]
+pub(crate) struct BindArgs {
+    /// Open a listener before any worker runs, and give it to each as an open descriptor; can be repeated
+    ///
+    /// ADDR is host:port, :port, [v6]:port, `unix:/path` or `unix:@name`. Programs find the listeners as
+    /// systemd (`LISTEN_FDS`) or einhorn (`EINHORN_FD_COUNT`) would give them. A Node script that listens
+    /// on that very address gets the listener too.
+    #[arg(long, value_name = "[NAME=]ADDR", value_parser = values::bind)]
+    pub(crate) bind: Vec<Bind>,
+
+    /// What proves that a worker serves, which was given its listeners [default: notify]
+    ///
+    /// notify: it says READY=1 to `NOTIFY_SOCKET`, or acknowledges to einhorn. exec: that its program
+    /// runs, which proves little.
+    #[arg(long, value_name = "WHAT", value_parser = values::readiness)]
+    pub(crate) ready: Option<Readiness>,
+
+    /// End and replace a ready worker that says WATCHDOG=1 to `NOTIFY_SOCKET` less often than this
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    pub(crate) watchdog: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -191,6 +217,8 @@ pub(crate) enum Adopt {
     Auto,
     /// By Node's channel: Node scripts, and programs that link the library
     Channel,
+    /// By open descriptors: the listeners of --bind, as systemd and einhorn give them
+    Activation,
     /// Not at all: it is supervised, and gets no connections
     None,
 }

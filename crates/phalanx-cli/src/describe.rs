@@ -28,6 +28,7 @@ pub(crate) fn describe(event: &Event) -> (Level, String) {
         Event::Online { worker } => (Level::Trace, format!("worker {worker} is online")),
         Event::Listening { worker, address } => debug(*worker, &format!("listens on {address}")),
         Event::ListeningUnseen { worker } => debug(*worker, "listens on a socket of its own"),
+        Event::Extends { worker, .. } => debug(*worker, "asks for patience"),
         Event::Serves { worker } => debug(*worker, "is ready without a listener"),
         Event::Leaving { worker } => debug(*worker, "leaves by its own wish"),
         Event::Message { worker, .. } => (Level::Trace, format!("worker {worker} sent a message")),

@@ -27,6 +27,8 @@ pub(crate) struct Program {
     pub(crate) args: Vec<OsString>,
     /// What the app is called unless it is given a name.
     pub(crate) name: Name,
+    /// It is run by Node, which has a channel.
+    pub(crate) is_node: bool,
 }
 
 /// The words of the command line, and what they are to be understood by.
@@ -56,6 +58,7 @@ impl Words<'_> {
                 exec: first.clone(),
                 args: rest.to_vec(),
                 name: Name::of_program(named_after),
+                is_node: is_node(first),
             });
         }
         let node = self.node.unwrap_or(OsStr::new("node"));
@@ -68,6 +71,7 @@ impl Words<'_> {
             exec: node.to_owned(),
             args: self.command.to_vec(),
             name: Name::of_program(first),
+            is_node: true,
         })
     }
 
@@ -131,11 +135,14 @@ fn is_script(word: &OsStr) -> bool {
     has_extension(word, &SCRIPTS) || has_extension(word, &TYPED_SCRIPTS)
 }
 
+fn is_node(program: &OsStr) -> bool {
+    Path::new(program).file_stem() == Some(OsStr::new("node"))
+}
+
 /// The script in `node --some-option server.js`.
 fn interpreted_script<'a>(program: &OsStr, args: &'a [OsString]) -> Option<&'a OsStr> {
-    let is_node = Path::new(program).file_stem() == Some(OsStr::new("node"));
     let script = args.iter().find(|word| is_script(word));
-    script.filter(|_| is_node).map(OsString::as_os_str)
+    script.filter(|_| is_node(program)).map(OsString::as_os_str)
 }
 
 fn check_script(script: &OsStr, directory: &Path) -> Outcome {

@@ -4,6 +4,7 @@
 //! name, socket and pid file) is given back however it ends, short of SIGKILL; then the next app of this
 //! name finds it stale and replaces it.
 
+mod adoption;
 mod controls;
 mod teller;
 
@@ -17,14 +18,14 @@ use phalanx::fleet::{BootPolicy, FleetConfig};
 use phalanx::supervisor::{
     Control, Outcome as Ended, OutputLine, OutputSink, Stream, Supervisor, SupervisorOptions,
 };
-use phalanx::{Adoption, DispatchChoice, PolicyName, Settings};
+use phalanx::{DispatchChoice, PolicyName, Settings};
 use phalanx_sys::{cpu, process};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::args::{Adopt, ControlWay, Dispatch, OnBootFailure, RunArgs};
+use crate::args::{ControlWay, Dispatch, OnBootFailure, RunArgs};
 use crate::control::place::Place;
 use crate::control::server;
 use crate::exit_code::Exit;
@@ -137,11 +138,6 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
     let mut settings = Settings::new()
         .exec(program.exec)
         .args(program.args)
-        .stop_signal(args.limits.stop_signal)
-        .adoption(match args.adopt {
-            Adopt::Auto | Adopt::Channel => Adoption::Channel,
-            Adopt::None => Adoption::None,
-        })
         .silent(true);
     for variable in &args.env {
         settings = settings.env(variable.key.clone(), variable.value.clone());
@@ -149,6 +145,7 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
     if let Some(cwd) = &args.cwd {
         settings = settings.cwd(cwd);
     }
+    let settings = adoption::apply(args, program.is_node, settings)?;
     let mut options = SupervisorOptions::new(name.as_str());
     options.settings = settings;
     options.fleet = fleet;
@@ -212,6 +209,7 @@ impl App {
             .map(PidFile::create)
             .transpose()?;
         options.output = Some(output);
+        options.settings.ack_socket = Some(place.ack_socket());
         self.tell_start(&options);
         let target = options.fleet.workers;
         let supervisor = Supervisor::start(options).map_err(|error| cannot_start(&error))?;

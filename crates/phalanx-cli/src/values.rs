@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::ToSocketAddrs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use phalanx::fleet::{MAX_WORKERS, ScaleTo};
-use phalanx::{PolicyName, Signal};
+use phalanx::{Bind, PolicyName, Readiness, Signal};
 
 /// How many workers to start with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,36 @@ pub(crate) fn signal(text: &str) -> Result<Signal, String> {
         }
         Ok(signal) => Ok(signal),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reads a listener. A host's name is looked up; the first address counts.
+pub(crate) fn bind(text: &str) -> Result<Bind, String> {
+    let refused = |error: &dyn fmt::Display| error.to_string();
+    let error = match text.parse::<Bind>() {
+        Ok(bind) => return Ok(bind),
+        Err(error) => error,
+    };
+    let (name, host) = text.split_once('=').unwrap_or(("", text));
+    let found = host.to_socket_addrs().ok().and_then(|mut all| all.next());
+    let found = found.filter(|_| host.starts_with(|first: char| first.is_ascii_alphabetic()));
+    let address = found.ok_or_else(|| refused(&error))?;
+    let name = if name.is_empty() {
+        ""
+    } else {
+        &text[..=name.len()]
+    };
+    format!("{name}{address}")
+        .parse()
+        .map_err(|error| refused(&error))
+}
+
+/// Reads what proves readiness.
+pub(crate) fn readiness(text: &str) -> Result<Readiness, String> {
+    match text {
+        "notify" => Ok(Readiness::Notify),
+        "exec" => Ok(Readiness::Exec),
+        _ => Err("use notify or exec".to_owned()),
     }
 }
 

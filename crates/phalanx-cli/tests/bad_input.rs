@@ -67,7 +67,32 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
         ),
         (
             &["run", "--adopt", "force", "cat"],
-            "possible values: auto, channel, none",
+            "possible values: auto, channel, activation, none",
+        ),
+        (&["run", "--bind", "3000", "cat"], "use 127.0.0.1:3000"),
+        (&["run", "--bind", "=:3000", "cat"], "no name of a listener"),
+        (
+            &["run", "--bind", "nowhere.invalid:1", "cat"],
+            "is no address",
+        ),
+        (
+            &["run", "--bind", ":1", "--bind", "x=:1", "cat"],
+            "given twice",
+        ),
+        (
+            &["run", "--ready", "soon", "--bind", ":1", "cat"],
+            "use notify",
+        ),
+        (&["run", "--ready", "exec", "cat"], "add --bind ADDR"),
+        (&["run", "--watchdog", "1s", "cat"], "add --bind ADDR"),
+        (&["run", "--adopt", "activation", "cat"], "add --bind ADDR"),
+        (
+            &["run", "--adopt", "none", "--bind", ":1", "cat"],
+            "gives no listeners",
+        ),
+        (
+            &["run", "--dispatch", "handoff", "--bind", ":1", "cat"],
+            "needs a worker with a channel",
         ),
         (&["scale", "many"], "4, +1, -1"),
         (&["send", "{greet"], "not JSON"),
@@ -75,6 +100,14 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
     ] {
         expect_refused(&run_alone(words), 64, &[part]);
     }
+}
+
+#[test]
+fn an_address_in_use_is_told_before_any_worker_starts() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run_alone(&["run", "--bind", &address, "--", "cat"]);
+    expect_refused(&output, 1, &["cannot listen on", &address, "in use"]);
 }
 
 #[test]

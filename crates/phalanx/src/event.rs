@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -63,6 +64,14 @@ pub enum Event {
         /// The worker.
         worker: WorkerId,
     },
+    /// The worker asked for patience (`EXTEND_TIMEOUT_USEC`).
+    Extends {
+        /// The worker.
+        worker: WorkerId,
+        /// How long from now.
+        #[serde(rename = "by_ms", serialize_with = "as_millis")]
+        by: Duration,
+    },
     /// The worker's channel is closed (`disconnect`).
     Disconnect {
         /// The worker.
@@ -90,6 +99,10 @@ pub enum Event {
     Fleet(phalanx_core::fleet::Report),
 }
 
+fn as_millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
 impl Event {
     /// Whom it is about; nothing for what concerns the cluster.
     #[must_use]
@@ -102,6 +115,7 @@ impl Event {
             | Self::Serves { worker }
             | Self::Message { worker, .. }
             | Self::Leaving { worker }
+            | Self::Extends { worker, .. }
             | Self::Disconnect { worker }
             | Self::Exit { worker, .. }
             | Self::Error { worker, .. } => Some(*worker),

@@ -5,6 +5,7 @@
 //! all of them one by one without a moment's downtime.
 
 mod address;
+mod bind;
 mod builder;
 mod error;
 mod event;
@@ -16,6 +17,7 @@ mod watched;
 mod worker;
 
 pub use address::{Address, BadAddress, ToAddress};
+pub use bind::{BadBind, Bind};
 pub use builder::{Builder, Workers, builder};
 pub use error::{Error, Result};
 pub use event::{Event, Events};
@@ -25,5 +27,5 @@ pub use phalanx_core::policy::{InvalidWeights, PolicyName, UnknownPolicy, Weight
 pub use phalanx_sys::signal::Signal;
 pub use primary::{Cluster, Worker};
 pub use role::{Role, init, is_primary, is_worker};
-pub use settings::{Adoption, DispatchChoice, InspectPort, Settings, Stdio};
+pub use settings::{Adoption, DispatchChoice, InspectPort, Readiness, Settings, Stdio};
 pub use worker::{Listener, Stream, ThisWorker, UdpSocket};

@@ -2,8 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use phalanx_sys::signal::Signal;
+
+use crate::bind::Bind;
 
 /// What becomes of a standard stream of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,9 +40,23 @@ pub enum Adoption {
     /// library have it, and asks for its listeners there.
     #[default]
     Channel,
+    /// It is given the listeners of [`Settings::bind`] as open descriptors, as systemd and einhorn do it
+    /// (`LISTEN_FDS`, `EINHORN_FD_COUNT`).
+    Activation,
     /// It is started, stopped and replaced, and nothing else: it is given no listener. For programs
     /// that accept no connections.
     None,
+}
+
+/// What proves that a worker of [`Adoption::Activation`] serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Readiness {
+    /// What the program says: `READY=1` (`sd_notify(3)`), or einhorn's acknowledgement.
+    #[default]
+    Notify,
+    /// That its program runs. It proves nothing about serving: for programs that accept at once.
+    Exec,
 }
 
 /// Which dispatch to use.
@@ -85,6 +102,15 @@ pub struct Settings {
     pub inspect_port: InspectPort,
     /// How the program becomes a worker.
     pub adoption: Adoption,
+    /// Listeners that the primary opens by itself, for [`Adoption::Activation`].
+    pub bind: Vec<Bind>,
+    /// What proves that a worker of [`Adoption::Activation`] serves.
+    pub readiness: Readiness,
+    /// A worker that is ready and says for so long nothing to its watchdog (`WATCHDOG=1`, `sd_notify(3)`)
+    /// is ended and replaced. Default: no watchdog.
+    pub watchdog: Option<Duration>,
+    /// Where einhorn's acknowledgements are taken: a path for a Unix socket. Default: nowhere.
+    pub ack_socket: Option<PathBuf>,
     /// The signal that asks a worker to end. Default: TERM. A worker without a channel gets it at the
     /// end of a drain, when it has nothing new to expect; any worker that does not finish in time gets it too.
     pub stop_signal: Option<Signal>,
@@ -161,6 +187,27 @@ impl Settings {
     #[must_use]
     pub fn adoption(mut self, adoption: Adoption) -> Self {
         self.adoption = adoption;
+        self
+    }
+
+    /// Adds a listener that the primary opens by itself.
+    #[must_use]
+    pub fn bind(mut self, bind: Bind) -> Self {
+        self.bind.push(bind);
+        self
+    }
+
+    /// Sets what proves that a worker of [`Adoption::Activation`] serves.
+    #[must_use]
+    pub fn readiness(mut self, readiness: Readiness) -> Self {
+        self.readiness = readiness;
+        self
+    }
+
+    /// Sets the watchdog's time.
+    #[must_use]
+    pub fn watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = Some(limit);
         self
     }
 

@@ -46,6 +46,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Where workers that know einhorn acknowledge. The name is this process's, so the path is.
+    pub(crate) fn ack_socket(&self) -> PathBuf {
+        self.socket.with_extension("ack")
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // What cannot be removed will be found stale by the next app of this name.

@@ -126,6 +126,7 @@ fn event_name(event: &Event) -> &'static str {
         Event::Serves { .. } => "serves",
         Event::Leaving { .. } => "leaving",
         Event::Message { .. } => "message",
+        Event::Extends { .. } => "extends",
         Event::Disconnect { .. } => "disconnect",
         Event::Exit { .. } => "exit",
         Event::Error { .. } => "error",

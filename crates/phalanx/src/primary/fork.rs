@@ -11,12 +11,13 @@ use phalanx_sys::signal::Signal;
 use tokio::io::unix::AsyncFd;
 
 use super::channel::Channel;
+use super::gift::Gift;
 use super::hub::Hub;
 use super::launch::{Launch, Release};
 use super::messages::Reading;
 use super::output::{self, LastLines, Outlet, OutputSink, Stream};
 use super::worker::{Cell, Worker};
-use super::{Cluster, Shared, readiness};
+use super::{Cluster, Shared, notices, readiness};
 use crate::error::{Error, Result};
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -51,19 +52,20 @@ impl Cluster {
         let (want_out, want_err) = fork.release.pipes();
         let (out_read, out_write) = pipe(want_out).map_err(failed("make the output pipe"))?;
         let (err_read, err_write) = pipe(want_err).map_err(failed("make the output pipe"))?;
-        let inspector = self.shared.hub().next_inspector();
+        let (inspector, mut gift) = self.provide(&fork)?;
         let plan = fork.release.plan(Launch {
             worker: fork.worker,
             position: fork.position,
             env: &fork.env,
             channel: theirs,
+            gift: &gift,
             stdout: out_write,
             stderr: err_write,
             inspector,
         });
-        let process = process::spawn(plan).map_err(|source| Error::Start {
-            worker: fork.worker,
-            source,
+        let process = process::spawn(plan).map_err(|source| {
+            self.shared.hub().take_back(worker, fork.position, &gift);
+            Error::Start { worker, source }
         })?;
         let pidfd = process
             .as_fd()
@@ -87,8 +89,13 @@ impl Cluster {
         }
         let settings = fork.release.settings();
         let cell = Arc::new(Cell::new(fork.worker, fork.position, process, settings));
-        self.enrol(&cell, fork.generation, socket);
+        let notify = gift.notify.take();
+        self.enrol(&cell, fork.generation, socket, &gift);
         let shared = Arc::downgrade(&self.shared);
+        if let Some((_, notify)) = notify {
+            notices::follow(shared.clone(), Arc::clone(&cell), notify)
+                .map_err(failed("watch the notify socket"))?;
+        }
         tokio::spawn(follow_exit(
             shared.clone(),
             Arc::clone(&cell),
@@ -99,19 +106,29 @@ impl Cluster {
         Ok(Worker { cell, shared })
     }
 
+    /// What the primary has for a new worker: the number of its inspector, and its gift.
+    fn provide(&self, fork: &Fork<'_>) -> Result<(u16, Gift)> {
+        let settings = fork.release.settings();
+        let mut hub = self.shared.hub();
+        let gift = hub.prepare_gift(fork.worker, fork.position, settings)?;
+        Ok((hub.next_inspector(), gift))
+    }
+
     /// Enters a started worker into the books. One without a channel is online by its program running:
     /// the spawn has seen it executed.
-    fn enrol(&self, cell: &Arc<Cell>, generation: Generation, socket: Option<Socket>) {
+    fn enrol(&self, cell: &Arc<Cell>, generation: Generation, socket: Option<Socket>, gift: &Gift) {
+        let held = gift.held().collect();
         let Some(socket) = socket else {
             let mut hub = self.shared.hub();
-            hub.adopt(Arc::clone(cell), generation, None);
-            return hub.online(cell.id);
+            hub.adopt(Arc::clone(cell), generation, None, held);
+            hub.online(cell.id);
+            return hub.claim_early_ack(cell);
         };
         let channel = Channel::new(Arc::clone(&socket));
         let notice = Arc::clone(&channel.blocked_notice);
         self.shared
             .hub()
-            .adopt(Arc::clone(cell), generation, Some(channel));
+            .adopt(Arc::clone(cell), generation, Some(channel), held);
         let shared = Arc::downgrade(&self.shared);
         tokio::spawn(follow_channel(shared, cell.id, socket, notice));
     }
@@ -134,7 +151,7 @@ fn channel(adoption: Adoption) -> io::Result<Option<(Socket, OwnedFd)>> {
             let (ours, theirs) = phalanx_sys::channel::pair()?;
             Ok(Some((Arc::new(watch(ours)?), theirs)))
         }
-        Adoption::None => Ok(None),
+        Adoption::Activation | Adoption::None => Ok(None),
     }
 }
 

@@ -19,6 +19,7 @@ use phalanx_sys::steering::{Steering, Unavailable};
 use super::Shared;
 use super::channel::Channel;
 use super::listeners::Listener;
+use super::notices::Acks;
 use super::output::OutputSink;
 use super::worker::{Cell, Departure};
 use crate::event::{Event, Subscribers};
@@ -45,6 +46,8 @@ pub(super) struct WorkerState {
     pub(super) online: bool,
     pub(super) listening: bool,
     pub(super) last_handoff: Option<Instant>,
+    /// What it says it is doing (`STATUS=`).
+    pub(super) says: Option<String>,
 }
 
 pub(crate) struct Hub {
@@ -66,6 +69,8 @@ pub(crate) struct Hub {
     pub(super) inspectors: u16,
     /// Lent to whichever channel is read: most have nothing left over from one read to the next.
     pub(super) scratch: Vec<u8>,
+    /// Where einhorn's acknowledgements are taken.
+    pub(super) acks: Option<Acks>,
     /// A timer that lets returned connections be offered to everyone again is running.
     pub(super) forgiving: bool,
 }
@@ -93,6 +98,7 @@ impl Hub {
             next_listener: 1,
             inspectors: 0,
             scratch: Vec::new(),
+            acks: None,
             forgiving: false,
         }
     }
@@ -133,6 +139,7 @@ impl Hub {
         cell: Arc<Cell>,
         generation: Generation,
         channel: Option<Channel>,
+        held: BTreeMap<String, Held>,
     ) {
         let event = Event::Fork {
             worker: cell.id,
@@ -145,10 +152,11 @@ impl Hub {
             WorkerState {
                 cell,
                 channel,
-                held: BTreeMap::new(),
+                held,
                 online: false,
                 listening: false,
                 last_handoff: None,
+                says: None,
             },
         );
         self.emit(&event);

@@ -10,6 +10,7 @@ use phalanx_core::ids::{Position, WorkerId};
 use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
 use phalanx_sys::signal::Signal;
 
+use super::gift::{ACTIVATION_VARIABLES, Gift};
 use super::kept::{KeptArgument, KeptProgram};
 use crate::error::{Error, Result};
 use crate::settings::{InspectPort, Settings, Stdio};
@@ -39,6 +40,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) env: &'a [(OsString, OsString)],
     /// The worker's end of its channel, if it has one.
     pub(crate) channel: Option<OwnedFd>,
+    pub(crate) gift: &'a Gift,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     /// Counts the workers with an inspector.
@@ -129,12 +131,18 @@ impl Release {
             stream(1, self.settings.stdout, launch.stdout),
             stream(2, self.settings.stderr, launch.stderr),
         ];
+        for name in ACTIVATION_VARIABLES {
+            env.remove(OsStr::new(name));
+        }
+        env.extend(launch.gift.env(launch.position, &self.settings));
+        fds.extend(launch.gift.fds());
         tie(launch.channel, &id, &mut env, &mut fds);
         let (program, executable) = self.program.find();
         SpawnPlan {
             program,
             args,
             env: env.into_iter().collect(),
+            own_pid_env: launch.gift.own_pid_env(&self.settings),
             cwd: self.settings.cwd.is_some().then(|| self.directory.clone()),
             fds,
             uid: self.settings.uid,

@@ -26,7 +26,7 @@ use super::dispatch::Accepting;
 use super::hub::Hub;
 use super::slots::Slots;
 use crate::address::Address;
-use crate::settings::DispatchChoice;
+use crate::settings::{Adoption, DispatchChoice};
 use crate::watched::watch;
 
 /// The backlog where the application names none, as Node has it; the kernel caps it at `net.core.somaxconn`.
@@ -66,6 +66,9 @@ pub(super) struct Listener {
     pub(super) handle: Option<Arc<OwnedFd>>,
     /// The slots, where the kernel dispatches.
     pub(super) slots: Option<Slots>,
+    /// The primary opened it by itself, and keeps it open by itself.
+    /// As what it was to be opened.
+    pub(super) bound: Option<Target>,
     /// The fixed part of its `newconn` lines.
     pub(super) newconn: Vec<u8>,
     /// Rings when a worker has room again; only after `starved` was set.
@@ -124,6 +127,9 @@ impl Hub {
         {
             return Ok(id);
         }
+        if let Some(id) = self.claim_bound(key, request) {
+            return Ok(id);
+        }
         let opened = open(request)?;
         let is_tcp = matches!(request.target, Target::Tcp { .. });
         let (dispatch, slots, handle) =
@@ -152,6 +158,7 @@ impl Hub {
                 data: request.data.clone(),
                 handle,
                 slots,
+                bound: None,
                 newconn: outgoing::new_connection_start(key),
                 room,
                 starved: false,
@@ -172,12 +179,16 @@ impl Hub {
         is_tcp: bool,
         udp: bool,
     ) -> io::Result<(Dispatch, Option<Slots>, Option<Arc<OwnedFd>>)> {
+        // Without a channel there is no way to hand a connection over.
+        let has_channel = self.settings.adoption == Adoption::Channel;
         let choice = self.dispatch;
         let dispatch = match choice {
             _ if udp => Dispatch::Shared,
             DispatchChoice::Shared => Dispatch::Shared,
             DispatchChoice::Auto if self.policy == PolicyName::None => Dispatch::Shared,
             DispatchChoice::Kernel if is_tcp && self.find_steering() => Dispatch::Kernel,
+            _ if !has_channel && is_tcp && self.find_steering() => Dispatch::Kernel,
+            _ if !has_channel => Dispatch::Shared,
             DispatchChoice::Auto | DispatchChoice::Kernel | DispatchChoice::Handoff => {
                 Dispatch::Handoff
             }
@@ -236,7 +247,7 @@ impl Hub {
         };
         self.ledger.leave(held.listener, worker);
         self.slot_lost(held.listener, worker);
-        if !leaving && self.users(held.listener) == 0 {
+        if !leaving && self.users(held.listener) == 0 && !self.is_bound(held.listener) {
             self.close_listener(held.listener);
         }
         self.pump();
@@ -248,7 +259,7 @@ impl Hub {
             .listeners
             .keys()
             .copied()
-            .filter(|&id| self.users(id) == 0)
+            .filter(|&id| self.users(id) == 0 && !self.is_bound(id))
             .collect();
         for id in orphans {
             self.close_listener(id);

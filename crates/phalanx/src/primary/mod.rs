@@ -4,11 +4,13 @@ mod channel;
 mod dispatch;
 mod drain;
 mod fork;
+mod gift;
 mod hub;
 mod kept;
 mod launch;
 mod listeners;
 mod messages;
+mod notices;
 mod output;
 mod readiness;
 mod slots;
@@ -180,6 +182,27 @@ impl Cluster {
     pub fn worker(&self, id: WorkerId) -> Option<Worker> {
         let hub = self.shared.hub();
         hub.workers.get(&id).map(|state| self.handle(state))
+    }
+
+    /// Opens the listeners of [`Settings::bind`], before any worker has them.
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub(crate) fn open_bound(&self) -> Result<()> {
+        let mut hub = self.shared.hub();
+        for bind in hub.settings.bind.clone() {
+            hub.open_bound(&bind).map_err(|source| Error::Listen {
+                address: bind.address.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What the worker says it is doing, if it says so.
+    pub(crate) fn says(&self, worker: WorkerId) -> Option<String> {
+        let hub = self.shared.hub();
+        hub.workers.get(&worker)?.says.clone()
     }
 
     fn handle(&self, state: &hub::WorkerState) -> Worker {

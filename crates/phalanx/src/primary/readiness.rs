@@ -12,7 +12,7 @@ use super::Shared;
 use super::hub::Hub;
 use super::worker::{Cell, Departure};
 use crate::event::Event;
-use crate::settings::Adoption;
+use crate::settings::{Adoption, Readiness};
 
 /// How often a worker that is online and has not said that it listens is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -21,8 +21,9 @@ const INTERVAL: Duration = Duration::from_millis(200);
 pub(super) fn start(shared: &Weak<Shared>, cell: &Arc<Cell>) {
     match cell.adoption {
         Adoption::Channel => watch_the_silent(Weak::clone(shared), Arc::clone(cell)),
-        // Given no listener, it has nothing to be ready for but to run.
-        Adoption::None => {
+        Adoption::Activation if cell.readiness == Readiness::Notify => {}
+        // To run is enough, or all there is to be ready for.
+        Adoption::Activation | Adoption::None => {
             if let Some(shared) = shared.upgrade() {
                 shared.hub().serves(cell.id);
             }
@@ -73,6 +74,7 @@ impl Hub {
             return;
         }
         state.listening = true;
+        state.cell.set_ready();
         let position = state.cell.position;
         let mut addresses = Vec::new();
         for held in state.held.values_mut() {

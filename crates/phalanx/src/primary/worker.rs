@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use phalanx_core::ids::{ExitStatus, Position, WorkerId};
 use phalanx_core::wire::outgoing;
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use crate::error::{Error, Result};
 use crate::event::Events;
-use crate::settings::{Adoption, Settings};
+use crate::settings::{Adoption, Readiness, Settings};
 
 /// Why a worker leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,11 @@ pub(super) struct Cell {
     /// It belongs to the cluster: its channel is open, or it never had one and lives.
     pub(super) connected: AtomicBool,
     pub(super) adoption: Adoption,
+    pub(super) readiness: Readiness,
+    pub(super) watchdog: Option<Duration>,
     stop_signal: Signal,
+    /// It has proven that it serves.
+    ready: AtomicBool,
     /// It was sent its stop signal.
     told_to_stop: AtomicBool,
     /// Rings when an offer was answered, the channel closed, or the process ended.
@@ -65,6 +70,9 @@ impl Cell {
             pid: process.pid(),
             connected: AtomicBool::new(true),
             adoption: settings.adoption,
+            readiness: settings.readiness.clone(),
+            watchdog: settings.watchdog,
+            ready: AtomicBool::new(false),
             stop_signal: settings.stop_signal.unwrap_or(Signal::TERM),
             told_to_stop: AtomicBool::new(false),
             changed: Notify::new(),
@@ -90,6 +98,7 @@ impl Cell {
         let first = state.departure == Departure::None && state.exit.is_none();
         if first {
             state.departure = why;
+            self.changed.notify_waiters();
         }
         first
     }
@@ -108,6 +117,15 @@ impl Cell {
 
     pub(super) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+        self.changed.notify_waiters();
     }
 
     pub(super) fn was_told_to_stop(&self) -> bool {

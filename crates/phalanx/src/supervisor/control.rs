@@ -193,6 +193,7 @@ impl Control {
                 .worker(worker.worker)
                 .map(|worker| worker.pid()),
             state: worker.state.as_str().to_owned(),
+            says: self.cluster.says(worker.worker),
             ready_at: self.shared.ready_at(worker.worker),
             restarts: worker.restarts,
             connections: self.cluster.connections(worker.worker),

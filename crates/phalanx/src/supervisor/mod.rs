@@ -119,6 +119,7 @@ impl Supervisor {
         cluster.set_weights(options.weights);
         cluster.set_dispatch(options.dispatch);
         cluster.setup(options.settings);
+        cluster.open_bound()?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (finish, outcome) = oneshot::channel();
         let shared = Arc::new(runner::Shared::new(options.name, fleet, options.output));

@@ -140,6 +140,10 @@ fn translate(event: &Event) -> Option<fleet::Event> {
         | Event::ListeningUnseen { worker }
         | Event::Serves { worker } => Some(fleet::Event::Ready { worker: *worker }),
         Event::Leaving { worker } => Some(fleet::Event::Leaving { worker: *worker }),
+        Event::Extends { worker, by } => Some(fleet::Event::Extends {
+            worker: *worker,
+            by: *by,
+        }),
         Event::Disconnect { worker } => Some(fleet::Event::Disconnected { worker: *worker }),
         Event::Exit {
             worker,

@@ -55,6 +55,9 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     /// `starting`, `online`, `ready`, `draining` or `stopping`.
     pub state: String,
+    /// What it says it is doing (`STATUS=`, `sd_notify(3)`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
     /// When it became ready, in milliseconds since the Unix epoch.
     pub ready_at: Option<u64>,
     /// How many times a worker at this position was replaced after a crash.

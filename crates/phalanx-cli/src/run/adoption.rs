@@ -1,0 +1,64 @@
+//! How a program becomes a worker, as far as the command line decides it: from the options to the
+//! settings of the engine. Options that contradict each other are refused.
+
+use std::collections::HashSet;
+
+use phalanx::{Adoption, Settings};
+
+use crate::args::{Adopt, Dispatch, RunArgs};
+use crate::exit_code::Exit;
+use crate::report::{Failure, Outcome};
+
+/// Adds to `settings` what the options say of adoption, listeners and readiness.
+pub(super) fn apply(args: &RunArgs, is_node: bool, settings: Settings) -> Outcome<Settings> {
+    let adoption = choose(args, is_node);
+    check(args, adoption)?;
+    let mut settings = settings
+        .stop_signal(args.limits.stop_signal)
+        .adoption(adoption);
+    for bind in &args.bound.bind {
+        settings = settings.bind(bind.clone());
+    }
+    if let Some(readiness) = &args.bound.ready {
+        settings = settings.readiness(readiness.clone());
+    }
+    if let Some(limit) = args.bound.watchdog {
+        settings = settings.watchdog(limit);
+    }
+    Ok(settings)
+}
+
+fn choose(args: &RunArgs, is_node: bool) -> Adoption {
+    match args.adopt {
+        Adopt::Auto if is_node || args.bound.bind.is_empty() => Adoption::Channel,
+        Adopt::Auto | Adopt::Activation => Adoption::Activation,
+        Adopt::Channel => Adoption::Channel,
+        Adopt::None => Adoption::None,
+    }
+}
+
+fn check(args: &RunArgs, adoption: Adoption) -> Outcome {
+    let bound = &args.bound;
+    let is_given = adoption == Adoption::Activation;
+    let mut seen = HashSet::new();
+    let twice = bound
+        .bind
+        .iter()
+        .find(|bind| !seen.insert(bind.address.to_string()));
+    let reason = if let Some(twice) = twice {
+        format!("--bind {}: the address is given twice", twice.address)
+    } else if is_given && bound.bind.is_empty() {
+        "--adopt activation needs listeners to give: add --bind ADDR".to_owned()
+    } else if adoption == Adoption::None && !bound.bind.is_empty() {
+        "--adopt none gives no listeners: leave --bind out, or use --adopt activation".to_owned()
+    } else if is_given && args.dispatch == Dispatch::Handoff {
+        "--dispatch handoff needs a worker with a channel: use auto, kernel or shared".to_owned()
+    } else if !is_given && bound.ready.is_some() {
+        "--ready is for workers that are given their listeners: add --bind ADDR".to_owned()
+    } else if !is_given && bound.watchdog.is_some() {
+        "--watchdog is for workers that are given their listeners: add --bind ADDR".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Usage, reason))
+}

@@ -1,0 +1,217 @@
+//! Programs that are given their listeners as open descriptors, as systemd and einhorn give them.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
+
+mod cluster;
+
+use std::os::linux::net::SocketAddrExt;
+use std::time::Duration;
+
+use cluster::{app, expect_in_turn, get_json, restarts, try_get, wait_report, wait_state};
+use phalanx_testkit::app::AppBuilder;
+use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, procs, require};
+
+/// The fixture with these words behind it, on a port that the kernel chooses.
+fn activated(words: &[&str]) -> AppBuilder {
+    bare(words).options(["--bind", "127.0.0.1:0"])
+}
+
+fn bare(words: &[&str]) -> AppBuilder {
+    let script = fixtures::fixture("programs/activated.py");
+    let builder = app().workers(2).command(["python3"]).arg(script);
+    words.iter().fold(builder, AppBuilder::arg)
+}
+
+/// Python is there wherever Node's own build tools are, but it is no part of what phalanx needs.
+macro_rules! needs_python {
+    () => {
+        if require("python3").is_none() {
+            return;
+        }
+    };
+}
+
+#[test]
+fn a_program_is_given_its_listeners_as_systemd_gives_them() {
+    needs_python!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.sock");
+    let mut app = bare(&["notify"])
+        .options(["--bind", "web=127.0.0.1:0", "--bind"])
+        .option(format!("unix:{}", path.display()))
+        .env("LISTEN_PID", "1")
+        .env("EINHORN_SOCK_PATH", "/nowhere")
+        .start_ready();
+    let addresses = app.addresses();
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    for address in &addresses {
+        let env = get_json(address, "/env");
+        assert_eq!(env["LISTEN_FDS"], "2");
+        assert_eq!(env["LISTEN_FDNAMES"], "web:listener");
+        assert_eq!(env["EINHORN_FD_COUNT"], "2");
+        assert_eq!(env["EINHORN_FD_FAMILY_1"], "AF_UNIX");
+        assert!(env["NODE_CHANNEL_FD"].is_null(), "{env}");
+        let pid: u32 = env["LISTEN_PID"].as_str().unwrap().parse().unwrap();
+        assert!(app.worker_pids().contains(&pid));
+    }
+    app.wait_for_line("blocking [True, True]", LIMIT);
+    let status = app.status();
+    assert_eq!(status["workers"][0]["says"], "serves");
+    assert!(app.stop().success());
+    assert!(!path.exists(), "the socket's file goes with the primary");
+}
+
+#[test]
+fn a_program_that_knows_einhorn_is_ready_when_it_acknowledges() {
+    needs_python!();
+    let mut app = activated(&["einhorn", "ack"]).start_ready();
+    let target = app.address();
+    expect_in_turn_or_shared(&mut app, &target);
+    let path = app.directory().join("phalanx/app.ack");
+    assert!(path.exists());
+    app.stop();
+    assert!(!path.exists());
+}
+
+/// Each worker answers: in turn where the kernel dispatches, else at least once.
+fn expect_in_turn_or_shared(app: &mut App, target: &Target) {
+    if app.status()["listeners"][0]["dispatch"] == "kernel" && phalanx_sys::identity::is_root() {
+        expect_in_turn(app, target, 5);
+    } else {
+        Load::new(target.clone())
+            .requests(20)
+            .run()
+            .expect_none_lost();
+    }
+}
+
+#[test]
+fn a_program_that_says_nothing_is_never_ready_unless_running_is_enough() {
+    needs_python!();
+    let output = activated(&["mute"])
+        .options(["--ready-timeout", "1s"])
+        .run_to_end(LIMIT);
+    assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
+    let mut app = activated(&["mute"])
+        .options(["--ready", "exec"])
+        .start_ready();
+    let target = app.address();
+    app.wait_for_line("given", LIMIT);
+    try_get(&target, "/").unwrap();
+}
+
+#[test]
+fn reloads_scaling_and_a_killed_worker_lose_nothing_that_was_not_in_its_hands() {
+    needs_python!();
+    let mut app = activated(&["notify"]).start_ready();
+    let target = app.address();
+    let load = Load::new(target).clients(4).request_limit(LIMIT).start();
+    load.wait_until_ok(50, LIMIT);
+    for words in [
+        &["reload"][..],
+        &["scale", "4"],
+        &["scale", "1"],
+        &["reload"],
+    ] {
+        app.verb(words).expect_success();
+        load.wait_for_more(50, LIMIT);
+    }
+    load.stop().expect_none_lost();
+    assert!(app.stop().success());
+    app.wait_for_line("finished", LIMIT);
+}
+
+#[test]
+fn a_killed_worker_is_replaced_and_what_waited_for_it_is_served() {
+    needs_python!();
+    let mut app = activated(&["notify"]).start_ready();
+    let target = app.address();
+    let before = app.status();
+    let events = app.events();
+    let load = Load::new(target).clients(4).request_limit(LIMIT).start();
+    load.wait_until_ok(50, LIMIT);
+    let victim = app.worker_pids()[0];
+    app.kill_worker(victim);
+    wait_state(&events, "ready");
+    load.wait_for_more(50, LIMIT);
+    let report = load.stop();
+    // At most what each client had in the hands of the killed worker.
+    assert!(report.disturbed() <= 4, "{report}");
+    let after = app.wait_ready(LIMIT);
+    assert_eq!(restarts(&after), restarts(&before) + 1);
+}
+
+#[test]
+fn a_worker_that_asks_for_patience_may_start_slowly() {
+    needs_python!();
+    let mut app = activated(&["slow", "notify"])
+        .options(["--ready-timeout", "1500ms"])
+        .start_ready();
+    assert!(app.stop().success());
+}
+
+#[test]
+fn a_worker_that_stops_to_ping_its_watchdog_is_replaced() {
+    needs_python!();
+    let mut app = activated(&["notify", "pings"])
+        .options(["--watchdog", "1s"])
+        .start_ready();
+    let target = app.address();
+    let env = get_json(&target, "/env");
+    assert_eq!(env["WATCHDOG_USEC"], "1000000");
+    assert_eq!(env["WATCHDOG_PID"], env["LISTEN_PID"]);
+    let events = app.events();
+    try_get(&target, "/hang").unwrap();
+    let error = events.wait_for(LIMIT, "an error", |event| event["event"] == "error");
+    assert!(
+        error["message"].as_str().unwrap().contains("watchdog"),
+        "{error}"
+    );
+    wait_report(&events, "respawn_scheduled");
+    app.wait_ready(LIMIT);
+}
+
+#[test]
+fn a_worker_cannot_speak_for_another() {
+    needs_python!();
+    let mut app = activated(&["notify"]).start_ready();
+    let env = get_json(&app.address(), "/env");
+    let name = env["NOTIFY_SOCKET"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches('@')
+        .to_owned();
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+    let stranger = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    stranger
+        .send_to_addr(b"STATUS=stolen\nSTOPPING=1", &address)
+        .unwrap();
+    app.wait_for_line("a stranger tried to speak for a worker", LIMIT);
+    let status = app.wait_ready(Duration::from_secs(5));
+    assert!(
+        status["workers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|one| one["says"] == "serves")
+    );
+    assert!(app.worker_pids().into_iter().all(procs::is_alive));
+}
+
+#[test]
+fn a_node_script_gets_the_bound_listener_that_it_listens_on() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut app = app()
+        .workers(2)
+        .option("--bind")
+        .option(format!("127.0.0.1:{port}"))
+        .env("PORT", port.to_string())
+        .script("http.js")
+        .start_ready();
+    let target = app.address();
+    expect_in_turn(&mut app, &target, 3);
+    assert_eq!(app.status()["listeners"].as_array().unwrap().len(), 1);
+    app.verb(["reload"]).expect_success();
+    expect_in_turn(&mut app, &target, 3);
+}

@@ -1,0 +1,292 @@
+//! What workers say of themselves: by `sd_notify(3)`, each on a socket of its own, or by einhorn's
+//! acknowledgement, on one for all; and the watchdog that ends those that fall silent.
+//!
+//! A worker can speak only for itself: the kernel names the sender of each datagram and the peer of each
+//! connection, and it must be the worker or descend from it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::notify::{Notice, Watchdog};
+use phalanx_sys::notify;
+use phalanx_sys::process::{Pid, descends_from};
+use phalanx_sys::signal::Signal;
+use phalanx_sys::socket::Credentials;
+use tokio::io::AsyncReadExt;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::Shared;
+use super::hub::Hub;
+use super::worker::{Cell, Departure};
+use crate::event::Event;
+use crate::settings::Readiness;
+use crate::watched::watch;
+
+/// The longest datagram or acknowledgement that is read whole; programs send a few hundred bytes.
+const MESSAGE_BYTES_MAX: usize = 8192;
+/// Acknowledgements that may wait for their workers: strangers cannot fill the primary's memory.
+const EARLY_MAX: usize = 64;
+/// How long an acknowledgement may take to arrive on its connection.
+const ACK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Listens to a worker until it is gone.
+pub(super) fn follow(shared: Weak<Shared>, cell: Arc<Cell>, socket: OwnedFd) -> io::Result<()> {
+    let socket = watch(socket)?;
+    tokio::spawn(async move {
+        let mut guard = Guard::new(&cell);
+        loop {
+            let changed = cell.changed.notified();
+            if !cell.is_connected() {
+                return;
+            }
+            let deadline = guard.deadline(&cell);
+            tokio::select! {
+                readable = socket.readable() => {
+                    let (Ok(mut readable), Some(shared)) = (readable, shared.upgrade()) else { return };
+                    match receive(&socket, &cell) {
+                        Ok(notice) => {
+                            guard.heard(&notice);
+                            shared.hub().noticed(cell.id, notice);
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+                        Err(error) => tracing::debug!(worker = cell.id.0, %error, "a notice is lost"),
+                    }
+                }
+                () = changed => {}
+                () = until(deadline) => {
+                    let Some(shared) = shared.upgrade() else { return };
+                    guard.expired();
+                    shared.hub().silent_too_long(&cell, guard.times);
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads one datagram; one of a stranger says nothing.
+fn receive(socket: &AsyncFd<OwnedFd>, cell: &Cell) -> io::Result<Notice> {
+    let mut buffer = [0; MESSAGE_BYTES_MAX];
+    let datagram = notify::receive(socket.get_ref().as_fd(), &mut buffer)?;
+    if !may_speak(datagram.sender, cell.pid) {
+        tracing::warn!(worker = cell.id.0, "a stranger tried to speak for a worker");
+        return Ok(Notice::default());
+    }
+    Ok(Notice::parse(&buffer[..datagram.bytes]))
+}
+
+/// The worker and its descendants may. So may a process that is gone by now, such as `systemd-notify(1)`:
+/// it knew the socket's name, which only the worker was told.
+fn may_speak(sender: Option<Credentials>, worker: Pid) -> bool {
+    let pid = sender.and_then(|sender| sender.pid);
+    pid.is_some_and(|pid| descends_from(pid, worker).unwrap_or(true))
+}
+
+/// The watchdog of one worker.
+struct Guard {
+    limit: Option<Duration>,
+    heard_at: Instant,
+    is_armed: bool,
+    /// How often the worker was found silent.
+    times: u32,
+}
+
+impl Guard {
+    fn new(cell: &Cell) -> Self {
+        Self {
+            limit: cell.watchdog,
+            heard_at: phalanx_sys::clock::now(),
+            is_armed: false,
+            times: 0,
+        }
+    }
+
+    /// From readiness until it is asked to leave; what it may take for anything else is limited already.
+    fn deadline(&mut self, cell: &Cell) -> Option<Instant> {
+        let is_due = cell.is_ready() && cell.departure() == Departure::None;
+        if is_due && !self.is_armed {
+            self.heard_at = phalanx_sys::clock::now();
+        }
+        self.is_armed = is_due;
+        let limit = self.limit.filter(|_| is_due)?;
+        Some(self.heard_at + limit)
+    }
+
+    fn heard(&mut self, notice: &Notice) {
+        if notice.watchdog == Some(Watchdog::Alive) {
+            self.heard_at = phalanx_sys::clock::now();
+        }
+    }
+
+    fn expired(&mut self) {
+        self.times += 1;
+        self.heard_at = phalanx_sys::clock::now();
+    }
+}
+
+impl Hub {
+    fn noticed(&mut self, worker: WorkerId, notice: Notice) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let cell = Arc::clone(&state.cell);
+        if notice.status.is_some() {
+            state.says = notice.status;
+        }
+        if let Some(by) = notice.extend {
+            self.emit(&Event::Extends { worker, by });
+        }
+        if notice.ready {
+            self.says_ready(&cell);
+        }
+        if notice.stopping && cell.depart(Departure::OwnWish) {
+            self.exclude(worker);
+            self.emit(&Event::Leaving { worker });
+        }
+        if notice.watchdog == Some(Watchdog::Trigger) {
+            self.silent_too_long(&cell, 1);
+        }
+    }
+
+    fn says_ready(&mut self, cell: &Cell) {
+        match cell.readiness {
+            Readiness::Notify => self.serves(cell.id),
+            Readiness::Exec => {}
+        }
+    }
+
+    /// A hung worker is ended by ABRT, so that it can leave a trace of where it hung, or else by force.
+    fn silent_too_long(&mut self, cell: &Cell, times: u32) {
+        let signal = if times > 1 {
+            Signal::KILL
+        } else {
+            Signal::ABRT
+        };
+        self.error(cell.id, format!("failed its watchdog: sending it {signal}"));
+        if let Err(error) = cell.signal(signal) {
+            self.error(cell.id, format!("cannot be ended: {error}"));
+        }
+    }
+
+    /// A process has acknowledged, as einhorn's workers do when they serve.
+    fn acknowledged(&mut self, pid: Pid) {
+        let descends = |cell: &Arc<Cell>| descends_from(pid, cell.pid) == Some(true);
+        let mut cells = self.workers.values().map(|state| &state.cell);
+        if let Some(cell) = cells.find(|cell| descends(cell)).cloned() {
+            return self.says_ready(&cell);
+        }
+        // It may be one that was started just now, and is not in the books yet.
+        let early = self.acks.as_mut().map(|acks| &mut acks.early);
+        if let Some(early) = early.filter(|early| early.len() < EARLY_MAX) {
+            early.push(pid);
+        }
+    }
+
+    /// A worker is in the books: it may have acknowledged before.
+    pub(super) fn claim_early_ack(&mut self, cell: &Cell) {
+        let Some(acks) = self.acks.as_mut() else {
+            return;
+        };
+        let early = std::mem::take(&mut acks.early);
+        if early
+            .iter()
+            .any(|&pid| descends_from(pid, cell.pid) == Some(true))
+        {
+            self.says_ready(cell);
+        }
+    }
+
+    /// Takes acknowledgements from now on, if it does not yet.
+    ///
+    /// # Errors
+    /// As bind(2).
+    pub(super) fn take_acks(&mut self, path: &Path) -> io::Result<()> {
+        if self.acks.is_none() {
+            self.acks = Some(Acks::start(self.shared.clone(), path)?);
+        }
+        Ok(())
+    }
+}
+
+/// Takes einhorn's acknowledgements until it is dropped.
+#[derive(Debug)]
+pub(super) struct Acks {
+    /// Who acknowledged and belongs to no worker yet.
+    early: Vec<Pid>,
+    task: tokio::task::JoinHandle<()>,
+    path: PathBuf,
+}
+
+impl Acks {
+    fn start(shared: Weak<Shared>, path: &Path) -> io::Result<Self> {
+        // What a primary left there that was killed.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(take_ack(shared.clone(), stream));
+            }
+        });
+        Ok(Self {
+            early: Vec::new(),
+            task,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for Acks {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "cannot remove a socket's file");
+        }
+    }
+}
+
+/// Reads one line. Its `pid` is not believed: the kernel knows better.
+async fn take_ack(shared: Weak<Shared>, mut stream: UnixStream) {
+    let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    let pid = peer.and_then(|pid| Pid::from_number(u32::try_from(pid).ok()?));
+    let mut text = Vec::new();
+    let read = async {
+        let mut part = [0; 512];
+        while !text.contains(&b'\n') && text.len() < MESSAGE_BYTES_MAX {
+            match stream.read(&mut part).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => text.extend_from_slice(&part[..count]),
+            }
+        }
+    };
+    let deadline = phalanx_sys::clock::now() + ACK_LIMIT;
+    if tokio::time::timeout_at(deadline.into(), read)
+        .await
+        .is_err()
+    {
+        return;
+    }
+    if let (true, Some(pid), Some(shared)) = (is_ack(&text), pid, shared.upgrade()) {
+        shared.hub().acknowledged(pid);
+    }
+}
+
+/// `{"command":"worker:ack","pid":1}`, or the same in YAML, percent-encoded, as older clients have it.
+fn is_ack(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    text.contains("worker:ack") || text.contains("worker%3Aack")
+}
