@@ -160,6 +160,10 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub(crate) drain_timeout: Duration,
 
+    /// How long a worker without a channel may take to finish its connections before it is told to stop
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
+    pub(crate) settle_timeout: Duration,
+
     /// The signal that tells a worker to stop: a name or a number
     #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
     pub(crate) stop_signal: Signal,

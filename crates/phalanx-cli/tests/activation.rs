@@ -6,7 +6,7 @@ mod cluster;
 use std::os::linux::net::SocketAddrExt;
 use std::time::Duration;
 
-use cluster::{app, expect_in_turn, get_json, restarts, try_get, wait_report, wait_state};
+use cluster::{app, connect, expect_in_turn, get_json, restarts, try_get, wait_report, wait_state};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, procs, require};
 
@@ -118,6 +118,39 @@ fn reloads_scaling_and_a_killed_worker_lose_nothing_that_was_not_in_its_hands() 
     load.stop().expect_none_lost();
     assert!(app.stop().success());
     app.wait_for_line("finished", LIMIT);
+}
+
+#[test]
+fn a_program_that_drops_everything_at_its_stop_signal_has_nothing_left_to_drop() {
+    needs_python!();
+    let mut app = activated(&["notify", "rude"]).start_ready();
+    let target = app.address();
+    let load = Load::new(target)
+        .path("/slow")
+        .clients(6)
+        .request_limit(LIMIT)
+        .start();
+    load.wait_until_ok(10, LIMIT);
+    for words in [&["reload"][..], &["scale", "3"], &["scale", "1"]] {
+        app.verb(words).expect_success();
+        load.wait_for_more(10, LIMIT);
+    }
+    load.stop().expect_none_lost();
+}
+
+#[test]
+fn a_kept_connection_holds_up_a_worker_only_for_so_long() {
+    needs_python!();
+    let mut app = activated(&["notify", "rude"])
+        .options(["--settle-timeout", "300ms"])
+        .start_ready();
+    let target = app.address();
+    // It sends nothing, so it would be waited for as long as that is allowed.
+    let _held: Vec<_> = (0..4).map(|_| connect(&target).unwrap()).collect();
+    let load = Load::new(target).request_limit(LIMIT).start();
+    load.wait_until_ok(10, LIMIT);
+    app.verb(["scale", "1"]).expect_success();
+    load.stop().expect_none_lost();
 }
 
 #[test]

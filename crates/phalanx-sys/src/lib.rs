@@ -19,6 +19,7 @@
 
 pub mod channel;
 pub mod clock;
+pub mod connections;
 pub mod cpu;
 pub mod env;
 mod fd;

@@ -42,7 +42,7 @@ pub fn listens(pid: Pid) -> io::Result<bool> {
 }
 
 /// The inode numbers of the sockets that the process has open.
-fn sockets_of(pid: Pid) -> io::Result<HashSet<u64>> {
+pub(crate) fn sockets_of(pid: Pid) -> io::Result<HashSet<u64>> {
     let mut inodes = HashSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         // A descriptor that was closed meanwhile is no loss.

@@ -111,12 +111,18 @@ pub struct Settings {
     pub watchdog: Option<Duration>,
     /// Where einhorn's acknowledgements are taken: a path for a Unix socket. Default: nowhere.
     pub ack_socket: Option<PathBuf>,
+    /// How long a worker without a channel may take to finish the connections that it has, before it gets its
+    /// stop signal: many programs drop them at that. Default: [`Settings::SETTLE_TIMEOUT`].
+    pub settle_timeout: Option<Duration>,
     /// The signal that asks a worker to end. Default: TERM. A worker without a channel gets it at the
     /// end of a drain, when it has nothing new to expect; any worker that does not finish in time gets it too.
     pub stop_signal: Option<Signal>,
 }
 
 impl Settings {
+    /// How long workers without a channel may take to finish their connections, unless told otherwise.
+    pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
     /// The default settings.
     #[must_use]
     pub fn new() -> Self {
@@ -208,6 +214,13 @@ impl Settings {
     #[must_use]
     pub fn watchdog(mut self, limit: Duration) -> Self {
         self.watchdog = Some(limit);
+        self
+    }
+
+    /// Sets how long a worker without a channel may take to finish its connections.
+    #[must_use]
+    pub fn settle_timeout(mut self, limit: Duration) -> Self {
+        self.settle_timeout = Some(limit);
         self
     }
 

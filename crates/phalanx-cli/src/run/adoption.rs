@@ -14,6 +14,7 @@ pub(super) fn apply(args: &RunArgs, is_node: bool, settings: Settings) -> Outcom
     let adoption = choose(args, is_node);
     check(args, adoption)?;
     let mut settings = settings
+        .settle_timeout(args.limits.settle_timeout)
         .stop_signal(args.limits.stop_signal)
         .adoption(adoption);
     for bind in &args.bound.bind {

@@ -1,8 +1,8 @@
 //! Telling a worker to leave, in the order that loses nothing: no new offers (done by the caller),
 //! every offer answered (or a second waited for that), a moment for the last connection to be read,
 //! then `disconnect`, once. A worker that accepts nothing just now returns its offers when it is told.
-//! One without a channel is sent its stop signal instead, when nothing waits in its slots any more:
-//! programs close their listener, or end, the moment they get it.
+//! One without a channel is sent its stop signal instead, when nothing waits in its slots any more and
+//! it has no open connection: programs close their listener, or end, the moment they get it.
 //!
 //! The moment is for Node ≥ 26, which resets a connection that it accepted but had not read from when
 //! it closes its server (seen: 2 of 40,000 requests without it, none with 100 ms).
@@ -23,21 +23,27 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// How long it may leave offers unanswered before it is told nevertheless.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often the queue of a worker without a channel is looked at. It has no other way to tell that it is empty.
-const QUEUE_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a worker without a channel is looked at. It has no other way to tell that it has finished.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// A connection is nowhere to be seen for a moment while it is being accepted, so one look is not enough.
+const QUIET_LOOKS: u32 = 2;
 
 enum Step {
     /// An offer is not answered yet; wait until then at most.
     Unanswered(Instant),
     /// Everything is answered; wait until then.
     Settle(Instant),
+    /// No channel and an empty queue: it may be told when it has no connection to these ports.
+    Quieten(Vec<u16>),
     /// Told, or gone.
     Done,
 }
 
 pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
     tokio::spawn(async move {
-        let patience = phalanx_sys::clock::now() + ANSWER_LIMIT;
+        let began = phalanx_sys::clock::now();
+        let patience = began + ANSWER_LIMIT;
+        let mut quiet_looks = 0;
         loop {
             let changed = cell.changed.notified();
             let step = match shared.upgrade() {
@@ -50,10 +56,39 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
                     drop(tokio::time::timeout_at(until.into(), changed).await);
                 }
                 Step::Settle(until) => tokio::time::sleep_until(until.into()).await,
+                Step::Quieten(ports) => {
+                    let now = phalanx_sys::clock::now();
+                    let is_late = now >= began + cell.settle_timeout;
+                    quiet_looks = if is_quiet(&cell, &ports) {
+                        quiet_looks + 1
+                    } else {
+                        0
+                    };
+                    if is_late || quiet_looks >= QUIET_LOOKS {
+                        return stop(&shared, &cell);
+                    }
+                    tokio::time::sleep_until((now + LOOK_INTERVAL).into()).await;
+                }
                 Step::Done => return,
             }
         }
     });
+}
+
+/// Has it no open connection to these ports? What cannot be found out must not hold up a drain.
+fn is_quiet(cell: &Cell, ports: &[u16]) -> bool {
+    let open = phalanx_sys::connections::open_connections(cell.pid, ports);
+    open.unwrap_or_else(|error| {
+        tracing::debug!(worker = cell.id.0, %error, "its connections cannot be counted");
+        0
+    }) == 0
+}
+
+fn stop(shared: &Weak<Shared>, cell: &Cell) {
+    if let (Err(error), Some(shared)) = (cell.stop(), shared.upgrade()) {
+        let message = format!("cannot be asked to stop: {error}");
+        shared.hub().error(cell.id, message);
+    }
 }
 
 impl Hub {
@@ -74,7 +109,7 @@ impl Hub {
             return Step::Settle(until);
         }
         let Some(channel) = state.channel.as_mut() else {
-            return self.end_unbound(worker, now);
+            return self.quieten(worker, now);
         };
         let seq = channel.next_seq();
         channel.queue(Outgoing {
@@ -84,18 +119,23 @@ impl Hub {
         Step::Done
     }
 
-    /// Sends its stop signal to a worker without a channel, unless something still waits for it.
-    fn end_unbound(&mut self, worker: WorkerId, now: Instant) -> Step {
+    /// What a worker without a channel has to finish before its stop signal.
+    fn quieten(&self, worker: WorkerId, now: Instant) -> Step {
         if self.waits_in_slots(worker) {
-            return Step::Settle(now + QUEUE_INTERVAL);
+            return Step::Settle(now + LOOK_INTERVAL);
         }
-        let stopped = match self.workers.get(&worker) {
-            Some(state) => state.cell.stop(),
-            None => Ok(()),
-        };
-        if let Err(error) = stopped {
-            self.error(worker, format!("cannot be asked to stop: {error}"));
+        let mut ports = Vec::new();
+        let held = self.workers.get(&worker).map(|state| &state.held);
+        for held in held.into_iter().flat_map(|held| held.values()) {
+            let Some(listener) = self.listeners.get(&held.listener) else {
+                continue;
+            };
+            // From a shared socket it accepts until it stops, so it may never have finished.
+            if listener.slots.is_none() {
+                return Step::Quieten(Vec::new());
+            }
+            ports.extend(listener.address.inet().map(|address| address.port()));
         }
-        Step::Done
+        Step::Quieten(ports)
     }
 }

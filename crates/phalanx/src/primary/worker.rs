@@ -39,6 +39,7 @@ pub(super) struct Cell {
     pub(super) adoption: Adoption,
     pub(super) readiness: Readiness,
     pub(super) watchdog: Option<Duration>,
+    pub(super) settle_timeout: Duration,
     stop_signal: Signal,
     /// It has proven that it serves.
     ready: AtomicBool,
@@ -72,6 +73,7 @@ impl Cell {
             adoption: settings.adoption,
             readiness: settings.readiness.clone(),
             watchdog: settings.watchdog,
+            settle_timeout: settings.settle_timeout.unwrap_or(Settings::SETTLE_TIMEOUT),
             ready: AtomicBool::new(false),
             stop_signal: settings.stop_signal.unwrap_or(Signal::TERM),
             told_to_stop: AtomicBool::new(false),

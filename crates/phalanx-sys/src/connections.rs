@@ -1,0 +1,174 @@
+//! How many connections a process has in its hands: its work as seen from outside, for programs that
+//! tell nothing of it.
+//!
+//! The kernel lists the connections of a port (`sock_diag(7)`) and the sockets that a process holds
+//! (`/proc/PID/fd`); the inode number is what they have in common. A connection that nobody has accepted yet
+//! has none.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::retry_on_intr;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
+
+use crate::listening::sockets_of;
+use crate::process::{Pid, family_of};
+
+/// How many connections to these local TCP ports are open in the hands of the process and of those that
+/// descend from it. One that the process itself has closed or shut down is not open.
+///
+/// Costs a walk through the kernel's table of connections for each port, and a directory listing for each process.
+///
+/// # Errors
+/// `PermissionDenied` when the process belongs to another user and this one is not root; those of
+/// netlink(7), where the kernel has no `inet_diag`.
+pub fn open_connections(pid: Pid, ports: &[u16]) -> io::Result<usize> {
+    let mut accepted = Vec::new();
+    for &port in ports {
+        for family in [AddressFamily::INET, AddressFamily::INET6] {
+            list(family, port, &mut accepted)?;
+        }
+    }
+    if accepted.is_empty() {
+        return Ok(0);
+    }
+    let mut count = 0;
+    for member in family_of(pid) {
+        let held = match sockets_of(member) {
+            Ok(held) => held,
+            // It is gone by now, and what it held with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        // What a family shares is one connection, and counts once.
+        let before = accepted.len();
+        accepted.retain(|inode| !held.contains(inode));
+        count += before - accepted.len();
+    }
+    Ok(count)
+}
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST_AND_DUMP: u16 = 0x301;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const TCP: u8 = 6;
+/// `ESTABLISHED` and `CLOSE_WAIT`: this side has not closed.
+const STATES: u32 = 1 << 1 | 1 << 8;
+
+/// `struct nlmsghdr`.
+const HEADER_BYTES: usize = 16;
+/// `struct nlmsghdr` and `struct inet_diag_req_v2` (`linux/inet_diag.h`).
+const REQUEST_BYTES: usize = HEADER_BYTES + 56;
+/// Where the inode is in an answer: after the header, in `struct inet_diag_msg`.
+const INODE_AT: usize = HEADER_BYTES + 68;
+/// The kernel fills up to this much at once.
+const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Appends the inodes of the accepted connections to a local port.
+fn list(family: AddressFamily, port: u16, inodes: &mut Vec<u64>) -> io::Result<()> {
+    let flags = SocketFlags::CLOEXEC;
+    let protocol = Some(netlink::SOCK_DIAG);
+    let diag = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+    send(&diag, &request(family, port)?, SendFlags::empty())?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    while read_part(&diag, &mut buffer, inodes)? {}
+    Ok(())
+}
+
+fn request(family: AddressFamily, port: u16) -> io::Result<[u8; REQUEST_BYTES]> {
+    let mut bytes = [0; REQUEST_BYTES];
+    let mut at = 0;
+    let mut put = |part: &[u8]| {
+        bytes[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    };
+    let length = u32::try_from(REQUEST_BYTES).map_err(|_| io::ErrorKind::InvalidInput)?;
+    put(&length.to_ne_bytes());
+    put(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    put(&NLM_F_REQUEST_AND_DUMP.to_ne_bytes());
+    // The sequence number and the sender, which one question in one socket does not need.
+    put(&[0; 8]);
+    let family = u8::try_from(family.as_raw()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    put(&[family, TCP, 0, 0]);
+    put(&STATES.to_ne_bytes());
+    put(&port.to_be_bytes());
+    Ok(bytes)
+}
+
+/// Reads one datagram of the answer. True if there is more to come.
+fn read_part(diag: &OwnedFd, buffer: &mut [u8], inodes: &mut Vec<u64>) -> io::Result<bool> {
+    let (length, _) = retry_on_intr(|| recv(diag, &mut *buffer, RecvFlags::empty()))?;
+    let mut rest = buffer.get(..length).unwrap_or_default();
+    while let (Some(size), Some(kind)) = (number(rest, 0), rest.get(4..6)) {
+        let kind = u16::from_ne_bytes([kind[0], kind[1]]);
+        if kind == NLMSG_DONE {
+            return Ok(false);
+        }
+        if kind == NLMSG_ERROR {
+            let errno = number(rest, HEADER_BYTES).unwrap_or(0).cast_signed();
+            return Err(io::Error::from_raw_os_error(-errno));
+        }
+        let inode = number(rest, INODE_AT).unwrap_or(0);
+        if inode != 0 {
+            inodes.push(u64::from(inode));
+        }
+        // Messages are aligned to four bytes.
+        let size = usize::try_from(size).unwrap_or(0).max(HEADER_BYTES);
+        let next = size.checked_next_multiple_of(4).unwrap_or(size);
+        rest = rest.get(next..).unwrap_or_default();
+    }
+    Ok(length > 0)
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at + 4)?;
+    Some(u32::from_ne_bytes(four.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn connections_count_from_accept_to_close() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else {
+                continue;
+            };
+            let port = listener.local_addr().unwrap().port();
+            let open = || open_connections(Pid::current(), &[port]).unwrap();
+            let mut clients = Vec::new();
+            let mut accepted = Vec::new();
+            while accepted.len() < 300 {
+                clients.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+                if accepted.len() < 2 {
+                    assert_eq!(open(), accepted.len(), "nobody has accepted the last");
+                }
+                accepted.push(listener.accept().unwrap());
+            }
+            assert_eq!(open(), 300);
+            clients.truncate(100);
+            assert_eq!(open(), 300, "it is for this side to close them");
+            accepted.truncate(100);
+            assert_eq!(open(), 100);
+            drop(accepted);
+            assert_eq!(open(), 0);
+        }
+    }
+
+    #[test]
+    fn connections_of_others_do_not_count() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let _accepted = listener.accept().unwrap();
+        let other = client.local_addr().unwrap().port();
+        assert_eq!(open_connections(Pid::current(), &[]).unwrap(), 0);
+        assert_eq!(open_connections(Pid::current(), &[other, 1]).unwrap(), 1);
+    }
+}
