@@ -6,6 +6,7 @@
 
 mod adoption;
 mod controls;
+mod service;
 mod teller;
 
 use std::env;
@@ -36,6 +37,7 @@ use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
 use crate::values::{self, ADVANCED_REFUSED, WorkerCount};
+use service::Service;
 use teller::Teller;
 
 /// How long the end waits for clients of the control socket to take their answers.
@@ -227,6 +229,7 @@ impl App {
         let ended = alongside(supervisor.finished(), async {
             tokio::join!(
                 teller.follow(),
+                Service::new(&control, target).follow(),
                 self.take_commands(&control, pid_file.as_ref()),
                 reap_strangers()
             );

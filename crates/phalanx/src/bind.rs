@@ -1,7 +1,11 @@
 //! A listener that the primary opens by itself, before any worker asks for it.
 
 use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
 use std::str::FromStr;
+
+use phalanx_sys::socket::{self, SocketKind};
 
 use crate::address::{Address, BadAddress};
 
@@ -10,7 +14,7 @@ const UNNAMED: &str = "listener";
 /// The longest name that systemd allows (`FileDescriptorName=`, systemd.socket(5)).
 const NAME_BYTES_MAX: usize = 255;
 
-/// An address, and the name by which programs find its listener (`LISTEN_FDNAMES`).
+/// A listener: an address, and the name by which programs find its listener (`LISTEN_FDNAMES`).
 ///
 /// As text: an [`Address`], or `name=` and an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct Bind {
     pub name: String,
     /// Where.
     pub address: Address,
+    /// The number of the descriptor that it is, where this process was started with it.
+    inherited: Option<i32>,
 }
 
 impl Bind {
@@ -29,7 +35,38 @@ impl Bind {
         Self {
             name: UNNAMED.to_owned(),
             address,
+            inherited: None,
         }
+    }
+
+    /// The listener that this process was started with as descriptor `number`, as systemd starts
+    /// services.
+    ///
+    /// # Errors
+    /// `EBADF` when it was not started with such a descriptor; `InvalidInput` when that is no stream
+    /// socket.
+    pub fn inherited(number: i32, name: Option<&str>) -> io::Result<Self> {
+        let socket = socket::inherited_socket(number)?;
+        match socket::socket_kind(socket.as_fd())? {
+            SocketKind::TcpListener
+            | SocketKind::UnixListener
+            | SocketKind::TcpStream
+            | SocketKind::UnixStream => {}
+            SocketKind::Udp | SocketKind::Other | _ => {
+                let reason = "only stream sockets can be listened on";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+            }
+        }
+        Ok(Self {
+            name: name.unwrap_or(UNNAMED).to_owned(),
+            address: crate::primary::from_sys(socket::local_address(socket.as_fd())?),
+            inherited: Some(number),
+        })
+    }
+
+    /// The descriptor, if this process was started with it.
+    pub(crate) fn descriptor(&self) -> Option<i32> {
+        self.inherited
     }
 }
 
@@ -72,6 +109,7 @@ impl FromStr for Bind {
         Ok(Self {
             name: name.to_owned(),
             address: address.parse()?,
+            inherited: None,
         })
     }
 }

@@ -3,21 +3,29 @@
 
 use std::collections::HashSet;
 
-use phalanx::{Adoption, Settings};
+use phalanx::{Adoption, Bind, Settings};
 
+use super::service;
 use crate::args::{Adopt, Dispatch, RunArgs};
 use crate::exit_code::Exit;
 use crate::report::{Failure, Outcome};
 
 /// Adds to `settings` what the options say of adoption, listeners and readiness.
 pub(super) fn apply(args: &RunArgs, is_node: bool, settings: Settings) -> Outcome<Settings> {
-    let adoption = choose(args, is_node);
-    check(args, adoption)?;
+    let inherited = service::listeners()?;
+    let has_listeners = !args.bound.bind.is_empty() || !inherited.is_empty();
+    let adoption = choose(args, is_node, has_listeners);
+    check(args, adoption, has_listeners)?;
     let mut settings = settings
         .settle_timeout(args.limits.settle_timeout)
         .stop_signal(args.limits.stop_signal)
         .adoption(adoption);
-    for bind in &args.bound.bind {
+    // A listener that is there need not be opened, and could not be.
+    let is_new = |bind: &&Bind| inherited.iter().all(|one| one.address != bind.address);
+    for bind in inherited
+        .iter()
+        .chain(args.bound.bind.iter().filter(is_new))
+    {
         settings = settings.bind(bind.clone());
     }
     if let Some(readiness) = &args.bound.ready {
@@ -29,16 +37,16 @@ pub(super) fn apply(args: &RunArgs, is_node: bool, settings: Settings) -> Outcom
     Ok(settings)
 }
 
-fn choose(args: &RunArgs, is_node: bool) -> Adoption {
+fn choose(args: &RunArgs, is_node: bool, has_listeners: bool) -> Adoption {
     match args.adopt {
-        Adopt::Auto if is_node || args.bound.bind.is_empty() => Adoption::Channel,
+        Adopt::Auto if is_node || !has_listeners => Adoption::Channel,
         Adopt::Auto | Adopt::Activation => Adoption::Activation,
         Adopt::Channel => Adoption::Channel,
         Adopt::None => Adoption::None,
     }
 }
 
-fn check(args: &RunArgs, adoption: Adoption) -> Outcome {
+fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
     let bound = &args.bound;
     let is_given = adoption == Adoption::Activation;
     let mut seen = HashSet::new();
@@ -48,7 +56,7 @@ fn check(args: &RunArgs, adoption: Adoption) -> Outcome {
         .find(|bind| !seen.insert(bind.address.to_string()));
     let reason = if let Some(twice) = twice {
         format!("--bind {}: the address is given twice", twice.address)
-    } else if is_given && bound.bind.is_empty() {
+    } else if is_given && !has_listeners {
         "--adopt activation needs listeners to give: add --bind ADDR".to_owned()
     } else if adoption == Adoption::None && !bound.bind.is_empty() {
         "--adopt none gives no listeners: leave --bind out, or use --adopt activation".to_owned()

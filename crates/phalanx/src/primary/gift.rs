@@ -208,15 +208,19 @@ impl Hub {
     /// As bind(2) and listen(2).
     pub(super) fn open_bound(&mut self, bind: &Bind) -> io::Result<(ListenerId, ListenRequest)> {
         let key = format!("{UNCLAIMED}{}", bind.address);
-        let request = request(&bind.address, &key).ok_or(io::ErrorKind::Unsupported)?;
+        let mut request = request(&bind.address, &key).ok_or(io::ErrorKind::Unsupported)?;
+        let target = request.target.clone();
         let mut listeners = self.listeners.iter();
-        let is_open = listeners.find(|(_, one)| one.bound.as_ref() == Some(&request.target));
-        if let Some((&id, _)) = is_open {
+        let open = listeners.find(|(_, one)| one.bound.as_ref() == Some(&target));
+        if let Some((&id, _)) = open {
             return Ok((id, request));
+        }
+        if let Some(number) = bind.descriptor() {
+            request.target = Target::Descriptor(number);
         }
         let id = self.listener_for(&key, &request)?;
         if let Some(listener) = self.listeners.get_mut(&id) {
-            listener.bound = Some(request.target.clone());
+            listener.bound = Some(target);
         }
         Ok((id, request))
     }
@@ -226,7 +230,9 @@ impl Hub {
     pub(super) fn claim_bound(&mut self, key: &str, request: &ListenRequest) -> Option<ListenerId> {
         let mut listeners = self.listeners.iter_mut();
         let (&id, listener) = listeners.find(|(_, one)| {
-            one.bound.as_ref() == Some(&request.target) && one.key.starts_with(UNCLAIMED)
+            let bound = one.bound.as_ref();
+            bound.is_some_and(|bound| is_same(bound, &request.target))
+                && one.key.starts_with(UNCLAIMED)
         })?;
         key.clone_into(&mut listener.key);
         listener.newconn = outgoing::new_connection_start(key);
@@ -237,6 +243,24 @@ impl Hub {
     pub(super) fn is_bound(&self, id: ListenerId) -> bool {
         let listener = self.listeners.get(&id);
         listener.is_some_and(|listener| listener.bound.is_some())
+    }
+}
+
+/// Is it the same address? A worker that names none means every one, as `[::]` and `0.0.0.0` do.
+fn is_same(bound: &Target, asked: &Target) -> bool {
+    match (bound, asked) {
+        (
+            Target::Tcp { address, port, .. },
+            Target::Tcp {
+                address: None,
+                port: asked,
+                ..
+            },
+        ) => port == asked && address.is_none_or(|address| address.is_unspecified()),
+        (Target::UnixPath { path, .. }, Target::UnixPath { path: asked, .. }) => {
+            *path == absolute(asked)
+        }
+        (bound, asked) => bound == asked,
     }
 }
 

@@ -1,0 +1,150 @@
+//! phalanx as a service of systemd: what it was started with, and what it tells the service manager
+//! (`sd_listen_fds(3)`, `sd_notify(3)`). Without a service manager nothing of it happens.
+
+use std::collections::HashSet;
+use std::env;
+
+use phalanx::fleet::{Report, WorkerState};
+use phalanx::supervisor::Control;
+use phalanx::{Bind, Event, Events, WorkerId};
+use sd_notify::NotifyState;
+
+use crate::exit_code::Exit;
+use crate::report::{Failure, Outcome};
+use crate::values::counted;
+
+/// `SD_LISTEN_FDS_START`.
+const FIRST_NUMBER: i32 = 3;
+
+/// The listeners that this process was started with.
+pub(super) fn listeners() -> Outcome<Vec<Bind>> {
+    let number = |name| {
+        env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u32>().ok())
+    };
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return Ok(Vec::new());
+    }
+    let count = number("LISTEN_FDS").unwrap_or(0);
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':').filter(|name| !name.is_empty());
+    let numbers = (FIRST_NUMBER..).zip(0..count).map(|(number, _)| number);
+    let take = |number| {
+        Bind::inherited(number, names.next()).map_err(|error| {
+            let what = format!("cannot listen on descriptor {number}, given by LISTEN_FDS");
+            Failure::caused(Exit::Failed, &what, &error)
+        })
+    };
+    numbers.map(take).collect()
+}
+
+/// Tells the service manager what happens in the app.
+pub(super) struct Service {
+    events: Events,
+    target: u32,
+    ready: HashSet<WorkerId>,
+    /// All workers were ready once: the service is up.
+    is_up: bool,
+    /// The text that was told last.
+    status: String,
+}
+
+impl Service {
+    /// What happens from now on is told when [`Service::follow`] runs.
+    pub(super) fn new(control: &Control, target: u32) -> Self {
+        Self {
+            events: control.events(),
+            target,
+            ready: HashSet::new(),
+            is_up: false,
+            status: String::new(),
+        }
+    }
+
+    /// Tells what happens until the app is gone. May be dropped at any time.
+    pub(super) async fn follow(mut self) {
+        if env::var_os("NOTIFY_SOCKET").is_none() {
+            return;
+        }
+        // As often as sd_watchdog_enabled(3) recommends.
+        let period = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+        let mut pings = period.map(tokio::time::interval);
+        loop {
+            let ping = async {
+                match pings.as_mut() {
+                    Some(pings) => drop(pings.tick().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.events.next() => match event {
+                    Some(Event::Fleet(report)) => self.take(&report),
+                    Some(_) => {}
+                    None => return,
+                },
+                () = ping => tell(&[NotifyState::Watchdog]),
+            }
+        }
+    }
+
+    fn take(&mut self, report: &Report) {
+        match report {
+            Report::Changed {
+                worker, from, to, ..
+            } => {
+                if *to == WorkerState::Ready {
+                    self.ready.insert(*worker);
+                } else if *from == Some(WorkerState::Ready) {
+                    self.ready.remove(worker);
+                }
+                self.tell_count();
+            }
+            Report::ScaleStarted { to, .. } => self.target = *to,
+            Report::RolloutStarted { .. } => self.tell_reloading(),
+            Report::RolloutFinished { .. }
+            | Report::RolledBack { .. }
+            | Report::RollbackAbandoned { .. } => tell(&[NotifyState::Ready]),
+            Report::StopStarted { .. } => tell(&[NotifyState::Stopping]),
+            Report::RespawnScheduled { .. }
+            | Report::CrashLoopEntered { .. }
+            | Report::CrashLoopLeft { .. }
+            | Report::BootOver
+            | Report::RolloutProgress { .. }
+            | Report::RolloutFailed { .. }
+            | Report::ScaleProgress { .. }
+            | Report::StopProgress { .. } => {}
+        }
+    }
+
+    fn tell_count(&mut self) {
+        let count = self.ready.len();
+        let status = format!("{count} of {} ready", counted(self.target));
+        if !self.is_up && u32::try_from(count) == Ok(self.target) {
+            self.is_up = true;
+            let main_pid = NotifyState::MainPid(std::process::id());
+            tell(&[NotifyState::Ready, main_pid]);
+        }
+        if self.status != status {
+            tell(&[NotifyState::Status(&status)]);
+            self.status = status;
+        }
+    }
+
+    fn tell_reloading(&self) {
+        // Before it is up, the service is starting, and that is not over.
+        if !self.is_up {
+            return;
+        }
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "the service manager is not told of the reload"),
+        }
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
