@@ -21,6 +21,7 @@ pub use accept::{AcceptError, accept};
 pub use address::{Address, Credentials, UnixName, local_address, peer_address, peer_credentials};
 pub use bind::{TcpOptions, UdpOptions, bind_tcp, bind_udp, bind_unix, listen};
 pub use inherit::inherited_socket;
+pub(crate) use slots::attach_classic;
 pub use slots::{add_slot, bind_slots, empty_slot, queue_length};
 
 /// What a socket is, as far as phalanx makes a difference.

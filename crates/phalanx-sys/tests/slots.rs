@@ -15,6 +15,8 @@ use phalanx_sys::socket::{
     queue_length,
 };
 
+use phalanx_sys::steering::{ClassicGroup, Draw, Member};
+
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn slots(address: SocketAddr, count: usize) -> std::io::Result<Vec<OwnedFd>> {
@@ -124,4 +126,79 @@ fn an_emptied_slot_listens_again() {
     assert!(waiting(&slots).iter().all(|&count| count > 0));
     let idle = bind_tcp(LOOPBACK, &TcpOptions::default()).unwrap();
     assert!(empty_slot(idle.as_fd(), 64).is_err());
+}
+
+/// A group of `count` slots under a classic program, and its address.
+fn classic(count: usize) -> (ClassicGroup, Vec<(Member, OwnedFd)>, SocketAddr) {
+    let first = slots(LOOPBACK, 1).unwrap().pop().unwrap();
+    let at = address(&first);
+    let (mut group, member) = ClassicGroup::new(first.as_fd()).unwrap();
+    let mut members = vec![(member, first)];
+    while members.len() < count {
+        let slot = add_slot(members[0].1.as_fd(), 512).unwrap();
+        members.push((group.add(slot.as_fd()).unwrap(), slot));
+    }
+    (group, members, at)
+}
+
+fn connect(at: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count)
+        .map(|_| TcpStream::connect(at).unwrap())
+        .collect()
+}
+
+fn queues(members: &[(Member, OwnedFd)]) -> Vec<u32> {
+    let length = |(_, slot): &(Member, OwnedFd)| queue_length(slot.as_fd()).unwrap();
+    members.iter().map(length).collect()
+}
+
+#[test]
+fn a_classic_program_leaves_positions_out_and_keeps_weights() {
+    let (group, members, at) = classic(4);
+    let shares = [(members[1].0, 3), (members[3].0, 1)];
+    group.share(Draw::Chance, &shares).unwrap();
+    let _clients = connect(at, 200);
+    let got = queues(&members);
+    assert_eq!((got[0], got[2]), (0, 0), "without a share: {got:?}");
+    assert_eq!(got[1] + got[3], 200);
+    // 3:1 at random: 150 and 50, ten standard deviations allowed.
+    assert!((89..=199).contains(&got[1]), "{got:?}");
+}
+
+#[test]
+fn a_classic_program_follows_the_numbers_when_a_socket_stops() {
+    let (mut group, mut members, at) = classic(4);
+    let (gone, slot) = members.remove(1);
+    group.remove(gone);
+    drop(slot);
+    // The last of the group has taken its number.
+    group.share(Draw::Chance, &[(members[2].0, 1)]).unwrap();
+    let _clients = connect(at, 40);
+    assert_eq!(queues(&members), [0, 0, 40]);
+    let late = add_slot(members[0].1.as_fd(), 64).unwrap();
+    members.push((group.add(late.as_fd()).unwrap(), late));
+    group.share(Draw::Chance, &[(members[3].0, 1)]).unwrap();
+    let _more = connect(at, 20);
+    assert_eq!(queues(&members), [0, 0, 40, 20]);
+}
+
+#[test]
+fn a_classic_program_keeps_a_client_where_it_was() {
+    let (group, members, at) = classic(5);
+    let all: Vec<_> = members.iter().map(|&(member, _)| (member, 1)).collect();
+    group.share(Draw::Source, &all).unwrap();
+    let _clients = connect(at, 40);
+    let mut got = queues(&members);
+    got.sort_unstable();
+    assert_eq!(got, [0, 0, 0, 0, 40], "one client, one position");
+}
+
+#[test]
+fn without_shares_a_classic_program_stays_as_it_was() {
+    let (group, members, at) = classic(2);
+    group.share(Draw::Chance, &[(members[1].0, 1)]).unwrap();
+    group.share(Draw::Chance, &[]).unwrap();
+    group.share(Draw::Chance, &[(members[0].0, 0)]).unwrap();
+    let _clients = connect(at, 10);
+    assert_eq!(queues(&members), [0, 10]);
 }

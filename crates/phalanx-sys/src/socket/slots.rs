@@ -22,6 +22,7 @@ use rustix::net::{Shutdown, shutdown, sockopt};
 use super::bind::{TcpOptions, bind_tcp, listen};
 use super::{Address, local_address};
 use crate::fd;
+use crate::steering::Classic;
 
 /// Binds the slots of a listener; all of them listen. With port 0, the kernel chooses one port for
 /// all. [`TcpOptions::reuse_port`] makes no difference: slots always form a group, even one alone.
@@ -128,19 +129,22 @@ fn bind_first(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> 
 
 /// A classic BPF program that needs no privilege and always chooses the first socket.
 fn attach_placeholder(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let code =
-        u16::try_from(libc::BPF_RET | libc::BPF_K).map_err(|_| io::ErrorKind::InvalidData)?;
-    let mut instruction = libc::sock_filter {
-        code,
-        jt: 0,
-        jf: 0,
-        k: 0,
-    };
+    attach_classic(socket, &[(libc::BPF_RET | libc::BPF_K, 0, 0, 0)])
+}
+
+/// Has a classic BPF program choose among the sockets of the group, in place of any before
+/// (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).
+pub(crate) fn attach_classic(socket: BorrowedFd<'_>, code: &[Classic]) -> io::Result<()> {
+    let mut instructions = Vec::with_capacity(code.len());
+    for &(operation, jt, jf, k) in code {
+        let code = u16::try_from(operation).map_err(|_| io::ErrorKind::InvalidData)?;
+        instructions.push(libc::sock_filter { code, jt, jf, k });
+    }
     let program = libc::sock_fprog {
-        len: 1,
-        filter: &raw mut instruction,
+        len: u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: instructions.as_mut_ptr(),
     };
-    // The kernel reads the one instruction before the call returns.
+    // The kernel reads the instructions before the call returns.
     set_option(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 

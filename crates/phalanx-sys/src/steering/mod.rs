@@ -20,6 +20,7 @@
 //! after, none: not for a new plan, for counters, or for a worker at the scoreboard.
 
 mod bpf;
+mod classic;
 mod error;
 mod memory;
 mod object;
@@ -28,6 +29,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+pub(crate) use classic::Classic;
+pub use classic::{ClassicGroup, Draw, Member, SHARES_MAX};
 pub use error::{SteeringError, Unavailable};
 pub use memory::{ORDER_MAX, POSITIONS_MAX};
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
-use phalanx_core::policy::{PolicyName, Weights};
+use phalanx_core::policy::{Policy, PolicyName, Weights};
 use phalanx_core::wire::ListenRequest;
 use phalanx_sys::steering::{Steering, Unavailable};
 
@@ -50,11 +50,16 @@ pub(super) struct WorkerState {
     pub(super) says: Option<String>,
 }
 
+/// Makes a policy of the program's own.
+pub(crate) type OwnPolicy = Arc<dyn Fn() -> Box<dyn Policy> + Send + Sync>;
+
 pub(crate) struct Hub {
     pub(super) shared: Weak<Shared>,
     pub(super) settings: Settings,
     pub(super) policy: PolicyName,
     pub(super) weights: Weights,
+    /// Makes the policy for each listener, where the program brings its own.
+    pub(super) own_policy: Option<OwnPolicy>,
     pub(super) dispatch: DispatchChoice,
     /// The means to dispatch in the kernel, or why there are none; nothing before it was asked for.
     pub(super) steering: Option<Result<Steering, Unavailable>>,
@@ -87,6 +92,7 @@ impl Hub {
             settings,
             policy,
             weights: Weights::default(),
+            own_policy: None,
             dispatch,
             steering: None,
             output: None,

@@ -15,50 +15,28 @@ use std::sync::Arc;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
-use phalanx_core::policy::PolicyName;
+use phalanx_core::policy::Policy;
 use phalanx_core::wire::{ListenRequest, SocketName, Target, outgoing};
 use phalanx_sys::socket::{self, SocketKind, TcpOptions, UdpOptions, UnixName};
-use phalanx_sys::steering::{Steering, Unavailable};
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use super::choice::{Choice, Dispatch, on_address};
 use super::dispatch::Accepting;
 use super::hub::Hub;
 use super::slots::Slots;
 use crate::address::Address;
-use crate::settings::{Adoption, DispatchChoice};
 use crate::watched::watch;
 
 /// The backlog where the application names none, as Node has it; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 511;
-
-/// How a listener's connections reach the workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dispatch {
-    /// The primary accepts.
-    Handoff,
-    /// The workers accept from the same socket.
-    Shared,
-    /// Each worker accepts from its slot, which an eBPF program picks.
-    Kernel,
-}
-
-impl Dispatch {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Handoff => "handoff",
-            Self::Shared => "shared",
-            Self::Kernel => "kernel",
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) key: String,
     pub(super) address: Address,
     pub(super) udp: bool,
-    pub(super) dispatch: Dispatch,
+    pub(super) choice: Choice,
     /// What the first TLS worker gave: every other gets the same.
     pub(super) data: Value,
     /// The socket: accepted from by the primary, or sent to workers.
@@ -130,34 +108,39 @@ impl Hub {
         if let Some(id) = self.claim_bound(key, request) {
             return Ok(id);
         }
-        let opened = open(request)?;
-        let is_tcp = matches!(request.target, Target::Tcp { .. });
-        let (dispatch, slots, handle) =
-            self.choose_dispatch(request, opened.socket, is_tcp, opened.udp)?;
+        let choice = self.choose_dispatch(&request.target);
+        let opened = match choice.dispatch {
+            Dispatch::Kernel => self.open_slots(request)?,
+            Dispatch::Handoff | Dispatch::Shared => open(request)?,
+        };
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let room = Arc::new(Notify::new());
-        let task = match (dispatch, &handle) {
+        let task = match (choice.dispatch, &opened.handle) {
             // Not even watched: every connection would wake the primary for nothing.
             (Dispatch::Shared | Dispatch::Kernel, _) | (Dispatch::Handoff, None) => None,
             (Dispatch::Handoff, Some(handle)) => {
                 let socket = Arc::new(watch(Arc::clone(handle))?);
-                let policy = self.policy.create_with(&self.weights, u64::from(id.0));
+                let policy = self.make_policy(id);
                 self.ledger.add_listener(id, policy);
                 let shared = self.shared.clone();
                 Some(Accepting::start(shared, id, socket, Arc::clone(&room)))
             }
         };
+        tracing::info!(
+            address = %opened.address,
+            "dispatch: {}, policy: {} ({})", choice.dispatch, self.policy, choice.because
+        );
         self.listeners.insert(
             id,
             Listener {
                 key: key.to_owned(),
                 address: opened.address,
                 udp: opened.udp,
-                dispatch,
+                choice,
                 data: request.data.clone(),
-                handle,
-                slots,
+                handle: opened.handle,
+                slots: opened.slots,
                 bound: None,
                 newconn: outgoing::new_connection_start(key),
                 room,
@@ -170,60 +153,44 @@ impl Hub {
         Ok(id)
     }
 
-    /// Chooses how a new listener's connections are dispatched, and makes its slots where that is
-    /// the kernel's business.
-    fn choose_dispatch(
-        &mut self,
-        request: &ListenRequest,
-        socket: OwnedFd,
-        is_tcp: bool,
-        udp: bool,
-    ) -> io::Result<(Dispatch, Option<Slots>, Option<Arc<OwnedFd>>)> {
-        // Without a channel there is no way to hand a connection over.
-        let has_channel = self.settings.adoption == Adoption::Channel;
-        let choice = self.dispatch;
-        let dispatch = match choice {
-            _ if udp => Dispatch::Shared,
-            DispatchChoice::Shared => Dispatch::Shared,
-            DispatchChoice::Auto if self.policy == PolicyName::None => Dispatch::Shared,
-            DispatchChoice::Kernel if is_tcp && self.find_steering() => Dispatch::Kernel,
-            _ if !has_channel && is_tcp && self.find_steering() => Dispatch::Kernel,
-            _ if !has_channel => Dispatch::Shared,
-            DispatchChoice::Auto | DispatchChoice::Kernel | DispatchChoice::Handoff => {
-                Dispatch::Handoff
-            }
-        };
-        let (Dispatch::Kernel, Some(Ok(steering))) = (dispatch, &self.steering) else {
-            return Ok((dispatch, None, Some(Arc::new(socket))));
-        };
-        let only_v6 = matches!(request.target, Target::Tcp { only_v6: true, .. });
-        let backlog = request.backlog.unwrap_or(BACKLOG);
-        let slots = Slots::open(
-            steering,
-            socket,
+    /// Opens a TCP listener by its first slot.
+    fn open_slots(&mut self, request: &ListenRequest) -> io::Result<Opened> {
+        let Target::Tcp {
+            address,
+            port,
             only_v6,
-            backlog,
-            self.policy,
-            &self.weights,
-        )?;
-        Ok((dispatch, Some(slots), None))
+        } = request.target
+        else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let options = TcpOptions {
+            only_v6,
+            backlog: request.backlog.unwrap_or(BACKLOG),
+            reuse_port: true,
+        };
+        let steering = match &self.steering {
+            Some(Ok(steering)) => Some(steering),
+            Some(Err(_)) | None => None,
+        };
+        let slots = on_address(address, |ip| {
+            let address = SocketAddr::new(ip, port);
+            Slots::open(steering, address, &options, self.policy, &self.weights)
+        })?;
+        Ok(Opened {
+            address: Address::Inet(slots.address()),
+            handle: None,
+            slots: Some(slots),
+            udp: false,
+            unlink: None,
+        })
     }
 
-    /// Can the kernel carry out the policy here? Finds out once, and says so once if not.
-    fn find_steering(&mut self) -> bool {
-        if super::slots::rule_of(self.policy).is_none() {
-            tracing::warn!(policy = %self.policy, "the kernel cannot carry out this policy yet: using handoff");
-            return false;
+    /// The policy for a listener whose connections are handed over.
+    pub(super) fn make_policy(&self, id: ListenerId) -> Box<dyn Policy> {
+        match &self.own_policy {
+            Some(own) => own(),
+            None => self.policy.create_with(&self.weights, u64::from(id.0)),
         }
-        if self.steering.is_none() {
-            let steering =
-                Steering::available().and_then(|()| Steering::load().map_err(Unavailable::Refused));
-            if let Err(error) = &steering {
-                tracing::warn!("no dispatch in the kernel, using handoff: {error}");
-            }
-            self.steering = Some(steering);
-        }
-        matches!(self.steering, Some(Ok(_)))
     }
 
     /// How many live workers serve it.
@@ -275,8 +242,10 @@ impl Hub {
 }
 
 struct Opened {
-    socket: OwnedFd,
     address: Address,
+    /// The one socket, or the slots.
+    handle: Option<Arc<OwnedFd>>,
+    slots: Option<Slots>,
     udp: bool,
     unlink: Option<PathBuf>,
 }
@@ -336,13 +305,13 @@ fn open(request: &ListenRequest) -> io::Result<Opened> {
     let udp = socket::socket_kind(socket.as_fd())? == SocketKind::Udp;
     Ok(Opened {
         address: from_sys(socket::local_address(socket.as_fd())?),
-        socket,
+        handle: Some(Arc::new(socket)),
+        slots: None,
         udp,
         unlink,
     })
 }
 
-/// No address means any: dual stack, or IPv4 where there is no IPv6.
 fn listen_tcp(
     address: Option<IpAddr>,
     port: u16,
@@ -354,31 +323,11 @@ fn listen_tcp(
         backlog,
         reuse_port: false,
     };
-    let listen = |address: IpAddr| {
+    on_address(address, |address| {
         let socket = socket::bind_tcp(SocketAddr::new(address, port), &options)?;
         socket::listen(socket.as_fd(), backlog)?;
         Ok(socket)
-    };
-    match address {
-        Some(address) => listen(address),
-        None => listen(Ipv6Addr::UNSPECIFIED.into()).or_else(|error: io::Error| {
-            let no_v6 = matches!(
-                error.raw_os_error(),
-                Some(libc_errno::EAFNOSUPPORT | libc_errno::EADDRNOTAVAIL)
-            );
-            if no_v6 {
-                listen(Ipv4Addr::UNSPECIFIED.into())
-            } else {
-                Err(error)
-            }
-        }),
-    }
-}
-
-/// The two error numbers that say "no IPv6 here" (Linux, all architectures but MIPS and SPARC).
-mod libc_errno {
-    pub(super) const EAFNOSUPPORT: i32 = 97;
-    pub(super) const EADDRNOTAVAIL: i32 = 99;
+    })
 }
 
 /// A socket that the primary was started with; one that does not listen yet is made to.

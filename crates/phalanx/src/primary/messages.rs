@@ -12,8 +12,9 @@ use phalanx_core::wire::{
 use serde_json::Value;
 
 use super::channel::{Outgoing, SentHandle};
+use super::choice::Dispatch;
 use super::hub::{Held, Hub};
-use super::listeners::Dispatch;
+
 use super::worker::Departure;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -289,7 +290,7 @@ impl Hub {
             None => Ok(listener.handle.clone()),
             Some(slots) => slots.slot_for(position, worker).map(Some),
         };
-        let (dispatch, data) = (listener.dispatch, listener.data.clone());
+        let (dispatch, data) = (listener.choice.dispatch, listener.data.clone());
         let (sockname, udp) = (listener.sockname(), listener.udp);
         let handle = match handle {
             Ok(handle) => handle,
@@ -354,7 +355,7 @@ impl Hub {
                 let leaving = state.cell.departure() != Departure::None;
                 let listener = self.listeners.get_mut(&id);
                 listener.map(|listener| {
-                    match (listener.dispatch, listener.slots.as_mut()) {
+                    match (listener.choice.dispatch, listener.slots.as_mut()) {
                         _ if leaving => {}
                         (_, Some(slots)) => slots.serves(position, worker),
                         (Dispatch::Handoff, None) => self.ledger.join(id, worker, position),

@@ -1,6 +1,7 @@
 //! The primary's side: [`Cluster`] and what stands behind it.
 
 mod channel;
+mod choice;
 mod dispatch;
 mod drain;
 mod fork;
@@ -35,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Events};
 use crate::settings::{DispatchChoice, Settings};
 use crate::supervisor::ListenerStatus;
+use choice::Dispatch;
 use hub::Hub;
 pub(crate) use listeners::from_sys;
 
@@ -286,7 +288,8 @@ impl Cluster {
         let hub = self.shared.hub();
         let status = |(&id, listener): (_, &listeners::Listener)| ListenerStatus {
             address: listener.display(),
-            dispatch: listener.dispatch.as_str().to_owned(),
+            dispatch: listener.choice.dispatch.to_string(),
+            because: listener.choice.because.clone(),
             workers: hub.users(id),
         };
         hub.listeners.iter().map(status).collect()
@@ -298,12 +301,12 @@ impl Cluster {
         let state = hub.workers.get(&worker)?;
         let by_handoff = |held: &hub::Held| {
             let listener = hub.listeners.get(&held.listener);
-            listener.is_some_and(|listener| listener.dispatch == listeners::Dispatch::Handoff)
+            listener.is_some_and(|listener| listener.choice.dispatch == Dispatch::Handoff)
         };
         let position = state.cell.position;
         let by_kernel = state.held.values().filter_map(|held| {
             let slots = hub.listeners.get(&held.listener)?.slots.as_ref()?;
-            Some(slots.connections(position, worker))
+            slots.connections(position, worker)
         });
         let steered = by_kernel.fold(None, |sum, count| Some(sum.unwrap_or(0) + count));
         let handed = state

@@ -13,7 +13,7 @@ pub struct Status {
     pub pid: u32,
     /// The policy's name.
     pub policy: String,
-    /// `handoff`, `shared`, or `auto` while nothing listens.
+    /// `kernel`, `handoff`, `shared`, or `auto` while nothing listens.
     pub dispatch: String,
     /// How many workers are wanted.
     pub target: u32,
@@ -35,8 +35,11 @@ pub struct Status {
 pub struct ListenerStatus {
     /// The address as text: `127.0.0.1:3000`, `unix:/path`, `udp:127.0.0.1:53`.
     pub address: String,
-    /// `handoff` or `shared`.
+    /// `kernel`, `handoff` or `shared`.
     pub dispatch: String,
+    /// Why that, and what would be needed for more.
+    #[serde(default)]
+    pub because: String,
     /// How many live workers serve it.
     pub workers: u32,
 }

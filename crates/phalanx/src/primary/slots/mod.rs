@@ -1,0 +1,289 @@
+//! Dispatch in the kernel: one listening socket a worker and listener, all in one `SO_REUSEPORT`
+//! group, and a program that picks the position's socket when a connection arrives.
+//!
+//! INVARIANT: the primary holds every slot open until its worker is gone, so a connection that waits
+//! in it is served: by that worker, by the one that inherits the slot after a crash, or, when the slot
+//! is closed, by another position to which the program moves it.
+//!
+//! A worker whose predecessor still lives gets a slot of its own. It becomes the position's slot when
+//! the worker serves; from that moment the old worker gets nothing new, and finishes its own queue.
+//! A worker whose predecessor is dead inherits the slot with what waits in it.
+
+mod events;
+mod steer;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use phalanx_core::ids::{Position, WorkerId};
+use phalanx_core::policy::{Plan, PolicyName, PositionSet, Weights};
+use phalanx_sys::socket::{self, TcpOptions};
+use phalanx_sys::steering::Steering;
+
+use steer::{Name, Steer};
+
+/// One socket of the group.
+#[derive(Debug)]
+struct Slot {
+    socket: Arc<OwnedFd>,
+    name: Name,
+    /// Who accepts from it; nobody after a crash.
+    holder: Option<WorkerId>,
+    /// What the position had received when its holder began.
+    base_count: u64,
+    /// Its holder has been gone for more than a moment: what waits shall move as soon as it can.
+    overdue: bool,
+}
+
+/// The slots of one listener.
+#[derive(Debug)]
+pub(super) struct Slots {
+    steer: Steer,
+    plan: Plan,
+    /// Where all of them are bound.
+    address: SocketAddr,
+    options: TcpOptions,
+    /// The slot of each position, as the program knows it.
+    active: BTreeMap<Position, Slot>,
+    /// Slots of workers that do not serve yet.
+    pending: BTreeMap<WorkerId, Slot>,
+    /// Slots of workers whose successor serves.
+    retired: BTreeMap<WorkerId, Slot>,
+    eligible: PositionSet,
+    /// The socket that opened the group, for the first worker.
+    first: Option<(Arc<OwnedFd>, Name)>,
+}
+
+impl Slots {
+    /// Opens a listener; that its address is free is proven by the first slot. Without `steering`, a
+    /// classic program draws at random.
+    ///
+    /// # Errors
+    /// As bind(2) and listen(2); `Other` with the cause when the program cannot be attached.
+    pub(super) fn open(
+        steering: Option<&Steering>,
+        address: SocketAddr,
+        options: &TcpOptions,
+        policy: PolicyName,
+        weights: &Weights,
+    ) -> io::Result<Self> {
+        let first = socket::bind_slots(address, 1, options)?.pop();
+        let first = Arc::new(first.ok_or(io::ErrorKind::NotFound)?);
+        let socket::Address::Inet(address) = socket::local_address(first.as_fd())? else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let (steer, name) = Steer::new(steering, first.as_fd())?;
+        Ok(Self {
+            steer,
+            plan: Plan::new(policy, weights.clone()),
+            address,
+            options: TcpOptions {
+                reuse_port: true,
+                ..options.clone()
+            },
+            active: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            eligible: PositionSet::new(),
+            first: Some((first, name)),
+        })
+    }
+
+    /// The address, with the actual port.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Does an eBPF program choose?
+    pub(super) fn is_programmed(&self) -> bool {
+        self.steer.migrates()
+    }
+
+    /// The socket that this worker shall accept from.
+    ///
+    /// # Errors
+    /// As bind(2) and listen(2).
+    pub(super) fn slot_for(
+        &mut self,
+        position: Position,
+        worker: WorkerId,
+    ) -> io::Result<Arc<OwnedFd>> {
+        let base_count = self.received(position).unwrap_or(0);
+        let is_free = |slot: &Slot| slot.holder.is_none();
+        if let Some(slot) = self.active.get_mut(&position)
+            && is_free(slot)
+        {
+            slot.holder = Some(worker);
+            slot.base_count = base_count;
+            slot.overdue = false;
+            return Ok(Arc::clone(&slot.socket));
+        }
+        let (socket, name) = match self.first.take().or_else(|| self.orphan()) {
+            Some(found) => found,
+            None => self.another()?,
+        };
+        let slot = Slot {
+            socket: Arc::clone(&socket),
+            name,
+            holder: Some(worker),
+            base_count,
+            overdue: false,
+        };
+        self.pending.insert(worker, slot);
+        Ok(socket)
+    }
+
+    /// A slot that another position has left behind and that nobody inherited, with what waits in it.
+    fn orphan(&mut self) -> Option<(Arc<OwnedFd>, Name)> {
+        let is_orphan = |slot: &Slot| slot.overdue && slot.holder.is_none();
+        let (&position, _) = self.active.iter().find(|(_, slot)| is_orphan(slot))?;
+        let slot = self.active.remove(&position)?;
+        self.steer.clears(position);
+        Some((slot.socket, slot.name))
+    }
+
+    /// The worker serves: the position's connections are its own from now on.
+    pub(super) fn serves(&mut self, position: Position, worker: WorkerId) {
+        if let Some(mut slot) = self.pending.remove(&worker) {
+            slot.base_count = self.received(position).unwrap_or(0);
+            let socket = Arc::clone(&slot.socket);
+            if let Some(old) = self.active.insert(position, slot) {
+                match old.holder {
+                    Some(holder) => drop(self.retired.insert(holder, old)),
+                    None => self.close(old),
+                }
+            }
+            self.steer.takes(position, socket.as_fd());
+        }
+        if self.holds(position, worker) {
+            self.eligible.insert(position);
+            self.switch();
+            self.clear_overdue();
+        }
+    }
+
+    /// The worker gets nothing new from now on. True if it held its position's slot.
+    pub(super) fn excludes(&mut self, position: Position, worker: WorkerId) -> bool {
+        let held = self.holds(position, worker);
+        if held && self.eligible.remove(position) {
+            self.switch();
+        }
+        held
+    }
+
+    /// The worker is gone, and its descriptor of the slot with it. True if the slot is without a
+    /// holder now: a successor may inherit it, within a moment.
+    pub(super) fn gone(&mut self, position: Position, worker: WorkerId) -> bool {
+        // Closing a retired slot moves what still waits in it.
+        for slots in [&mut self.retired, &mut self.pending] {
+            if let Some(slot) = slots.remove(&worker) {
+                self.steer.leaves(slot.name);
+            }
+        }
+        let held = self.excludes(position, worker);
+        if let Some(slot) = self.active.get_mut(&position).filter(|_| held) {
+            slot.holder = None;
+        }
+        held
+    }
+
+    /// The moment has passed: what waits in a slot that nobody inherited moves to others.
+    pub(super) fn give_up(&mut self, position: Position) {
+        if let Some(slot) = self.active.get_mut(&position)
+            && slot.holder.is_none()
+        {
+            slot.overdue = true;
+        }
+        self.clear_overdue();
+    }
+
+    /// Closes overdue slots, provided that there is somebody to move their queues to. What cannot
+    /// move keeps its slot, for the next worker that starts.
+    fn clear_overdue(&mut self) {
+        if self.eligible.is_empty() {
+            return;
+        }
+        let migrates = self.steer.migrates();
+        let may_close = |slot: &Slot| {
+            let empty =
+                || socket::queue_length(slot.socket.as_fd()).is_ok_and(|length| length == 0);
+            slot.overdue && (migrates || empty())
+        };
+        let overdue: Vec<_> = self
+            .active
+            .iter()
+            .filter(|(_, slot)| may_close(slot))
+            .map(|(&position, _)| position)
+            .collect();
+        for position in overdue {
+            self.steer.clears(position);
+            if let Some(slot) = self.active.remove(&position) {
+                self.close(slot);
+            }
+        }
+    }
+
+    fn close(&mut self, slot: Slot) {
+        self.steer.leaves(slot.name);
+    }
+
+    /// Connections that were given to this worker; nothing where nobody counts them.
+    pub(super) fn connections(&self, position: Position, worker: WorkerId) -> Option<u64> {
+        let received = self.received(position)?;
+        Some(match self.active.get(&position) {
+            Some(slot) if slot.holder == Some(worker) => received.saturating_sub(slot.base_count),
+            Some(_) | None => 0,
+        })
+    }
+
+    /// How many connections wait in the worker's slot.
+    pub(super) fn waiting(&self, position: Position, worker: WorkerId) -> u32 {
+        let active = self.active.get(&position);
+        let own = active
+            .filter(|slot| slot.holder == Some(worker))
+            .or_else(|| self.retired.get(&worker));
+        // A slot that cannot be asked must not hold up a drain.
+        own.map_or(0, |slot| {
+            socket::queue_length(slot.socket.as_fd()).unwrap_or(0)
+        })
+    }
+
+    /// Another socket of the group.
+    fn another(&mut self) -> io::Result<(Arc<OwnedFd>, Name)> {
+        let socket = socket::bind_tcp(self.address, &self.options)?;
+        socket::listen(socket.as_fd(), self.options.backlog)?;
+        let name = self.steer.joins(socket.as_fd())?;
+        Ok((Arc::new(socket), name))
+    }
+
+    fn received(&self, position: Position) -> Option<u64> {
+        self.steer.received(position)
+    }
+
+    fn holds(&self, position: Position, worker: WorkerId) -> bool {
+        let slot = self.active.get(&position);
+        slot.is_some_and(|slot| slot.holder == Some(worker))
+    }
+
+    fn switch(&mut self) {
+        let last = self.steer.last_turn();
+        self.plan.set_eligible(&self.eligible, last);
+        self.install();
+    }
+
+    fn install(&mut self) {
+        let name = |(&position, slot): (&Position, &Slot)| (position, slot.name);
+        let names = self.active.iter().map(name).collect();
+        self.steer.switch(&self.plan, &names);
+    }
+
+    /// Another policy or other weights, from the next connection on.
+    pub(super) fn set_policy(&mut self, policy: PolicyName, weights: Weights) {
+        let last = self.steer.last_turn();
+        self.plan.set_policy(policy, weights, last);
+        self.install();
+    }
+}
