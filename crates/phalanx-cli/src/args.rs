@@ -34,6 +34,7 @@ pub(crate) enum Verb {
     List(ListArgs),
     Reload(ReloadArgs),
     Scale(ScaleArgs),
+    Policy(PolicyArgs),
     Stop(StopArgs),
     Send(SendArgs),
     Events(EventsArgs),
@@ -62,8 +63,11 @@ pub(crate) struct RunArgs {
 
     /// Who chooses the worker for a connection
     ///
-    /// round-robin (rr): each worker in turn. none (os): the operating system. Without this option,
-    /// `NODE_CLUSTER_SCHED_POLICY=none` or `rr` decides, as for Node's cluster.
+    /// round-robin (rr): each worker in turn. weighted (wrr): by --weights. least-connections (least):
+    /// fewest open connections. fastest (ewma): lowest response time × (outstanding + 1). power-of-two
+    /// (p2c): the better of two. source-hash (sticky): by client address. random (rand). none (os): the
+    /// operating system. Without this option, `NODE_CLUSTER_SCHED_POLICY=none` or `rr` decides, as for
+    /// Node's cluster.
     #[arg(long, value_parser = values::policy(), help_heading = "Connections")]
     pub(crate) policy: Option<PolicyName>,
 
@@ -301,6 +305,23 @@ pub(crate) struct ScaleArgs {
     /// The new number, or how many more or fewer
     #[arg(value_name = "N|+N|-N", value_parser = values::scale_to, allow_negative_numbers = true)]
     pub(crate) workers: ScaleTo,
+}
+
+/// Show the policy of an app, or change it
+///
+/// The change is in force from the next connection on, for all listeners, and loses none.
+#[derive(Args, Debug)]
+pub(crate) struct PolicyArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+
+    /// The new policy
+    #[arg(value_parser = values::policy())]
+    pub(crate) policy: Option<PolicyName>,
+
+    /// Weights by position, for the policy weighted: 3,1,1. A position that is not listed weighs 1
+    #[arg(long, value_name = "N,…", requires = "policy")]
+    pub(crate) weights: Option<Weights>,
 }
 
 /// Stop an app, and wait until it has ended

@@ -52,6 +52,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::List(args) => to_the_end(verbs::list(args)),
         Verb::Reload(args) => to_the_end(verbs::reload(args)),
         Verb::Scale(args) => to_the_end(verbs::scale(args)),
+        Verb::Policy(args) => to_the_end(verbs::policy(args)),
         Verb::Stop(args) => to_the_end(verbs::stop(args)),
         Verb::Send(args) => to_the_end(verbs::send(args)),
         Verb::Events(args) => to_the_end(verbs::events(args)),

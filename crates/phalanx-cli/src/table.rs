@@ -13,7 +13,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         "{}: primary {}, {}, {}, generation {}\n{ready} of {} workers ready{}\n",
         status.name,
         status.pid,
-        status.policy,
+        policy(status),
         status.dispatch,
         status.generation,
         status.target,
@@ -23,7 +23,14 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
             (false, false) => "",
         }
     );
-    let line = |one: &ListenerStatus| format!("listening on {} ({})\n", one.address, one.dispatch);
+    let line = |one: &ListenerStatus| {
+        let because = if one.because.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", one.because)
+        };
+        format!("listening on {} ({}{because})\n", one.address, one.dispatch)
+    };
     text.extend(status.listeners.iter().map(line));
     if !status.workers.is_empty() {
         let rows = status.workers.iter().map(|worker| worker_row(worker, now));
@@ -36,6 +43,9 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
             "UPTIME",
             "RESTARTS",
             "CONNECTIONS",
+            "SHARE",
+            "OPEN",
+            "RESPONSE",
         ];
         text.push('\n');
         text += &columns(&heads.map(str::to_owned), rows);
@@ -43,7 +53,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     text
 }
 
-fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 8] {
+fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 11] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         worker.position.to_string(),
@@ -54,7 +64,23 @@ fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 8] {
         or_dash(worker.ready_at.map(|at| span(now.saturating_sub(at)))),
         worker.restarts.to_string(),
         or_dash(worker.connections.map(|count| count.to_string())),
+        or_dash(worker.share.map(|share| format!("{:.1}%", share * 100.0))),
+        or_dash(worker.open.map(|count| count.to_string())),
+        or_dash(worker.response_us.map(response)),
     ]
+}
+
+/// A response time, in ms.
+fn response(micros: u32) -> String {
+    format!("{:.1}ms", f64::from(micros) / 1000.0)
+}
+
+/// The policy, with its weights where it has some.
+pub(crate) fn policy(status: &Status) -> String {
+    match &status.weights {
+        Some(weights) if !weights.is_empty() => format!("{} {weights}", status.policy),
+        Some(_) | None => status.policy.clone(),
+    }
 }
 
 /// The running apps, one a line.
@@ -134,7 +160,8 @@ mod tests {
             "listeners": [{"address": "127.0.0.1:3000", "dispatch": "handoff", "workers": 1}],
             "workers": [
                 {"id": 5, "position": 0, "generation": 3, "pid": 4250, "state": "ready",
-                 "ready_at": 1_000, "restarts": 0, "connections": 12},
+                 "ready_at": 1_000, "restarts": 0, "connections": 12, "share": 1.0, "open": 3,
+                 "response_us": 2_345},
                 {"id": 6, "position": 1, "generation": 3, "pid": null, "state": "starting",
                  "ready_at": null, "restarts": 1, "connections": null},
             ],
@@ -150,9 +177,9 @@ mod tests {
              1 of 2 workers ready, reloading\n\
              listening on 127.0.0.1:3000 (handoff)\n\
              \n\
-             POSITION  ID  GEN  PID   STATE     UPTIME  RESTARTS  CONNECTIONS\n\
-             0         5   3    4250  ready     1m 1s   0         12\n\
-             1         6   3    -     starting  -       1         -\n"
+             POSITION  ID  GEN  PID   STATE     UPTIME  RESTARTS  CONNECTIONS  SHARE   OPEN  RESPONSE\n\
+             0         5   3    4250  ready     1m 1s   0         12           100.0%  3     2.3ms\n\
+             1         6   3    -     starting  -       1         -            -       -     -\n"
         );
     }
 

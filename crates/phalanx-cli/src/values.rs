@@ -61,14 +61,10 @@ pub(crate) fn variable() -> impl TypedValueParser<Value = Variable> {
     })
 }
 
-/// Reads the name or the alias of a policy, and lists in help and completions those that can be
-/// carried out: not yet those that compare loads, because nothing measures loads yet.
+/// Reads the name or the alias of a policy, and lists all in help and completions.
 pub(crate) fn policy() -> impl TypedValueParser<Value = PolicyName> {
     let value = |policy: PolicyName| PossibleValue::new(policy.as_str()).alias(policy.alias());
-    let now = PolicyName::ALL
-        .into_iter()
-        .filter(|policy| !policy.needs_load());
-    let values: Vec<_> = now.map(value).collect();
+    let values: Vec<_> = PolicyName::ALL.into_iter().map(value).collect();
     PossibleValuesParser::new(values).try_map(|text| text.parse::<PolicyName>())
 }
 

@@ -14,7 +14,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use crate::args::{EventsArgs, ListArgs, ReloadArgs, ScaleArgs, SendArgs, StatusArgs, StopArgs};
+use crate::args::{
+    EventsArgs, ListArgs, PolicyArgs, ReloadArgs, ScaleArgs, SendArgs, StatusArgs, StopArgs,
+};
 use crate::control::client::{Answer, App, Events};
 use crate::exit_code::Exit;
 use crate::log::now_millis;
@@ -71,6 +73,19 @@ pub(crate) async fn scale(args: ScaleArgs) -> Outcome {
         "{} scaled: {} workers\n",
         app.name, done["workers"]
     ))
+}
+
+pub(crate) async fn policy(args: PolicyArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let Some(policy) = args.policy else {
+        let status = read_status(app.get("/v1/status").await?)?;
+        return report::print(&format!("{}\n", table::policy(&status)));
+    };
+    let weights = args.weights.map(|weights| weights.to_string());
+    let body = json!({"policy": policy, "weights": weights});
+    let answer = app.post("/v1/policy", &body).await;
+    answer.map_err(|failure| not_done(&app, "changed", failure))?;
+    report::print(&format!("{}: policy {policy}\n", app.name))
 }
 
 pub(crate) async fn stop(args: StopArgs) -> Outcome {

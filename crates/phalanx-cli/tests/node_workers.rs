@@ -35,7 +35,8 @@ fn with_socket(node: &NodeBinary, fixture: &str) -> (App, tempfile::TempDir) {
 #[test]
 fn http_is_served_by_all_workers_in_turn() {
     for node in node::require_versions() {
-        let mut app = app().workers(3).node(&node, "http.js").start();
+        let app = app().workers(3).options(["--dispatch", "handoff"]);
+        let mut app = app.node(&node, "http.js").start();
         let target = app.address();
         expect_in_turn(&mut app, &target, 4);
         assert_eq!(app.status()["dispatch"], "handoff");
@@ -307,7 +308,7 @@ fn an_address_in_use_reaches_the_script_as_its_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for node in node::require_versions() {
-        for dispatch in ["handoff", "shared"] {
+        for dispatch in ["handoff", "shared", "auto"] {
             let output = app()
                 .workers(1)
                 .options(["--dispatch", dispatch])

@@ -20,13 +20,14 @@ use support::{app, changeable, fixture, phalanx};
 
 #[test]
 fn the_start_is_told_with_pid_address_and_dispatch() {
-    let mut app = app().workers(2).script("http.js").start_ready();
+    let app = app().workers(2).options(["--dispatch", "handoff"]);
+    let mut app = app.script("http.js").start_ready();
     let pid = app.pid();
     app.wait_for_line("phalanx: ready: 2 of 2 workers", LIMIT);
     let stderr = app.lines().text(Stream::Stderr);
     let address = app.address();
     for line in [
-        format!("phalanx: app: primary {pid}, 2 workers, round-robin, dispatch auto\n"),
+        format!("phalanx: app: primary {pid}, 2 workers, round-robin, dispatch handoff\n"),
         format!("phalanx: listening on {address} (handoff)\n"),
     ] {
         assert!(stderr.contains(&line), "{line:?} is not in:\n{stderr}");

@@ -11,7 +11,8 @@ use support::{app, changeable, expect_refused, phalanx};
 
 #[test]
 fn status_shows_the_app_as_a_table_and_as_json() {
-    let mut app = app().workers(2).script("http.js").start_ready();
+    let app = app().workers(2).options(["--dispatch", "handoff"]);
+    let mut app = app.script("http.js").start_ready();
     let table = app.verb(["status"]).expect_success().stdout;
     let head = format!(
         "app: primary {}, round-robin, handoff, generation 1\n",

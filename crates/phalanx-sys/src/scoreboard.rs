@@ -357,6 +357,20 @@ impl Seat {
         }
     }
 
+    /// What a worker tells that cannot reach this memory itself: `held` connections are open, and
+    /// `closed` were closed since it told before.
+    pub fn report(&self, held: u32, closed: u32, outstanding: u32, slowest: Option<Duration>) {
+        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        if let Some(row) = self.row() {
+            row.held[self.lane.index()].store(count(held), Relaxed);
+            row.open.fetch_sub(count(closed), Relaxed);
+            row.outstanding[self.lane.index()].store(count(outstanding), Relaxed);
+            if let Some(slowest) = slowest {
+                row.observe(slowest, tick_now());
+            }
+        }
+    }
+
     fn row(&self) -> Option<&Row> {
         self.board.row(self.position)
     }

@@ -3,10 +3,11 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_core::fleet::{Amount, BootPolicy};
-use phalanx_core::policy::{PolicyName, Weights};
+use phalanx_core::policy::{Policy, PolicyName, Weights};
 
 use crate::error::{Error, Result};
 use crate::role::{Role, init};
@@ -84,6 +85,15 @@ impl Builder {
     /// Weights by position, for the policy `weighted`. Default: all weigh 1.
     pub fn weights(mut self, weights: Weights) -> Self {
         self.options.weights = weights;
+        self
+    }
+
+    /// A policy of your own: `make` is called for each listener. Connections are handed over then.
+    pub fn own_policy(
+        mut self,
+        make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static,
+    ) -> Self {
+        self.options.own_policy = Some(Arc::new(make));
         self
     }
 

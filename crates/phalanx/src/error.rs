@@ -102,9 +102,18 @@ pub enum Error {
     /// The limits contradict each other.
     #[error(transparent)]
     Config(#[from] phalanx_core::fleet::ConfigError),
-    /// The policy compares loads, and nothing measures loads yet. Reaches: the cluster.
-    #[error("the policy {0} needs the load of the workers, which is not measured yet")]
-    PolicyNeedsLoad(phalanx_core::policy::PolicyName),
+    /// A listener cannot change to this policy while it is open. Reaches: nothing; all stays as it was.
+    #[error(
+        "{address} cannot change to the policy {policy}: {why}; run the app anew with --policy {policy}"
+    )]
+    PolicyNotHere {
+        /// The policy.
+        policy: phalanx_core::policy::PolicyName,
+        /// The listener's address.
+        address: Address,
+        /// Why not.
+        why: &'static str,
+    },
     /// No worker became ready at the start. Reaches: the cluster.
     #[error("no worker became ready: {0}")]
     BootFailed(String),

@@ -19,9 +19,9 @@ use axum::routing::{get, post};
 use axum::serve::Listener;
 use futures_util::Stream;
 use futures_util::stream;
-use phalanx::WorkerId;
 use phalanx::fleet::Done;
 use phalanx::supervisor::{CommandError, CommandErrorKind, Control};
+use phalanx::{PolicyName, Weights, WorkerId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -61,6 +61,7 @@ fn routes(control: Control) -> Router {
         .route("/v1/workers", get(workers))
         .route("/v1/reload", post(reload))
         .route("/v1/scale", post(scale))
+        .route("/v1/policy", post(policy))
         .route("/v1/stop", post(stop))
         .route("/v1/messages", post(messages))
         .route("/v1/events", get(events))
@@ -111,6 +112,41 @@ async fn scale(State(control): State<Control>, body: Body) -> Response {
             StatusCode::BAD_REQUEST,
             "invalid",
             &format!("workers: {reason}"),
+        ),
+    }
+}
+
+/// The body of `POST /v1/policy`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Policy {
+    policy: String,
+    weights: Option<String>,
+}
+
+async fn policy(State(control): State<Control>, body: Body) -> Response {
+    let wanted: Policy = match parse(body) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
+    };
+    let invalid = |field: &str, reason: String| {
+        let reason = format!("{field}: {reason}");
+        error(StatusCode::BAD_REQUEST, "invalid", &reason)
+    };
+    let policy: PolicyName = match wanted.policy.parse() {
+        Ok(policy) => policy,
+        Err(unknown) => return invalid("policy", with_causes(&unknown)),
+    };
+    let weights: Weights = match wanted.weights.as_deref().map(str::parse).transpose() {
+        Ok(weights) => weights.unwrap_or_default(),
+        Err(wrong) => return invalid("weights", with_causes(&wrong)),
+    };
+    match control.change_policy(policy, weights) {
+        Ok(()) => json_response(StatusCode::OK, &json!({"policy": policy})),
+        Err(failed) => error(
+            StatusCode::CONFLICT,
+            "policy_not_here",
+            &with_causes(&failed),
         ),
     }
 }

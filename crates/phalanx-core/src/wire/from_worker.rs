@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{WireError, field_error, internal_command, key_text, parse_value, unsigned};
@@ -53,6 +54,13 @@ pub enum FromWorker {
         /// Whose sockets.
         key: Value,
     },
+    /// It asks for the scoreboard (`NODE_PHALANX`, `act:board`), to count for itself; `seq` must be answered.
+    Board {
+        /// The number to answer with `ack`.
+        seq: u64,
+    },
+    /// It tells its load (`NODE_PHALANX`, `act:load`), as it was asked to.
+    Load(LoadReport),
     /// How many of the sent sockets are open?
     SocketCount {
         /// Whose sockets.
@@ -62,6 +70,20 @@ pub enum FromWorker {
     Ignored,
     /// A message of the application.
     User(Value),
+}
+
+/// The load of a worker that cannot reach the scoreboard itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct LoadReport {
+    /// Connections that are open now.
+    pub open: u32,
+    /// Connections closed since it began to tell.
+    pub closed: u32,
+    /// Requests that await their answer.
+    pub outstanding: u32,
+    /// The slowest answer since the last report, in µs; 0 if there was none.
+    pub slowest_us: u32,
 }
 
 /// The body of `queryServer` and `listening`.
@@ -132,6 +154,7 @@ pub fn parse_from_worker(line: &[u8]) -> Result<FromWorker, WireError> {
     match internal_command(&value) {
         None => Ok(FromWorker::User(value)),
         Some("NODE_CLUSTER") => parse_cluster(&value),
+        Some("NODE_PHALANX") => parse_own(&value),
         Some("NODE_HANDLE_ACK") => Ok(FromWorker::HandleAck),
         Some("NODE_HANDLE_NACK") => Ok(FromWorker::HandleNack),
         Some("NODE_HANDLE") => Ok(FromWorker::Handle {
@@ -164,6 +187,19 @@ fn parse_frequent(line: &[u8]) -> Option<FromWorker> {
     let simple = rest == b"}"
         || (rest.starts_with(b",\"seq\":") && rest.ends_with(b"}") && !rest.contains(&b'{'));
     simple.then_some(FromWorker::Accepted { ack, accepted })
+}
+
+/// What only workers of phalanx say.
+fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
+    match value.get("act").and_then(Value::as_str).unwrap_or("") {
+        "board" => Ok(FromWorker::Board {
+            seq: unsigned(value, "board", "seq")?,
+        }),
+        "load" => LoadReport::deserialize(value)
+            .map(FromWorker::Load)
+            .map_err(WireError::Json),
+        _ => Ok(FromWorker::Ignored),
+    }
 }
 
 fn parse_cluster(value: &Value) -> Result<FromWorker, WireError> {

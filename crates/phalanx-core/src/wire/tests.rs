@@ -185,7 +185,8 @@ fn a_worker_reads_what_a_primary_writes() {
             body: ReplyBody {
                 errno: None,
                 key: Some(json!("k")),
-                sockname: Some(name)
+                sockname: Some(name),
+                lane: None,
             },
         }
     );

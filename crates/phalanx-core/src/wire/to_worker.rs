@@ -49,6 +49,8 @@ pub struct ReplyBody {
     pub key: Option<Value>,
     /// The address bound, for listeners whose connections are handed over.
     pub sockname: Option<SocketName>,
+    /// Which half of its row of the scoreboard the worker writes to: 0 or 1.
+    pub lane: Option<u8>,
 }
 
 /// An address as Node.js writes it.
@@ -170,6 +172,21 @@ pub mod outgoing {
         }))
     }
 
+    /// Answers `board`: the scoreboard goes with the line.
+    #[must_use]
+    pub fn board(ack: u64, lane: u8, seq: u64) -> Vec<u8> {
+        line(&json!({
+            "cmd": "NODE_HANDLE", "type": "net.Native",
+            "msg": {"cmd": "NODE_CLUSTER", "ack": ack, "lane": lane, "seq": seq},
+        }))
+    }
+
+    /// Asks a worker that cannot reach the scoreboard to tell its load from now on, or to stop that.
+    #[must_use]
+    pub fn watch_load(wanted: bool, seq: u64) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_PHALANX", "act": "watch-load", "wanted": wanted, "seq": seq}))
+    }
+
     /// The part of `newconn` that is the same for every connection of a listener; the number and
     /// [`NEW_CONNECTION_END`] follow it.
     #[must_use]
@@ -229,6 +246,12 @@ pub mod outgoing {
                 "{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"accepted\":{accepted},\"seq\":{seq}}}\n"
             )
             .into_bytes()
+        }
+
+        /// Asks for the scoreboard.
+        #[must_use]
+        pub fn board(seq: u64) -> Vec<u8> {
+            line(&json!({"cmd": "NODE_PHALANX", "act": "board", "seq": seq}))
         }
 
         /// This worker leaves by its own wish.

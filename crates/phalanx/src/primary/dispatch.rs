@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::hub::Hub;
+use super::load::Board;
 
 /// Connections accepted in one turn; then other tasks have theirs.
 const BATCH: usize = 64;
@@ -161,9 +162,12 @@ impl Hub {
             listener.exhausted = false;
         }
         let client = self.client_of(&connection);
-        while let Some(worker) = self.ledger.choose(id, client, &()) {
+        let board = self.board.clone();
+        let loads = Board(board.as_deref());
+        while let Some(worker) = self.ledger.choose(id, client, &loads) {
             if self.hand_over(id, worker, &connection) {
                 self.ledger.offer(id, worker, client, connection);
+                self.count_offered(worker);
                 self.after_offer(worker);
                 return true;
             }
@@ -175,7 +179,7 @@ impl Hub {
 
     /// Who connects, where the policy goes by that: it costs a system call.
     fn client_of(&self, connection: &OwnedFd) -> ClientHash {
-        if self.policy != PolicyName::SourceHash {
+        if self.policy != PolicyName::SourceHash && self.own_policy.is_none() {
             return ClientHash::UNKNOWN;
         }
         match socket::peer_address(connection.as_fd()) {
@@ -255,8 +259,9 @@ impl Hub {
     }
 
     fn next_waiting(&mut self) -> Option<(usize, WorkerId, ListenerId)> {
+        let board = self.board.as_deref();
         self.ledger
-            .next_waiting(&())
+            .next_waiting(&Board(board))
             .map(|waiting| (waiting.index, waiting.worker, waiting.listener))
     }
 
@@ -267,6 +272,7 @@ impl Hub {
         let passed = self.hand_over(listener, worker, connection.connection());
         if passed {
             self.ledger.place(worker, connection);
+            self.count_offered(worker);
         } else {
             self.ledger.put_back(connection);
         }

@@ -12,17 +12,20 @@ use std::time::Instant;
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
-use phalanx_core::policy::{Policy, PolicyName, Weights};
+use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::ListenRequest;
+use phalanx_sys::scoreboard::Scoreboard;
 use phalanx_sys::steering::{Steering, Unavailable};
 
 use super::Shared;
 use super::channel::Channel;
 use super::listeners::Listener;
+use super::load::Standing;
 use super::notices::Acks;
 use super::output::OutputSink;
 use super::worker::{Cell, Departure};
 use crate::event::{Event, Subscribers};
+use crate::policy::MakePolicy;
 use crate::settings::{DispatchChoice, Settings};
 
 /// Connections in flight to one worker at most: offered, not yet accepted. Node's own primary has one.
@@ -48,10 +51,8 @@ pub(super) struct WorkerState {
     pub(super) last_handoff: Option<Instant>,
     /// What it says it is doing (`STATUS=`).
     pub(super) says: Option<String>,
+    pub(super) standing: Standing,
 }
-
-/// Makes a policy of the program's own.
-pub(crate) type OwnPolicy = Arc<dyn Fn() -> Box<dyn Policy> + Send + Sync>;
 
 pub(crate) struct Hub {
     pub(super) shared: Weak<Shared>,
@@ -59,10 +60,14 @@ pub(crate) struct Hub {
     pub(super) policy: PolicyName,
     pub(super) weights: Weights,
     /// Makes the policy for each listener, where the program brings its own.
-    pub(super) own_policy: Option<OwnPolicy>,
+    pub(super) own_policy: Option<MakePolicy>,
     pub(super) dispatch: DispatchChoice,
     /// The means to dispatch in the kernel, or why there are none; nothing before it was asked for.
     pub(super) steering: Option<Result<Steering, Unavailable>>,
+    /// Where loads are kept; nothing before somebody counts.
+    pub(super) board: Option<Arc<Scoreboard>>,
+    /// Somebody looks after the slots.
+    pub(super) watching: bool,
     /// Takes what workers of the low-level style print.
     pub(super) output: Option<OutputSink>,
     pub(super) workers: BTreeMap<WorkerId, WorkerState>,
@@ -95,6 +100,8 @@ impl Hub {
             own_policy: None,
             dispatch,
             steering: None,
+            board: None,
+            watching: false,
             output: None,
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -153,6 +160,9 @@ impl Hub {
             generation,
             pid: cell.pid.as_u32(),
         };
+        let mut older = self.workers.values().rev();
+        let predecessor = older.find(|state| state.cell.position == cell.position);
+        let standing = Standing::new(predecessor.map(|state| &state.standing));
         self.workers.insert(
             cell.id,
             WorkerState {
@@ -163,6 +173,7 @@ impl Hub {
                 listening: false,
                 last_handoff: None,
                 says: None,
+                standing,
             },
         );
         self.emit(&event);
@@ -187,8 +198,10 @@ impl Hub {
         let had_channel = state.channel.take().is_some();
         state.held.clear();
         state.cell.changed.notify_waiters();
+        self.forget_load(worker);
         self.gone_from_slots(worker);
-        self.ledger.worker_gone(worker);
+        let returned = self.ledger.worker_gone(worker);
+        self.count_returned(worker, returned);
         if had_channel {
             self.emit(&Event::Disconnect { worker });
         }

@@ -109,6 +109,9 @@ impl Hub {
             return Ok(id);
         }
         let choice = self.choose_dispatch(&request.target);
+        if self.needs_load() {
+            self.board()?;
+        }
         let opened = match choice.dispatch {
             Dispatch::Kernel => self.open_slots(request)?,
             Dispatch::Handoff | Dispatch::Shared => open(request)?,
@@ -127,6 +130,9 @@ impl Hub {
                 Some(Accepting::start(shared, id, socket, Arc::clone(&room)))
             }
         };
+        if opened.slots.is_some() {
+            super::watch::start(self);
+        }
         tracing::info!(
             address = %opened.address,
             "dispatch: {}, policy: {} ({})", choice.dispatch, self.policy, choice.because

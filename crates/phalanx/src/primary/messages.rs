@@ -135,6 +135,8 @@ impl Hub {
                 self.write(worker, outgoing::sockets_closed(&key));
             }
             FromWorker::SocketCount { key } => self.write(worker, outgoing::socket_count(&key, 0)),
+            FromWorker::Board { seq } => self.board_asked(worker, seq),
+            FromWorker::Load(report) => self.load_told(worker, report),
             FromWorker::User(message) => self.emit(&Event::Message { worker, message }),
             FromWorker::Ignored => {}
         }
@@ -186,7 +188,9 @@ impl Hub {
         match sent {
             _ if arrived => {}
             SentHandle::Connection(seq) => {
-                self.ledger.returned(worker, seq);
+                if self.ledger.returned(worker, seq) {
+                    self.count_returned(worker, 1);
+                }
                 self.settled(worker);
             }
             SentHandle::Listener(message) => self.send_again(worker, message),
@@ -215,6 +219,11 @@ impl Hub {
         } else {
             self.ledger.returned(worker, seq)
         };
+        match (known, accepted) {
+            (true, true) => self.count_accepted(worker),
+            (true, false) => self.count_returned(worker, 1),
+            (false, _) => {}
+        }
         if !known {
             self.error(
                 worker,
@@ -366,6 +375,9 @@ impl Hub {
             }
             None => requested_address(request),
         };
+        if self.needs_load() {
+            self.watch_load_of(worker, true);
+        }
         if let Some(address) = address {
             self.emit(&Event::Listening { worker, address });
         }

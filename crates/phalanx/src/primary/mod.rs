@@ -10,11 +10,14 @@ mod hub;
 mod kept;
 mod launch;
 mod listeners;
+mod load;
 mod messages;
 mod notices;
 mod output;
+mod policy;
 mod readiness;
 mod slots;
+mod watch;
 mod worker;
 
 use std::ffi::OsString;
@@ -22,7 +25,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phalanx_core::ids::{Generation, WorkerId};
-use phalanx_core::policy::{PolicyName, Weights};
+use phalanx_core::policy::{Policy, PolicyName, Weights};
 use phalanx_core::wire::outgoing;
 use serde::Serialize;
 
@@ -34,6 +37,7 @@ pub use worker::Worker;
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Events};
+use crate::policy::MakePolicy;
 use crate::settings::{DispatchChoice, Settings};
 use crate::supervisor::ListenerStatus;
 use choice::Dispatch;
@@ -120,7 +124,41 @@ impl Cluster {
         self.shared.hub().weights = weights;
     }
 
-    pub(crate) fn set_dispatch(&self, dispatch: DispatchChoice) {
+    pub(crate) fn policy_text(&self) -> String {
+        let hub = self.shared.hub();
+        match &hub.own_policy {
+            Some(_) => "own".to_owned(),
+            None => hub.policy.to_string(),
+        }
+    }
+
+    pub(crate) fn weights_text(&self) -> Option<String> {
+        let hub = self.shared.hub();
+        (hub.policy == PolicyName::Weighted).then(|| hub.weights.to_string())
+    }
+
+    /// Has a policy of this program's own choose, for listeners that are opened from now on: `make` is
+    /// called for each. Connections are handed over then, because the kernel cannot ask it.
+    pub fn set_own_policy(&self, make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static) {
+        self.shared.hub().own_policy = Some(Arc::new(make));
+    }
+
+    pub(crate) fn take_own_policy(&self, own: Option<MakePolicy>) {
+        self.shared.hub().own_policy = own;
+    }
+
+    /// Changes the policy of all listeners, from the next connection on; `weights` matter to `weighted`
+    /// alone. No connection is lost by it.
+    ///
+    /// # Errors
+    /// [`Error::PolicyNotHere`] when the dispatch of a listener cannot carry the policy out; then
+    /// nothing has changed.
+    pub fn change_policy(&self, policy: PolicyName, weights: Weights) -> Result<()> {
+        self.shared.hub().change_policy(policy, weights)
+    }
+
+    /// Sets the dispatch for listeners that are opened from now on. Best called before the first fork.
+    pub fn set_dispatch(&self, dispatch: DispatchChoice) {
         self.shared.hub().dispatch = dispatch;
     }
 
@@ -293,6 +331,16 @@ impl Cluster {
             workers: hub.users(id),
         };
         hub.listeners.iter().map(status).collect()
+    }
+
+    /// The load of the worker's position, as policies see it; nothing where nobody tells it.
+    pub(crate) fn load(&self, worker: WorkerId) -> Option<phalanx_sys::scoreboard::Load> {
+        let hub = self.shared.hub();
+        let state = hub.workers.get(&worker)?;
+        if state.standing.source == load::Source::Unknown {
+            return None;
+        }
+        Some(hub.board.as_ref()?.load(state.cell.position.0))
     }
 
     /// Connections the worker has accepted; nothing where it accepts from a shared socket only.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use phalanx_core::fleet::{Command, Done, Failure, Refusal, ScaleTo};
 use phalanx_core::ids::WorkerId;
+use phalanx_core::policy::{PolicyName, Weights};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -141,6 +142,14 @@ impl Control {
         self.ask(Command::StopFast).await.map(|_| ())
     }
 
+    /// Changes the policy of all listeners, from the next connection on.
+    ///
+    /// # Errors
+    /// As [`Cluster::change_policy`].
+    pub fn change_policy(&self, policy: PolicyName, weights: Weights) -> Result<()> {
+        self.cluster.change_policy(policy, weights)
+    }
+
     /// Sends a message to every worker, or to one. Returns how many it went to.
     ///
     /// # Errors
@@ -184,24 +193,32 @@ impl Control {
         let dispatch = listeners
             .first()
             .map_or_else(|| "auto".to_owned(), |listener| listener.dispatch.clone());
-        let workers = view.workers.iter().map(|worker| WorkerStatus {
-            id: worker.worker,
-            position: worker.position,
-            generation: worker.generation,
-            pid: self
-                .cluster
-                .worker(worker.worker)
-                .map(|worker| worker.pid()),
-            state: worker.state.as_str().to_owned(),
-            says: self.cluster.says(worker.worker),
-            ready_at: self.shared.ready_at(worker.worker),
-            restarts: worker.restarts,
-            connections: self.cluster.connections(worker.worker),
+        let workers = view.workers.iter().map(|worker| {
+            let load = self.cluster.load(worker.worker);
+            WorkerStatus {
+                id: worker.worker,
+                position: worker.position,
+                generation: worker.generation,
+                pid: self
+                    .cluster
+                    .worker(worker.worker)
+                    .map(|worker| worker.pid()),
+                state: worker.state.as_str().to_owned(),
+                says: self.cluster.says(worker.worker),
+                ready_at: self.shared.ready_at(worker.worker),
+                restarts: worker.restarts,
+                connections: self.cluster.connections(worker.worker),
+                share: None,
+                open: load.map(|load| load.open),
+                response_us: load.map(|load| load.response_us).filter(|&time| time > 0),
+            }
         });
+        let workers = with_shares(workers.collect());
         Status {
             name: self.shared.name.clone(),
             pid: std::process::id(),
-            policy: self.cluster.scheduling_policy().to_string(),
+            policy: self.cluster.policy_text(),
+            weights: self.cluster.weights_text(),
             dispatch,
             target: view.target,
             generation: view.generation,
@@ -212,7 +229,22 @@ impl Control {
                     | phalanx_core::fleet::FleetPhase::Finished
             ),
             listeners,
-            workers: workers.collect(),
+            workers,
         }
     }
+}
+
+/// Fills in each worker's part of the connections.
+fn with_shares(mut workers: Vec<WorkerStatus>) -> Vec<WorkerStatus> {
+    let all: u64 = workers.iter().filter_map(|worker| worker.connections).sum();
+    for worker in &mut workers {
+        worker.share = worker.connections.and_then(|count| share(count, all));
+    }
+    workers
+}
+
+/// `part` of `all` to four places; nothing of nothing.
+fn share(part: u64, all: u64) -> Option<f64> {
+    let places = part.checked_mul(10_000)?.checked_div(all)?;
+    Some(f64::from(u32::try_from(places).ok()?) / 10_000.0)
 }

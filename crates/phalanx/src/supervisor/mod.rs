@@ -20,6 +20,7 @@ pub use control::{CommandError, CommandErrorKind, Control};
 pub use status::{ListenerStatus, Status, WorkerStatus};
 
 use crate::error::{Error, Result};
+use crate::policy::MakePolicy;
 use crate::primary::{Cluster, Release, scheduling_from_environment};
 pub use crate::primary::{OutputLine, OutputSink, Stream};
 use crate::settings::{DispatchChoice, Settings};
@@ -37,6 +38,8 @@ pub struct SupervisorOptions {
     pub policy: PolicyName,
     /// Weights by position, for the policy `weighted`.
     pub weights: Weights,
+    /// A policy of the program's own instead, for connections that are handed over.
+    pub own_policy: Option<MakePolicy>,
     /// How it gets there.
     pub dispatch: DispatchChoice,
     /// Takes the workers' output where [`Settings`] pipes it.
@@ -54,6 +57,7 @@ impl SupervisorOptions {
             fleet: FleetConfig::default(),
             policy: scheduling_from_environment(),
             weights: Weights::default(),
+            own_policy: None,
             dispatch: DispatchChoice::default(),
             output: None,
         }
@@ -112,11 +116,9 @@ impl Supervisor {
             tracing::debug!(%error, "the limit of open files stays as it is");
         }
         let cluster = Cluster::new();
-        if options.policy.needs_load() {
-            return Err(Error::PolicyNeedsLoad(options.policy));
-        }
         cluster.set_scheduling_policy(options.policy);
         cluster.set_weights(options.weights);
+        cluster.take_own_policy(options.own_policy);
         cluster.set_dispatch(options.dispatch);
         cluster.setup(options.settings);
         cluster.open_bound()?;

@@ -13,6 +13,9 @@ pub struct Status {
     pub pid: u32,
     /// The policy's name.
     pub policy: String,
+    /// Weights by position, for the policy `weighted`; a position that is not listed weighs 1.
+    #[serde(default)]
+    pub weights: Option<String>,
     /// `kernel`, `handoff`, `shared`, or `auto` while nothing listens.
     pub dispatch: String,
     /// How many workers are wanted.
@@ -65,6 +68,15 @@ pub struct WorkerStatus {
     pub ready_at: Option<u64>,
     /// How many times a worker at this position was replaced after a crash.
     pub restarts: u32,
-    /// Connections it has accepted in its life; nothing where the kernel decides (`shared`).
+    /// Connections that it was given in its life; nothing where nobody counts them (`shared`).
     pub connections: Option<u64>,
+    /// Its part of all connections that the live workers were given, from 0 to 1.
+    #[serde(default)]
+    pub share: Option<f64>,
+    /// Connections open at its position; nothing where it does not tell its load.
+    #[serde(default)]
+    pub open: Option<u32>,
+    /// Its response time in µs, as a peak-sensitive average; nothing while unknown.
+    #[serde(default)]
+    pub response_us: Option<u32>,
 }

@@ -8,13 +8,14 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
     Frame, Frames, HANDLE_ACK, HANDLE_NACK, ReplyBody, ToWorker, outgoing, parse_to_worker,
 };
+use phalanx_sys::scoreboard::Seat;
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
@@ -39,6 +40,7 @@ pub(super) struct Inner {
     channel: Arc<OwnedFd>,
     state: Mutex<State>,
     started: AtomicBool,
+    seat: OnceLock<Seat>,
     /// Rings when a message of the application came, or the channel closed.
     message: Notify,
     /// Rings when this worker is to leave.
@@ -226,6 +228,7 @@ impl Inner {
             channel: Arc::new(channel),
             state: Mutex::default(),
             started: AtomicBool::new(false),
+            seat: OnceLock::new(),
             message: Notify::new(),
             leave: Notify::new(),
             blocked: Notify::new(),
@@ -455,6 +458,16 @@ impl Inner {
             }
             leave.await;
         }
+    }
+
+    /// Where this worker counts; nothing before the primary gave it a place.
+    pub(super) fn seat(&self) -> Option<&Seat> {
+        self.seat.get()
+    }
+
+    pub(super) fn take_seat(&self, seat: Seat) {
+        // Asked for by two listeners at once, it is the same place.
+        drop(self.seat.set(seat));
     }
 
     /// The application took a connection.

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::ThisWorker;
 use super::channel::{Place, Queue};
-use super::stream::Stream;
+use super::stream::{Stream, StreamKind};
 use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::primary::from_sys;
@@ -106,21 +106,21 @@ impl Listener {
                     biased;
                     () = self.worker.inner.drained() => return None,
                     accepted = listener.accept() => {
-                        accepted.map(|(stream, peer)| (Stream::Tcp(stream), Address::Inet(peer)))
+                        accepted.map(|(stream, peer)| (StreamKind::Tcp(stream), Address::Inet(peer)))
                     }
                 },
                 Source::Unix(listener) => tokio::select! {
                     biased;
                     () = self.worker.inner.drained() => return None,
                     accepted = listener.accept() => {
-                        accepted.map(|(stream, _)| (Stream::Unix(stream), Address::Unnamed))
+                        accepted.map(|(stream, _)| (StreamKind::Unix(stream), Address::Unnamed))
                     }
                 },
             };
             match accepted {
-                Ok(accepted) => {
+                Ok((kind, peer)) => {
                     self.worker.inner.note_accepted();
-                    return Some(accepted);
+                    return Some((Stream::new(kind, self.worker.inner.seat()), peer));
                 }
                 Err(error) => pause(&error).await,
             }
@@ -128,14 +128,14 @@ impl Listener {
     }
 
     /// Makes a tokio stream of a connection that arrived.
-    fn adopt(&self, connection: OwnedFd) -> io::Result<(Stream, Address)> {
+    fn adopt(&self, connection: OwnedFd) -> io::Result<(StreamKind, Address)> {
         if self.address.inet().is_some() {
             let stream = TcpStream::from_std(std::net::TcpStream::from(connection))?;
             let peer = stream.peer_addr()?;
-            Ok((Stream::Tcp(stream), Address::Inet(peer)))
+            Ok((StreamKind::Tcp(stream), Address::Inet(peer)))
         } else {
             let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(connection))?;
-            Ok((Stream::Unix(stream), Address::Unnamed))
+            Ok((StreamKind::Unix(stream), Address::Unnamed))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod channel;
 mod listener;
+mod meter;
 mod stream;
 mod udp;
 
@@ -14,12 +15,14 @@ use std::sync::Arc;
 
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::wire::{ReplyBody, outgoing};
+use phalanx_sys::scoreboard::{Lane, Scoreboard};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub use listener::Listener;
-pub use stream::Stream;
+pub use meter::{Meter, Timed};
+pub use stream::{Stream, StreamKind};
 pub use udp::UdpSocket;
 
 use crate::address::{Address, ToAddress};
@@ -137,10 +140,18 @@ impl ThisWorker {
         fields: &Value,
     ) -> Result<(ReplyBody, Option<OwnedFd>)> {
         channel::start(&self.inner);
+        let board = match self.inner.seat() {
+            Some(_) => None,
+            None => Some(self.inner.ask(outgoing::worker::board)?),
+        };
         let answer = self
             .inner
             .ask(|seq| outgoing::worker::listen("queryServer", fields, seq))?;
         let (body, handle) = answer.await.map_err(|_| Error::Disconnected)?;
+        // Answers come in order: by now it is here, or the primary is none that has a scoreboard.
+        if let Some((body, Some(fd))) = board.and_then(|mut board| board.try_recv().ok()) {
+            self.sit_down(&body, fd);
+        }
         match body.errno.filter(|&errno| errno < 0) {
             Some(errno) => Err(Error::Listen {
                 address: address.clone(),
@@ -148,6 +159,29 @@ impl ThisWorker {
             }),
             None => Ok((body, handle)),
         }
+    }
+
+    /// Takes its place at the scoreboard. Without one, connections are served all the same.
+    fn sit_down(&self, body: &ReplyBody, board: OwnedFd) {
+        let lane = match body.lane {
+            Some(0) => Lane::Even,
+            Some(1) => Lane::Odd,
+            Some(_) | None => return,
+        };
+        match Scoreboard::from_fd(board) {
+            Ok(board) => {
+                if let Some(seat) = Arc::new(board).seat(self.position.0, lane) {
+                    self.inner.take_seat(seat);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the scoreboard cannot be used"),
+        }
+    }
+
+    /// The meter of this worker's requests, for servers that do not use the layer of feature `tower`.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter::new(Arc::clone(&self.inner))
     }
 
     /// Sends a message to the primary (`process.send`).

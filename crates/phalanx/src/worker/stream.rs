@@ -4,31 +4,65 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use phalanx_sys::scoreboard::Seat;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A connection that a [`Listener`](crate::Listener) gave.
+/// A connection that a [`Listener`](crate::Listener) gave. While it lives, it counts as open in the
+/// scoreboard, by which policies compare workers.
+#[derive(Debug)]
+pub struct Stream {
+    kind: StreamKind,
+    _open: Option<Open>,
+}
+
+/// A connection without the counting: see [`Stream::into_kind`].
 #[derive(Debug)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "callers take the stream out by its kind"
 )]
-pub enum Stream {
+pub enum StreamKind {
     /// From a TCP listener.
     Tcp(TcpStream),
     /// From a Unix listener.
     Unix(UnixStream),
 }
 
+/// An open connection in the scoreboard, until it is dropped.
+#[derive(Debug)]
+struct Open(Seat);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}
+
 impl Stream {
+    /// Counts as open from now on, where there is a scoreboard.
+    pub(super) fn new(kind: StreamKind, seat: Option<&Seat>) -> Self {
+        let open = seat.map(|seat| {
+            seat.accepted();
+            Open(seat.clone())
+        });
+        Self { kind, _open: open }
+    }
+
+    /// The socket itself. The connection counts as closed from now on, whatever is done with it.
+    #[must_use]
+    pub fn into_kind(self) -> StreamKind {
+        self.kind
+    }
+
     /// Sets `TCP_NODELAY`; does nothing on a Unix socket.
     ///
     /// # Errors
     /// As setsockopt(2).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_nodelay(nodelay),
-            Self::Unix(_) => Ok(()),
+        match &self.kind {
+            StreamKind::Tcp(stream) => stream.set_nodelay(nodelay),
+            StreamKind::Unix(_) => Ok(()),
         }
     }
 }
@@ -36,9 +70,9 @@ impl Stream {
 /// Calls the same method on whichever stream it is.
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Stream::Tcp($stream) => $call,
-            Stream::Unix($stream) => $call,
+        match &mut $self.get_mut().kind {
+            StreamKind::Tcp($stream) => $call,
+            StreamKind::Unix($stream) => $call,
         }
     };
 }

@@ -302,6 +302,8 @@ fn sched_rr_has_the_primary_accept_and_sched_none_the_workers() {
     for (policy, accepts) in [("rr", "primary"), ("none", "worker")] {
         let mut probe = Probe::start_with(|command| {
             command.env("NODE_CLUSTER_SCHED_POLICY", policy);
+            let dispatch = if policy == "rr" { "handoff" } else { "auto" };
+            command.env("PROBE_DISPATCH", dispatch);
         });
         let (worker, pid) = probe.fork();
         let address = probe.serve(worker, "127.0.0.1:0");

@@ -1,4 +1,4 @@
-//! A listener serves alike with axum, hyper and a plain accept loop, by handoff and shared.
+//! A listener serves alike with axum, hyper and a plain accept loop, however it is dispatched.
 
 use std::process::Command;
 
@@ -10,11 +10,14 @@ use crate::probe::{Client, Probe};
 /// Every kind of listener with every way to serve; the peer's address must be right in each.
 fn served_with(with: &str) {
     let directory = tempfile::tempdir().unwrap();
-    for policy in ["rr", "none"] {
+    for (policy, dispatch) in [("rr", "handoff"), ("rr", "auto"), ("none", "auto")] {
         let mut probe = Probe::start_with(|command| {
-            command.env("NODE_CLUSTER_SCHED_POLICY", policy);
+            command
+                .env("NODE_CLUSTER_SCHED_POLICY", policy)
+                .env("PROBE_DISPATCH", dispatch);
         });
-        let path = format!("unix:{}/{policy}.sock", directory.path().display());
+        let directory = directory.path().display();
+        let path = format!("unix:{directory}/{policy}-{dispatch}.sock");
         let workers = [probe.fork().0, probe.fork().0];
         let mut addresses = Vec::new();
         for worker in workers {

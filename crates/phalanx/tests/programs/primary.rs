@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use phalanx::supervisor::{OutputLine, Stream};
 use phalanx::{
-    Cluster, Error, Event, Events, InspectPort, PolicyName, Settings, Signal, Stdio, Worker,
-    WorkerId,
+    Cluster, DispatchChoice, Error, Event, Events, InspectPort, PolicyName, Settings, Signal,
+    Stdio, Worker, WorkerId,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -34,6 +34,12 @@ pub(crate) async fn run(cluster: Cluster) {
                 return;
             }
         }
+    });
+    // What most tests look at is who was passed what; the kernel's choice has tests of its own.
+    cluster.set_dispatch(match std::env::var("PROBE_DISPATCH").as_deref() {
+        Ok("auto") => DispatchChoice::Auto,
+        Ok("kernel") => DispatchChoice::Kernel,
+        Ok(_) | Err(_) => DispatchChoice::Handoff,
     });
     let mut events = cluster.events();
     let mut ended = false;

@@ -1,0 +1,202 @@
+//! What is known of the workers' load: the scoreboard, who sits where, and who has to be asked.
+//!
+//! A Rust worker asks for the scoreboard and counts for itself. A Node worker cannot reach shared
+//! memory; its preloaded script tells its load over the channel, but only while a policy goes by it.
+//! Of a worker that does neither, the length of its slot's queue stands in, or the connections that it
+//! was offered and has not accepted yet.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phalanx_core::ids::{Position, WorkerId};
+use phalanx_core::policy::{Load, Loads};
+use phalanx_core::wire::{LoadReport, outgoing};
+use phalanx_sys::scoreboard::{Lane, Scoreboard, Seat};
+
+use super::channel::Outgoing;
+use super::hub::Hub;
+use crate::settings::DispatchChoice;
+
+/// How the load of a worker becomes known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Source {
+    /// It says nothing.
+    #[default]
+    Unknown,
+    /// It writes to the scoreboard.
+    Own,
+    /// It tells over the channel; `closed` is what it told last.
+    Told { closed: u32 },
+}
+
+/// A worker's place at the scoreboard.
+#[derive(Debug)]
+pub(super) struct Standing {
+    lane: Lane,
+    seat: Option<Seat>,
+    pub(super) source: Source,
+}
+
+impl Standing {
+    /// At the other half of the row than a predecessor that still lives.
+    pub(super) fn new(predecessor: Option<&Self>) -> Self {
+        Self {
+            lane: predecessor.map_or(Lane::Even, |old| old.lane.other()),
+            seat: None,
+            source: Source::Unknown,
+        }
+    }
+}
+
+/// The scoreboard, as policies of handoff read it.
+pub(super) struct Board<'a>(pub(super) Option<&'a Scoreboard>);
+
+impl Loads for Board<'_> {
+    fn load(&self, position: Position) -> Load {
+        let Some(board) = self.0 else {
+            return Load::default();
+        };
+        let load = board.load(position.0);
+        Load {
+            open: load.open,
+            outstanding: load.outstanding,
+            response_us: load.response_us,
+        }
+    }
+}
+
+impl Hub {
+    /// The scoreboard: that of the eBPF program where there is one, else memory of its own.
+    pub(super) fn board(&mut self) -> io::Result<Arc<Scoreboard>> {
+        if let Some(board) = &self.board {
+            return Ok(Arc::clone(board));
+        }
+        let may_steer = matches!(self.dispatch, DispatchChoice::Auto | DispatchChoice::Kernel);
+        let steered = match may_steer.then(|| self.steering()) {
+            Some(Ok(steering)) => Some(Arc::clone(steering.scoreboard())),
+            Some(Err(_)) | None => None,
+        };
+        let board = match steered {
+            Some(board) => board,
+            None => Arc::new(Scoreboard::anonymous()?),
+        };
+        self.board = Some(Arc::clone(&board));
+        Ok(board)
+    }
+
+    /// A Rust worker asks for the scoreboard.
+    pub(super) fn board_asked(&mut self, worker: WorkerId, seq: u64) {
+        let copy = self.board().and_then(|board| board.duplicate());
+        let (Ok(copy), Some(state)) = (copy, self.workers.get_mut(&worker)) else {
+            // It goes without when no answer comes.
+            return;
+        };
+        state.standing.source = Source::Own;
+        let lane = u8::from(state.standing.lane == Lane::Odd);
+        if let Some(channel) = state.channel.as_mut() {
+            let number = channel.next_seq();
+            channel.queue(Outgoing {
+                bytes: outgoing::board(seq, lane, number),
+                handle: Some(Arc::new(copy)),
+            });
+        }
+    }
+
+    /// A worker told its load.
+    pub(super) fn load_told(&mut self, worker: WorkerId, report: LoadReport) {
+        let Ok(board) = self.board() else { return };
+        let waiting = self.waiting_of(worker);
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let position = state.cell.position.0;
+        let standing = &mut state.standing;
+        let seat = standing
+            .seat
+            .take()
+            .or_else(|| board.seat(position, standing.lane));
+        let Some(seat) = seat else { return };
+        let before = match standing.source {
+            Source::Told { closed } => closed,
+            Source::Unknown | Source::Own => {
+                // What was counted before anybody took anything off says nothing.
+                board.set_open(position, report.open.saturating_add(waiting));
+                report.closed
+            }
+        };
+        let slowest = u64::from(report.slowest_us);
+        seat.report(
+            report.open,
+            report.closed.wrapping_sub(before),
+            report.outstanding,
+            (slowest > 0).then(|| Duration::from_micros(slowest)),
+        );
+        standing.source = Source::Told {
+            closed: report.closed,
+        };
+        standing.seat = Some(seat);
+    }
+
+    /// Has a worker that does not count for itself tell its load, or stop telling it.
+    pub(super) fn watch_load_of(&mut self, worker: WorkerId, wanted: bool) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        if state.standing.source == Source::Own {
+            return;
+        }
+        if !wanted {
+            state.standing.source = Source::Unknown;
+        }
+        if let Some(channel) = state.channel.as_mut() {
+            let number = channel.next_seq();
+            channel.queue(Outgoing {
+                bytes: outgoing::watch_load(wanted, number),
+                handle: None,
+            });
+        }
+    }
+
+    /// Does a policy go by the load?
+    pub(super) fn needs_load(&self) -> bool {
+        self.policy.needs_load() || self.own_policy.is_some()
+    }
+
+    /// A connection is handed over to the worker: it counts from now on.
+    pub(super) fn count_offered(&self, worker: WorkerId) {
+        if let Some((board, position)) = self.row_of(worker) {
+            board.chosen(position);
+        }
+    }
+
+    /// Offers to the worker came to nothing.
+    pub(super) fn count_returned(&self, worker: WorkerId, count: usize) {
+        if let Some((board, position)) = self.row_of(worker) {
+            for _ in 0..count {
+                board.not_chosen(position);
+            }
+        }
+    }
+
+    /// The worker accepted a connection. One that tells nothing of its load counts what it was
+    /// offered only.
+    pub(super) fn count_accepted(&self, worker: WorkerId) {
+        let source = self.workers.get(&worker).map(|state| state.standing.source);
+        if source == Some(Source::Unknown) {
+            self.count_returned(worker, 1);
+        }
+    }
+
+    /// The worker is gone: what it had open counts no more.
+    pub(super) fn forget_load(&self, worker: WorkerId) {
+        if let (Some(board), Some(state)) = (&self.board, self.workers.get(&worker)) {
+            board.worker_gone(state.cell.position.0, state.standing.lane);
+        }
+    }
+
+    fn row_of(&self, worker: WorkerId) -> Option<(&Scoreboard, u32)> {
+        let position = self.workers.get(&worker)?.cell.position;
+        Some((self.board.as_deref()?, position.0))
+    }
+}

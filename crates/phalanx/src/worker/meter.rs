@@ -1,0 +1,73 @@
+//! Times requests into the scoreboard, by which the policy `fastest` compares workers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::channel::Inner;
+
+/// Times the requests of this worker. Cheap to clone, works from any thread.
+///
+/// `axum` and `tower` users add it as a layer (features `axum` and `tower`); others call
+/// [`Meter::begin`] for each request.
+#[derive(Clone)]
+pub struct Meter {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").finish_non_exhaustive()
+    }
+}
+
+impl Meter {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// A request has begun. Without a scoreboard (no listener yet, or a primary that has none) it does nothing.
+    #[must_use]
+    pub fn begin(&self) -> Timed {
+        let seat = self.inner.seat();
+        if let Some(seat) = seat {
+            seat.began();
+        }
+        Timed {
+            began: seat.map(|_| (Arc::clone(&self.inner), phalanx_sys::clock::now())),
+        }
+    }
+}
+
+/// A request under way. Dropped, it counts as cut short, and says nothing of this worker's speed.
+#[must_use = "a request that is dropped at once is not timed"]
+pub struct Timed {
+    began: Option<(Arc<Inner>, Instant)>,
+}
+
+impl fmt::Debug for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timed").finish_non_exhaustive()
+    }
+}
+
+impl Timed {
+    /// The request has been answered.
+    pub fn end(mut self) {
+        if let Some((inner, began)) = self.began.take()
+            && let Some(seat) = inner.seat()
+        {
+            seat.ended(phalanx_sys::clock::now() - began);
+        }
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        if let Some((inner, _)) = self.began.take()
+            && let Some(seat) = inner.seat()
+        {
+            seat.ended_untimed();
+        }
+    }
+}
