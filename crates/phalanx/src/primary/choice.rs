@@ -43,10 +43,6 @@ enum Reach {
     /// Connections can be passed to it, over its channel.
     Channel,
     /// It accepts from a socket; nothing can be passed to it.
-    #[expect(
-        dead_code,
-        reason = "for workers without a channel that ask for listeners"
-    )]
     Socket,
 }
 

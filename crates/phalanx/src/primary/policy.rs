@@ -15,15 +15,13 @@ impl Hub {
     pub(super) fn change_policy(&mut self, policy: PolicyName, weights: Weights) -> Result<()> {
         for listener in self.listeners.values() {
             let refused = match listener.choice.dispatch {
-                Dispatch::Kernel => None,
-                Dispatch::Shared if listener.udp || policy == PolicyName::None => None,
-                Dispatch::Shared => {
+                Dispatch::Shared if !listener.udp && policy != PolicyName::None => {
                     Some("its workers share one socket, and the operating system chooses")
                 }
                 Dispatch::Handoff if policy == PolicyName::None => {
                     Some("the primary hands its connections over, and has to choose")
                 }
-                Dispatch::Handoff => None,
+                Dispatch::Kernel | Dispatch::Shared | Dispatch::Handoff => None,
             };
             if let Some(why) = refused {
                 return Err(Error::PolicyNotHere {

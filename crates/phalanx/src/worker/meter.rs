@@ -27,7 +27,6 @@ impl Meter {
     }
 
     /// A request has begun. Without a scoreboard (no listener yet, or a primary that has none) it does nothing.
-    #[must_use]
     pub fn begin(&self) -> Timed {
         let seat = self.inner.seat();
         if let Some(seat) = seat {

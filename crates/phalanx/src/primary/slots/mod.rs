@@ -153,7 +153,7 @@ impl Slots {
             if let Some(old) = self.active.insert(position, slot) {
                 match old.holder {
                     Some(holder) => drop(self.retired.insert(holder, old)),
-                    None => self.close(old),
+                    None => self.steer.leaves(old.name),
                 }
             }
             self.steer.takes(position, socket.as_fd());
@@ -225,13 +225,9 @@ impl Slots {
         for position in overdue {
             self.steer.clears(position);
             if let Some(slot) = self.active.remove(&position) {
-                self.close(slot);
+                self.steer.leaves(slot.name);
             }
         }
-    }
-
-    fn close(&mut self, slot: Slot) {
-        self.steer.leaves(slot.name);
     }
 
     /// Connections that were given to this worker; nothing where nobody counts them.

@@ -30,16 +30,12 @@ impl Steer {
         steering: Option<&Steering>,
         first: BorrowedFd<'_>,
     ) -> io::Result<(Self, Name)> {
-        match steering {
-            Some(steering) => {
-                let group = steering.attach(first).map_err(io::Error::other)?;
-                Ok((Self::Program(group), None))
-            }
-            None => {
-                let (group, member) = ClassicGroup::new(first)?;
-                Ok((Self::Classic(group), Some(member)))
-            }
+        if let Some(steering) = steering {
+            let group = steering.attach(first).map_err(io::Error::other)?;
+            return Ok((Self::Program(group), None));
         }
+        let (group, member) = ClassicGroup::new(first)?;
+        Ok((Self::Classic(group), Some(member)))
     }
 
     /// A further socket has begun to listen.
