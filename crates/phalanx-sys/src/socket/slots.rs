@@ -114,6 +114,7 @@ fn bind_first(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> 
         reuse_port: false,
         ..options.clone()
     };
+    let (address, _place) = with_port(address, &alone)?;
     let slot = super::bind::unbound_tcp(address, &alone)?;
     // The kernel makes a group when a socket with the option listens, which this one must not have
     // yet, or when a program is attached to one that is not bound yet. The program goes again.
@@ -125,6 +126,25 @@ fn bind_first(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> 
     sockopt::set_socket_reuseport(&slot, true)?;
     detach_placeholder(slot.as_fd())?;
     Ok(slot)
+}
+
+/// The address with a port, which the kernel chooses for port 0, and the socket that keeps it until
+/// the slot has it. A slot must be bound to a port by its number: one that was bound to port 0 loses
+/// the port when it stops to listen for a moment ([`empty_slot`]; `SOCK_BINDPORT_LOCK` in
+/// `net/ipv4/inet_connection_sock.c`).
+fn with_port(
+    address: SocketAddr,
+    options: &TcpOptions,
+) -> io::Result<(SocketAddr, Option<OwnedFd>)> {
+    if address.port() != 0 {
+        return Ok((address, None));
+    }
+    // Several sockets may be bound to one port with `SO_REUSEADDR`, as long as none listens.
+    let place = bind_tcp(address, options)?;
+    match local_address(place.as_fd())? {
+        Address::Inet(address) => Ok((address, Some(place))),
+        Address::Unix(_) | Address::Unnamed => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// A classic BPF program that needs no privilege and always chooses the first socket.

@@ -16,6 +16,7 @@ use phalanx_sys::scoreboard::Drift;
 use super::Shared;
 use super::hub::Hub;
 use super::load::Source;
+use crate::event::Event;
 
 /// Between two looks, in general.
 const CALM: Duration = Duration::from_millis(500);
@@ -180,12 +181,10 @@ impl Hub {
             })
             .collect();
         for (id, position, worker) in found {
-            self.error(
-                worker,
-                format!(
-                    "takes no connections although some wait: what waits at position {position} moves to the others"
-                ),
+            let message = format!(
+                "takes no connections although some wait: what waits at position {position} moves to the others"
             );
+            self.emit(&Event::Error { worker, message });
             if let Some(slots) = self
                 .listeners
                 .get_mut(&id)
