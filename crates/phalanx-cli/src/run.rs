@@ -68,6 +68,10 @@ pub(crate) fn run(args: RunArgs) -> Exit {
 }
 
 fn try_run(args: RunArgs, style: Style) -> Outcome {
+    if args.weights.is_some() && args.policy != Some(PolicyName::Weighted) {
+        let reason = "--weights are for --policy weighted";
+        return Err(Failure::new(Exit::Usage, reason));
+    }
     refuse_advanced_serialization(&args)?;
     if args.pid_file.is_none() && args.control.contains(&ControlWay::PidFile) {
         let reason = "--control pid-file needs the option --pid-file FILE too";

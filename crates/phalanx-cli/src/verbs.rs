@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 
 use hyper::Method;
+use phalanx::PolicyName;
 use phalanx::supervisor::Status;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
@@ -76,6 +77,10 @@ pub(crate) async fn scale(args: ScaleArgs) -> Outcome {
 }
 
 pub(crate) async fn policy(args: PolicyArgs) -> Outcome {
+    if args.weights.is_some() && args.policy != Some(PolicyName::Weighted) {
+        let reason = "--weights are for the policy weighted";
+        return Err(Failure::new(Exit::Usage, reason));
+    }
     let app = App::find(args.app.name.as_ref()).await?;
     let Some(policy) = args.policy else {
         let status = read_status(app.get("/v1/status").await?)?;

@@ -36,8 +36,17 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
         ),
         (
             &["run", "--policy", "fair", "cat"],
-            "possible values: round-robin, weighted, source-hash, random, none",
+            "possible values: round-robin, weighted, least-connections, fastest, power-of-two",
         ),
+        (
+            &["run", "--weights", "3,1", "cat"],
+            "--weights are for --policy weighted",
+        ),
+        (
+            &["policy", "random", "--weights", "3,1"],
+            "--weights are for the policy weighted",
+        ),
+        (&["policy", "weighted", "--weights", "3,x"], "3,x"),
         (
             &["run", "--max-surge", "0", "cat"],
             "no worker could ever be replaced",
