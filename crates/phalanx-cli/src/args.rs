@@ -3,7 +3,10 @@
 //! Parse, don't validate: what leaves this module has the type that its user needs. What the options
 //! mean for an app is decided in `run` and `program`.
 
+mod reload;
+
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use phalanx::fleet::{Amount, ScaleTo};
 use phalanx::{Bind, PolicyName, Readiness, Signal, Weights};
+
+pub(crate) use reload::{ReloadArgs, RollbackArgs};
 
 use crate::names::Name;
 use crate::values::{self, Variable, WorkerCount};
@@ -33,6 +38,7 @@ pub(crate) enum Verb {
     Status(StatusArgs),
     List(ListArgs),
     Reload(ReloadArgs),
+    Rollback(RollbackArgs),
     Scale(ScaleArgs),
     Policy(PolicyArgs),
     Stop(StopArgs),
@@ -184,6 +190,19 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N|N%", default_value = "0")]
     pub(crate) max_unavailable: Amount,
 
+    /// Workers that finish their work and are not counted as extra: a number, or a percentage
+    /// [default: 100%, or 0 with --max-surge 0]
+    #[arg(long, value_name = "N|N%")]
+    pub(crate) max_draining: Option<Amount>,
+
+    /// Workers that start at the same moment [default: 8 for each processor, at least 16]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_starting: Option<NonZeroU32>,
+
+    /// How long the first new workers of a reload must have served before they get connections
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration)]
+    pub(crate) soak: Duration,
+
     /// What to do when no worker can be started at the beginning
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
     pub(crate) on_boot_failure: OnBootFailure,
@@ -233,7 +252,7 @@ pub(crate) enum Adopt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ControlWay {
-    /// Lines on standard input: reload, scale N, status, stop
+    /// Lines on standard input: reload, rollback, scale N, status, stop
     Stdin,
     /// Deletion of the pid file reloads
     PidFile,
@@ -282,16 +301,6 @@ pub(crate) struct ListArgs {
     /// Print JSON: an array of one status object an app
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Replace all workers, one by one, without losing a request
-///
-/// Waits until every worker is replaced. If a new worker fails, the old ones stay, and the exit
-/// status is 1.
-#[derive(Args, Debug)]
-pub(crate) struct ReloadArgs {
-    #[command(flatten)]
-    pub(crate) app: AppArgs,
 }
 
 /// Change the number of workers

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phalanx::fleet::{Reason, Report, WorkerState};
+use phalanx::fleet::{HealthSummary, Reason, Report, WorkerState};
 use phalanx::{Event, Position, WorkerId};
 use serde_json::{Value, json};
 
@@ -82,12 +82,35 @@ fn text_of(report: &Report) -> String {
         Report::RolloutStarted {
             generation,
             workers,
+            canaries,
             ..
         } => {
+            let first = canaries.map(|canaries| format!(", {canaries} of them first"));
             format!(
-                "reload: {} to replace by generation {generation}",
-                counted(*workers)
+                "reload: {} to replace by generation {generation}{}",
+                counted(*workers),
+                first.unwrap_or_default()
             )
+        }
+        Report::CanaryStarted {
+            canaries, watch, ..
+        } => format!("reload: watching {} for {watch:?}", counted(*canaries)),
+        Report::CanaryProgress {
+            elapsed,
+            watch,
+            canary,
+            others,
+            ..
+        } => format!(
+            "reload: watched for {:.0?} of {watch:?}: {}",
+            Duration::from_secs(elapsed.as_secs()),
+            figures(canary, others)
+        ),
+        Report::CanaryPassed { canary, others, .. } => {
+            format!("reload: all well, going on: {}", figures(canary, others))
+        }
+        Report::RolloutCancelled { generation, base } => {
+            format!("reload: generation {generation} is undone; going back to {base}")
         }
         Report::RolloutProgress { done, workers, .. } => {
             format!("reload: {done} of {workers} replaced")
@@ -119,6 +142,21 @@ fn text_of(report: &Report) -> String {
         }
         Report::StopProgress { remaining } => format!("stopping: {} left", counted(*remaining)),
     }
+}
+
+/// How canaries and the others do; nothing where no worker reports figures.
+fn figures(canary: &HealthSummary, others: &HealthSummary) -> String {
+    if canary.reporting == 0 && others.reporting == 0 {
+        return "no crash, no hang; the workers report no figures".to_owned();
+    }
+    let of = |summary: &HealthSummary| {
+        let p99 = summary.p99_us.map_or("none".to_owned(), |p99| {
+            format!("{:.1?}", Duration::from_micros(p99))
+        });
+        let (errors, requests) = (summary.server_errors, summary.requests);
+        format!("{errors} errors in {requests} requests, p99 {p99}")
+    };
+    format!("new: {}; old: {}", of(canary), of(others))
 }
 
 fn change_text(worker: WorkerId, position: Position, to: WorkerState, reason: &Reason) -> String {
@@ -155,13 +193,18 @@ fn level_of(report: &Report) -> Level {
         | Report::RespawnScheduled { .. }
         | Report::CrashLoopLeft { .. }
         | Report::RolloutStarted { .. }
+        | Report::CanaryStarted { .. }
+        | Report::CanaryPassed { .. }
         | Report::RolloutProgress { .. }
         | Report::RolloutFinished { .. }
         | Report::ScaleStarted { .. }
         | Report::ScaleProgress { .. }
         | Report::StopStarted { .. } => Level::Info,
-        Report::Changed { .. } | Report::BootOver | Report::StopProgress { .. } => Level::Debug,
-        Report::RolledBack { .. } => Level::Warn,
+        Report::Changed { .. }
+        | Report::BootOver
+        | Report::CanaryProgress { .. }
+        | Report::StopProgress { .. } => Level::Debug,
+        Report::RolledBack { .. } | Report::RolloutCancelled { .. } => Level::Warn,
         Report::CrashLoopEntered { .. }
         | Report::RolloutFailed { .. }
         | Report::RollbackAbandoned { .. } => Level::Error,

@@ -51,6 +51,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Status(args) => to_the_end(verbs::status(args)),
         Verb::List(args) => to_the_end(verbs::list(args)),
         Verb::Reload(args) => to_the_end(verbs::reload(args)),
+        Verb::Rollback(args) => to_the_end(verbs::rollback(args)),
         Verb::Scale(args) => to_the_end(verbs::scale(args)),
         Verb::Policy(args) => to_the_end(verbs::policy(args)),
         Verb::Stop(args) => to_the_end(verbs::stop(args)),

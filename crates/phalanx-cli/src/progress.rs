@@ -11,6 +11,7 @@ use crate::report;
 /// Shows the events of an app as the progress of a command.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    verb: &'static str,
     bar: Option<ProgressBar>,
 }
 
@@ -22,7 +23,7 @@ impl Progress {
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
                 .with_message(verb)
         });
-        Self { bar }
+        Self { verb, bar }
     }
 
     /// Takes an event in.
@@ -31,6 +32,17 @@ impl Progress {
             return;
         }
         let text = event["text"].as_str().unwrap_or_default();
+        if event["report"] == "canary_progress" {
+            // What happens while nothing is replaced.
+            match &self.bar {
+                Some(bar) => bar.set_message(text.to_owned()),
+                None => report::show_progress(text),
+            }
+            return;
+        }
+        if let (Some(bar), Some("canary_passed")) = (&self.bar, event["report"].as_str()) {
+            bar.set_message(self.verb);
+        }
         match (&self.bar, event["level"].as_str()) {
             (Some(bar), Some("error" | "warn")) => bar.println(format!("phalanx: {text}")),
             (None, Some("error" | "warn" | "info")) => report::show_progress(text),

@@ -6,6 +6,7 @@
 
 mod adoption;
 mod controls;
+mod limits;
 mod service;
 mod teller;
 
@@ -15,18 +16,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx::fleet::{BootPolicy, FleetConfig};
 use phalanx::supervisor::{
     Control, Outcome as Ended, OutputLine, OutputSink, Stream, Supervisor, SupervisorOptions,
 };
 use phalanx::{DispatchChoice, PolicyName, Settings};
-use phalanx_sys::{cpu, process};
+use phalanx_sys::process;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::args::{ControlWay, Dispatch, OnBootFailure, RunArgs};
+use crate::args::{ControlWay, Dispatch, RunArgs};
 use crate::control::place::Place;
 use crate::control::server;
 use crate::exit_code::Exit;
@@ -36,7 +36,7 @@ use crate::output::Writer;
 use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
-use crate::values::{self, ADVANCED_REFUSED, WorkerCount};
+use crate::values::{self, ADVANCED_REFUSED};
 use service::Service;
 use teller::Teller;
 
@@ -121,26 +121,7 @@ fn resolve_program(args: &RunArgs) -> Outcome<Program> {
 
 /// What the command line asks for, in the words of the engine.
 fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorOptions> {
-    let fleet = FleetConfig {
-        workers: match args.workers {
-            WorkerCount::Auto => u32::try_from(cpu::usable_cores().get()).unwrap_or(1),
-            WorkerCount::Exactly(count) => count,
-        },
-        max_surge: args.limits.max_surge,
-        max_unavailable: args.limits.max_unavailable,
-        ready_timeout: args.limits.ready_timeout,
-        drain_timeout: args.limits.drain_timeout,
-        kill_timeout: args.limits.kill_timeout,
-        boot: match args.limits.on_boot_failure {
-            OnBootFailure::Exit => BootPolicy::Exit,
-            OnBootFailure::Retry => BootPolicy::Retry,
-        },
-        seed: args.seed.unwrap_or_else(crate::log::now_millis),
-        ..FleetConfig::default()
-    };
-    fleet
-        .check()
-        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let fleet = limits::fleet(args)?;
     let mut settings = Settings::new()
         .exec(program.exec)
         .args(program.args)

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
-use phalanx::fleet::{MAX_WORKERS, ScaleTo};
+use phalanx::fleet::{Amount, AmountError, MAX_WORKERS, ScaleTo};
 use phalanx::{Bind, PolicyName, Readiness, Signal};
 
 /// How many workers to start with.
@@ -95,6 +95,17 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
         return Err("it must be more than zero".to_owned());
     }
     Ok(duration)
+}
+
+/// Reads `N` or `N%`, but not nought.
+pub(crate) fn some_workers(text: &str) -> Result<Amount, String> {
+    let amount: Amount = text
+        .parse()
+        .map_err(|error: AmountError| error.to_string())?;
+    if amount.is_zero() {
+        return Err("it must be more than zero".to_owned());
+    }
+    Ok(amount)
 }
 
 /// Reads `N`, `+N` or `-N`.

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::args::{
-    EventsArgs, ListArgs, PolicyArgs, ReloadArgs, ScaleArgs, SendArgs, StatusArgs, StopArgs,
+    EventsArgs, ListArgs, PolicyArgs, ReloadArgs, RollbackArgs, ScaleArgs, SendArgs, StatusArgs,
+    StopArgs,
 };
 use crate::control::client::{Answer, App, Events};
 use crate::exit_code::Exit;
@@ -55,11 +56,23 @@ pub(crate) async fn list(args: ListArgs) -> Outcome {
 pub(crate) async fn reload(args: ReloadArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
     let events = app.events().await?;
-    let body = json!({});
+    let body = args.body();
     let answer = follow(events, "reloading", app.post("/v1/reload", &body)).await;
     let done = answer.map_err(|failure| not_done(&app, "reloaded", failure))?;
     report::print(&format!(
         "{} reloaded: generation {}\n",
+        app.name, done["generation"]
+    ))
+}
+
+pub(crate) async fn rollback(args: RollbackArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let events = app.events().await?;
+    let body = json!({});
+    let answer = follow(events, "rolling back", app.post("/v1/rollback", &body)).await;
+    let done = answer.map_err(|failure| not_done(&app, "rolled back", failure))?;
+    report::print(&format!(
+        "{} rolled back: generation {}\n",
         app.name, done["generation"]
     ))
 }

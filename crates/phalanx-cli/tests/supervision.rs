@@ -382,6 +382,7 @@ fn a_reload_keeps_within_surge_and_unavailability() {
         let mut app = app()
             .workers(4)
             .options(["--max-surge", surge, "--max-unavailable", unavailable])
+            .options(["--max-draining", "0"])
             .script("http.js")
             .start();
         let target = app.address();

@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod fleet;
+pub mod health;
 pub mod ids;
 pub mod ledger;
 pub mod notify;

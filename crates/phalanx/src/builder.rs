@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,6 +131,26 @@ impl Builder {
     /// Missing workers during a rolling restart. Default 0.
     pub fn max_unavailable(mut self, amount: Amount) -> Self {
         self.options.fleet.max_unavailable = amount;
+        self
+    }
+
+    /// How many workers that finish their work a rolling restart overlooks. Default: all; none where
+    /// `max_surge` is 0.
+    pub fn max_draining(mut self, amount: Amount) -> Self {
+        self.options.fleet.max_draining = Some(amount);
+        self
+    }
+
+    /// How many workers may start at the same moment. Default: eight for each core, at least 16.
+    pub fn max_starting(mut self, count: NonZeroU32) -> Self {
+        self.options.fleet.max_starting = Some(count);
+        self
+    }
+
+    /// How long the first successors of a rolling restart must have served before they get
+    /// connections. Default 0 s.
+    pub fn soak(mut self, time: Duration) -> Self {
+        self.options.fleet.soak = time;
         self
     }
 

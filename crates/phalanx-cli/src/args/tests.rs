@@ -102,3 +102,28 @@ fn senseless_values_are_refused() {
     let both = parse(&["run", "-v", "-q", "a"]).unwrap_err();
     assert_eq!(both, ErrorKind::ArgumentConflict);
 }
+
+#[test]
+fn canaries_are_some_workers_and_are_watched_for_a_minute() {
+    let reload = |words: &[&str]| match parse(&[&["reload"], words].concat()) {
+        Ok(Verb::Reload(args)) => Ok(args.body()),
+        Ok(other) => panic!("{other:?}"),
+        Err(kind) => Err(kind),
+    };
+    assert_eq!(reload(&[]), Ok(serde_json::json!({})));
+    assert_eq!(
+        reload(&["--canary", "25%"]),
+        Ok(serde_json::json!({"canary": "25%", "watch_ms": 60_000}))
+    );
+    assert_eq!(
+        reload(&["--canary", "1", "--for", "5s", "--max-surge", "2"]),
+        Ok(serde_json::json!({"canary": "1", "watch_ms": 5_000, "max_surge": "2"}))
+    );
+    for words in [&["--canary", "0"][..], &["--canary", "0%"]] {
+        assert_eq!(reload(words), Err(ErrorKind::ValueValidation));
+    }
+    assert_eq!(
+        reload(&["--for", "5s"]),
+        Err(ErrorKind::MissingRequiredArgument)
+    );
+}

@@ -9,8 +9,6 @@ use std::io;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -22,13 +20,12 @@ use futures_util::stream;
 use phalanx::fleet::Done;
 use phalanx::supervisor::{CommandError, CommandErrorKind, Control};
 use phalanx::{PolicyName, Weights, WorkerId};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
+use super::bodies::{Body, Message, Policy, Reload, Scale, Stop, parse, parse_if_any};
 use crate::describe;
 use crate::report::with_causes;
 use crate::values;
@@ -60,6 +57,7 @@ fn routes(control: Control) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/workers", get(workers))
         .route("/v1/reload", post(reload))
+        .route("/v1/rollback", post(rollback))
         .route("/v1/scale", post(scale))
         .route("/v1/policy", post(policy))
         .route("/v1/stop", post(stop))
@@ -79,22 +77,19 @@ async fn workers(State(control): State<Control>) -> Response {
     axum::Json(control.status().workers).into_response()
 }
 
-async fn reload(State(control): State<Control>) -> Response {
-    answer(to_the_end(async move { control.reload().await }).await)
+async fn reload(State(control): State<Control>, body: Body) -> Response {
+    let wanted = parse_if_any(body).and_then(|wanted: Reload| {
+        let invalid = |reason: String| error(StatusCode::BAD_REQUEST, "invalid", &reason);
+        wanted.plan().map_err(|reason| Box::new(invalid(reason)))
+    });
+    match wanted {
+        Ok(plan) => answer(to_the_end(async move { control.reload_by(plan).await }).await),
+        Err(refusal) => *refusal,
+    }
 }
 
-/// The body of `POST /v1/scale`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Scale {
-    workers: ScaleWorkers,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ScaleWorkers {
-    Number(u32),
-    Text(String),
+async fn rollback(State(control): State<Control>) -> Response {
+    answer(to_the_end(async move { control.rollback().await }).await)
 }
 
 async fn scale(State(control): State<Control>, body: Body) -> Response {
@@ -102,11 +97,7 @@ async fn scale(State(control): State<Control>, body: Body) -> Response {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
-    let text = match wanted.workers {
-        ScaleWorkers::Number(count) => count.to_string(),
-        ScaleWorkers::Text(text) => text,
-    };
-    match values::scale_to(&text) {
+    match values::scale_to(&wanted.workers.into_text()) {
         Ok(to) => answer(to_the_end(async move { control.scale(to).await }).await),
         Err(reason) => error(
             StatusCode::BAD_REQUEST,
@@ -114,14 +105,6 @@ async fn scale(State(control): State<Control>, body: Body) -> Response {
             &format!("workers: {reason}"),
         ),
     }
-}
-
-/// The body of `POST /v1/policy`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Policy {
-    policy: String,
-    weights: Option<String>,
 }
 
 async fn policy(State(control): State<Control>, body: Body) -> Response {
@@ -151,21 +134,8 @@ async fn policy(State(control): State<Control>, body: Body) -> Response {
     }
 }
 
-/// The body of `POST /v1/stop`, which may be left out.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Stop {
-    fast: bool,
-}
-
 async fn stop(State(control): State<Control>, body: Body) -> Response {
-    let is_empty = body.as_ref().is_ok_and(Bytes::is_empty);
-    let wanted = if is_empty {
-        Ok(Stop::default())
-    } else {
-        parse(body)
-    };
-    let Stop { fast } = match wanted {
+    let Stop { fast } = match parse_if_any(body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
@@ -177,14 +147,6 @@ async fn stop(State(control): State<Control>, body: Body) -> Response {
         }
     });
     answer(stopped.await.map(|()| Done::Stopped))
-}
-
-/// The body of `POST /v1/messages`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Message {
-    message: Value,
-    to: Option<u32>,
 }
 
 async fn messages(State(control): State<Control>, body: Body) -> Response {
@@ -230,21 +192,6 @@ async fn no_such_method() -> Response {
     error(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", reason)
 }
 
-type Body = Result<Bytes, BytesRejection>;
-
-/// Reads a body as JSON, whatever type it claims to be: `curl -d` claims that of a form.
-fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
-    let body = body.map_err(|rejection| {
-        let is_too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-        let kind = if is_too_large { "too_large" } else { "invalid" };
-        Box::new(error(rejection.status(), kind, &rejection.body_text()))
-    })?;
-    serde_json::from_slice(&body).map_err(|invalid| {
-        let reason = format!("the body is not as expected: {invalid}");
-        Box::new(error(StatusCode::BAD_REQUEST, "invalid", &reason))
-    })
-}
-
 /// Runs a command in a task of its own: when the client goes away, hyper drops its request, not this.
 async fn to_the_end<T: Send + 'static>(
     command: impl Future<Output = Result<T, CommandError>> + Send + 'static,
@@ -287,7 +234,7 @@ fn status_of(kind: CommandErrorKind) -> StatusCode {
     }
 }
 
-fn error(status: StatusCode, kind: &str, reason: &str) -> Response {
+pub(super) fn error(status: StatusCode, kind: &str, reason: &str) -> Response {
     let error = json!({"error": {"kind": kind, "reason": reason, "last_lines": []}});
     json_response(status, &error)
 }

@@ -22,6 +22,7 @@ const WAITING_LINES: usize = 64;
 enum Line {
     Empty,
     Reload,
+    Rollback,
     Scale(ScaleTo),
     Status,
     Stop,
@@ -32,10 +33,11 @@ impl Line {
         match text.split_ascii_whitespace().collect::<Vec<_>>()[..] {
             [] => Ok(Self::Empty),
             ["reload"] => Ok(Self::Reload),
+            ["rollback"] => Ok(Self::Rollback),
             ["scale", workers] => values::scale_to(workers).map(Self::Scale),
             ["status"] => Ok(Self::Status),
             ["stop"] => Ok(Self::Stop),
-            _ => Err("use one of: reload, scale N, status, stop".to_owned()),
+            _ => Err("use one of: reload, rollback, scale N, status, stop".to_owned()),
         }
     }
 }
@@ -79,6 +81,7 @@ fn obey(line: Line, control: &Control, log: &Log) {
     match line {
         Line::Empty => {}
         Line::Reload => answer_later("reload", log, async move { control.reload().await }),
+        Line::Rollback => answer_later("rollback", log, async move { control.rollback().await }),
         Line::Scale(to) => answer_later("scale", log, async move { control.scale(to).await }),
         Line::Stop => answer_later("stop", log, async move {
             control.stop().await.map(|()| Done::Stopped)
@@ -157,6 +160,7 @@ mod tests {
     #[test]
     fn lines_are_commands() {
         assert_eq!(Line::parse(" reload "), Ok(Line::Reload));
+        assert_eq!(Line::parse("rollback"), Ok(Line::Rollback));
         assert_eq!(Line::parse("scale 4"), Ok(Line::Scale(ScaleTo::Exactly(4))));
         assert_eq!(Line::parse("scale -1\r"), Ok(Line::Scale(ScaleTo::Down(1))));
         assert_eq!(Line::parse(""), Ok(Line::Empty));

@@ -111,6 +111,10 @@ impl Service {
             | Report::CrashLoopLeft { .. }
             | Report::BootOver
             | Report::RolloutProgress { .. }
+            | Report::CanaryStarted { .. }
+            | Report::CanaryProgress { .. }
+            | Report::CanaryPassed { .. }
+            | Report::RolloutCancelled { .. }
             | Report::RolloutFailed { .. }
             | Report::ScaleProgress { .. }
             | Report::StopProgress { .. } => {}

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::event::CommandId;
 use super::report::{Report, as_millis};
+use crate::health::Finding;
 use crate::ids::{ExitStatus, Generation, Position, WorkerId};
 
 /// Something the runtime is to do, in the order given.
@@ -31,7 +32,20 @@ pub enum Action {
         position: Position,
         /// The release to start.
         generation: Generation,
+        /// It gets no connections before [`Action::Admit`].
+        held: bool,
     },
+    /// Give this worker its share of the connections from now on.
+    Admit {
+        /// Which. It was spawned as `held`, and has become ready.
+        worker: WorkerId,
+    },
+    /// Ask every ready worker, and those that become ready, for their figures
+    /// ([`Event::Health`](super::Event::Health)) from now on, and find out whether they hang
+    /// ([`Event::Hung`](super::Event::Hung)).
+    BeginWatch,
+    /// Leave that off.
+    EndWatch,
     /// Dispatch nothing more to this worker, then tell it to finish its work and to disconnect.
     /// Never sent twice to the same worker, and never to one that leaves by its own wish.
     Drain {
@@ -77,6 +91,11 @@ pub enum Done {
         /// The new generation.
         generation: Generation,
     },
+    /// Every position is held by this generation again, and nothing of the one after it lives.
+    RolledBack {
+        /// The generation that was returned to.
+        generation: Generation,
+    },
     /// The fleet has this many workers: the new ones were ready, the surplus is gone.
     Scaled {
         /// The target.
@@ -112,7 +131,11 @@ pub enum Refusal {
         /// Where and why.
         failure: Failure,
     },
-    /// A newer command of the same kind took its place.
+    /// There is no generation before the present one: nothing was replaced yet, or it was rolled
+    /// back already.
+    #[error("there is no earlier release to go back to")]
+    NoEarlierRelease,
+    /// A newer command took its place.
     #[error("superseded by a newer command")]
     Superseded,
     /// The fleet stops, or has stopped.
@@ -175,6 +198,15 @@ pub enum FailureReason {
         /// How.
         status: ExitStatus,
     },
+    /// It served, and ended before it had served long enough to be given connections.
+    #[error("ended within its soak time of {soak:?} ({status})")]
+    EndedInSoak {
+        /// How.
+        status: ExitStatus,
+        /// How long it should have lived.
+        #[serde(rename = "soak_ms", serialize_with = "as_millis")]
+        soak: Duration,
+    },
     /// It was not ready in time.
     #[error("was not ready within {limit:?}")]
     NotReadyInTime {
@@ -188,8 +220,8 @@ pub enum FailureReason {
     /// It lost its channel and did not exit.
     #[error("lost its channel and did not exit")]
     ChannelLost,
-    /// It was ready and crashed: the second of its generation at its position, or the first where
-    /// respawning is off.
+    /// It was ready and crashed: the second of its generation at its position, or the first of a
+    /// canary, or the first where respawning is off.
     #[error("crashed ({status})")]
     Crashed {
         /// How.
@@ -200,6 +232,15 @@ pub enum FailureReason {
     KilledTooOften {
         /// How often.
         times: u32,
+    },
+    /// A canary does not answer its channel.
+    #[error("hangs: it does not answer its channel")]
+    Hung,
+    /// A canary answers worse than the others.
+    #[error("{finding}")]
+    Unhealthy {
+        /// What is wrong.
+        finding: Finding,
     },
     /// The limits on extra and missing workers left no room to replace it.
     #[error("could not be replaced: the rollout did not move for {waited:?}")]

@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::action::Failure;
-use super::event::CommandId;
+use super::canary::CanaryStage;
+use super::event::{CommandId, ReloadPlan};
+use super::limits::Limits;
 use super::report::Reason;
 use crate::ids::{Generation, Position};
 
 /// Kills from outside that a rollout puts up with at one position.
 pub(super) const TOLERATED_KILLS: u32 = 3;
 /// Crashes, after having been ready, that a rollout puts up with at one position.
-pub(super) const TOLERATED_CRASHES: u32 = 1;
+const TOLERATED_CRASHES: u32 = 1;
 
 /// A rollout, or the roll-back that follows its failure.
 #[derive(Clone, Debug)]
@@ -20,8 +22,10 @@ pub(super) struct Change {
     /// The generation that every position is to get.
     pub(super) to: Generation,
     pub(super) direction: Direction,
-    /// The reloads to answer when it ends.
-    pub(super) commands: Vec<CommandId>,
+    /// Whom to answer when it ends.
+    pub(super) asked: Vec<Asked>,
+    pub(super) limits: Limits,
+    pub(super) canary: Option<CanaryStage>,
     /// Positions that it has taken.
     pub(super) switched: BTreeSet<Position>,
     /// When a position was last switched, tried again or done.
@@ -35,11 +39,36 @@ pub(super) struct Change {
 /// Whether it goes forward or back.
 #[derive(Clone, Debug)]
 pub(super) enum Direction {
-    Forward,
+    Forward(Kind),
     Back {
         failed: Generation,
-        failure: Failure,
+        /// None if it goes back on request.
+        failure: Option<Failure>,
     },
+}
+
+/// What a rollout that goes forward is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A new generation.
+    Reload,
+    /// An earlier one.
+    Rollback,
+}
+
+/// A command that waits for the end of a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) command: CommandId,
+    /// It wants what a roll-back brings.
+    pub(super) wants_back: bool,
+}
+
+/// Reloads that wait for their turn. The last one's plan is carried out.
+#[derive(Clone, Debug)]
+pub(super) struct QueuedReloads {
+    pub(super) commands: Vec<CommandId>,
+    pub(super) plan: ReloadPlan,
 }
 
 /// Workers of the generation that a position lost.
@@ -50,11 +79,19 @@ struct Losses {
 }
 
 impl Change {
-    pub(super) fn forward(to: Generation, commands: Vec<CommandId>, now: Duration) -> Self {
+    pub(super) fn forward(
+        (to, kind): (Generation, Kind),
+        asked: Vec<Asked>,
+        limits: Limits,
+        canary: Option<CanaryStage>,
+        now: Duration,
+    ) -> Self {
         Self {
             to,
-            direction: Direction::Forward,
-            commands,
+            direction: Direction::Forward(kind),
+            asked,
+            limits,
+            canary,
             switched: BTreeSet::new(),
             moved_at: now,
             proven: false,
@@ -67,7 +104,7 @@ impl Change {
     pub(super) fn back(
         self,
         base: Generation,
-        failure: Failure,
+        failure: Option<Failure>,
         done: BTreeSet<Position>,
         now: Duration,
     ) -> Self {
@@ -77,7 +114,9 @@ impl Change {
                 failed: self.to,
                 failure,
             },
-            commands: self.commands,
+            asked: self.asked,
+            limits: self.limits,
+            canary: None,
             switched: BTreeSet::new(),
             moved_at: now,
             proven: true,
@@ -87,17 +126,21 @@ impl Change {
     }
 
     /// A newer generation takes its place; of the positions taken it keeps those that hold nothing
-    /// ready.
+    /// ready, but no more than it has canaries.
     pub(super) fn supersede(
         &mut self,
         to: Generation,
-        command: CommandId,
-        unready: &BTreeSet<Position>,
+        (limits, canary): (Limits, Option<CanaryStage>),
+        (unready, target): (&BTreeSet<Position>, u32),
         now: Duration,
     ) {
         self.to = to;
-        self.commands.push(command);
-        self.switched.retain(|position| unready.contains(position));
+        self.direction = Direction::Forward(Kind::Reload);
+        self.limits = limits;
+        self.canary = canary;
+        let most = canary.map_or(u32::MAX, |canary| canary.count(target));
+        let kept = self.switched.intersection(unready).copied();
+        self.switched = kept.zip(0..most).map(|(position, _)| position).collect();
         self.moved_at = now;
         self.proven = false;
         self.done.clear();
@@ -106,7 +149,7 @@ impl Change {
 
     pub(super) fn is_rollback(&self) -> bool {
         match self.direction {
-            Direction::Forward => false,
+            Direction::Forward(_) => false,
             Direction::Back { .. } => true,
         }
     }
@@ -114,8 +157,8 @@ impl Change {
     /// Why it spawns workers.
     pub(super) fn spawn_reason(&self) -> Reason {
         match self.direction {
-            Direction::Forward => Reason::Rollout,
-            Direction::Back { .. } => Reason::Rollback,
+            Direction::Forward(Kind::Reload) => Reason::Rollout,
+            Direction::Forward(Kind::Rollback) | Direction::Back { .. } => Reason::Rollback,
         }
     }
 
@@ -132,9 +175,36 @@ impl Change {
     }
 
     /// Whether a position that lost its worker may be switched out of turn: with an unproven
-    /// release only one is at risk.
-    pub(super) fn takes_vacancies(&self) -> bool {
-        self.proven || self.switched.is_empty()
+    /// release only one is at risk, and with canaries no more than these.
+    pub(super) fn takes_vacancies(&self, target: u32) -> bool {
+        (self.proven || self.switched.is_empty()) && self.may_switch(target)
+    }
+
+    /// Whether one more position may be taken: before the canaries have passed, only theirs.
+    pub(super) fn may_switch(&self, target: u32) -> bool {
+        let taken = u32::try_from(self.switched.len()).unwrap_or(u32::MAX);
+        self.canary
+            .as_ref()
+            .is_none_or(|canary| canary.has_room(taken, target))
+    }
+
+    /// Whether no position but those of the canaries may be taken yet.
+    pub(super) fn is_confined(&self) -> bool {
+        self.canary.is_some_and(|canary| !canary.has_passed())
+    }
+
+    /// Whether a worker of the generation has been ready.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Crashes after readiness that it puts up with at one position.
+    pub(super) fn tolerated_crashes(&self) -> u32 {
+        if self.is_confined() {
+            0
+        } else {
+            TOLERATED_CRASHES
+        }
     }
 
     /// Takes a position.
@@ -185,9 +255,10 @@ impl Change {
     pub(super) fn record_crash(&mut self, position: Position, now: Duration) -> u32 {
         let losses = self.losses.entry(position).or_default();
         losses.crashes += 1;
-        if losses.crashes <= TOLERATED_CRASHES {
+        let crashes = losses.crashes;
+        if crashes <= self.tolerated_crashes() {
             self.moved_at = now;
         }
-        losses.crashes
+        crashes
     }
 }

@@ -37,9 +37,13 @@ impl Fleet {
 
     pub(super) fn command(&mut self, id: CommandId, command: Command) {
         match (command, &mut self.phase) {
-            (Command::Reload, Phase::New | Phase::Running) => self.reload(id),
+            (Command::Reload(plan), Phase::New | Phase::Running) => self.reload(id, plan),
+            (Command::Rollback, Phase::New | Phase::Running) => self.roll_back(id),
             (Command::Scale(to), Phase::New | Phase::Running) => self.scale(id, to),
-            (Command::Reload | Command::Scale(_), Phase::Ending { .. } | Phase::Finished) => {
+            (
+                Command::Reload(_) | Command::Rollback | Command::Scale(_),
+                Phase::Ending { .. } | Phase::Finished,
+            ) => {
                 self.out.reply(id, Err(Refusal::Stopping));
             }
             (Command::Stop, Phase::New | Phase::Running) => self.stop(id, false),
@@ -77,13 +81,15 @@ impl Fleet {
         self.wind_down();
         self.phase = Phase::Ending { outcome, stops };
         self.settled = None;
-        let reloads = self.change.take().map(|change| change.commands);
-        let queued = std::mem::take(&mut self.queued_reloads);
+        let asked = self.change.take().map(|change| change.asked);
+        let reloads = asked.into_iter().flatten().map(|asked| asked.command);
+        let queued = self.queued_reloads.take().map(|queued| queued.commands);
         let scaling = self.scaling.take().map(|scaling| scaling.command);
-        let waiting = reloads.into_iter().flatten().chain(queued).chain(scaling);
+        let waiting = reloads.chain(queued.into_iter().flatten()).chain(scaling);
         for command in waiting {
             self.out.reply(command, Err(Refusal::Stopping));
         }
+        self.tell_watch();
     }
 
     /// Every worker may finish its work.
@@ -91,7 +97,7 @@ impl Fleet {
         let (config, out) = (&self.config, &mut self.out);
         for worker in self.roster.workers_mut() {
             match worker.state {
-                State::Starting { .. } | State::Online { .. } => {
+                State::Starting { .. } | State::Online { .. } | State::Soaking { .. } => {
                     worker.stop(Cause::Retired, Reason::FleetStops, config, out);
                 }
                 State::Ready => worker.drain(Reason::FleetStops, config, out),
@@ -108,7 +114,10 @@ impl Fleet {
         let (config, out) = (&self.config, &mut self.out);
         for worker in self.roster.workers_mut() {
             match worker.state {
-                State::Starting { .. } | State::Online { .. } | State::Ready => {
+                State::Starting { .. }
+                | State::Online { .. }
+                | State::Soaking { .. }
+                | State::Ready => {
                     worker.stop(Cause::Retired, Reason::FleetStops, config, out);
                 }
                 State::Draining { cause, .. } | State::Departing { cause, .. } => {
@@ -161,7 +170,10 @@ impl Fleet {
             let seat = self.roster.seat(position);
             if seat.is_some_and(|seat| seat.has_ready_of(change.to)) {
                 change.record_ready(position, now);
-            } else if seat.is_none_or(Seat::is_vacant) && !change.is_rollback() {
+            } else if seat.is_none_or(Seat::is_vacant)
+                && !change.is_rollback()
+                && !change.is_confined()
+            {
                 change.switch(position, now);
             }
         }

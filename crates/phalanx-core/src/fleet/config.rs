@@ -1,11 +1,13 @@
 //! What a fleet is told at its start.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::Serialize;
 use thiserror::Error;
 
 use super::amount::Amount;
+use super::limits::Limits;
 use crate::backoff::BackoffConfig;
 
 /// The most workers a fleet may have.
@@ -23,6 +25,16 @@ pub struct FleetConfig {
     /// How many workers a rolling restart may have missing at any moment; a share rounds down.
     /// Default 0.
     pub max_unavailable: Amount,
+    /// How many workers that finish their work `max_surge` does not count; a share rounds up. None
+    /// means all of them, and none where no surge is allowed: then memory is short. Default none.
+    pub max_draining: Option<Amount>,
+    /// How many workers may start at the same moment, and one more for a rollout; none for as many
+    /// as there are. While the fleet boots no more than this many are tried, so that a program that
+    /// cannot start is found out soon. Default none.
+    pub max_starting: Option<NonZeroU32>,
+    /// How long the first successors of a rollout must have served before they are given
+    /// connections and count as ready. Default 0 s.
+    pub soak: Duration,
     /// A worker that is not ready this long after its spawn failed to start. Default 30 s.
     pub ready_timeout: Duration,
     /// How long a worker may take to finish its work before it is told to stop. Default 30 s.
@@ -91,6 +103,9 @@ impl Default for FleetConfig {
             workers: 1,
             max_surge: Amount::Count(1),
             max_unavailable: Amount::Count(0),
+            max_draining: None,
+            max_starting: None,
+            soak: Duration::ZERO,
             ready_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             kill_timeout: Duration::from_secs(5),
@@ -113,14 +128,6 @@ impl FleetConfig {
         if self.workers > MAX_WORKERS {
             return Err(ConfigError::TooManyWorkers(self.workers));
         }
-        for (name, amount) in [
-            ("max_surge", self.max_surge),
-            ("max_unavailable", self.max_unavailable),
-        ] {
-            if matches!(amount, Amount::Percent(101..)) {
-                return Err(ConfigError::ShareAboveWhole { name, amount });
-            }
-        }
         for (name, timeout) in [
             ("ready_timeout", self.ready_timeout),
             ("kill_timeout", self.kill_timeout),
@@ -129,39 +136,20 @@ impl FleetConfig {
                 return Err(ConfigError::ZeroTimeout(name));
             }
         }
-        self.check_movement()
-    }
-
-    fn check_movement(&self) -> Result<(), ConfigError> {
-        let never = self.max_surge.is_zero() && self.max_unavailable.is_zero();
-        let not_now = self.max_surge.rounded_up(self.workers) == 0
-            && self.max_unavailable.rounded_down(self.workers) == 0;
-        if never || (not_now && self.workers > 0) {
-            return Err(ConfigError::NothingMayMove {
-                workers: self.workers,
-                max_surge: self.max_surge,
-                max_unavailable: self.max_unavailable,
-            });
-        }
-        Ok(())
+        Limits::of(self).check(self.workers)
     }
 
     /// How many extra processes this target allows.
     #[must_use]
     pub fn surge(&self, target: u32) -> u32 {
-        self.max_surge.rounded_up(target)
+        Limits::of(self).surge(target)
     }
 
     /// How many workers may be missing from this target. At least 1 if no surge is allowed: a
     /// smaller fleet, whose share has rounded down to nothing, must still be able to move.
     #[must_use]
     pub fn unavailable(&self, target: u32) -> u32 {
-        let allowed = self.max_unavailable.rounded_down(target);
-        if self.surge(target) == 0 {
-            allowed.max(1)
-        } else {
-            allowed
-        }
+        Limits::of(self).unavailable(target)
     }
 }
 

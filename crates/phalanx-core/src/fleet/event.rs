@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::amount::Amount;
+use crate::health::Health;
 use crate::ids::{ExitStatus, WorkerId};
 
 /// Something that happened. A late, doubled or lost event is no error: it changes nothing, or a
@@ -54,6 +56,18 @@ pub enum Event {
         /// How it ended.
         status: ExitStatus,
     },
+    /// A worker's figures since [`Action::BeginWatch`](super::Action::BeginWatch).
+    Health {
+        /// Which.
+        worker: WorkerId,
+        /// What it has answered since then.
+        health: Health,
+    },
+    /// A worker does not answer its channel any more.
+    Hung {
+        /// Which.
+        worker: WorkerId,
+    },
     /// Somebody wants something.
     Command {
         /// Names the command in its one [`Action::Reply`](super::Action::Reply).
@@ -75,7 +89,9 @@ pub struct CommandId(pub u64);
 #[expect(clippy::exhaustive_enums, reason = "the vocabulary of the machine")]
 pub enum Command {
     /// Replace every worker by one of a new generation.
-    Reload,
+    Reload(ReloadPlan),
+    /// Return to the generation before the present one; during a reload, to the present one.
+    Rollback,
     /// Change the number of workers.
     Scale(ScaleTo),
     /// Let all workers finish their work, then end.
@@ -94,4 +110,26 @@ pub enum ScaleTo {
     Up(u32),
     /// This many fewer than the target is now.
     Down(u32),
+}
+
+/// How a reload is to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the vocabulary of the machine")]
+pub struct ReloadPlan {
+    /// Replace some workers first, and watch them before the others follow.
+    pub canary: Option<Canary>,
+    /// In place of [`FleetConfig::max_surge`](super::FleetConfig::max_surge).
+    pub max_surge: Option<Amount>,
+    /// In place of [`FleetConfig::max_unavailable`](super::FleetConfig::max_unavailable).
+    pub max_unavailable: Option<Amount>,
+}
+
+/// Who goes first in a reload, and for how long alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the vocabulary of the machine")]
+pub struct Canary {
+    /// How many; a share rounds up, and it is at least one.
+    pub workers: Amount,
+    /// How long they are watched once all of them are ready.
+    pub watch: Duration,
 }

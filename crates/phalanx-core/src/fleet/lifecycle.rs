@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::action::FailureReason;
+use super::action::{Action, FailureReason};
 use super::report::{Reason, Report};
 use super::rollout::wanted_at;
+use super::seat::Seat;
 use super::verdict::Who;
 use super::worker::{Cause, State, Worker};
 use super::{Fleet, Phase};
@@ -28,10 +29,57 @@ impl Fleet {
         let Some(worker) = self.roster.worker_mut(id) else {
             return;
         };
-        if worker.is_starting() {
-            worker.enter(State::Ready, Reason::Serves, &mut self.out);
-            let who = Who::from(&*worker);
-            self.became_ready(who);
+        if !worker.is_booting() {
+            return;
+        }
+        if worker.held && self.soaks(id) {
+            self.soak(id);
+        } else {
+            self.admit(id);
+        }
+    }
+
+    /// Whether a worker that serves is to wait for its connections: as long as another one of its
+    /// position has them.
+    fn soaks(&self, id: WorkerId) -> bool {
+        let position = self.roster.worker(id).map(|worker| worker.position);
+        let seat = position.and_then(|position| self.roster.seat(position));
+        seat.is_some_and(Seat::has_ready)
+    }
+
+    fn soak(&mut self, id: WorkerId) {
+        let until = self.out.after(self.config.soak);
+        if let Some(worker) = self.roster.worker_mut(id) {
+            worker.has_soaked = true;
+            worker.enter(State::Soaking { until }, Reason::Soaks, &mut self.out);
+        }
+    }
+
+    /// The worker is ready, and gets its connections if it does not have them yet.
+    fn admit(&mut self, id: WorkerId) {
+        let Some(worker) = self.roster.worker_mut(id) else {
+            return;
+        };
+        if worker.held {
+            self.out.push(Action::Admit { worker: id });
+        }
+        worker.enter(State::Ready, Reason::Serves, &mut self.out);
+        let who = Who::from(&*worker);
+        self.became_ready(who);
+    }
+
+    /// Those who soak at a position that has lost its other worker are needed now.
+    pub(super) fn admit_needed(&mut self) {
+        let needed: Vec<WorkerId> = self
+            .roster
+            .seats()
+            .filter(|seat| !seat.has_ready())
+            .flat_map(|seat| seat.workers.values())
+            .filter(|worker| matches!(worker.state, State::Soaking { .. }))
+            .map(|worker| worker.id)
+            .collect();
+        for id in needed {
+            self.admit(id);
         }
     }
 
@@ -78,7 +126,7 @@ impl Fleet {
         let ready_for = self.out.now().saturating_sub(worker.since);
         let who = Who::from(&*worker);
         let (cause, reason) = match worker.state {
-            State::Starting { .. } | State::Online { .. } => {
+            State::Starting { .. } | State::Online { .. } | State::Soaking { .. } => {
                 (Cause::LostWhileStarting, Reason::ChannelLost)
             }
             State::Ready => (Cause::LostWhileReady, Reason::ChannelLost),
@@ -98,7 +146,7 @@ impl Fleet {
         };
         let who = Who::from(&worker);
         match worker.state {
-            State::Starting { .. } | State::Online { .. } => {
+            State::Starting { .. } | State::Online { .. } | State::Soaking { .. } => {
                 self.exited_before_ready(&worker, status);
             }
             State::Ready => {
@@ -125,7 +173,14 @@ impl Fleet {
     }
 
     fn exited_before_ready(&mut self, worker: &Worker, status: ExitStatus) {
-        let reason = FailureReason::ExitedBeforeReady { status };
+        let reason = if worker.has_soaked {
+            FailureReason::EndedInSoak {
+                status,
+                soak: self.config.soak,
+            }
+        } else {
+            FailureReason::ExitedBeforeReady { status }
+        };
         let failure = reason.clone();
         worker.report_gone(Reason::FailedToStart { failure }, &mut self.out);
         self.start_failed(Who::from(worker), reason, status == SIGKILL);
@@ -134,7 +189,7 @@ impl Fleet {
     pub(super) fn spawn_failed(&mut self, id: WorkerId, message: String) {
         let is_starting = match self.roster.worker(id).map(|worker| worker.state) {
             // Nobody whose program ran failed to be spawned.
-            None | Some(State::Online { .. } | State::Ready) => return,
+            None | Some(State::Online { .. } | State::Soaking { .. } | State::Ready) => return,
             Some(State::Starting { .. }) => true,
             // It was told to end before its spawn had failed.
             Some(
@@ -199,6 +254,7 @@ impl Fleet {
         let who = Who::from(&*worker);
         match worker.state {
             State::Ready => {}
+            State::Soaking { .. } => self.admit(id),
             State::Starting { .. } | State::Online { .. } => {
                 worker.stop(Cause::FailedStart, Reason::NotReadyInTime, config, out);
                 let limit = self.config.ready_timeout;

@@ -4,6 +4,7 @@
 use super::action::{Action, Done, Outcome};
 use super::config::BootPolicy;
 use super::report::Report;
+use super::seat::{Past, Seat};
 use super::{Fleet, Phase};
 use crate::ids::Generation;
 
@@ -11,10 +12,12 @@ impl Fleet {
     /// The boot is over once a worker is ready, or if there is nothing to wait for.
     pub(super) fn conclude_boot(&mut self) {
         let Some(boot) = &self.boot else { return };
-        let none_left = self
-            .positions()
-            .all(|position| boot.failed.contains(&position));
-        if !none_left {
+        let may_try = self.first_tries_left() > 0;
+        let is_left = |seat: &Seat| {
+            let is_untried = seat.past == Past::Untried;
+            !boot.failed.contains(&seat.position) && (may_try || !is_untried)
+        };
+        if self.roster.wanted(self.target).any(is_left) {
             return;
         }
         match (&boot.failure, self.config.boot) {
@@ -58,6 +61,7 @@ impl Fleet {
             .map(|worker| worker.generation)
             .chain(self.change.as_ref().map(|change| change.to))
             .chain([self.current])
+            .chain(self.previous)
             .collect();
         let out = &mut self.out;
         self.snapshots.retain(|generation| {

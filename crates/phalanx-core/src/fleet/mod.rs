@@ -17,14 +17,24 @@
 //! `surge`: a worker is spawned beside another of its position only if all live processes, with one
 //! reserved for each vacant position, then number at most `target + max_surge`. A process that
 //! crashed but lingers (its channel ended, its exit is due) is not counted: its replacement does
-//! not wait for it. Filling a vacant position that holds no process is always allowed. The surplus
-//! of a smaller target is counted, so nothing surges while it drains.
+//! not wait for it. Of those that finish their work, `max_draining` are overlooked (all of them,
+//! unless told otherwise or no surge is allowed), so that a rollout does not wait for slow drains.
+//! Filling a vacant position that holds no process is always allowed.
 //!
 //! `unavailable`: a ready worker is taken down only if at least `target - max_unavailable` others
 //! are ready; positions that stay empty because respawning is off are not counted in the target.
 //! The one exception keeps a fleet that crashes all the time from holding a worker for ever: a
 //! worker that is no longer needed, because its successor is ready or its position is surplus, goes
 //! after `ready_timeout` at the latest.
+//!
+//! And no more than `max_starting` workers start at the same moment, but for one of a rollout.
+//!
+//! # What catches a bad release
+//!
+//! Readiness and its time limit; the soak time, in which the first successor serves and gets no
+//! connections; the second crash at a position; and canaries (`canary`): so many positions are taken
+//! first, and the others wait until these have been watched. Whatever fails, `rollback` leads back to
+//! the base. An earlier base is kept for the command that returns to it.
 //!
 //! # Why a rollout ends
 //!
@@ -38,15 +48,18 @@
 
 mod action;
 mod amount;
+mod canary;
 mod change;
 mod commands;
 mod config;
 mod event;
 mod lifecycle;
+mod limits;
 mod milestones;
 mod outbox;
 mod reconcile;
 mod report;
+mod rollback;
 mod rollout;
 mod roster;
 mod seat;
@@ -60,12 +73,13 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+pub use crate::health::HealthSummary;
 pub use action::{Action, Done, Failure, FailureReason, Outcome, Refusal};
 pub use amount::{Amount, AmountError};
-use change::Change;
+use change::{Change, QueuedReloads};
 use commands::Scaling;
 pub use config::{BootPolicy, ConfigError, FleetConfig, MAX_WORKERS};
-pub use event::{Command, CommandId, Event, ScaleTo};
+pub use event::{Canary, Command, CommandId, Event, ReloadPlan, ScaleTo};
 use outbox::Outbox;
 pub use report::{Reason, Report, WorkerState};
 use roster::Roster;
@@ -87,6 +101,10 @@ pub struct Fleet {
     /// The base: the generation of the last rollout that succeeded, and of respawns.
     current: Generation,
     last_generation: Generation,
+    /// The base before the present one, which can be returned to.
+    previous: Option<Generation>,
+    /// A worker of the base has been ready.
+    has_served: bool,
     last_worker: WorkerId,
     roster: Roster,
     /// The generations that the runtime keeps a snapshot of.
@@ -95,9 +113,11 @@ pub struct Fleet {
     boot: Option<Boot>,
     change: Option<Change>,
     /// Reloads that wait for the boot or for a roll-back to end.
-    queued_reloads: Vec<CommandId>,
+    queued_reloads: Option<QueuedReloads>,
     scaling: Option<Scaling>,
     settled: Option<Generation>,
+    /// The runtime was told to watch.
+    watches: bool,
 }
 
 /// What the fleet is about.
@@ -131,14 +151,17 @@ impl Fleet {
             target: config.workers,
             current: Generation(1),
             last_generation: Generation(1),
+            previous: None,
+            has_served: false,
             last_worker: WorkerId(0),
             roster: Roster::default(),
             snapshots: BTreeSet::new(),
             boot: Some(Boot::default()),
             change: None,
-            queued_reloads: Vec::new(),
+            queued_reloads: None,
             scaling: None,
             settled: None,
+            watches: false,
             config,
         })
     }
@@ -160,6 +183,8 @@ impl Fleet {
             Event::Extends { worker, by } => self.extends(worker, by),
             Event::Disconnected { worker } => self.disconnected(worker),
             Event::Exited { worker, status } => self.exited(worker, status),
+            Event::Health { worker, health } => self.take_health(worker, health),
+            Event::Hung { worker } => self.hung(worker),
             Event::Command { id, command } => self.command(id, command),
             Event::Tick => self.expire(),
         }
@@ -196,7 +221,10 @@ impl Fleet {
                 [seat.retry_at, seat.stable_at(wanted, &self.config)]
             })
             .flatten();
-        release.chain(seats).chain(self.stall_at())
+        release
+            .chain(seats)
+            .chain(self.stall_at())
+            .chain(self.watch_deadline())
     }
 
     /// What the fleet looks like now.
@@ -217,7 +245,9 @@ impl Fleet {
                 rolling_back: change.is_rollback(),
                 done: change.done_count(),
                 workers: self.target,
+                watching: change.canary.is_some_and(|canary| canary.is_watching()),
             }),
+            previous: self.previous,
             settled: self.settled.is_some(),
             workers: self.roster.seats().flat_map(view::workers_of).collect(),
             vacancies: self
@@ -226,11 +256,6 @@ impl Fleet {
                 .filter_map(view::vacancy_of)
                 .collect(),
         }
-    }
-
-    /// The positions below the target, lowest first.
-    fn positions(&self) -> impl Iterator<Item = Position> + use<> {
-        (0..self.target).map(Position)
     }
 
     fn is_wanted(&self, position: Position) -> bool {

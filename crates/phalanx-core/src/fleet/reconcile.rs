@@ -3,8 +3,12 @@
 //! Runs at the end of each step. INVARIANT: run twice, the second run does nothing; and whatever it
 //! leaves undone waits for an event or for a deadline that [`Fleet::next_deadline`] knows.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
 use super::change::Change;
-use super::config::FleetConfig;
+use super::config::{BootPolicy, FleetConfig};
+use super::limits::Limits;
 use super::outbox::Outbox;
 use super::report::Reason;
 use super::rollout::wanted_at;
@@ -13,16 +17,35 @@ use super::worker::{Cause, Worker};
 use super::{Fleet, Phase};
 use crate::ids::{Generation, Position, WorkerId};
 
-/// The numbers that the two limits are about, kept true while a step decides.
+/// The numbers that the limits are about, kept true while a step decides.
 struct Census {
     /// Workers that are ready.
     ready: u32,
     /// How many must stay ready when one is taken down.
     floor: u32,
-    /// Processes, with one reserved for each vacant position.
+    /// Processes, with one reserved for each vacant position, without those that finish their work.
+    working: u32,
+    /// The same with them.
     processes: u32,
-    /// How many there may be.
+    /// How many that finish their work the limit overlooks.
+    draining: u32,
+    /// How many processes there may be, those overlooked left aside.
     limit: u32,
+    /// How many more may start.
+    starts: u32,
+    /// How many more may start for the change under way: one, if none does.
+    starts_of_change: u32,
+}
+
+/// A worker to be spawned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At a position without any process.
+    Empty,
+    /// At one whose last worker is on its way out.
+    Vacant,
+    /// Beside another one that serves or starts.
+    Beside,
 }
 
 impl Census {
@@ -30,9 +53,40 @@ impl Census {
         self.ready > self.floor
     }
 
-    fn may_add(&self) -> bool {
-        self.processes < self.limit
+    fn has_room(&self, place: Place) -> bool {
+        let (working, processes) = self.with(place);
+        let counted = processes.saturating_sub(self.draining).max(working);
+        place == Place::Empty || counted <= self.limit
     }
+
+    fn may_start(&self, for_change: bool) -> bool {
+        self.starts > 0 || (for_change && self.starts_of_change > 0)
+    }
+
+    fn add(&mut self, place: Place, for_change: bool) {
+        (self.working, self.processes) = self.with(place);
+        self.starts = self.starts.saturating_sub(1);
+        if for_change {
+            self.starts_of_change = 0;
+        }
+    }
+
+    /// `working` and `processes` with one more.
+    fn with(&self, place: Place) -> (u32, u32) {
+        match place {
+            Place::Empty => (self.working, self.processes),
+            Place::Vacant => (self.working, self.processes + 1),
+            Place::Beside => (self.working + 1, self.processes + 1),
+        }
+    }
+}
+
+/// A position that needs a worker, in the order of their turns.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Need {
+    is_of_base: bool,
+    failures: u32,
+    position: Position,
 }
 
 impl Fleet {
@@ -48,36 +102,70 @@ impl Fleet {
     }
 
     fn keep_running(&mut self) {
+        self.admit_needed();
         self.conclude_boot();
         if self.is_ending() {
             return self.finish_when_empty();
         }
-        while self.conclude_change() {}
+        while self.conclude_change() || self.advance_canaries() {}
         self.mark_redundant();
         self.switch_vacancies();
         let mut census = self.census();
         self.release_surplus(&mut census);
         self.release_replaced(&mut census);
+        // Who was just let go finishes its work, which the limit may overlook.
+        let mut census = self.census();
         self.fill(&mut census);
-        self.replace(&mut census);
+        if self.replace(&mut census) {
+            self.fill(&mut census);
+        }
         self.roster.close_empty(self.target);
         self.conclude_scaling();
+        self.tell_watch();
         self.settle();
         self.end_if_all_gone();
     }
 
     fn census(&self) -> Census {
-        let config = &self.config;
+        let limits = self.limits();
         let wanted = || self.roster.wanted(self.target);
         let kept = wanted().filter(|seat| !seat.abandoned).count();
         let reserved: u32 = wanted().map(|seat| seat.counted().max(1)).sum();
-        let surplus: u32 = self.roster.surplus(self.target).map(Seat::counted).sum();
+        let reserved_working: u32 = wanted().map(|seat| seat.counted_active().max(1)).sum();
+        let surplus = || self.roster.surplus(self.target);
+        let starting = || self.roster.workers().filter(|worker| worker.is_booting());
+        let to = self.change.as_ref().map(|change| change.to);
+        let starting_of_change = starting().any(|worker| Some(worker.generation) == to);
+        let may_start = self.config.max_starting.map_or(u32::MAX, NonZeroU32::get);
         let ready = self.roster.workers().filter(|worker| worker.is_ready());
         Census {
             ready: count(ready.count()),
-            floor: count(kept).saturating_sub(config.unavailable(self.target)),
-            processes: reserved + surplus,
-            limit: self.target.saturating_add(config.surge(self.target)),
+            floor: count(kept).saturating_sub(limits.unavailable(self.target)),
+            working: reserved_working + surplus().map(Seat::counted_active).sum::<u32>(),
+            processes: reserved + surplus().map(Seat::counted).sum::<u32>(),
+            draining: limits.draining(self.target),
+            limit: self.target.saturating_add(limits.surge(self.target)),
+            starts: may_start.saturating_sub(count(starting().count())),
+            starts_of_change: u32::from(to.is_some() && !starting_of_change),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let change = self.change.as_ref();
+        change.map_or_else(|| Limits::of(&self.config), |change| change.limits)
+    }
+
+    /// How many positions may be tried for the first time: without limit, unless the fleet boots and
+    /// gives up when it cannot.
+    pub(super) fn first_tries_left(&self) -> u32 {
+        let is_limited = self.boot.is_some() && self.config.boot == BootPolicy::Exit;
+        match self.config.max_starting {
+            Some(limit) if is_limited => {
+                let wanted = self.roster.wanted(self.target);
+                let tried = wanted.filter(|seat| seat.past != Past::Untried).count();
+                limit.get().saturating_sub(count(tried))
+            }
+            Some(_) | None => u32::MAX,
         }
     }
 
@@ -135,24 +223,48 @@ impl Fleet {
             .filter(|position| !change.has_switched(*position))
             .collect();
         for position in vacancies {
-            if self.change.as_ref().is_some_and(Change::takes_vacancies) {
+            let takes = |change: &Change| change.takes_vacancies(self.target);
+            if self.change.as_ref().is_some_and(takes) {
                 self.switch(position);
             }
         }
     }
 
-    /// Positions that need a worker of their generation.
+    /// Positions that need a worker of their generation: first those that the change under way has
+    /// taken, then those that failed least.
     fn fill(&mut self, census: &mut Census) {
-        let needy: Vec<(Position, bool, Reason)> = self
+        let needs: BTreeSet<Need> = self
             .roster
             .wanted(self.target)
             .filter(|seat| self.needs_spawn(seat))
-            .map(|seat| (seat.position, seat.counted() == 0, self.spawn_reason(seat)))
+            .map(|seat| Need {
+                is_of_base: !self.has_switched(seat.position),
+                failures: seat.failures(),
+                position: seat.position,
+            })
             .collect();
-        for (position, is_empty, reason) in needy {
-            if is_empty || (census.may_add() && self.may_surge_for(position)) {
-                census.processes += u32::from(!is_empty);
-                self.spawn(position, self.wanted_generation(position), reason);
+        let mut first_tries = self.first_tries_left();
+        for need in needs {
+            let Some(seat) = self.roster.seat(need.position) else {
+                continue;
+            };
+            let place = if seat.counted() == 0 {
+                Place::Empty
+            } else if seat.is_vacant() {
+                Place::Vacant
+            } else {
+                Place::Beside
+            };
+            let is_first_try = seat.past == Past::Untried;
+            let may_try = !is_first_try || first_tries > 0;
+            let has_turn = place == Place::Empty || self.may_surge_for(need.position);
+            let may_start = census.may_start(!need.is_of_base);
+            if may_try && has_turn && may_start && census.has_room(place) {
+                first_tries -= u32::from(is_first_try);
+                census.add(place, !need.is_of_base);
+                let reason = self.spawn_reason(seat);
+                let generation = self.wanted_generation(need.position);
+                self.spawn(need.position, generation, reason);
             }
         }
     }
@@ -183,9 +295,11 @@ impl Fleet {
     }
 
     /// The turn of the next positions in a rollout, lowest first: successor first if there may be
-    /// one more, else the old worker goes first if one may be missing.
-    fn replace(&mut self, census: &mut Census) {
-        let Some(change) = &self.change else { return };
+    /// one more, else the old worker goes first if one may be missing. True if one did.
+    fn replace(&mut self, census: &mut Census) -> bool {
+        let Some(change) = &self.change else {
+            return false;
+        };
         let (to, reason) = (change.to, change.spawn_reason());
         let waiting: Vec<Position> = self
             .roster
@@ -196,18 +310,25 @@ impl Fleet {
             .filter(|seat| !seat.is_blocked())
             .map(|seat| seat.position)
             .collect();
+        let mut has_made_room = false;
         for position in waiting {
-            if census.may_add() {
+            let may_switch = |change: &Change| change.may_switch(self.target);
+            if !census.may_start(true) || !self.change.as_ref().is_some_and(may_switch) {
+                break;
+            }
+            if census.has_room(Place::Beside) {
                 self.switch(position);
-                census.processes += 1;
+                census.add(Place::Beside, true);
                 self.spawn(position, to, reason.clone());
             } else if census.may_take_down() {
                 self.switch(position);
                 self.make_room(position, census);
+                has_made_room = true;
             } else {
-                return;
+                break;
             }
         }
+        has_made_room
     }
 
     /// The old worker goes although its successor has not come.
@@ -223,10 +344,21 @@ impl Fleet {
         }
     }
 
+    /// The first successors of an unproven release get no connections at once, if another one has
+    /// those of their position.
+    fn is_to_soak(&self, position: Position, generation: Generation) -> bool {
+        let is_unproven = self.change.as_ref().is_some_and(|change| {
+            change.to == generation && !change.is_rollback() && !change.is_proven()
+        });
+        let is_held_by_another = self.roster.seat(position).is_some_and(Seat::has_ready);
+        !self.config.soak.is_zero() && is_unproven && is_held_by_another
+    }
+
     fn spawn(&mut self, position: Position, generation: Generation, reason: Reason) {
         self.last_worker = WorkerId(self.last_worker.0.saturating_add(1));
         let identity = (self.last_worker, position, generation);
-        let worker = Worker::spawn(identity, reason, &self.config, &mut self.out);
+        let held = self.is_to_soak(position, generation);
+        let worker = Worker::spawn(identity, held, reason, &self.config, &mut self.out);
         self.roster.insert(worker);
         if let Some(seat) = self.roster.seat_mut(position)
             && seat.past == Past::Untried

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::action::{Failure, FailureReason};
+use super::amount::Amount;
+use crate::health::HealthSummary;
 use crate::ids::{ExitStatus, Generation, Position, WorkerId};
 
 /// Something worth telling: to the log, the event stream and the metrics.
@@ -62,6 +64,53 @@ pub enum Report {
         base: Generation,
         /// Positions to replace.
         workers: u32,
+        /// How many of them go first and are watched; none if none is.
+        canaries: Option<u32>,
+        /// The limit on extra workers that it keeps.
+        max_surge: Amount,
+        /// The limit on missing workers that it keeps.
+        max_unavailable: Amount,
+    },
+    /// The canaries are ready, and are watched from now on.
+    CanaryStarted {
+        /// The new generation.
+        generation: Generation,
+        /// How many there are.
+        canaries: u32,
+        /// How long, from now.
+        #[serde(rename = "watch_ms", serialize_with = "as_millis")]
+        watch: Duration,
+    },
+    /// How the canaries do, from time to time.
+    CanaryProgress {
+        /// The new generation.
+        generation: Generation,
+        /// Since when they are watched.
+        #[serde(rename = "elapsed_ms", serialize_with = "as_millis")]
+        elapsed: Duration,
+        /// How long they are.
+        #[serde(rename = "watch_ms", serialize_with = "as_millis")]
+        watch: Duration,
+        /// Their figures.
+        canary: HealthSummary,
+        /// Those of the others.
+        others: HealthSummary,
+    },
+    /// The canaries did no worse than the others: the rollout goes on.
+    CanaryPassed {
+        /// The new generation.
+        generation: Generation,
+        /// Their figures.
+        canary: HealthSummary,
+        /// Those of the others.
+        others: HealthSummary,
+    },
+    /// A rollout is to be undone on request; the way back begins.
+    RolloutCancelled {
+        /// The generation that was on its way.
+        generation: Generation,
+        /// The generation to go back to.
+        base: Generation,
     },
     /// One more position has had a ready worker of the rollout's generation.
     RolloutProgress {
@@ -187,6 +236,8 @@ pub enum Reason {
     Runs,
     /// It provably serves.
     Serves,
+    /// It serves, and is given no connections until it has lived long enough.
+    Soaks,
     /// Its successor is ready.
     SuccessorReady,
     /// It goes first, its successor follows: there is no surge for both.
@@ -197,6 +248,8 @@ pub enum Reason {
     Superseded,
     /// Its release failed elsewhere.
     RolloutFailed,
+    /// Its release is undone on request.
+    RolledBack,
     /// Its release could not be rolled back to.
     RollbackAbandoned,
     /// The fleet stops.
@@ -239,11 +292,13 @@ impl fmt::Display for Reason {
             Self::Rollback => f.write_str("roll-back"),
             Self::Runs => f.write_str("its program runs"),
             Self::Serves => f.write_str("it serves"),
+            Self::Soaks => f.write_str("it serves, without connections yet"),
             Self::SuccessorReady => f.write_str("its successor is ready"),
             Self::MakesRoom => f.write_str("makes room for its successor"),
             Self::ScaledDown => f.write_str("scaled down"),
             Self::Superseded => f.write_str("superseded by a newer release"),
             Self::RolloutFailed => f.write_str("its release failed"),
+            Self::RolledBack => f.write_str("its release is rolled back"),
             Self::RollbackAbandoned => f.write_str("rolling back failed"),
             Self::FleetStops => f.write_str("the fleet stops"),
             Self::OwnWish => f.write_str("by its own wish"),

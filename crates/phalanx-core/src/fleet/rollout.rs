@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::Fleet;
 use super::action::{Action, Done, Failure, FailureReason, Refusal};
-use super::change::{Change, Direction};
+use super::canary::CanaryStage;
+use super::change::{Asked, Change, Direction, Kind, QueuedReloads};
 use super::config::FleetConfig;
-use super::event::CommandId;
+use super::event::{CommandId, ReloadPlan};
+use super::limits::Limits;
 use super::outbox::Outbox;
 use super::report::{Reason, Report};
 use super::worker::{Cause, Worker};
@@ -34,15 +36,26 @@ impl Fleet {
 
     /// A reload: begins a rollout, supersedes the one under way, or waits for the boot or a
     /// roll-back.
-    pub(super) fn reload(&mut self, command: CommandId) {
+    pub(super) fn reload(&mut self, command: CommandId, plan: ReloadPlan) {
+        let limits = Limits::for_reload(&self.config, &plan);
+        if let Err(error) = limits.check_ever(self.target) {
+            let reason = error.to_string();
+            return self.out.reply(command, Err(Refusal::Invalid { reason }));
+        }
         if self.rolls_forward() {
-            self.supersede(command);
+            self.supersede(command, plan);
+        } else if let Some(queued) = &mut self.queued_reloads {
+            queued.commands.push(command);
+            queued.plan = plan;
         } else {
-            self.queued_reloads.push(command);
+            self.queued_reloads = Some(QueuedReloads {
+                commands: vec![command],
+                plan,
+            });
         }
     }
 
-    fn supersede(&mut self, command: CommandId) {
+    fn supersede(&mut self, command: CommandId, plan: ReloadPlan) {
         let to = self.next_generation();
         let Some(change) = &mut self.change else {
             return;
@@ -59,20 +72,44 @@ impl Fleet {
             .filter(|seat| !seat.has_ready())
             .map(|seat| seat.position)
             .collect();
-        change.supersede(to, command, &unready, self.out.now());
+        let limits = Limits::for_reload(&self.config, &plan);
+        let canary = plan.canary.map(CanaryStage::from);
+        change.supersede(
+            to,
+            (limits, canary),
+            (&unready, self.target),
+            self.out.now(),
+        );
+        // What a roll-back was to bring does not come.
+        for asked in change.asked.extract_if(.., |asked| asked.wants_back) {
+            self.out.reply(asked.command, Err(Refusal::Superseded));
+        }
+        change.asked.push(Asked {
+            command,
+            wants_back: false,
+        });
         for position in &change.switched {
             if let Some(seat) = self.roster.seat_mut(*position) {
                 seat.forget_failures();
             }
         }
-        self.report_rollout(to);
+        self.report_rollout();
     }
 
-    fn begin_rollout(&mut self) {
+    fn begin_rollout(&mut self, queued: QueuedReloads) {
         let to = self.next_generation();
-        let commands = std::mem::take(&mut self.queued_reloads);
-        self.change = Some(Change::forward(to, commands, self.out.now()));
-        self.report_rollout(to);
+        let asked = queued.commands.into_iter().map(|command| Asked {
+            command,
+            wants_back: false,
+        });
+        self.change = Some(Change::forward(
+            (to, Kind::Reload),
+            asked.collect(),
+            Limits::for_reload(&self.config, &queued.plan),
+            queued.plan.canary.map(CanaryStage::from),
+            self.out.now(),
+        ));
+        self.report_rollout();
     }
 
     fn next_generation(&mut self) -> Generation {
@@ -82,12 +119,17 @@ impl Fleet {
         self.last_generation
     }
 
-    fn report_rollout(&mut self, generation: Generation) {
-        self.out.report(Report::RolloutStarted {
-            generation,
-            base: self.current,
-            workers: self.target,
-        });
+    pub(super) fn report_rollout(&mut self) {
+        if let Some(change) = &self.change {
+            self.out.report(Report::RolloutStarted {
+                generation: change.to,
+                base: self.current,
+                workers: self.target,
+                canaries: change.canary.map(|canary| canary.count(self.target)),
+                max_surge: change.limits.extra,
+                max_unavailable: change.limits.missing,
+            });
+        }
     }
 
     /// The rollout takes that position: its spawns are of the rollout's generation from now on.
@@ -100,80 +142,19 @@ impl Fleet {
         }
     }
 
-    /// The new generation failed: what starts of it is stopped, and what was replaced goes back.
-    pub(super) fn fail_rollout(&mut self, failure: Failure) {
-        let Some(change) = self.change.take() else {
-            return;
-        };
-        self.out.report(Report::RolloutFailed {
-            generation: change.to,
-            base: self.current,
-            failure: failure.clone(),
-        });
-        stop_starting(
-            self.roster.workers_mut(),
-            change.to,
-            &Reason::RolloutFailed,
-            (&self.config, &mut self.out),
-        );
-        for position in &change.switched {
-            if let Some(seat) = self.roster.seat_mut(*position) {
-                seat.forget_failures();
-            }
-        }
-        // A position that neither rollout nor other generation has touched is as it was.
-        let on_base: BTreeSet<Position> = self
-            .roster
-            .wanted(self.target)
-            .filter(|seat| {
-                let is_untouched = !change.has_switched(seat.position);
-                seat.has_ready_of(self.current)
-                    || (is_untouched && !seat.holds_other_than(self.current))
-            })
-            .map(|seat| seat.position)
-            .collect();
-        self.change = Some(change.back(self.current, failure, on_base, self.out.now()));
-    }
-
-    /// The base failed too: what is ready of the failed generation stays, and the roll-back ends.
-    pub(super) fn abandon_rollback(&mut self, failure: Failure) {
-        let Some(change) = self.change.take() else {
-            return;
-        };
-        let mut kept = Vec::new();
-        for seat in self.roster.seats_mut() {
-            let position = seat.position;
-            if position.0 >= self.target || !seat.has_ready() || seat.has_ready_of(self.current) {
-                continue;
-            }
-            kept.push(position);
-            stop_starting(
-                seat.workers.values_mut(),
-                self.current,
-                &Reason::RollbackAbandoned,
-                (&self.config, &mut self.out),
-            );
-        }
-        self.out.report(Report::RollbackAbandoned {
-            generation: self.current,
-            kept,
-            failure,
-        });
-        self.answer(change, false);
-    }
-
     /// Ends a rollout or a roll-back that has reached its goal or its time limit, or begins one
     /// that was waiting. True if it did: the next may follow at once.
     pub(super) fn conclude_change(&mut self) -> bool {
         let Some(change) = &self.change else {
-            let may_begin = self.boot.is_none() && !self.queued_reloads.is_empty();
-            if may_begin {
-                self.begin_rollout();
-            }
-            return may_begin;
+            let queued = self.queued_reloads.take_if(|_| self.boot.is_none());
+            return queued.map(|queued| self.begin_rollout(queued)).is_some();
         };
         let to = change.to;
         if self.unfinished(change).is_none() {
+            if change.is_confined() {
+                // All are canaries: that they are watched is what the rollout waits for.
+                return self.advance_canaries();
+            }
             let is_over = self.roster.workers().all(|worker| worker.generation == to);
             if is_over {
                 self.finish_change();
@@ -192,7 +173,13 @@ impl Fleet {
             return;
         };
         match &change.direction {
-            Direction::Forward => {
+            Direction::Forward(kind) => {
+                self.previous = match kind {
+                    // Nobody wants to return to what never served.
+                    Kind::Reload => self.has_served.then_some(self.current),
+                    Kind::Rollback => None,
+                };
+                self.has_served = self.target > 0;
                 self.current = change.to;
                 self.out.report(Report::RolloutFinished {
                     generation: change.to,
@@ -203,7 +190,7 @@ impl Fleet {
                 failed: *failed,
             }),
         }
-        self.answer(change, true);
+        self.answer(&change, None);
     }
 
     fn give_up_change(&mut self) {
@@ -222,25 +209,35 @@ impl Fleet {
             },
         };
         if change.is_rollback() {
-            self.abandon_rollback(failure);
+            self.abandon_rollback(&failure);
         } else {
             self.fail_rollout(failure);
         }
     }
 
-    fn answer(&mut self, change: Change, went_well: bool) {
-        let result = match change.direction {
-            Direction::Forward => Ok(Done::Reloaded {
-                generation: change.to,
-            }),
-            Direction::Back { failed, failure } => Err(Refusal::RolloutFailed {
-                generation: failed,
-                failure,
-                rolled_back: went_well,
-            }),
-        };
-        for command in change.commands {
-            self.out.reply(command, result.clone());
+    /// Answers all who waited. `abandoned` says why a roll-back ended early.
+    pub(super) fn answer(&mut self, change: &Change, abandoned: Option<&Failure>) {
+        let to = change.to;
+        for asked in &change.asked {
+            let failure = match &change.direction {
+                Direction::Forward(_) => None,
+                // What was to come was the earlier release, and it failed.
+                Direction::Back { failed, failure } if !asked.wants_back || *failed < to => {
+                    Some((*failed, failure.as_ref().or(abandoned)))
+                }
+                Direction::Back { .. } => abandoned.map(|failure| (to, Some(failure))),
+            };
+            let result = match failure {
+                Some((generation, Some(failure))) => Err(Refusal::RolloutFailed {
+                    generation,
+                    failure: failure.clone(),
+                    rolled_back: abandoned.is_none(),
+                }),
+                Some((_, None)) => Err(Refusal::Superseded),
+                None if asked.wants_back => Ok(Done::RolledBack { generation: to }),
+                None => Ok(Done::Reloaded { generation: to }),
+            };
+            self.out.reply(asked.command, result);
         }
     }
 
@@ -257,8 +254,10 @@ impl Fleet {
     /// workers are killed in due time.
     pub(super) fn stall_at(&self) -> Option<Duration> {
         let change = self.change.as_ref()?;
-        self.unfinished(change)
-            .map(|_| change.moved_at.saturating_add(self.stall_limit()))
+        let watched_until = change.canary.and_then(|canary| canary.ends_at());
+        let moved_at = watched_until.map_or(change.moved_at, |until| until.max(change.moved_at));
+        let waits = self.unfinished(change).is_some() || change.is_confined();
+        waits.then(|| moved_at.saturating_add(self.stall_limit()))
     }
 
     /// More than any sequence of time limits between two moves of a rollout: others become ready,
@@ -270,6 +269,7 @@ impl Fleet {
             .saturating_mul(2)
             .saturating_add(config.drain_timeout)
             .saturating_add(config.kill_timeout.saturating_mul(4))
+            .saturating_add(config.soak)
     }
 }
 
@@ -286,7 +286,7 @@ pub(super) fn wanted_at(
 }
 
 /// Stops the workers of that generation that are not ready yet.
-fn stop_starting<'a>(
+pub(super) fn stop_starting<'a>(
     workers: impl Iterator<Item = &'a mut Worker>,
     generation: Generation,
     reason: &Reason,

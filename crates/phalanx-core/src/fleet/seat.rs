@@ -121,6 +121,17 @@ impl Seat {
         u32::try_from(counted.count()).unwrap_or(u32::MAX)
     }
 
+    /// Of these, those that do not finish their work.
+    pub(super) fn counted_active(&self) -> u32 {
+        let counted = self.workers.values().filter(|worker| worker.is_counted());
+        u32::try_from(counted.filter(|worker| !worker.is_retiring()).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Failures in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
     /// The worker that is to stay if several are ready: one of the wanted generation, else of the
     /// base, else the youngest.
     pub(super) fn keeper(&self, wanted: Generation, base: Generation) -> Option<WorkerId> {

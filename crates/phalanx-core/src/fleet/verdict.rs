@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::action::{Failure, FailureReason};
-use super::change::{Change, TOLERATED_CRASHES, TOLERATED_KILLS};
+use super::change::{Change, TOLERATED_KILLS};
 use super::config::BootPolicy;
 use super::report::Report;
 use super::seat::{Past, Seat};
@@ -63,6 +63,7 @@ impl Fleet {
         if self.boot.take().is_some() {
             self.out.report(Report::BootOver);
         }
+        self.has_served |= who.generation == self.current;
         let is_wanted = self.is_wanted(who.position);
         let now = self.out.now();
         if let Some(change) = &mut self.change
@@ -136,7 +137,7 @@ impl Fleet {
             }
         } else {
             let crashes = change.record_crash(who.position, self.out.now());
-            if crashes > TOLERATED_CRASHES || !self.config.respawn {
+            if crashes > change.tolerated_crashes() || !self.config.respawn {
                 self.fail_rollout(who.failure(reason));
             }
         }
@@ -195,7 +196,7 @@ impl Fleet {
         if !change.is_rollback() {
             self.fail_rollout(failure);
         } else if has_switched && !change.is_done(position) {
-            self.abandon_rollback(failure);
+            self.abandon_rollback(&failure);
         } else if self.roster.seat(position).is_some_and(Seat::is_vacant) {
             // It was vacant before the roll-back came to it: its tries go on, but nobody waits for
             // them.

@@ -19,6 +19,8 @@ pub struct FleetView {
     pub target: u32,
     /// The generation that respawns get: that of the last successful rollout.
     pub generation: Generation,
+    /// The generation that a roll-back would return to.
+    pub previous: Option<Generation>,
     /// The rollout or roll-back under way.
     pub rollout: Option<RolloutView>,
     /// Whether every position has one ready worker of the generation and nothing else lives.
@@ -57,6 +59,8 @@ pub struct RolloutView {
     pub done: u32,
     /// Positions in all.
     pub workers: u32,
+    /// Whether it waits for what its canaries do.
+    pub watching: bool,
 }
 
 /// One worker.

@@ -10,6 +10,7 @@ use super::action::Action;
 use super::config::FleetConfig;
 use super::outbox::Outbox;
 use super::report::{Reason, Report, WorkerState};
+use crate::health::Health;
 use crate::ids::{Generation, Position, WorkerId};
 
 /// One live worker.
@@ -23,6 +24,12 @@ pub(super) struct Worker {
     pub(super) state: State,
     /// Since when it is ready but no longer needed.
     pub(super) redundant_since: Option<Duration>,
+    /// It was spawned to get no connections before it is told to be ready.
+    pub(super) held: bool,
+    /// It has begun to soak.
+    pub(super) has_soaked: bool,
+    /// Its figures since the watch began; none if it reports none.
+    pub(super) health: Option<Health>,
 }
 
 /// Where a worker is in its life. `until` is when patience with that state ends.
@@ -32,6 +39,8 @@ pub(super) enum State {
     Starting { until: Duration },
     /// Its program runs; it must still be ready by `until`.
     Online { until: Duration },
+    /// It serves, but is given no connections before `until`.
+    Soaking { until: Duration },
     /// It serves.
     Ready,
     /// It finishes its work.
@@ -76,6 +85,7 @@ impl Worker {
     /// Orders the spawn of a new worker.
     pub(super) fn spawn(
         (id, position, generation): (WorkerId, Position, Generation),
+        held: bool,
         reason: Reason,
         config: &FleetConfig,
         out: &mut Outbox,
@@ -91,11 +101,15 @@ impl Worker {
             since: out.now(),
             state,
             redundant_since: None,
+            held,
+            has_soaked: false,
+            health: None,
         };
         out.push(Action::Spawn {
             worker: id,
             position,
             generation,
+            held,
         });
         worker.report(None, WorkerState::Starting, reason, out);
         worker
@@ -159,7 +173,7 @@ impl Worker {
     pub(super) fn state_name(&self) -> WorkerState {
         match self.state {
             State::Starting { .. } => WorkerState::Starting,
-            State::Online { .. } => WorkerState::Online,
+            State::Online { .. } | State::Soaking { .. } => WorkerState::Online,
             State::Ready => WorkerState::Ready,
             State::Draining { .. } => WorkerState::Draining,
             State::Departing { .. } | State::Stopping { .. } | State::Killed { .. } => {
@@ -174,6 +188,7 @@ impl Worker {
             State::Ready => None,
             State::Starting { until }
             | State::Online { until }
+            | State::Soaking { until }
             | State::Draining { until, .. }
             | State::Departing { until, .. }
             | State::Stopping { until, .. }
@@ -184,7 +199,8 @@ impl Worker {
     /// Has patience with its state until then, if that is later. Not with one that is being killed.
     pub(super) fn extend(&mut self, wanted: Duration) {
         match &mut self.state {
-            State::Ready | State::Killed { .. } => {}
+            // A soak has its time.
+            State::Soaking { .. } | State::Ready | State::Killed { .. } => {}
             State::Starting { until }
             | State::Online { until }
             | State::Draining { until, .. }
@@ -196,7 +212,10 @@ impl Worker {
     /// Why it is on its way out; none if it is not.
     pub(super) fn cause(&self) -> Option<Cause> {
         match self.state {
-            State::Starting { .. } | State::Online { .. } | State::Ready => None,
+            State::Starting { .. }
+            | State::Online { .. }
+            | State::Soaking { .. }
+            | State::Ready => None,
             State::Draining { cause, .. }
             | State::Departing { cause, .. }
             | State::Stopping { cause, .. }
@@ -216,6 +235,33 @@ impl Worker {
     /// It may come to serve.
     pub(super) fn is_starting(&self) -> bool {
         self.is_active() && !self.is_ready()
+    }
+
+    /// It uses what a start uses: most of all the processors.
+    pub(super) fn is_booting(&self) -> bool {
+        match self.state {
+            State::Starting { .. } | State::Online { .. } => true,
+            State::Soaking { .. }
+            | State::Ready
+            | State::Draining { .. }
+            | State::Departing { .. }
+            | State::Stopping { .. }
+            | State::Killed { .. } => false,
+        }
+    }
+
+    /// It leaves as it should: its work is done, or it finishes it.
+    pub(super) fn is_retiring(&self) -> bool {
+        match self.cause() {
+            Some(Cause::Retired | Cause::OwnWish) => true,
+            Some(
+                Cause::LostWhileReady
+                | Cause::Crashed
+                | Cause::LostWhileStarting
+                | Cause::FailedStart,
+            )
+            | None => false,
+        }
     }
 
     /// It takes part in the limit on extra processes. One that crashed but whose process lingers

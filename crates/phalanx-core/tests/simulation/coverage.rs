@@ -10,7 +10,7 @@ use phalanx_core::fleet::{Action, Done, FailureReason, Outcome, Reason, Refusal,
 pub(crate) struct Coverage(BTreeMap<&'static str, u64>);
 
 /// The situations that a run of many histories must have reached.
-pub(crate) const SITUATIONS: [&str; 27] = [
+pub(crate) const SITUATIONS: [&str; 37] = [
     "boot failed",
     "all gone",
     "stopped",
@@ -38,6 +38,16 @@ pub(crate) const SITUATIONS: [&str; 27] = [
     "superseded start",
     "crashed in a rollout",
     "killed too often",
+    "canaries watched",
+    "canaries passed",
+    "canary unhealthy",
+    "canary hung",
+    "rollout cancelled",
+    "went back on request",
+    "nothing to go back to",
+    "soaked",
+    "ended in its soak",
+    "admitted",
 ];
 
 impl Coverage {
@@ -63,9 +73,12 @@ fn situation_of(action: &Action) -> Option<&'static str> {
         Action::NewGeneration(_)
         | Action::DropGeneration(_)
         | Action::Spawn { .. }
+        | Action::BeginWatch
+        | Action::EndWatch
         | Action::Drain { .. }
         | Action::Stop { .. }
         | Action::Kill { .. } => None,
+        Action::Admit { .. } => Some("admitted"),
         Action::Reply { result, .. } => Some(of_result(result)),
         Action::Report(report) => of_report(report),
         Action::Settled { .. } => Some("settled"),
@@ -80,10 +93,12 @@ fn situation_of(action: &Action) -> Option<&'static str> {
 fn of_result(result: &Result<Done, Refusal>) -> &'static str {
     match result {
         Ok(Done::Reloaded { .. }) => "reloaded",
+        Ok(Done::RolledBack { .. }) => "went back on request",
         Ok(Done::Scaled { .. }) => "scaled",
         Ok(Done::Stopped) => "stop answered",
         Err(Refusal::RolloutFailed { .. }) => "reload refused",
         Err(Refusal::ScaleFailed { .. }) => "scaling failed",
+        Err(Refusal::NoEarlierRelease) => "nothing to go back to",
         Err(Refusal::Superseded) => "superseded command",
         Err(Refusal::Stopping) => "refused while stopping",
         Err(Refusal::Invalid { .. }) => "invalid",
@@ -99,6 +114,9 @@ fn of_report(report: &Report) -> Option<&'static str> {
             FailureReason::Stalled { .. } => "rollout stalled",
             FailureReason::KilledTooOften { .. } => "killed too often",
             FailureReason::Crashed { .. } => "crashed in a rollout",
+            FailureReason::Hung => "canary hung",
+            FailureReason::Unhealthy { .. } => "canary unhealthy",
+            FailureReason::EndedInSoak { .. } => "ended in its soak",
             FailureReason::SpawnFailed { .. }
             | FailureReason::ExitedBeforeReady { .. }
             | FailureReason::NotReadyInTime { .. }
@@ -107,7 +125,11 @@ fn of_report(report: &Report) -> Option<&'static str> {
         }),
         Report::RolledBack { .. } => Some("rolled back"),
         Report::RollbackAbandoned { .. } => Some("roll-back abandoned"),
-        Report::RespawnScheduled { .. }
+        Report::CanaryStarted { .. } => Some("canaries watched"),
+        Report::CanaryPassed { .. } => Some("canaries passed"),
+        Report::RolloutCancelled { .. } => Some("rollout cancelled"),
+        Report::CanaryProgress { .. }
+        | Report::RespawnScheduled { .. }
         | Report::BootOver
         | Report::RolloutStarted { .. }
         | Report::RolloutProgress { .. }
@@ -130,7 +152,9 @@ fn of_reason(reason: &Reason) -> Option<&'static str> {
         Reason::DrainTimedOut => Some("drain timed out"),
         Reason::ExitTimedOut => Some("exit timed out"),
         Reason::NotReadyInTime => Some("never ready"),
-        Reason::NewPosition
+        Reason::Soaks => Some("soaked"),
+        Reason::RolledBack
+        | Reason::NewPosition
         | Reason::Rollout
         | Reason::Rollback
         | Reason::Runs

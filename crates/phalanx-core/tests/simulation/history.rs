@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use phalanx_core::fleet::{Command, CommandId, Done, Outcome, Refusal, ScaleTo};
+use phalanx_core::fleet::{
+    Amount, Canary, Command, CommandId, Done, Outcome, Refusal, ReloadPlan, ScaleTo,
+};
 
 use crate::coverage::Coverage;
 use crate::judge::Verdict;
@@ -27,7 +29,7 @@ fn live(world: &mut World) -> Verdict {
     world.heal();
     if !world.plan.config.respawn {
         // Positions that are to stay empty are filled by a reload alone.
-        world.order(Duration::ZERO, Command::Reload);
+        world.order(Duration::ZERO, Command::Reload(ReloadPlan::default()));
     }
     recover(world)?;
     if is_finished(world) {
@@ -44,7 +46,10 @@ fn recover(world: &mut World) -> Verdict {
     })?;
     if is_finished(world) {
         // Late and doubled events still arrive, and later commands still get an answer.
-        world.order(Duration::from_secs(1), Command::Reload);
+        world.order(
+            Duration::from_secs(1),
+            Command::Reload(ReloadPlan::default()),
+        );
         world.order(Duration::from_secs(1), Command::Stop);
         world.run(world.now + Duration::from_mins(1), |_| false)?;
         return expect(
@@ -71,10 +76,12 @@ fn recover(world: &mut World) -> Verdict {
 
 /// In a world without faults, commands succeed.
 fn prove(world: &mut World) -> Verdict {
-    let reload = world.order(Duration::ZERO, Command::Reload);
+    let reload = world.order(Duration::ZERO, Command::Reload(ReloadPlan::default()));
     recover(world)?;
     expect_done(world, reload, |done| matches!(done, Done::Reloaded { .. }))?;
     expect(world.model().is_uniform(), "a reload left older workers")?;
+    prove_canaries(world)?;
+    prove_rollback(world)?;
     let workers = world.dice.between(0, LARGEST / 4);
     let scale = world.order(Duration::ZERO, Command::Scale(ScaleTo::Exactly(workers)));
     recover(world)?;
@@ -89,13 +96,49 @@ fn prove(world: &mut World) -> Verdict {
     )
 }
 
+/// A reload whose canaries do well ends well.
+fn prove_canaries(world: &mut World) -> Verdict {
+    let canary = Some(Canary {
+        workers: Amount::Count(world.dice.between(1, 4)),
+        watch: world.dice.millis(0, 30_000),
+    });
+    let plan = ReloadPlan {
+        canary,
+        ..ReloadPlan::default()
+    };
+    let reload = world.order(Duration::ZERO, Command::Reload(plan));
+    recover(world)?;
+    expect_done(world, reload, |done| matches!(done, Done::Reloaded { .. }))
+}
+
+/// Two reloads have succeeded: the first of them can be returned to, once.
+fn prove_rollback(world: &mut World) -> Verdict {
+    let Some(previous) = world.fleet().view().previous else {
+        let is_empty = world.model().target == 0;
+        return expect(is_empty, "no earlier release after two reloads");
+    };
+    let back = world.order(Duration::ZERO, Command::Rollback);
+    recover(world)?;
+    let generation = previous;
+    expect_done(world, back, |done| done == Done::RolledBack { generation })?;
+    let again = world.order(Duration::ZERO, Command::Rollback);
+    recover(world)?;
+    let refused = world.replies.get(&again);
+    expect(
+        matches!(refused, Some(Err(Refusal::NoEarlierRelease))),
+        "rolled back twice",
+    )
+}
+
 /// Every time limit there is, for each worker in turn, and then some.
 fn longest_recovery(world: &World) -> Duration {
     let config = &world.plan.config;
-    let limits = config.ready_timeout * 3 + config.drain_timeout + config.kill_timeout * 6;
+    let limits =
+        config.ready_timeout * 3 + config.drain_timeout + config.kill_timeout * 6 + config.soak;
     let workers = u32::try_from(world.model().workers.len()).expect("few workers");
     let turns = workers + world.model().target + 4;
-    limits * turns + config.backoff.max_delay() * 2 + config.backoff.stable_after()
+    let watch = Duration::from_mins(1);
+    watch + limits * turns + config.backoff.max_delay() * 2 + config.backoff.stable_after()
 }
 
 fn is_finished(world: &World) -> bool {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use phalanx_core::fleet::{Action, CommandId, Done, Event, FailureReason, Refusal, Report};
 use phalanx_core::ids::{Generation, Position, WorkerId};
 
-use crate::model::{Known, Model, SIGKILL};
+use crate::known::{Known, SIGKILL};
+use crate::model::Model;
 
 /// Which rule was broken, and how.
 pub(crate) type Verdict = Result<(), String>;
@@ -39,12 +40,17 @@ impl Judge {
                 "a successor failed, but the rollout goes on"
             );
         }
+        let condemned = self.model.condemned.len();
         self.model.note_event(event, now);
+        rule!(
+            self.model.condemned.len() == condemned || actions.iter().any(is_rollout_failure),
+            "a canary is bad, but the rollout goes on"
+        );
         rule!(
             !actions.iter().any(blames_a_kill),
             "a kill from outside failed the rollout"
         );
-        let processes = self.model.processes();
+        let before = self.model.processes();
         for action in actions {
             rule!(
                 !was_finished || matches!(action, Action::Reply { .. }),
@@ -53,10 +59,13 @@ impl Judge {
             self.judge_action(action, now)?;
             self.model.note_action(action, now);
         }
-        let (after, limit) = (self.model.processes(), self.model.limit());
+        let model = &self.model;
+        let (after, limit) = (model.processes(), model.limit());
+        // A reload may have brought a limit of its own.
+        let (counted, before) = (model.counted(after), model.counted(before));
         rule!(
-            after <= limit.max(processes),
-            "{after} processes, {processes} before the step, with a limit of {limit}"
+            counted <= limit.max(before),
+            "{counted} processes, {before} before the step, with a limit of {limit}"
         );
         self.model.note_spares(now);
         self.judge_positions()
@@ -76,6 +85,9 @@ impl Judge {
                 Action::NewGeneration(_)
                 | Action::DropGeneration(_)
                 | Action::Spawn { .. }
+                | Action::Admit { .. }
+                | Action::BeginWatch
+                | Action::EndWatch
                 | Action::Drain { .. }
                 | Action::Kill { .. }
                 | Action::Reply { .. }
@@ -88,6 +100,8 @@ impl Judge {
             | Event::Ready { .. }
             | Event::Extends { .. }
             | Event::Disconnected { .. }
+            | Event::Health { .. }
+            | Event::Hung { .. }
             | Event::Command { .. } => false,
         }
     }
@@ -116,7 +130,17 @@ impl Judge {
                 worker,
                 position,
                 generation,
+                ..
             } => return self.judge_spawn((*worker, *position, *generation), now),
+            Action::Admit { worker } => {
+                let known = self.known(*worker)?;
+                rule!(
+                    known.is_held && known.serves && known.is_starting(),
+                    "worker {worker} is given connections out of time"
+                );
+            }
+            Action::BeginWatch => rule!(!model.is_watching, "the watch begins twice"),
+            Action::EndWatch => rule!(model.is_watching, "no watch that could end"),
             Action::Drain { worker } => return self.judge_drain(*worker, now),
             Action::Stop { worker } => return self.judge_stop(*worker),
             Action::Kill { worker } => return self.judge_kill(*worker, now),
@@ -171,6 +195,26 @@ impl Judge {
             model.snapshots.contains(&generation),
             "worker {worker} spawned without a snapshot of generation {generation}"
         );
+        if let Some(limit) = model.config.max_starting {
+            rule!(
+                model.booting() <= limit.get(),
+                "worker {worker} spawned while {} others start",
+                model.booting()
+            );
+        }
+        if let Some(canaries) = model.canaries
+            && model.rolling == Some(generation)
+            && !model.is_rescaled
+            && !model
+                .at(position)
+                .any(|known| known.generation == generation)
+        {
+            let canaries = usize::try_from(canaries).expect("few workers");
+            rule!(
+                model.positions_of(generation) < canaries,
+                "worker {worker} spawned before the {canaries} canaries had passed"
+            );
+        }
         let failing = |known: &Known| known.ready_at.is_none() && known.stopped_at.is_none();
         rule!(
             !model.at(position).any(failing),
@@ -208,7 +252,7 @@ impl Judge {
             .count()
             > 1;
         rule!(
-            is_surplus || others_serve || self.model.config.unavailable(self.model.target) > 0,
+            is_surplus || others_serve || self.model.may_be_missing(),
             "worker {worker} drained before its successor was ready"
         );
         let (ready, floor) = (self.model.ready() - 1, self.model.floor());
@@ -250,17 +294,23 @@ impl Judge {
             "{command:?} was not waiting for {result:?}"
         );
         match result {
-            Ok(Done::Reloaded { generation }) => {
+            Ok(Done::Reloaded { generation } | Done::RolledBack { generation }) => {
+                rule!(
+                    !model.condemned.contains(generation),
+                    "generation {generation} serves although its canaries were bad"
+                );
                 let is_true = model
                     .workers
                     .values()
                     .all(|known| known.generation == *generation);
                 rule!(is_true, "reload answered while older workers live");
+                // A way back does not wait for a position that was vacant before.
+                let is_new = matches!(result, Ok(Done::Reloaded { .. }));
                 let unserved = (0..model.target)
                     .map(Position)
                     .find(|position| !model.served.contains(&(*position, *generation)));
                 rule!(
-                    unserved.is_none(),
+                    !is_new || unserved.is_none(),
                     "reload answered before {unserved:?} was ready"
                 );
             }
@@ -293,6 +343,9 @@ impl Judge {
                 let ends =
                     model.is_stopping || model.workers.values().all(|known| known.is_leaving);
                 rule!(ends, "refused as stopping by a fleet that is not");
+            }
+            Err(Refusal::NoEarlierRelease) => {
+                rule!(model.rolling.is_none(), "a rollout could have been undone");
             }
             Err(Refusal::ScaleFailed { .. } | Refusal::Superseded | Refusal::Invalid { .. }) => {}
         }

@@ -5,9 +5,13 @@
 //! `PHALANX_SIM_FIRST_SEED` where to begin (1), and `PHALANX_SIM_SEED` replays the history of one
 //! seed, printing every event and action.
 //!
-//! The parts: `plan` draws what a history is made of, `process` and `world` play it, `model` and
-//! `judge` watch it from outside, `coverage` counts what it reached, and `history` tells its story.
+//! The parts: `plan` draws what a history is made of, `process`, `world` and `around` play it,
+//! `known`, `model`, `counts` and `judge` watch it from outside, `coverage` counts what it reached, and `history` tells its story.
 
+#[cfg(test)]
+mod around;
+#[cfg(test)]
+mod counts;
 #[cfg(test)]
 mod coverage;
 #[cfg(test)]
@@ -16,6 +20,8 @@ mod dice;
 mod history;
 #[cfg(test)]
 mod judge;
+#[cfg(test)]
+mod known;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

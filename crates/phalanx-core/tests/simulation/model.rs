@@ -5,50 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use phalanx_core::fleet::{
-    Action, Command, CommandId, Done, Event, FleetConfig, MAX_WORKERS, Outcome, Refusal, Report,
-    ScaleTo,
+    Action, Amount, Command, CommandId, Done, Event, FleetConfig, MAX_WORKERS, Outcome, Reason,
+    Refusal, Report, ScaleTo,
 };
+use phalanx_core::health::Health;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 
-/// The death that says nothing about a program.
-pub(crate) const SIGKILL: ExitStatus = ExitStatus::Signal(9);
-
-/// One worker, as far as events and actions tell.
-#[derive(Clone, Debug)]
-pub(crate) struct Known {
-    pub(crate) position: Position,
-    pub(crate) generation: Generation,
-    pub(crate) ready_at: Option<Duration>,
-    /// It is on its way out: drained, stopped, without a channel, or by its own wish.
-    pub(crate) is_leaving: bool,
-    /// It lost its channel while it was ready: the limit on processes does not count it.
-    pub(crate) is_lost: bool,
-    pub(crate) stopped_at: Option<Duration>,
-    /// Since when it could be spared: another one at its position is ready too, or the position is
-    /// surplus.
-    pub(crate) spare_since: Option<Duration>,
-}
-
-/// Tries of one generation at one position, none of which was ever ready.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Streak {
-    pub(crate) generation: Generation,
-    pub(crate) failures: u32,
-    pub(crate) failed_at: Duration,
-}
-
-impl Known {
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready_at.is_some() && !self.is_leaving
-    }
-
-    pub(crate) fn is_starting(&self) -> bool {
-        self.ready_at.is_none() && !self.is_leaving
-    }
-}
+use crate::known::{Known, SIGKILL, Streak};
 
 /// The fleet as far as events and actions tell.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
 pub(crate) struct Model {
     pub(crate) config: FleetConfig,
     pub(crate) target: u32,
@@ -69,6 +36,17 @@ pub(crate) struct Model {
     pub(crate) served: BTreeSet<(Position, Generation)>,
     /// Failed tries in a row, by position.
     pub(crate) streaks: BTreeMap<Position, Streak>,
+    /// The limits of the rollout under way, else the configuration's.
+    pub(crate) surge: Amount,
+    pub(crate) unavailable: Amount,
+    /// How many positions a rollout may take before its canaries have passed; none if it has none.
+    pub(crate) canaries: Option<u32>,
+    /// The target has changed since, and so may have their number.
+    pub(crate) is_rescaled: bool,
+    /// The runtime was told to watch.
+    pub(crate) is_watching: bool,
+    /// The canary that is known to be bad; its rollout must not succeed.
+    pub(crate) condemned: BTreeSet<Generation>,
     /// A roll-back was abandoned since, so workers of a failed generation may have stayed.
     pub(crate) may_be_mixed: bool,
 }
@@ -77,7 +55,6 @@ impl Model {
     pub(crate) fn new(config: FleetConfig) -> Self {
         Self {
             target: config.workers,
-            config,
             has_started: false,
             is_stopping: false,
             outcome: None,
@@ -88,9 +65,16 @@ impl Model {
             last_generation: Generation(0),
             rolling: None,
             base: Generation(1),
+            surge: config.max_surge,
+            unavailable: config.max_unavailable,
+            canaries: None,
+            is_rescaled: false,
+            is_watching: false,
+            condemned: BTreeSet::new(),
             served: BTreeSet::new(),
             streaks: BTreeMap::new(),
             may_be_mixed: false,
+            config,
         }
     }
 
@@ -103,14 +87,16 @@ impl Model {
                 if let Some(known) = self.workers.get_mut(worker)
                     && known.is_starting()
                 {
-                    known.ready_at = Some(now);
-                    self.served.insert((known.position, known.generation));
-                    self.streaks.remove(&known.position);
+                    known.serves = true;
+                    if !known.is_held {
+                        self.note_ready(*worker, now);
+                    }
                 }
             }
             Event::Leaving { worker } => {
                 self.note_failed_try(*worker, now);
                 if let Some(known) = self.workers.get_mut(worker) {
+                    known.is_retiring |= known.is_ready();
                     known.is_leaving = true;
                 }
             }
@@ -121,11 +107,58 @@ impl Model {
                 }
             }
             Event::SpawnFailed { worker, .. } | Event::Exited { worker, .. } => {
+                if matches!(event, Event::Exited { status, .. } if *status != SIGKILL) {
+                    self.condemn(*worker);
+                }
                 self.note_failed_try(*worker, now);
                 self.excuse_kill(event);
                 self.workers.remove(worker);
             }
+            Event::Health { worker, health } => self.note_health(*worker, health),
+            Event::Hung { worker } => self.condemn(*worker),
             Event::Command { id, command } => self.note_command(*id, *command),
+        }
+    }
+
+    /// A worker gets its connections and counts as ready.
+    fn note_ready(&mut self, worker: WorkerId, now: Duration) {
+        if let Some(known) = self.workers.get_mut(&worker) {
+            known.ready_at = Some(now);
+            self.served.insert((known.position, known.generation));
+            self.streaks.remove(&known.position);
+        }
+    }
+
+    /// A canary is bad: its rollout is lost.
+    fn condemn(&mut self, worker: WorkerId) {
+        let known = self.workers.get(&worker);
+        let bad = known.filter(|known| {
+            (known.is_ready() || known.is_lost)
+                && self.canaries.is_some()
+                && !self.is_stopping
+                && self.is_wanted(known.position)
+                && Some(known.generation) == self.rolling
+        });
+        if let Some(known) = bad {
+            self.condemned.insert(known.generation);
+        }
+    }
+
+    /// A canary that answers with nothing but errors, while the others have none, is bad.
+    fn note_health(&mut self, worker: WorkerId, health: &Health) {
+        let Some(known) = self.workers.get_mut(&worker).filter(|_| self.is_watching) else {
+            return;
+        };
+        known.errors = health.server_errors;
+        let is_bad = health.requests >= 20 && health.server_errors == health.requests;
+        let others_are_well = self
+            .workers
+            .values()
+            .filter(|known| Some(known.generation) != self.rolling)
+            .all(|known| known.errors == 0);
+        let is_ready = self.workers[&worker].is_ready();
+        if is_bad && others_are_well && is_ready {
+            self.condemn(worker);
         }
     }
 
@@ -176,7 +209,7 @@ impl Model {
             return;
         }
         match command {
-            Command::Reload => {}
+            Command::Reload(_) | Command::Rollback => {}
             Command::Stop | Command::StopFast => self.is_stopping = true,
             Command::Scale(_) if self.is_stopping => {}
             Command::Scale(to) => {
@@ -188,6 +221,7 @@ impl Model {
                 if let Some(wanted) = wanted.filter(|wanted| *wanted <= MAX_WORKERS) {
                     self.streaks.retain(|position, _| position.0 < wanted);
                     self.target = wanted;
+                    self.is_rescaled = true;
                 }
             }
         }
@@ -208,6 +242,7 @@ impl Model {
                 worker,
                 position,
                 generation,
+                held,
             } => {
                 self.last_worker = *worker;
                 self.streaks
@@ -220,16 +255,35 @@ impl Model {
                     is_lost: false,
                     stopped_at: None,
                     spare_since: None,
+                    is_retiring: false,
+                    is_held: *held,
+                    serves: false,
+                    errors: 0,
                 };
                 self.workers.insert(*worker, known);
             }
             Action::Drain { worker } => {
                 if let Some(known) = self.workers.get_mut(worker) {
+                    known.is_retiring = true;
                     known.is_leaving = true;
                 }
             }
+            Action::Admit { worker } => {
+                if let Some(known) = self.workers.get_mut(worker) {
+                    known.is_held = false;
+                }
+                self.note_ready(*worker, now);
+            }
+            Action::BeginWatch => {
+                self.is_watching = true;
+                for known in self.workers.values_mut() {
+                    known.errors = 0;
+                }
+            }
+            Action::EndWatch => self.is_watching = false,
             Action::Stop { worker } => {
                 if let Some(known) = self.workers.get_mut(worker) {
+                    known.is_retiring |= !known.is_leaving;
                     known.is_leaving = true;
                     known.stopped_at = Some(now);
                 }
@@ -246,7 +300,7 @@ impl Model {
 
     fn note_reply(&mut self, command: CommandId, result: &Result<Done, Refusal>) {
         self.waiting.remove(&command);
-        if let Ok(Done::Reloaded { generation }) = result {
+        if let Ok(Done::Reloaded { generation } | Done::RolledBack { generation }) = result {
             self.base = *generation;
             self.may_be_mixed = false;
         }
@@ -254,13 +308,44 @@ impl Model {
 
     fn note_report(&mut self, report: &Report) {
         match report {
-            Report::RollbackAbandoned { .. } => self.may_be_mixed = true,
-            Report::RolloutStarted { generation, .. } => self.rolling = Some(*generation),
-            Report::RolloutFinished { .. } => self.rolling = None,
-            Report::RolloutFailed { .. } => {
+            Report::RollbackAbandoned { .. } => {
+                self.may_be_mixed = true;
+                self.restore_limits();
+            }
+            Report::RolledBack { .. } => self.restore_limits(),
+            Report::RolloutStarted {
+                generation,
+                canaries,
+                max_surge,
+                max_unavailable,
+                ..
+            } => {
+                self.rolling = Some(*generation);
+                self.canaries = *canaries;
+                self.is_rescaled = false;
+                (self.surge, self.unavailable) = (*max_surge, *max_unavailable);
+            }
+            Report::CanaryPassed { .. } => self.canaries = None,
+            Report::RolloutFinished { generation } => {
                 self.rolling = None;
+                self.base = *generation;
+                self.restore_limits();
+            }
+            Report::RolloutFailed { .. } | Report::RolloutCancelled { .. } => {
+                self.rolling = None;
+                self.canaries = None;
                 // Other releases get their turn: their tries begin anew.
                 self.streaks.clear();
+            }
+            Report::Changed {
+                worker,
+                reason: Reason::NotReadyInTime,
+                ..
+            } => {
+                // It does not finish anything: it failed.
+                if let Some(known) = self.workers.get_mut(worker) {
+                    known.is_retiring = false;
+                }
             }
             Report::Changed { .. }
             | Report::RespawnScheduled { .. }
@@ -268,7 +353,8 @@ impl Model {
             | Report::CrashLoopLeft { .. }
             | Report::BootOver
             | Report::RolloutProgress { .. }
-            | Report::RolledBack { .. }
+            | Report::CanaryStarted { .. }
+            | Report::CanaryProgress { .. }
             | Report::ScaleStarted { .. }
             | Report::ScaleProgress { .. }
             | Report::StopStarted { .. }
@@ -276,90 +362,8 @@ impl Model {
         }
     }
 
-    /// Takes note of who could be spared, after a step.
-    pub(crate) fn note_spares(&mut self, now: Duration) {
-        let mut ready: BTreeMap<Position, u32> = BTreeMap::new();
-        for known in self.workers.values().filter(|known| known.is_ready()) {
-            *ready.entry(known.position).or_default() += 1;
-        }
-        for known in self.workers.values_mut() {
-            let is_spare = known.position.0 >= self.target || ready.get(&known.position) > Some(&1);
-            known.spare_since = if known.is_ready() && is_spare {
-                known.spare_since.or(Some(now))
-            } else {
-                None
-            };
-        }
-    }
-
-    pub(crate) fn is_wanted(&self, position: Position) -> bool {
-        position.0 < self.target
-    }
-
-    /// The workers at that position.
-    pub(crate) fn at(&self, position: Position) -> impl Iterator<Item = &Known> {
-        self.workers
-            .values()
-            .filter(move |known| known.position == position)
-    }
-
-    pub(crate) fn ready(&self) -> usize {
-        self.workers
-            .values()
-            .filter(|known| known.is_ready())
-            .count()
-    }
-
-    /// How many must be ready after one was taken down.
-    pub(crate) fn floor(&self) -> usize {
-        let staffed = if self.config.respawn {
-            self.target
-        } else {
-            let active: BTreeSet<Position> = self
-                .workers
-                .values()
-                .filter(|known| !known.is_leaving && self.is_wanted(known.position))
-                .map(|known| known.position)
-                .collect();
-            u32::try_from(active.len()).expect("few positions")
-        };
-        let floor = staffed.saturating_sub(self.config.unavailable(self.target));
-        usize::try_from(floor).expect("few workers")
-    }
-
-    /// Processes as the limit on them counts, with one reserved for each position without any.
-    pub(crate) fn processes(&self) -> usize {
-        let counted: Vec<Position> = self
-            .workers
-            .values()
-            .filter(|known| !known.is_lost)
-            .map(|known| known.position)
-            .collect();
-        let held: BTreeSet<Position> = counted
-            .iter()
-            .copied()
-            .filter(|position| self.is_wanted(*position))
-            .collect();
-        let target = usize::try_from(self.target).expect("few workers");
-        counted.len() + target - held.len()
-    }
-
-    pub(crate) fn limit(&self) -> usize {
-        let limit = self.target + self.config.surge(self.target);
-        usize::try_from(limit).expect("few workers")
-    }
-
-    /// Whether each position has exactly one worker, and that one is ready, and nothing else lives.
-    pub(crate) fn is_converged(&self) -> bool {
-        let mut held = BTreeSet::new();
-        self.workers.values().all(|known| {
-            known.is_ready() && self.is_wanted(known.position) && held.insert(known.position)
-        }) && u32::try_from(held.len()) == Ok(self.target)
-    }
-
-    pub(crate) fn is_uniform(&self) -> bool {
-        self.workers
-            .values()
-            .all(|known| known.generation == self.base)
+    fn restore_limits(&mut self) {
+        self.surge = self.config.max_surge;
+        self.unavailable = self.config.max_unavailable;
     }
 }

@@ -1,10 +1,11 @@
 //! What a history is made of: the fleet's configuration, what users want and when, and the fate of
 //! each worker.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use phalanx_core::backoff::BackoffConfig;
-use phalanx_core::fleet::{Amount, BootPolicy, Command, FleetConfig, ScaleTo};
+use phalanx_core::fleet::{Amount, BootPolicy, Canary, Command, FleetConfig, ReloadPlan, ScaleTo};
 use phalanx_core::ids::ExitStatus;
 
 use crate::dice::Dice;
@@ -40,6 +41,10 @@ pub(crate) enum Release {
     Broken,
     /// Its workers become ready and crash soon after.
     Crashing,
+    /// Its workers answer every request with an error.
+    Failing,
+    /// Its workers become ready and hang soon after.
+    Hanging,
     /// Its workers need more memory than there is: the system kills them.
     Hungry,
 }
@@ -125,6 +130,9 @@ fn draw_config(dice: &mut Dice) -> FleetConfig {
             workers,
             max_surge: draw_amount(dice),
             max_unavailable: draw_amount(dice),
+            max_draining: dice.chance(40).then(|| draw_amount(dice)),
+            max_starting: NonZeroU32::new(dice.pick(&[0, 0, 1, 2, 3, 8])),
+            soak: dice.pick(&[0, 0, 0, 500, 5_000]) * Duration::from_millis(1),
             ready_timeout: dice.millis(500, 30_000),
             drain_timeout: dice.pick(&[0, 200, 3_000, 30_000]) * Duration::from_millis(1),
             kill_timeout: dice.millis(200, 5_000),
@@ -159,7 +167,8 @@ fn draw_backoff(dice: &mut Dice) -> BackoffConfig {
 
 fn draw_command(dice: &mut Dice) -> Command {
     match dice.between(0, 99) {
-        0..=49 => Command::Reload,
+        0..=41 => Command::Reload(draw_reload(dice)),
+        42..=49 => Command::Rollback,
         50..=64 => Command::Scale(ScaleTo::Exactly(dice.between(0, LARGEST / 4))),
         65..=77 => Command::Scale(ScaleTo::Up(dice.between(0, 6))),
         78..=90 => Command::Scale(ScaleTo::Down(dice.between(0, 6))),
@@ -171,12 +180,24 @@ fn draw_command(dice: &mut Dice) -> Command {
     }
 }
 
+fn draw_reload(dice: &mut Dice) -> ReloadPlan {
+    ReloadPlan {
+        canary: dice.chance(35).then(|| Canary {
+            workers: draw_amount(dice),
+            watch: dice.millis(0, 20_000),
+        }),
+        max_surge: dice.chance(15).then(|| draw_amount(dice)),
+        max_unavailable: dice.chance(15).then(|| draw_amount(dice)),
+    }
+}
+
 impl Release {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         match dice.between(0, 9) {
             0 | 1 => Self::Broken,
             2 => Self::Crashing,
             3 => Self::Hungry,
+            4 => dice.pick(&[Self::Failing, Self::Hanging]),
             _ => Self::Ordinary,
         }
     }
@@ -227,6 +248,7 @@ impl Fate {
                     fate.life = Life::Crashes { after, status };
                 }
             }
+            Release::Failing | Release::Hanging => {}
             Release::Ordinary => {
                 if dice.chance(plan.faults_percent / 2) {
                     fate.start = draw_start_fault(ready_timeout, dice);

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use phalanx_core::ids::{ExitStatus, WorkerId};
+use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
 
 use crate::plan::{Drain, Fate, Life, Start};
 
 /// One process.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
 pub(crate) struct Process {
     pub(crate) fate: Fate,
     pub(crate) is_alive: bool,
@@ -16,6 +17,9 @@ pub(crate) struct Process {
     pub(crate) is_connected: bool,
     /// It was sent SIGKILL.
     pub(crate) was_killed: bool,
+    pub(crate) generation: Generation,
+    /// It has become ready.
+    pub(crate) serves: bool,
 }
 
 /// Something a process does.
@@ -40,12 +44,14 @@ pub(crate) struct Plot {
 }
 
 impl Process {
-    pub(crate) fn new(fate: Fate) -> Self {
+    pub(crate) fn new(fate: Fate, generation: Generation) -> Self {
         Self {
             fate,
             is_alive: true,
             is_connected: true,
             was_killed: false,
+            generation,
+            serves: false,
         }
     }
 

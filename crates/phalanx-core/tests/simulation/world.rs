@@ -1,13 +1,11 @@
 //! A model world: processes with fates, users with wishes, and a wire that delays, loses and
 //! doubles what it carries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use phalanx_core::fleet::{
-    Action, Command, CommandId, Done, Event, FailureReason, Fleet, Refusal, Report,
-};
+use phalanx_core::fleet::{Action, CommandId, Done, Event, FailureReason, Fleet, Refusal, Report};
 use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
 
 use crate::coverage::Coverage;
@@ -29,27 +27,32 @@ pub(crate) struct World {
     pub(crate) coverage: Coverage,
     pub(crate) now: Duration,
     /// Faults have ended.
-    is_healed: bool,
-    fleet: Fleet,
-    queue: BTreeMap<(Duration, u64), Item>,
+    pub(crate) is_healed: bool,
+    pub(crate) fleet: Fleet,
+    pub(crate) queue: BTreeMap<(Duration, u64), Item>,
     queued: u64,
-    processes: BTreeMap<WorkerId, Process>,
-    releases: BTreeMap<Generation, Release>,
+    pub(crate) processes: BTreeMap<WorkerId, Process>,
+    pub(crate) releases: BTreeMap<Generation, Release>,
     pub(crate) replies: BTreeMap<CommandId, Result<Done, Refusal>>,
-    commands: u64,
+    pub(crate) commands: u64,
+    /// Watches so far, and since when the present one is.
+    pub(crate) watches: u32,
+    pub(crate) watched_since: Option<Duration>,
     steps: u32,
     is_verbose: bool,
 }
 
 /// Something that will happen.
 #[derive(Debug)]
-enum Item {
+pub(crate) enum Item {
     /// The fleet is told.
     Deliver(Event),
     /// A process does something.
     Happen(Plot),
     /// Somebody kills a worker from outside.
     KillSomebody,
+    /// Workers send their figures, in the watch of that number.
+    Figures(u32),
 }
 
 impl World {
@@ -69,6 +72,8 @@ impl World {
             releases: BTreeMap::new(),
             replies: BTreeMap::new(),
             commands: 0,
+            watches: 0,
+            watched_since: None,
             steps: 0,
             is_verbose,
             dice,
@@ -123,15 +128,6 @@ impl World {
         self.plot_all(plot);
     }
 
-    /// A user wants something, `after` from now.
-    pub(crate) fn order(&mut self, after: Duration, command: Command) -> CommandId {
-        self.commands += 1;
-        let id = CommandId(self.commands);
-        let event = Event::Command { id, command };
-        self.push(after, Item::Deliver(event));
-        id
-    }
-
     /// Lets the world run until nothing more happens before `until`, or until `is_over`.
     pub(crate) fn run(&mut self, until: Duration, is_over: impl Fn(&Self) -> bool) -> Verdict {
         while !is_over(self) {
@@ -166,6 +162,7 @@ impl World {
                     self.act(plot);
                 }
             }
+            Item::Figures(watch) => self.send_figures(watch),
             Item::KillSomebody => {
                 let alive: Vec<WorkerId> = self
                     .processes
@@ -195,8 +192,7 @@ impl World {
             self.coverage.note(action);
         }
         self.judge.step(event, &actions, self.now)?;
-        let config = &self.plan.config;
-        let may_stall = self.plan.some_hang || config.surge(self.model().target) == 0;
+        let may_stall = self.plan.some_hang || self.model().surge() == 0;
         if !may_stall && actions.iter().any(has_stalled) {
             return Err("a rollout stalled although there was room and nothing hangs".to_owned());
         }
@@ -244,7 +240,7 @@ impl World {
                     Fate::draw(&self.plan, self.releases[&generation], &mut self.dice)
                 };
                 self.trace("fate", &fate);
-                let process = Process::new(fate);
+                let process = Process::new(fate, generation);
                 self.plot_all(process.begins(worker));
                 self.processes.insert(worker, process);
             }
@@ -260,7 +256,14 @@ impl World {
             Action::Reply { command, result } => {
                 self.replies.insert(command, result);
             }
+            Action::BeginWatch => {
+                self.watches += 1;
+                self.watched_since = Some(self.now);
+                self.push(Duration::from_secs(1), Item::Figures(self.watches));
+            }
+            Action::EndWatch => self.watched_since = None,
             Action::DropGeneration(_)
+            | Action::Admit { .. }
             | Action::Report(_)
             | Action::Settled { .. }
             | Action::Finished(_) => {}
@@ -290,6 +293,7 @@ impl World {
             }
             Deed::GoesOnline => self.send_lossy(Event::Online { worker }),
             Deed::GetsReady => {
+                process.serves = true;
                 let life = process.lives(worker);
                 self.send(Event::Ready { worker });
                 self.plot_all(life);
@@ -320,7 +324,7 @@ impl World {
     }
 
     /// Carries an event to the fleet, sometimes late, sometimes twice.
-    fn send(&mut self, event: Event) {
+    pub(crate) fn send(&mut self, event: Event) {
         let delay = if self.is_healed || self.dice.chance(90) {
             self.dice.millis(0, 3)
         } else {
@@ -334,40 +338,15 @@ impl World {
     }
 
     /// The same, and sometimes loses it.
-    fn send_lossy(&mut self, event: Event) {
+    pub(crate) fn send_lossy(&mut self, event: Event) {
         if self.is_healed || self.dice.chance(90) {
             self.send(event);
         }
     }
 
-    fn push(&mut self, after: Duration, item: Item) {
+    pub(crate) fn push(&mut self, after: Duration, item: Item) {
         self.queued += 1;
         self.queue.insert((self.now + after, self.queued), item);
-    }
-
-    /// Nothing is on its way to the fleet.
-    pub(crate) fn has_delivered_all(&self) -> bool {
-        !self
-            .queue
-            .values()
-            .any(|item| matches!(item, Item::Deliver(_)))
-    }
-
-    pub(crate) fn model(&self) -> &Model {
-        &self.judge.model
-    }
-
-    pub(crate) fn fleet(&self) -> &Fleet {
-        &self.fleet
-    }
-
-    /// Workers whose processes live, whatever the fleet knows.
-    pub(crate) fn alive(&self) -> BTreeSet<WorkerId> {
-        self.processes
-            .iter()
-            .filter(|(_, process)| process.is_alive)
-            .map(|(worker, _)| *worker)
-            .collect()
     }
 
     fn trace(&self, what: &str, detail: &dyn Debug) {

@@ -31,6 +31,8 @@ pub(crate) struct Fork<'a> {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) sink: Option<OutputSink>,
     pub(crate) last: LastLines,
+    /// It gets no connections before [`Cluster::admit`].
+    pub(crate) held_back: bool,
 }
 
 impl Cluster {
@@ -88,7 +90,8 @@ impl Cluster {
             }
         }
         let settings = fork.release.settings();
-        let cell = Arc::new(Cell::new(fork.worker, fork.position, process, settings));
+        let cell = Cell::new(fork.worker, fork.position, process, settings);
+        let cell = Arc::new(cell.held_back(fork.held_back));
         let notify = gift.notify.take();
         self.enrol(&cell, fork.generation, socket, &gift);
         let shared = Arc::downgrade(&self.shared);

@@ -361,11 +361,11 @@ impl Hub {
             Some(held) => {
                 held.announced = true;
                 let id = held.listener;
-                let leaving = state.cell.departure() != Departure::None;
+                let takes_part = state.cell.takes_part();
                 let listener = self.listeners.get_mut(&id);
                 listener.map(|listener| {
                     match (listener.choice.dispatch, listener.slots.as_mut()) {
-                        _ if leaving => {}
+                        _ if !takes_part => {}
                         (_, Some(slots)) => slots.serves(position, worker),
                         (Dispatch::Handoff, None) => self.ledger.join(id, worker, position),
                         (Dispatch::Shared | Dispatch::Kernel, None) => {}

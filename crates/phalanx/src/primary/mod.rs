@@ -1,5 +1,6 @@
 //! The primary's side: [`Cluster`] and what stands behind it.
 
+mod admit;
 mod channel;
 mod choice;
 mod dispatch;
@@ -204,6 +205,7 @@ impl Cluster {
                 .collect(),
             sink,
             last: LastLines::default(),
+            held_back: false,
         })
     }
 
@@ -316,6 +318,10 @@ impl Cluster {
     /// Tells all subscribers.
     pub(crate) fn announce(&self, event: &Event) {
         self.shared.hub().emit(event);
+    }
+
+    pub(crate) fn admit(&self, worker: WorkerId) {
+        self.shared.hub().admit(worker);
     }
 
     pub(crate) fn close_orphans(&self) {

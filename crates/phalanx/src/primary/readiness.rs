@@ -75,6 +75,7 @@ impl Hub {
         }
         state.listening = true;
         state.cell.set_ready();
+        let takes_part = state.cell.takes_part();
         let position = state.cell.position;
         let mut addresses = Vec::new();
         for held in state.held.values_mut() {
@@ -82,7 +83,7 @@ impl Hub {
             let Some(listener) = self.listeners.get_mut(&held.listener) else {
                 continue;
             };
-            if let Some(slots) = listener.slots.as_mut() {
+            if let Some(slots) = listener.slots.as_mut().filter(|_| takes_part) {
                 slots.serves(position, worker);
             }
             addresses.push(listener.address.clone());

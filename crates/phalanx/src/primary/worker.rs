@@ -41,6 +41,8 @@ pub(super) struct Cell {
     pub(super) watchdog: Option<Duration>,
     pub(super) settle_timeout: Duration,
     stop_signal: Signal,
+    /// It gets no connections yet.
+    held_back: AtomicBool,
     /// It has proven that it serves.
     ready: AtomicBool,
     /// It was sent its stop signal.
@@ -74,6 +76,7 @@ impl Cell {
             readiness: settings.readiness.clone(),
             watchdog: settings.watchdog,
             settle_timeout: settings.settle_timeout.unwrap_or(Settings::SETTLE_TIMEOUT),
+            held_back: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             stop_signal: settings.stop_signal.unwrap_or(Signal::TERM),
             told_to_stop: AtomicBool::new(false),
@@ -84,6 +87,23 @@ impl Cell {
                 exit: None,
             }),
         }
+    }
+
+    /// Whether it gets no connections before [`let_in`](Self::let_in).
+    pub(super) fn held_back(self, held_back: bool) -> Self {
+        Self {
+            held_back: AtomicBool::new(held_back),
+            ..self
+        }
+    }
+
+    pub(super) fn let_in(&self) {
+        self.held_back.store(false, Ordering::Release);
+    }
+
+    /// Whether it may be chosen for connections.
+    pub(super) fn takes_part(&self) -> bool {
+        !self.held_back.load(Ordering::Acquire) && self.departure() == Departure::None
     }
 
     fn state(&self) -> MutexGuard<'_, CellState> {

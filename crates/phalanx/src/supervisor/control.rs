@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use phalanx_core::fleet::{Command, Done, Failure, Refusal, ScaleTo};
+use phalanx_core::fleet::{Command, Done, Failure, Refusal, ReloadPlan, ScaleTo};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 use serde::Serialize;
@@ -53,6 +53,8 @@ pub enum CommandErrorKind {
     RolloutFailed,
     /// The added workers did not start.
     ScaleFailed,
+    /// There is no release before the present one.
+    NoEarlierRelease,
     /// A newer command took its place.
     Superseded,
     /// The app is being stopped.
@@ -96,6 +98,7 @@ impl Control {
                 (CommandErrorKind::RolloutFailed, Some(failure))
             }
             Refusal::ScaleFailed { failure, .. } => (CommandErrorKind::ScaleFailed, Some(failure)),
+            Refusal::NoEarlierRelease => (CommandErrorKind::NoEarlierRelease, None),
             Refusal::Superseded => (CommandErrorKind::Superseded, None),
             Refusal::Stopping => (CommandErrorKind::Stopping, None),
             Refusal::Invalid { .. } => (CommandErrorKind::Invalid, None),
@@ -115,7 +118,26 @@ impl Control {
     /// # Errors
     /// When the new release failed; then the old one serves.
     pub async fn reload(&self) -> Result<Done, CommandError> {
-        self.ask(Command::Reload).await
+        self.reload_by(ReloadPlan::default()).await
+    }
+
+    /// Replaces all workers as the plan says: some first and watched, with limits of its own. Returns
+    /// when all are replaced.
+    ///
+    /// # Errors
+    /// When the new release failed, before the others or after them; then the old one serves. A plan
+    /// in which nothing could move is refused.
+    pub async fn reload_by(&self, plan: ReloadPlan) -> Result<Done, CommandError> {
+        self.ask(Command::Reload(plan)).await
+    }
+
+    /// Returns to the release before the present one, as carefully as a reload; a reload under way is
+    /// undone instead.
+    ///
+    /// # Errors
+    /// When there is no earlier release, or it fails too; then the present one serves on.
+    pub async fn rollback(&self) -> Result<Done, CommandError> {
+        self.ask(Command::Rollback).await
     }
 
     /// Changes the number of workers. Returns when it is so.
@@ -222,7 +244,9 @@ impl Control {
             dispatch,
             target: view.target,
             generation: view.generation,
+            previous: view.previous,
             reloading: view.rollout.is_some(),
+            watching: view.rollout.is_some_and(|rollout| rollout.watching),
             stopping: matches!(
                 view.phase,
                 phalanx_core::fleet::FleetPhase::Stopping

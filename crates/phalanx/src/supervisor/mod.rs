@@ -10,6 +10,7 @@ mod signals;
 mod status;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use phalanx_core::fleet::{Fleet, FleetConfig};
@@ -24,6 +25,10 @@ use crate::policy::MakePolicy;
 use crate::primary::{Cluster, Release, scheduling_from_environment};
 pub use crate::primary::{OutputLine, OutputSink, Stream};
 use crate::settings::{DispatchChoice, Settings};
+
+/// Workers that may start at the same moment, for each core, and at least.
+const STARTS_A_CORE: u32 = 8;
+const LEAST_STARTS: u32 = 16;
 
 /// What an app is.
 #[non_exhaustive]
@@ -54,7 +59,10 @@ impl SupervisorOptions {
         Self {
             name: name.into(),
             settings: Settings::default(),
-            fleet: FleetConfig::default(),
+            fleet: FleetConfig {
+                max_starting: Some(starts_at_once()),
+                ..FleetConfig::default()
+            },
             policy: scheduling_from_environment(),
             weights: Weights::default(),
             own_policy: None,
@@ -73,6 +81,16 @@ impl fmt::Debug for SupervisorOptions {
             .field("dispatch", &self.dispatch)
             .finish_non_exhaustive()
     }
+}
+
+/// How many workers may start at the same moment: so many that the processors are never idle while
+/// some wait for a database, and so few that each is ready in its time. Eight for each core, and at
+/// least 16.
+#[must_use]
+pub fn starts_at_once() -> NonZeroU32 {
+    let cores = u32::try_from(phalanx_sys::cpu::usable_cores().get()).unwrap_or(u32::MAX);
+    let starts = cores.saturating_mul(STARTS_A_CORE).max(LEAST_STARTS);
+    NonZeroU32::new(starts).unwrap_or(NonZeroU32::MIN)
 }
 
 /// How an app ended.

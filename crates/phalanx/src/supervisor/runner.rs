@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use phalanx_core::fleet::{
     self, Action, Command, CommandId, Done, Fleet, FleetView, Refusal, Report, WorkerState,
 };
-use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
+use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Outcome;
@@ -209,7 +209,10 @@ impl Runner {
                 worker,
                 position,
                 generation,
-            } => return self.spawn(worker, position, generation),
+                held,
+            } => return self.spawn((worker, position, generation), held),
+            Action::Admit { worker } => self.cluster.admit(worker),
+            Action::BeginWatch | Action::EndWatch => {}
             Action::Drain { worker } => {
                 self.with_worker(worker, crate::primary::Worker::disconnect);
             }
@@ -230,9 +233,8 @@ impl Runner {
 
     fn spawn(
         &mut self,
-        worker: WorkerId,
-        position: phalanx_core::ids::Position,
-        generation: Generation,
+        (worker, position, generation): (WorkerId, Position, Generation),
+        held_back: bool,
     ) -> Option<fleet::Event> {
         let live = self.cluster.workers().len();
         let last = self.shared.keep_lines(worker, live);
@@ -247,6 +249,7 @@ impl Runner {
                     env: Vec::new(),
                     sink: self.shared.sink.clone(),
                     last,
+                    held_back,
                 })
                 .map_err(|error| chain(&error)),
             Some(Err(reason)) => Err(reason.clone()),

@@ -22,8 +22,14 @@ pub struct Status {
     pub target: u32,
     /// The generation that new workers get.
     pub generation: Generation,
+    /// The generation that a rollback would return to.
+    #[serde(default)]
+    pub previous: Option<Generation>,
     /// A rolling restart is going on.
     pub reloading: bool,
+    /// The reload watches its canaries before it goes on.
+    #[serde(default)]
+    pub watching: bool,
     /// The app is being stopped.
     pub stopping: bool,
     /// Where it listens, in the order of opening.

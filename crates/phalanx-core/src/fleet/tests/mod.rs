@@ -1,8 +1,11 @@
 //! The rules of the fleet, one test each. Actions are compared in short: `spawn 3@0 g2` is worker 3
 //! at position 0 of generation 2.
 
+mod back;
 mod boot;
+mod canary;
 mod deadlines;
+mod limits;
 mod oddities;
 mod respawn;
 mod rollback;
@@ -13,8 +16,8 @@ mod stop;
 use std::time::Duration;
 
 use super::{
-    Action, Amount, Command, CommandId, Done, Event, Fleet, FleetConfig, Outcome, Refusal, Report,
-    ScaleTo,
+    Action, Amount, Command, CommandId, Done, Event, Fleet, FleetConfig, Outcome, Refusal,
+    ReloadPlan, Report, ScaleTo,
 };
 use crate::ids::{ExitStatus, WorkerId};
 
@@ -27,10 +30,11 @@ struct Bench {
     commands: u64,
 }
 
-/// Defaults with this many workers.
+/// Defaults with this many workers; those that drain are counted, so that one step follows another.
 fn workers(workers: u32) -> FleetConfig {
     FleetConfig {
         workers,
+        max_draining: Some(Amount::Count(0)),
         ..FleetConfig::default()
     }
 }
@@ -83,6 +87,9 @@ impl Bench {
                 Action::NewGeneration(_)
                 | Action::DropGeneration(_)
                 | Action::Spawn { .. }
+                | Action::Admit { .. }
+                | Action::BeginWatch
+                | Action::EndWatch
                 | Action::Drain { .. }
                 | Action::Stop { .. }
                 | Action::Kill { .. }
@@ -141,7 +148,7 @@ impl Bench {
     }
 
     fn reload(&mut self) -> Vec<String> {
-        self.command(Command::Reload)
+        self.command(Command::Reload(ReloadPlan::default()))
     }
 
     fn scale(&mut self, count: u32) -> Vec<String> {
@@ -199,7 +206,14 @@ fn in_short(action: &Action) -> Option<String> {
             worker,
             position,
             generation,
-        } => format!("spawn {worker}@{position} g{generation}"),
+            held,
+        } => {
+            let held = if *held { " held" } else { "" };
+            format!("spawn {worker}@{position} g{generation}{held}")
+        }
+        Action::Admit { worker } => format!("admit {worker}"),
+        Action::BeginWatch => "watch".to_owned(),
+        Action::EndWatch => "watch ends".to_owned(),
         Action::Drain { worker } => format!("drain {worker}"),
         Action::Stop { worker } => format!("stop {worker}"),
         Action::Kill { worker } => format!("kill {worker}"),

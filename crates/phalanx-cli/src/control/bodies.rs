@@ -1,0 +1,125 @@
+//! The bodies of requests to the control socket.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use axum::response::Response;
+use phalanx::fleet::{Amount, Canary, ReloadPlan};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::server::error;
+
+/// How long canaries are watched unless the request says so.
+const WATCH: Duration = Duration::from_mins(1);
+
+/// The body of `POST /v1/reload`, which may be left out.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Reload {
+    canary: Option<NumberOrText>,
+    watch_ms: Option<u64>,
+    max_surge: Option<NumberOrText>,
+    max_unavailable: Option<NumberOrText>,
+}
+
+impl Reload {
+    pub(super) fn plan(self) -> Result<ReloadPlan, String> {
+        let canary = amount("canary", self.canary)?;
+        if canary.is_some_and(Amount::is_zero) {
+            return Err("canary: it must be more than zero".to_owned());
+        }
+        if canary.is_none() && self.watch_ms.is_some() {
+            return Err("watch_ms: there is no canary to watch".to_owned());
+        }
+        Ok(ReloadPlan {
+            canary: canary.map(|workers| Canary {
+                workers,
+                watch: self.watch_ms.map_or(WATCH, Duration::from_millis),
+            }),
+            max_surge: amount("max_surge", self.max_surge)?,
+            max_unavailable: amount("max_unavailable", self.max_unavailable)?,
+        })
+    }
+}
+
+fn amount(name: &str, value: Option<NumberOrText>) -> Result<Option<Amount>, String> {
+    let parse = |value: NumberOrText| {
+        let amount = value.into_text().parse::<Amount>();
+        amount.map_err(|error| format!("{name}: {error}"))
+    };
+    value.map(parse).transpose()
+}
+
+/// The body of `POST /v1/scale`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scale {
+    pub(super) workers: NumberOrText,
+}
+
+/// `4`, `"+1"`, `"25%"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum NumberOrText {
+    Number(u32),
+    Text(String),
+}
+
+impl NumberOrText {
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text,
+        }
+    }
+}
+
+/// The body of `POST /v1/policy`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) policy: String,
+    pub(super) weights: Option<String>,
+}
+
+/// The body of `POST /v1/stop`, which may be left out.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Stop {
+    pub(super) fast: bool,
+}
+
+/// The body of `POST /v1/messages`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Message {
+    pub(super) message: Value,
+    pub(super) to: Option<u32>,
+}
+
+pub(super) type Body = Result<Bytes, BytesRejection>;
+
+/// Reads a body as JSON, whatever type it claims to be: `curl -d` claims that of a form.
+pub(super) fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
+    let body = body.map_err(|rejection| {
+        let is_too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        let kind = if is_too_large { "too_large" } else { "invalid" };
+        Box::new(error(rejection.status(), kind, &rejection.body_text()))
+    })?;
+    serde_json::from_slice(&body).map_err(|invalid| {
+        let reason = format!("the body is not as expected: {invalid}");
+        Box::new(error(StatusCode::BAD_REQUEST, "invalid", &reason))
+    })
+}
+
+/// As [`parse`]; no body means every default.
+pub(super) fn parse_if_any<T: DeserializeOwned + Default>(body: Body) -> Result<T, Box<Response>> {
+    if body.as_ref().is_ok_and(Bytes::is_empty) {
+        return Ok(T::default());
+    }
+    parse(body)
+}

@@ -1,0 +1,38 @@
+//! The number of workers and their limits, from the command line to the fleet's configuration.
+
+use phalanx::fleet::{BootPolicy, FleetConfig};
+use phalanx::supervisor::starts_at_once;
+use phalanx_sys::cpu;
+
+use crate::args::{OnBootFailure, RunArgs};
+use crate::exit_code::Exit;
+use crate::report::{Failure, Outcome};
+use crate::values::WorkerCount;
+
+pub(super) fn fleet(args: &RunArgs) -> Outcome<FleetConfig> {
+    let limits = &args.limits;
+    let fleet = FleetConfig {
+        workers: match args.workers {
+            WorkerCount::Auto => u32::try_from(cpu::usable_cores().get()).unwrap_or(1),
+            WorkerCount::Exactly(count) => count,
+        },
+        max_surge: limits.max_surge,
+        max_unavailable: limits.max_unavailable,
+        max_draining: limits.max_draining,
+        max_starting: Some(limits.max_starting.unwrap_or_else(starts_at_once)),
+        soak: limits.soak,
+        ready_timeout: limits.ready_timeout,
+        drain_timeout: limits.drain_timeout,
+        kill_timeout: limits.kill_timeout,
+        boot: match limits.on_boot_failure {
+            OnBootFailure::Exit => BootPolicy::Exit,
+            OnBootFailure::Retry => BootPolicy::Retry,
+        },
+        seed: args.seed.unwrap_or_else(crate::log::now_millis),
+        ..FleetConfig::default()
+    };
+    fleet
+        .check()
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    Ok(fleet)
+}

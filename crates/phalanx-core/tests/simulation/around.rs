@@ -1,0 +1,75 @@
+//! What stands around the processes of a model world: users with wishes, the figures that workers
+//! send, and what can be seen from outside.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use phalanx_core::fleet::{Command, CommandId, Event, Fleet};
+use phalanx_core::health::Health;
+use phalanx_core::ids::WorkerId;
+
+use crate::model::Model;
+use crate::plan::Release;
+use crate::world::{Item, World};
+
+impl World {
+    /// A user wants something, `after` from now.
+    pub(crate) fn order(&mut self, after: Duration, command: Command) -> CommandId {
+        self.commands += 1;
+        let id = CommandId(self.commands);
+        let event = Event::Command { id, command };
+        self.push(after, Item::Deliver(event));
+        id
+    }
+
+    /// Once a second, workers tell what they answered since the watch began, and some hang.
+    pub(crate) fn send_figures(&mut self, watch: u32) {
+        let Some(since) = self.watched_since.filter(|_| self.watches == watch) else {
+            return;
+        };
+        let requests = self.now.saturating_sub(since).as_secs() * 15;
+        let reporting: Vec<(WorkerId, Release)> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.is_alive && process.is_connected && process.serves)
+            .map(|(worker, process)| (*worker, self.releases[&process.generation]))
+            .collect();
+        for (worker, release) in reporting {
+            let fails = release == Release::Failing && !self.is_healed;
+            let mut health = Health::default();
+            for _ in 0..requests {
+                health.record(fails, Duration::from_millis(5));
+            }
+            self.send_lossy(Event::Health { worker, health });
+            if release == Release::Hanging && !self.is_healed && self.dice.chance(30) {
+                self.send(Event::Hung { worker });
+            }
+        }
+        self.push(Duration::from_secs(1), Item::Figures(watch));
+    }
+
+    /// Nothing is on its way to the fleet.
+    pub(crate) fn has_delivered_all(&self) -> bool {
+        !self
+            .queue
+            .values()
+            .any(|item| matches!(item, Item::Deliver(_)))
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.judge.model
+    }
+
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Workers whose processes live, whatever the fleet knows.
+    pub(crate) fn alive(&self) -> BTreeSet<WorkerId> {
+        self.processes
+            .iter()
+            .filter(|(_, process)| process.is_alive)
+            .map(|(worker, _)| *worker)
+            .collect()
+    }
+}
