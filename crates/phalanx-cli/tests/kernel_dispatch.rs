@@ -314,6 +314,11 @@ fn a_worker_that_counts_for_itself_shows_its_load() {
         let workers = status["workers"].as_array().into_iter().flatten();
         workers.into_iter().all(|worker| worker["open"] == 0)
     });
+    served(&mut app, &target, 20);
+    let status = app.status();
+    for worker in status["workers"].as_array().unwrap() {
+        assert!(worker["response_us"].as_u64().is_some(), "{status}");
+    }
     assert!(app.stop().success());
 }
 

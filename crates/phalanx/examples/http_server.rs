@@ -38,6 +38,8 @@ fn main() -> phalanx::Result<()> {
 async fn serve(worker: ThisWorker) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let steps = argument(1).map_or(Ok(10_000_000), |steps| steps.parse())?;
     let app = Router::new().route("/", get(move || async move { answer(steps) }));
+    // For policies that go by response time.
+    let app = app.layer(worker.meter());
     let listener = worker.listen(address()).await?;
     axum::serve(listener, app)
         .with_graceful_shutdown(worker.draining())

@@ -30,3 +30,5 @@ pub use primary::{Cluster, Worker};
 pub use role::{Role, init, is_primary, is_worker};
 pub use settings::{Adoption, DispatchChoice, InspectPort, Readiness, Settings, Stdio};
 pub use worker::{Listener, Meter, Stream, StreamKind, ThisWorker, Timed, UdpSocket};
+#[cfg(feature = "tower")]
+pub use worker::{Metered, MeteredFuture};

@@ -63,8 +63,8 @@ pub enum Readiness {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DispatchChoice {
-    /// The best that works for each listener: handoff for TCP and Unix sockets, shared for UDP and
-    /// for policy `none`.
+    /// The best that works for each listener: the kernel for TCP where the eBPF program can be loaded,
+    /// shared for UDP and for policy `none`, else handoff.
     #[default]
     Auto,
     /// An eBPF program picks the worker when the connection arrives; TCP only. Needs Linux 5.14,

@@ -1,6 +1,8 @@
 //! The worker's side: [`ThisWorker`], its listeners and its messages.
 
 mod channel;
+#[cfg(feature = "tower")]
+mod layer;
 mod listener;
 mod meter;
 mod stream;
@@ -20,6 +22,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+#[cfg(feature = "tower")]
+pub use layer::{Metered, MeteredFuture};
 pub use listener::Listener;
 pub use meter::{Meter, Timed};
 pub use stream::{Stream, StreamKind};

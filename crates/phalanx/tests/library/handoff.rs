@@ -206,3 +206,21 @@ fn a_primary_out_of_descriptors_pauses_and_recovers() {
     }
     probe.fork();
 }
+
+#[test]
+fn a_policy_of_the_programs_own_sees_the_load_and_chooses() {
+    // By itself, the kernel would choose.
+    let mut probe = Probe::start_with(|command| {
+        command.env("PROBE_DISPATCH", "auto");
+    });
+    probe.done(json!({"do": "own policy"}));
+    let workers = [probe.fork().0, probe.fork().0];
+    let address = workers.map(|worker| probe.serve(worker, "127.0.0.1:0"))[0].clone();
+    assert_eq!(get(&address).worker, workers[1]);
+    let open: Vec<_> = (0..3).map(|_| Client::connect(&address)).collect();
+    assert_eq!(get(&address).worker, workers[0], "the other has three open");
+    drop(open);
+    wait::eventually(LIMIT, "the other has room again", || {
+        (get(&address).worker == workers[1]).then_some(())
+    });
+}

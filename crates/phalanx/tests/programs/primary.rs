@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::sync::Arc;
 
+use phalanx::policy::{Field, Policy};
 use phalanx::supervisor::{OutputLine, Stream};
 use phalanx::{
-    Cluster, DispatchChoice, Error, Event, Events, InspectPort, PolicyName, Settings, Signal,
-    Stdio, Worker, WorkerId,
+    Cluster, DispatchChoice, Error, Event, Events, InspectPort, PolicyName, Position, Settings,
+    Signal, Stdio, Worker, WorkerId,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -16,6 +17,23 @@ use crate::{describe, print};
 
 /// Texts of a size that only tests of sizes use are told by their length.
 const LONG_TEXT_BYTES: usize = 1 << 20;
+
+/// A policy of the program's own: the highest position that has fewer than three connections open,
+/// else the lowest.
+#[derive(Debug)]
+struct Highest;
+
+impl Policy for Highest {
+    fn choose(&mut self, field: &Field<'_>) -> Option<Position> {
+        let free = |&position: &Position| field.loads.load(position).open < 3;
+        field
+            .eligible
+            .iter()
+            .filter(free)
+            .last()
+            .or_else(|| field.eligible.first())
+    }
+}
 
 struct Primary {
     /// Nothing once it was told to drop it.
@@ -127,6 +145,10 @@ impl Primary {
             Some("settings") => json!({"settings": format!("{:?}", cluster.settings())}),
             Some("output") => {
                 cluster.on_output(Arc::new(print_output));
+                json!({})
+            }
+            Some("own policy") => {
+                cluster.set_own_policy(|| Box::new(Highest));
                 json!({})
             }
             Some("policy") => {
