@@ -17,6 +17,7 @@ use phalanx::{Bind, PolicyName, Readiness, Signal, Weights};
 
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 
+use crate::drill::DrillArgs;
 use crate::names::Name;
 use crate::values::{self, Variable, WorkerCount};
 
@@ -44,6 +45,7 @@ pub(crate) enum Verb {
     Stop(StopArgs),
     Send(SendArgs),
     Events(EventsArgs),
+    Drill(Box<DrillArgs>),
     Generate(GenerateArgs),
 }
 

@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-/// How the command ended. Numbers below 64 are its own, 64 to 78 those of sysexits.h, 126 and 127
-/// those of the shells.
+/// How the command ended. Numbers below 64 are its own, 64 to 78 those of sysexits.h, 126, 127
+/// and 130 those of the shells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     NotExecutable = 126,
     /// The program, or the script, is not there.
     NotFound = 127,
+    /// A drill was interrupted, and had found no fault until then. As of a program that died of SIGINT.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

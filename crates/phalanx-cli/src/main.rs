@@ -7,6 +7,7 @@
 mod args;
 mod control;
 mod describe;
+mod drill;
 mod exit_code;
 mod generate;
 mod log;
@@ -57,6 +58,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Stop(args) => to_the_end(verbs::stop(args)),
         Verb::Send(args) => to_the_end(verbs::send(args)),
         Verb::Events(args) => to_the_end(verbs::events(args)),
+        Verb::Drill(args) => to_the_end(drill::drill(*args)),
     };
     match outcome {
         Ok(()) => Exit::Done,

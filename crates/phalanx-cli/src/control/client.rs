@@ -49,6 +49,12 @@ impl App {
         Err(Failure::new(Exit::NoApp, reason))
     }
 
+    /// The app of that name whose socket lies in this directory, whether it runs or not.
+    pub(crate) fn at(name: Name, directory: &Path) -> Outcome<Self> {
+        let socket = names::socket_path(directory, &name)?;
+        Ok(Self { name, socket })
+    }
+
     /// All apps of this user, by name.
     pub(crate) async fn find_all() -> Vec<Self> {
         let mut found = Vec::new();

@@ -1,0 +1,210 @@
+//! What `phalanx drill` can be told.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::mix::Way;
+use crate::names::Name;
+use crate::values::{self, WorkerCount};
+
+/// Prove that an app loses no request while it is reloaded, scaled and its workers are killed
+///
+/// Runs COMMAND as a cluster of its own, asks it in many ways at once, and meanwhile reloads it, scales it
+/// and kills workers. Reports what was lost, why and at what moment. The exit status is 0 only if nothing
+/// was lost but what a killed worker had in service. Instead of COMMAND it takes a running app (--name), or
+/// any HTTP server of this machine (--url).
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "phalanx drill [OPTIONS] -- COMMAND [ARGS]...\n       \
+    phalanx drill [OPTIONS] --name NAME\n       \
+    phalanx drill [OPTIONS] --url URL --reload-command COMMAND"
+)]
+pub(crate) struct DrillArgs {
+    /// The script or program, and its arguments, as for `phalanx run`
+    #[arg(trailing_var_arg = true, value_name = "COMMAND [ARGS]")]
+    pub(crate) command: Vec<OsString>,
+
+    /// Drill a running app, under its own load
+    #[arg(long, conflicts_with_all = ["command", "url", "workers", "run"])]
+    pub(crate) name: Option<Name>,
+
+    /// Drill a server that phalanx does not run: http://127.0.0.1:PORT, on this machine only
+    #[arg(long, conflicts_with_all = ["command", "workers", "run"])]
+    pub(crate) url: Option<String>,
+
+    /// What reloads the server of --url; run by /bin/sh
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) reload_command: Option<String>,
+
+    /// How long a reload by --reload-command lasts at least, for commands that return before it is done
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = values::duration)]
+    pub(crate) settle: Duration,
+
+    /// Number of workers
+    #[arg(short = 'n', long, value_name = "N|auto", help_heading = "App")]
+    pub(crate) workers: Option<WorkerCount>,
+
+    /// More options for `phalanx run`, separated by blanks: --run '--dispatch kernel'; can be repeated
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        allow_hyphen_values = true,
+        help_heading = "App"
+    )]
+    pub(crate) run: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+
+    /// Print the report as JSON, in the form that docs/drill.md describes
+    #[arg(long, help_heading = "Report")]
+    pub(crate) json: bool,
+
+    /// Write a timeline into this file: throughput, latency, what was done, what was lost
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Show no progress
+    #[arg(short, long, help_heading = "Report")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "What happens to the app")]
+pub(crate) struct PlanArgs {
+    /// How long the drill lasts; longer, if its actions take longer
+    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = values::positive_duration)]
+    pub(crate) length: Duration,
+
+    /// How often it is reloaded [default: 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) reloads: Option<u32>,
+
+    /// How many workers are killed, by SIGKILL [default: 2; 0 with --name and --url]
+    #[arg(long, value_name = "N")]
+    pub(crate) kills: Option<u32>,
+
+    /// How often it is scaled: by one up, then by one down [default: 2; 0 with --name and --url]
+    #[arg(long, value_name = "N")]
+    pub(crate) scales: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Load")]
+pub(crate) struct LoadArgs {
+    /// Number of clients
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) clients: u32,
+
+    /// Requests a second of all clients together, the slow ones aside; 0: as many as the server answers
+    #[arg(long, value_name = "N", default_value = "2000")]
+    pub(crate) rate: u32,
+
+    /// The ways of asking; without it, all of them
+    #[arg(long, value_name = "WAY,…", value_enum, value_delimiter = ',')]
+    pub(crate) mix: Vec<Way>,
+
+    /// A path to ask for; several are asked for in turn
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = path)]
+    pub(crate) path: Vec<String>,
+
+    /// The path for uploads [default: as --path]
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub(crate) upload_path: Option<String>,
+
+    /// The path of a WebSocket that answers pings
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub(crate) ws: Option<String>,
+
+    /// The method; uploads use POST unless it is one with a body
+    #[arg(long, value_name = "METHOD", default_value = "GET", value_parser = method)]
+    pub(crate) method: String,
+
+    /// A header field of every request; can be repeated
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    pub(crate) header: Vec<String>,
+
+    /// How long an answer may take before the request counts as lost
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::positive_duration)]
+    pub(crate) timeout: Duration,
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_path
+        .then(|| text.to_owned())
+        .ok_or_else(|| "use a path that starts with / and has no blanks".to_owned())
+}
+
+fn method(text: &str) -> Result<String, String> {
+    let is_method = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    match text {
+        "CONNECT" => Err("a tunnel is no request for a server".to_owned()),
+        _ if is_method => Ok(text.to_owned()),
+        _ => Err("use a method in capitals: GET, HEAD, POST".to_owned()),
+    }
+}
+
+/// Those are written by the drill itself.
+const OWN_HEADERS: [&str; 5] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn header(text: &str) -> Result<String, String> {
+    let (name, value) = text.split_once(':').ok_or("use NAME: VALUE")?;
+    let is_token = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    let is_text = value
+        .bytes()
+        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
+    if !is_token || !is_text {
+        return Err("use NAME: VALUE, without control characters".to_owned());
+    }
+    if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(format!("the drill writes {name} itself"));
+    }
+    Ok(format!("{name}: {}", value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_one_line_and_not_the_drills_own() {
+        assert_eq!(header("Cookie:a=b"), Ok("Cookie: a=b".to_owned()));
+        for text in [
+            "Cookie",
+            ": x",
+            "A B: c",
+            "A: b\r\nC: d",
+            "Connection: close",
+            "HOST: x",
+        ] {
+            assert!(header(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn paths_and_methods_are_what_fits_into_a_request() {
+        assert!(path("/a?b=c").is_ok() && method("PATCH").is_ok());
+        for text in ["", "a", "/a b", "/ä", "/a\r\n"] {
+            assert!(path(text).is_err(), "{text:?}");
+        }
+        for text in ["", "get", "GET /", "CONNECT"] {
+            assert!(method(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The user's server as a cluster of the drill's own: `phalanx run` of the same executable, in a process of its
+//! own and with a runtime directory that no other command looks into.
+//!
+//! INVARIANT: nothing is left behind: the primary ends with the drill, whatever ends that, and the workers end
+//! with their primary.
+
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use phalanx::supervisor::Status;
+use phalanx_sys::process::{ExitStatus, FdMapping, SpawnPlan};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::args::DrillArgs;
+use super::external::Running;
+use super::target;
+use crate::control::client::App;
+use crate::exit_code::Exit;
+use crate::names::Name;
+use crate::report::{Failure, Outcome};
+use crate::values::WorkerCount;
+
+const NAME: &str = "drill";
+/// How long the cluster may take to stop before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Lines of its log that are kept for the case that it does not start.
+const TAIL_LINES: usize = 20;
+
+/// A cluster that ends with this value.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    running: Running,
+    pub(super) app: App,
+    log: Log,
+    /// Removed last.
+    _directory: TempDir,
+}
+
+impl Cluster {
+    /// Starts it, and returns when all workers are ready; its status then.
+    pub(super) async fn start(args: &DrillArgs) -> Outcome<(Self, Status)> {
+        let failed =
+            |what: &str, error: &dyn std::error::Error| Failure::caused(Exit::Failed, what, error);
+        let directory = tempfile::Builder::new().prefix("phalanx-drill-").tempdir();
+        let directory =
+            directory.map_err(|error| failed("cannot make a directory for the drill", &error))?;
+        let (reader, writer) = io::pipe().map_err(|error| failed("cannot make a pipe", &error))?;
+        let plan = plan(args, &directory, writer.into());
+        let plan = plan.map_err(|error| failed("cannot run phalanx itself again", &error))?;
+        let running = Running::start(plan);
+        let running = running.map_err(|error| Failure::new(Exit::Failed, error))?;
+        let name: Name = NAME
+            .parse()
+            .map_err(|error: String| Failure::new(Exit::Failed, error))?;
+        let log =
+            Log::follow(reader.into()).map_err(|error| failed("cannot read the log", &error))?;
+        let mut cluster = Self {
+            running,
+            app: App::at(name, directory.path())?,
+            log,
+            _directory: directory,
+        };
+        let status = cluster.until_ready().await?;
+        Ok((cluster, status))
+    }
+
+    async fn until_ready(&mut self) -> Outcome<Status> {
+        let (app, log) = (&self.app, &self.log);
+        let ready = async {
+            log.first_line().await;
+            let mut events = app.events().await?;
+            loop {
+                let status = app.get("/v1/status").await?;
+                let status: Status = serde_json::from_value(status).map_err(|error| {
+                    Failure::caused(Exit::Failed, "cannot read the status", &error)
+                })?;
+                if target::is_complete(&status) {
+                    return Ok(status);
+                }
+                if events.next().await.is_none() {
+                    return Err(Failure::new(Exit::Failed, "the app ended"));
+                }
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = self.running.wait() => ended,
+            status = ready => match status {
+                Ok(status) => return Ok(status),
+                // Its end tells more than the broken connection.
+                Err(failure) => timeout(STOP_LIMIT, self.running.wait()).await.map_err(|_| failure)?,
+            },
+        };
+        self.log.end().await;
+        Err(did_not_start(ended.ok(), &self.log.tail()))
+    }
+
+    /// Stops it at once: its clients have what they wanted.
+    pub(super) async fn stop(mut self) {
+        drop(
+            timeout(
+                STOP_LIMIT,
+                self.app.post("/v1/stop", &json!({"fast": true})),
+            )
+            .await,
+        );
+        // Whoever does not end by now is killed with the value.
+        drop(timeout(STOP_LIMIT, self.running.wait()).await);
+    }
+}
+
+fn plan(args: &DrillArgs, directory: &TempDir, log: OwnedFd) -> io::Result<SpawnPlan> {
+    let mut plan = SpawnPlan::new(env::current_exe()?);
+    // The very program that runs now, also when another one was put in its place.
+    plan.executable = Some(Arc::new(File::open("/proc/self/exe")?.into()));
+    plan.args = ["phalanx", "run", "--name", NAME, "--log-format", "json"]
+        .map(OsString::from)
+        .to_vec();
+    let workers = match args.workers {
+        Some(WorkerCount::Exactly(count)) => count.to_string(),
+        Some(WorkerCount::Auto) | None => "auto".to_owned(),
+    };
+    plan.args.extend(["--workers".into(), workers.into()]);
+    let words = args
+        .run
+        .iter()
+        .flat_map(|options| options.split_ascii_whitespace());
+    plan.args.extend(words.map(OsString::from));
+    plan.args.push("--".into());
+    plan.args.extend(args.command.iter().cloned());
+    let inherited =
+        env::vars_os().filter(|(key, _)| key != "PHALANX_NAME" && key != "PHALANX_RUNTIME_DIR");
+    plan.env = inherited.collect();
+    plan.env
+        .push(("PHALANX_RUNTIME_DIR".into(), directory.path().into()));
+    plan.fds = vec![
+        FdMapping::null(0),
+        FdMapping::null(1),
+        FdMapping::owned(log, 2),
+    ];
+    Ok(plan)
+}
+
+fn did_not_start(ended: Option<ExitStatus>, tail: &[String]) -> Failure {
+    let exit = match ended {
+        Some(ExitStatus::Code(64)) => Exit::Usage,
+        Some(ExitStatus::Code(126)) => Exit::NotExecutable,
+        Some(ExitStatus::Code(127)) => Exit::NotFound,
+        Some(_) | None => Exit::Failed,
+    };
+    let mut reason = "the app did not start".to_owned();
+    for line in tail {
+        reason += "\n    ";
+        reason += line;
+    }
+    Failure::new(exit, reason)
+}
+
+/// The cluster's log, read as it comes; its last lines are kept.
+#[derive(Debug)]
+struct Log {
+    tail: Arc<Mutex<VecDeque<String>>>,
+    state: watch::Receiver<LogState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LogState {
+    Silent,
+    Begun,
+    Ended,
+}
+
+impl Log {
+    fn follow(reader: OwnedFd) -> io::Result<Self> {
+        let reader = pipe::Receiver::from_owned_fd(reader)?;
+        let (says, state) = watch::channel(LogState::Silent);
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&tail);
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(reader).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut tail = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                tail.extend(in_words(line));
+                let surplus = tail.len().saturating_sub(TAIL_LINES);
+                tail.drain(..surplus);
+                says.send_replace(LogState::Begun);
+            }
+            says.send_replace(LogState::Ended);
+        });
+        Ok(Self { tail, state })
+    }
+
+    /// Waits for the first line: then the control socket is there.
+    async fn first_line(&self) {
+        drop(
+            self.state
+                .clone()
+                .wait_for(|state| *state != LogState::Silent)
+                .await,
+        );
+    }
+
+    async fn end(&self) {
+        let mut state = self.state.clone();
+        let end = state.wait_for(|state| *state == LogState::Ended);
+        // A stranger may hold the pipe open.
+        drop(timeout(STOP_LIMIT, end).await);
+    }
+
+    fn tail(&self) -> Vec<String> {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.iter().cloned().collect()
+    }
+}
+
+/// A line of the log as people read it; what workers print is no JSON object of the log.
+fn in_words(line: String) -> Vec<String> {
+    let event: Value = serde_json::from_str(&line).unwrap_or_default();
+    let Some(text) = event["text"].as_str() else {
+        return vec![line];
+    };
+    let last = event["last_lines"].as_array().into_iter().flatten();
+    let last = last.filter_map(|line| line.as_str().map(str::to_owned));
+    std::iter::once(text.to_owned()).chain(last).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_told_in_words() {
+        let line = r#"{"event":"failed","text":"no worker","last_lines":["a","b"]}"#;
+        assert_eq!(in_words(line.to_owned()), ["no worker", "a", "b"]);
+        assert_eq!(in_words("plain".to_owned()), ["plain"]);
+    }
+}

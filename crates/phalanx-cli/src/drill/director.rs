@@ -1,0 +1,196 @@
+//! Does to the app what the plan says, one action after the other, and enters when each began and was complete.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phalanx::supervisor::{Status, WorkerStatus};
+use phalanx_sys::clock;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::books::Books;
+use super::external;
+use super::plan::{Kind, Step};
+use super::sockets;
+use crate::control::client::{App, Events};
+
+/// How long a killed worker's successor may take.
+const RESPAWN_LIMIT: Duration = Duration::from_mins(1);
+/// How long a worker may take to stand still.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// How the app is reloaded.
+#[derive(Clone, Debug)]
+pub(super) enum Means {
+    /// Over its control socket.
+    Control(App),
+    /// By a command of the user's; its effect is taken to last at least as long as `settle`.
+    Command { command: String, settle: Duration },
+}
+
+/// Who carries the plan out.
+pub(super) struct Director {
+    pub(super) books: Arc<Books>,
+    pub(super) means: Means,
+    /// Connections by worker, as last seen in the status: its position and their number.
+    pub(super) shares: BTreeMap<u32, (u32, u64)>,
+    /// The next scale adds a worker.
+    scales_up: bool,
+}
+
+impl Director {
+    pub(super) fn new(books: Arc<Books>, means: Means) -> Self {
+        Self {
+            books,
+            means,
+            shares: BTreeMap::new(),
+            scales_up: true,
+        }
+    }
+
+    /// Carries the plan out, each step at its time or as soon as the one before is over.
+    pub(super) async fn direct(&mut self, steps: &[Step]) {
+        for step in steps {
+            sleep_until(Instant::from_std(self.books.moment(step.at))).await;
+            self.look_at_shares().await;
+            let at = self.books.now();
+            self.books.account().began(step.kind, step.number, at);
+            let done = match step.kind {
+                Kind::Reload => self.reload().await,
+                Kind::Kill => self.kill(step.number).await,
+                Kind::Scale => self.scale().await,
+            };
+            let at = self.books.now();
+            self.books.account().ended(at, done.err());
+        }
+    }
+
+    /// Notes how many connections each worker has accepted, where the primary knows.
+    pub(super) async fn look_at_shares(&mut self) {
+        // An app that does not answer is told by the next action.
+        let Ok(status) = self.status().await else {
+            return;
+        };
+        for worker in status.workers {
+            if let Some(connections) = worker.connections {
+                self.shares
+                    .insert(worker.id.0, (worker.position.0, connections));
+            }
+        }
+    }
+
+    async fn status(&self) -> Result<Status, String> {
+        let status = self.app()?.get("/v1/status").await;
+        let status = status.map_err(|failure| failure.reason)?;
+        serde_json::from_value(status).map_err(|error| error.to_string())
+    }
+
+    fn app(&self) -> Result<&App, String> {
+        match &self.means {
+            Means::Control(app) => Ok(app),
+            Means::Command { .. } => Err("the server has no control socket".to_owned()),
+        }
+    }
+
+    async fn reload(&self) -> Result<(), String> {
+        match &self.means {
+            Means::Control(app) => {
+                let reloaded = app.post("/v1/reload", &json!({})).await;
+                reloaded.map(drop).map_err(|failure| failure.reason)
+            }
+            Means::Command { command, settle } => {
+                let settled = Instant::from_std(clock::now() + *settle);
+                external::run(command).await?;
+                sleep_until(settled).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// One more, and next time one less.
+    async fn scale(&mut self) -> Result<(), String> {
+        let by = if self.scales_up { "+1" } else { "-1" };
+        self.scales_up = !self.scales_up;
+        let scaled = self.app()?.post("/v1/scale", &json!({"workers": by})).await;
+        scaled.map(drop).map_err(|failure| failure.reason)
+    }
+
+    /// Kills a worker that is ready, another position each time, and waits for the next one there.
+    async fn kill(&self, number: u32) -> Result<(), String> {
+        let events = self.app()?.events().await;
+        let mut events = events.map_err(|failure| failure.reason)?;
+        let status = self.status().await?;
+        let ready: Vec<&WorkerStatus> = status
+            .workers
+            .iter()
+            .filter(|worker| worker.state == "ready")
+            .collect();
+        let turn = usize::try_from(number).unwrap_or(0) % ready.len().max(1);
+        let victim = ready.get(turn).ok_or("no worker is ready")?;
+        self.execute(victim, number).await?;
+        let position = victim.position.0;
+        let replaced = timeout(RESPAWN_LIMIT, until_replaced(&mut events, position));
+        match replaced.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the app ended".to_owned()),
+            Err(_) => Err(format!("not replaced within {RESPAWN_LIMIT:?}")),
+        }
+    }
+
+    /// Stops a worker before it is killed: so it accepts nothing between the look at what it has in service and
+    /// its death.
+    async fn execute(&self, victim: &WorkerStatus, number: u32) -> Result<(), String> {
+        let cannot = |error: rustix::io::Errno| format!("cannot kill a worker: {error}");
+        let number_of = victim.pid.and_then(|pid| i32::try_from(pid).ok());
+        let pid = number_of
+            .and_then(Pid::from_raw)
+            .ok_or("a worker without a pid")?;
+        let worker = pidfd_open(pid, PidfdFlags::empty()).map_err(cannot)?;
+        let group = rustix::process::getpgid(Some(pid))
+            .ok()
+            .filter(|group| *group == pid);
+        let signal = |signal| match group {
+            Some(group) => kill_process_group(group, signal),
+            None => pidfd_send_signal(&worker, signal),
+        };
+        signal(Signal::STOP).map_err(cannot)?;
+        let leader = pid.as_raw_pid().unsigned_abs();
+        let stopped = timeout(STOP_LIMIT, until_still(leader)).await;
+        let clients = match stopped {
+            Ok(Ok(())) => sockets::clients_of(leader),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let at = self.books.now();
+        let seen =
+            clients.map_err(|error| format!("cannot see the connections of a worker: {error}"));
+        // Whatever was seen, nobody is left stopped.
+        self.books
+            .account()
+            .will_kill(number, at, seen.clone().unwrap_or_default());
+        signal(Signal::KILL).map_err(cannot)?;
+        seen.map(drop)
+    }
+}
+
+/// Waits until a process that was told to stop has done so, while the clients go on.
+async fn until_still(leader: u32) -> io::Result<()> {
+    while !sockets::stands_still(leader)? {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Waits until the position has a ready worker again. False if the stream of events ended before.
+async fn until_replaced(events: &mut Events, position: u32) -> bool {
+    while let Some(event) = events.next().await {
+        let is_change = event["report"] == "changed" && event["position"] == position;
+        if is_change && event["to"] == "ready" {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,337 @@
+//! `phalanx drill`: asks a server in many ways at once, reloads it, scales it and kills its workers meanwhile,
+//! and tells what was lost.
+//!
+//! Pure are `plan` (what happens when), `mix` and `request` (who asks what), `response` and `frame` (reading
+//! what comes), `cause` and `account` (what became of each request), `histogram` and `timeline`, `report`,
+//! `words` and `svg`. `client` asks, `director` acts, `cluster` runs the user's server, `books` is what they
+//! share.
+
+mod account;
+mod args;
+mod books;
+mod cause;
+mod client;
+mod cluster;
+mod dice;
+mod director;
+mod external;
+mod frame;
+mod histogram;
+mod mix;
+mod plan;
+mod progress;
+mod report;
+mod request;
+mod response;
+mod sockets;
+mod svg;
+mod target;
+mod timeline;
+mod words;
+
+pub(crate) use args::DrillArgs;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phalanx::supervisor::Status;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::control::client::App;
+use crate::exit_code::Exit;
+use crate::report::{self as output, Failure, Outcome};
+use books::Books;
+use client::Client;
+use cluster::Cluster;
+use dice::Dice;
+use director::{Director, Means};
+use mix::Way;
+use plan::Counts;
+use progress::Progress;
+use report::{Circumstances, Report};
+use request::Questions;
+
+/// What the drill aims at.
+struct Target {
+    address: SocketAddr,
+    host: String,
+    means: Means,
+    /// Stopped at the end.
+    own: Option<Cluster>,
+}
+
+/// Carries a drill out, prints the report, and fails if the server did.
+pub(crate) async fn drill(args: DrillArgs) -> Outcome {
+    let counts = counts(&args)?;
+    let ways = ways(&args)?;
+    let mut interruption = Interruption::watch()?;
+    let target = tokio::select! {
+        biased;
+        () = interruption.come() => return Err(interrupted("interrupted before the server was ready")),
+        target = aim(&args) => target?,
+    };
+    let questions = Arc::new(questions(&args, &target));
+    let report = tokio::select! {
+        biased;
+        () = interruption.come() => Err(interrupted("interrupted before the drill began")),
+        answers = client::probe(&questions) => answers.map_err(|reason| Failure::new(Exit::Failed, reason)),
+    };
+    let report = match report {
+        Ok(()) => Ok(carry_out(&args, counts, &ways, &questions, &target, &mut interruption).await),
+        Err(failure) => Err(failure),
+    };
+    if let Some(own) = target.own {
+        own.stop().await;
+    }
+    let (report, timeline) = report?;
+    if let Some(file) = &args.svg {
+        fs::write(file, timeline).map_err(|error| {
+            Failure::caused(
+                Exit::CannotCreate,
+                &format!("cannot write {}", file.display()),
+                &error,
+            )
+        })?;
+    }
+    tell(&report, args.json)
+}
+
+fn tell(report: &Report, as_json: bool) -> Outcome {
+    if as_json {
+        let json = serde_json::to_string_pretty(report);
+        let json =
+            json.map_err(|error| Failure::caused(Exit::Failed, "cannot write the report", &error))?;
+        output::print(&format!("{json}\n"))?;
+    } else {
+        output::print(&words::of(report))?;
+    }
+    if report.passed {
+        return Ok(());
+    }
+    let is_only_interrupted = report.interrupted && report.lost == 0 && report.retried == 0;
+    let exit = if is_only_interrupted {
+        Exit::Interrupted
+    } else {
+        Exit::Failed
+    };
+    Err(Failure::new(exit, words::reason(report)))
+}
+
+fn interrupted(reason: &str) -> Failure {
+    Failure::new(Exit::Interrupted, reason)
+}
+
+/// How often what is done; refuses what cannot be done to this target.
+fn counts(args: &DrillArgs) -> Outcome<Counts> {
+    let usage = |reason: &str| Err(Failure::new(Exit::Usage, reason));
+    let plan = &args.plan;
+    if args.command.is_empty() && args.name.is_none() && args.url.is_none() {
+        return usage("name what to drill: a COMMAND, --name NAME or --url URL");
+    }
+    if args.url.is_none() && args.reload_command.is_some() {
+        return usage("--reload-command is for a server that is named by --url");
+    }
+    let can_reload = args.url.is_none() || args.reload_command.is_some();
+    if !can_reload && plan.reloads.is_some_and(|reloads| reloads > 0) {
+        return usage("--reloads with --url needs --reload-command too");
+    }
+    if args.url.is_some() && (plan.kills.unwrap_or(0) > 0 || plan.scales.unwrap_or(0) > 0) {
+        return usage(
+            "a server that phalanx does not run cannot be scaled, and its workers are not known: no --kills and --scales with --url",
+        );
+    }
+    // Nobody's running app is maimed without having been asked for.
+    let by_default = |count| if args.command.is_empty() { 0 } else { count };
+    Ok(Counts {
+        reloads: plan.reloads.unwrap_or(if can_reload { 3 } else { 0 }),
+        kills: plan.kills.unwrap_or(by_default(2)),
+        scales: plan.scales.unwrap_or(by_default(2)),
+    })
+}
+
+fn ways(args: &DrillArgs) -> Outcome<Vec<Way>> {
+    let load = &args.load;
+    if load.mix.contains(&Way::WebSocket) && load.ws.is_none() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--mix websocket needs the option --ws PATH too",
+        ));
+    }
+    let clients = usize::try_from(load.clients).unwrap_or(usize::MAX);
+    Ok(mix::shared_out(clients, &load.mix, load.ws.is_some()))
+}
+
+async fn aim(args: &DrillArgs) -> Outcome<Target> {
+    if let Some(url) = &args.url {
+        let (address, host) = target::of_url(url)?;
+        let command = args.reload_command.clone().unwrap_or_default();
+        let means = Means::Command {
+            command,
+            settle: args.settle,
+        };
+        return Ok(Target {
+            address,
+            host,
+            means,
+            own: None,
+        });
+    }
+    let (app, status, own) = if args.name.is_some() {
+        let app = App::find(args.name.as_ref()).await?;
+        let status = app.get("/v1/status").await?;
+        let status = serde_json::from_value(status).map_err(|error| {
+            Failure::caused(
+                Exit::Failed,
+                "the primary's status has another form",
+                &error,
+            )
+        })?;
+        (app, status, None)
+    } else {
+        let (cluster, status) = Cluster::start(args).await?;
+        (cluster.app.clone(), status, Some(cluster))
+    };
+    let address = address_in(&status)?;
+    Ok(Target {
+        address,
+        host: address.to_string(),
+        means: Means::Control(app),
+        own,
+    })
+}
+
+fn address_in(status: &Status) -> Outcome<SocketAddr> {
+    target::of_status(status).ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            format!(
+                "{} listens on no TCP address that the drill could ask",
+                status.name
+            ),
+        )
+    })
+}
+
+fn questions(args: &DrillArgs, target: &Target) -> Questions {
+    let load = &args.load;
+    Questions {
+        address: target.address,
+        host: target.host.clone(),
+        method: load.method.clone(),
+        paths: load.path.clone(),
+        upload_path: load.upload_path.clone(),
+        websocket_path: load.ws.clone(),
+        headers: load.header.clone(),
+        limit: load.timeout,
+    }
+}
+
+/// The drill itself: the report, and the timeline as a picture.
+async fn carry_out(
+    args: &DrillArgs,
+    counts: Counts,
+    ways: &[Way],
+    questions: &Arc<Questions>,
+    target: &Target,
+    interruption: &mut Interruption,
+) -> (Report, String) {
+    let length = args.plan.length;
+    let steps = plan::plan(length, counts);
+    let books = Arc::new(Books::open());
+    let mut clients = spawn_clients(ways, args.load.rate, questions, &books);
+    let mut director = Director::new(Arc::clone(&books), target.means.clone());
+    let progress = Progress::start(&books, length, steps.len(), args.quiet);
+    let whole = async {
+        director.direct(&steps).await;
+        sleep_until(Instant::from_std(books.moment(length))).await;
+        director.look_at_shares().await;
+    };
+    let was_interrupted = tokio::select! {
+        biased;
+        () = interruption.come() => true,
+        () = whole => false,
+    };
+    books.stop();
+    let took = books.now();
+    if !was_interrupted {
+        // What is under way is finished, unless that is interrupted too. A request has a limit of its own.
+        tokio::select! {
+            biased;
+            () = interruption.come() => {}
+            _ = timeout(questions.limit * 3, all_ended(&mut clients)) => {}
+        }
+    }
+    clients.shutdown().await;
+    progress.finish();
+    let around = Circumstances {
+        target: target.host.clone(),
+        clients: ways.len(),
+        took,
+        interrupted: was_interrupted,
+        shares: director.shares,
+    };
+    let account = books.account();
+    let report = Report::of(&account, &around);
+    let picture = svg::of(&report, &account);
+    (report, picture)
+}
+
+fn spawn_clients(
+    ways: &[Way],
+    rate: u32,
+    questions: &Arc<Questions>,
+    books: &Arc<Books>,
+) -> JoinSet<()> {
+    let is_paced = |way: &&Way| matches!(way, Way::New | Way::KeepAlive | Way::Pipelined);
+    let paced = u32::try_from(ways.iter().filter(is_paced).count()).unwrap_or(u32::MAX);
+    let mut clients = JoinSet::new();
+    for (seed, way) in (1_u64..).zip(ways) {
+        let at_once = u32::try_from(request::requests_at_once(*way)).unwrap_or(1);
+        let interval = Duration::from_secs(1) * at_once * paced;
+        let pace = interval.checked_div(rate).filter(|_| is_paced(&way));
+        let client = Client::new(
+            *way,
+            Arc::clone(questions),
+            Arc::clone(books),
+            Dice::new(seed),
+            pace,
+        );
+        clients.spawn(client.run());
+    }
+    clients
+}
+
+async fn all_ended(clients: &mut JoinSet<()>) {
+    while clients.join_next().await.is_some() {}
+}
+
+/// Ctrl-C, or the word to end.
+struct Interruption {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interruption {
+    fn watch() -> Outcome<Self> {
+        let watch = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::caused(Exit::Failed, "cannot handle signals", &error))
+        };
+        Ok(Self {
+            interrupt: watch(SignalKind::interrupt())?,
+            terminate: watch(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
