@@ -149,10 +149,11 @@ pub(crate) struct BindArgs {
     #[arg(long, value_name = "[NAME=]ADDR", value_parser = values::bind)]
     pub(crate) bind: Vec<Bind>,
 
-    /// What proves that a worker serves, which was given its listeners [default: notify]
+    /// What proves that a worker serves, which was given its listeners [default: auto]
     ///
-    /// notify: it says READY=1 to `NOTIFY_SOCKET`, or acknowledges to einhorn. exec: that its program
-    /// runs, which proves little.
+    /// listen: it is seen to wait for connections. notify: it says READY=1 to `NOTIFY_SOCKET`, or acknowledges
+    /// to einhorn. auto: whatever comes first; only what it says, if it says anything. exec: that its
+    /// program runs, which proves little.
     #[arg(long, value_name = "WHAT", value_parser = values::readiness)]
     pub(crate) ready: Option<Readiness>,
 

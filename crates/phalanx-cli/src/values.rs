@@ -175,9 +175,11 @@ pub(crate) fn bind(text: &str) -> Result<Bind, String> {
 /// Reads what proves readiness.
 pub(crate) fn readiness(text: &str) -> Result<Readiness, String> {
     match text {
+        "auto" => Ok(Readiness::Auto),
+        "listen" => Ok(Readiness::Listen),
         "notify" => Ok(Readiness::Notify),
         "exec" => Ok(Readiness::Exec),
-        _ => Err("use notify or exec".to_owned()),
+        _ => Err("use auto, listen, notify or exec".to_owned()),
     }
 }
 

@@ -85,18 +85,40 @@ fn expect_in_turn_or_shared(app: &mut App, target: &Target) {
 }
 
 #[test]
-fn a_program_that_says_nothing_is_never_ready_unless_running_is_enough() {
+fn a_program_that_is_to_speak_and_does_not_is_never_ready() {
     needs_python!();
     let output = activated(&["mute"])
-        .options(["--ready-timeout", "1s"])
+        .options(["--ready-timeout", "1s", "--ready", "notify"])
         .run_to_end(LIMIT);
     assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
-    let mut app = activated(&["mute"])
-        .options(["--ready", "exec"])
-        .start_ready();
-    let target = app.address();
-    app.wait_for_line("given", LIMIT);
-    try_get(&target, "/").unwrap();
+}
+
+#[test]
+fn a_program_that_says_nothing_is_ready_when_it_waits_for_connections_or_at_once() {
+    needs_python!();
+    for ready in ["auto", "listen", "exec"] {
+        let mut app = activated(&["mute"])
+            .options(["--ready", ready])
+            .start_ready();
+        let target = app.address();
+        if ready != "exec" {
+            assert!(count(&app, "given") == 2, "{ready}: ready too early");
+        }
+        try_get(&target, "/").unwrap();
+    }
+}
+
+#[test]
+fn a_program_that_speaks_is_ready_when_it_says_so_and_not_before() {
+    needs_python!();
+    let mut app = activated(&["late"]).start_ready();
+    assert_eq!(count(&app, "saying so"), 2);
+    assert!(app.stop().success());
+}
+
+fn count(app: &App, part: &str) -> usize {
+    let lines = app.lines().all();
+    lines.iter().filter(|line| line.text.contains(part)).count()
 }
 
 #[test]

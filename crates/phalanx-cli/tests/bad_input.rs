@@ -90,7 +90,7 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
         ),
         (
             &["run", "--ready", "soon", "--bind", ":1", "cat"],
-            "use notify",
+            "use auto, listen",
         ),
         (&["run", "--ready", "exec", "cat"], "add --bind ADDR"),
         (&["run", "--watchdog", "1s", "cat"], "add --bind ADDR"),

@@ -34,3 +34,4 @@ pub mod scoreboard;
 pub mod signal;
 pub mod socket;
 pub mod steering;
+pub mod waiting;

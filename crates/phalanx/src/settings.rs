@@ -52,8 +52,14 @@ pub enum Adoption {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Readiness {
-    /// What the program says: `READY=1` (`sd_notify(3)`), or einhorn's acknowledgement.
+    /// Whatever comes first: what the program says, or that it is seen to wait for connections. Of one that says
+    /// anything at all to `NOTIFY_SOCKET`, only what it says counts.
     #[default]
+    Auto,
+    /// That it is seen to wait for connections on a listener that it was given: in accept(2), poll(2),
+    /// select(2) or by epoll(7).
+    Listen,
+    /// What the program says: `READY=1` (`sd_notify(3)`), or einhorn's acknowledgement.
     Notify,
     /// That its program runs. It proves nothing about serving: for programs that accept at once.
     Exec,

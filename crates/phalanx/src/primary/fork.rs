@@ -105,7 +105,7 @@ impl Cluster {
             pidfd,
             readers,
         ));
-        readiness::start(&shared, &cell);
+        readiness::start(&shared, &cell, gift.sockets());
         Ok(Worker { cell, shared })
     }
 

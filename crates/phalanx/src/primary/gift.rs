@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
@@ -106,6 +106,12 @@ impl Gift {
     pub(super) fn fds(&self) -> impl Iterator<Item = FdMapping> {
         let numbered = (FIRST_NUMBER..).zip(&self.sockets);
         numbered.map(|(number, given)| FdMapping::shared(Arc::clone(&given.socket), number))
+    }
+
+    /// The sockets; this keeps none of them open.
+    pub(super) fn sockets(&self) -> Vec<Weak<OwnedFd>> {
+        let sockets = self.sockets.iter();
+        sockets.map(|given| Arc::downgrade(&given.socket)).collect()
     }
 
     /// What the worker holds from its start on, under keys of its own.

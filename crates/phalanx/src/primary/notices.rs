@@ -142,6 +142,7 @@ impl Hub {
             return;
         };
         let cell = Arc::clone(&state.cell);
+        cell.set_speaks();
         if notice.status.is_some() {
             state.says = notice.status;
         }
@@ -162,8 +163,8 @@ impl Hub {
 
     fn says_ready(&mut self, cell: &Cell) {
         match cell.readiness {
-            Readiness::Notify => self.serves(cell.id),
-            Readiness::Exec => {}
+            Readiness::Auto | Readiness::Notify => self.serves(cell.id),
+            Readiness::Listen | Readiness::Exec => {}
         }
     }
 

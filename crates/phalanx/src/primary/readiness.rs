@@ -3,10 +3,12 @@
 //!
 //! And readiness of workers that have no channel: what proves it depends on their adoption.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
+use phalanx_sys::waiting::waits_on;
 
 use super::Shared;
 use super::hub::Hub;
@@ -17,18 +19,49 @@ use crate::settings::{Adoption, Readiness};
 /// How often a worker that is online and has not said that it listens is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Watches for the worker's readiness as its adoption demands.
-pub(super) fn start(shared: &Weak<Shared>, cell: &Arc<Cell>) {
+/// How often a worker that was given its listeners is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Watches for the worker's readiness as its adoption demands; `sockets` are those that it was given.
+pub(super) fn start(shared: &Weak<Shared>, cell: &Arc<Cell>, sockets: Vec<Weak<OwnedFd>>) {
     match cell.adoption {
         Adoption::Channel => watch_the_silent(Weak::clone(shared), Arc::clone(cell)),
-        Adoption::Activation if cell.readiness == Readiness::Notify => {}
-        // To run is enough, or all there is to be ready for.
-        Adoption::Activation | Adoption::None => {
-            if let Some(shared) = shared.upgrade() {
-                shared.hub().serves(cell.id);
+        Adoption::Activation => match cell.readiness {
+            Readiness::Auto | Readiness::Listen => watch_for_waiting(shared, cell, sockets),
+            Readiness::Notify => {}
+            Readiness::Exec => running_is_enough(shared, cell),
+        },
+        Adoption::None => running_is_enough(shared, cell),
+    }
+}
+
+fn running_is_enough(shared: &Weak<Shared>, cell: &Cell) {
+    if let Some(shared) = shared.upgrade() {
+        shared.hub().serves(cell.id);
+    }
+}
+
+/// Waits until the worker is seen to wait for connections on one of its sockets.
+fn watch_for_waiting(shared: &Weak<Shared>, cell: &Arc<Cell>, sockets: Vec<Weak<OwnedFd>>) {
+    let (shared, cell) = (Weak::clone(shared), Arc::clone(cell));
+    tokio::spawn(async move {
+        loop {
+            let next = phalanx_sys::clock::now() + LOOK_INTERVAL;
+            tokio::time::sleep_until(next.into()).await;
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            let will_say = cell.readiness == Readiness::Auto && cell.speaks();
+            if will_say || cell.is_ready() || !cell.is_connected() {
+                return;
+            }
+            let mut held = sockets.iter().filter_map(Weak::upgrade);
+            let waits = |socket: Arc<OwnedFd>| waits_on(cell.pid, socket.as_fd()).unwrap_or(false);
+            if held.any(waits) {
+                return shared.hub().serves(cell.id);
             }
         }
-    }
+    });
 }
 
 fn watch_the_silent(shared: Weak<Shared>, cell: Arc<Cell>) {

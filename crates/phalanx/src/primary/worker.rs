@@ -43,6 +43,8 @@ pub(super) struct Cell {
     stop_signal: Signal,
     /// It gets no connections yet.
     held_back: AtomicBool,
+    /// It has said something to its notify socket.
+    speaks: AtomicBool,
     /// It has proven that it serves.
     ready: AtomicBool,
     /// It was sent its stop signal.
@@ -77,6 +79,7 @@ impl Cell {
             watchdog: settings.watchdog,
             settle_timeout: settings.settle_timeout.unwrap_or(Settings::SETTLE_TIMEOUT),
             held_back: AtomicBool::new(false),
+            speaks: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             stop_signal: settings.stop_signal.unwrap_or(Signal::TERM),
             told_to_stop: AtomicBool::new(false),
@@ -143,6 +146,14 @@ impl Cell {
 
     pub(super) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    pub(super) fn speaks(&self) -> bool {
+        self.speaks.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_speaks(&self) {
+        self.speaks.store(true, Ordering::Release);
     }
 
     pub(super) fn set_ready(&self) {
