@@ -23,6 +23,10 @@ test *args:
 e2e *args:
     cargo test -p phalanx -p phalanx-cli --test '*' {{ args }}
 
+# All rows of docs/programs.md: every program that is there, under load (a few minutes)
+programs *args:
+    cargo test -p phalanx-cli --test programs -- --include-ignored --nocapture --test-threads 1 {{ args }}
+
 # The seeded simulation of the supervision, at length; PHALANX_SIM_SEED replays one history
 sim histories="10000":
     PHALANX_SIM_HISTORIES={{ histories }} cargo test -p phalanx-core --release --test simulation -- --nocapture

@@ -199,7 +199,7 @@ fn a_killed_worker_is_replaced_and_what_waited_for_it_is_served() {
 fn a_worker_that_asks_for_patience_may_start_slowly() {
     needs_python!();
     let mut app = activated(&["slow", "notify"])
-        .options(["--ready-timeout", "1500ms"])
+        .options(["--ready-timeout", "5s"])
         .start_ready();
     assert!(app.stop().success());
 }
