@@ -309,7 +309,7 @@ fn a_release_that_is_never_ready_is_given_up_at_its_limit() {
     let release = Release::of("http.js");
     let mut app = app()
         .workers(2)
-        .options(["--ready-timeout", "1s", "--kill-timeout", "500ms"])
+        .options(["--ready-timeout", "5s", "--kill-timeout", "500ms"])
         .command([release.script()])
         .start();
     let target = app.address();

@@ -51,7 +51,16 @@ fn rest(time: Duration) {
 
 #[test]
 fn five_reloads_lose_nothing() {
-    for (server, builder) in servers(&[20, 26]) {
+    let by = |dispatch: &'static str| {
+        let servers = servers(&[20, 26]).into_iter();
+        servers.map(move |(server, app)| {
+            (
+                format!("{server}, {dispatch}"),
+                app.options(["--dispatch", dispatch]),
+            )
+        })
+    };
+    for (server, builder) in by("auto").chain(by("handoff")) {
         let mut app = builder.workers(2).start();
         let target = app.address();
         let load = load(&target).start();
@@ -254,6 +263,8 @@ fn suspend(pid: u32) {
 /// An app of two workers, of which the first is stopped and holds all the connections that the
 /// primary passes to it. Returns the load, and the stopped worker's pid.
 fn with_a_stopped_worker(builder: AppBuilder) -> (App, phalanx_testkit::RunningLoad, u32) {
+    // In the kernel, what waits for it would move: see kernel_dispatch.rs.
+    let builder = builder.options(["--dispatch", "handoff"]);
     let mut app = builder.workers(2).start();
     let target = app.address();
     let stopped = app.worker_pids()[0];
