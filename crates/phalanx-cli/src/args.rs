@@ -3,6 +3,7 @@
 //! Parse, don't validate: what leaves this module has the type that its user needs. What the options
 //! mean for an app is decided in `run` and `program`.
 
+mod polite;
 mod reload;
 
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 use phalanx::fleet::{Amount, ScaleTo};
 use phalanx::{Bind, PolicyName, Readiness, Signal, Weights};
 
+pub(crate) use polite::PoliteArgs;
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 
 use crate::drill::DrillArgs;
@@ -129,6 +131,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+
+    #[command(flatten)]
+    pub(crate) polite: PoliteArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,

@@ -125,6 +125,7 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
     let mut settings = Settings::new()
         .exec(program.exec)
         .args(program.args)
+        .preload(!args.polite.no_preload)
         .silent(true);
     for variable in &args.env {
         settings = settings.env(variable.key.clone(), variable.value.clone());
@@ -136,6 +137,7 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
     let mut options = SupervisorOptions::new(name.as_str());
     options.settings = settings;
     options.fleet = fleet;
+    options.stream_timeout = args.polite.stream_timeout;
     options.weights = args.weights.clone().unwrap_or_default();
     options.policy = args.policy.unwrap_or_else(policy_of_environment);
     options.dispatch = match args.dispatch {

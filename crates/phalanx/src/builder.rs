@@ -116,6 +116,13 @@ impl Builder {
         self
     }
 
+    /// How long upgraded connections and server-sent events of a worker that leaves may go on after the drain limit.
+    /// Default 30 s.
+    pub fn stream_timeout(mut self, limit: Duration) -> Self {
+        self.options.stream_timeout = limit;
+        self
+    }
+
     /// How long after SIGTERM a worker is killed. Default 5 s.
     pub fn kill_timeout(mut self, limit: Duration) -> Self {
         self.options.fleet.kill_timeout = limit;

@@ -104,6 +104,8 @@ pub struct Settings {
     pub uid: Option<u32>,
     /// The group id to run as. Needs privilege.
     pub gid: Option<u32>,
+    /// Leave out the script that lets a Node worker on a channel drain politely. Default: it is loaded.
+    pub no_preload: bool,
     /// For Node workers that are started with `--inspect`.
     pub inspect_port: InspectPort,
     /// How the program becomes a worker.
@@ -234,6 +236,13 @@ impl Settings {
     #[must_use]
     pub fn stop_signal(mut self, signal: Signal) -> Self {
         self.stop_signal = Some(signal);
+        self
+    }
+
+    /// Whether a Node worker on a channel loads the script that lets it drain politely.
+    #[must_use]
+    pub fn preload(mut self, preload: bool) -> Self {
+        self.no_preload = !preload;
         self
     }
 

@@ -7,6 +7,8 @@
     reason = "a failed expectation of a test is a panic"
 )]
 
+pub(crate) mod kept;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -65,6 +66,11 @@ pub enum FromWorker {
     SocketCount {
         /// Whose sockets.
         key: Value,
+    },
+    /// It drains, and has streams to finish (`NODE_PHALANX`, `act:patience`).
+    Patience {
+        /// How much time it asks for, from now on.
+        by: Duration,
     },
     /// An internal message that a primary has nothing to do for.
     Ignored,
@@ -198,6 +204,9 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
         "load" => LoadReport::deserialize(value)
             .map(FromWorker::Load)
             .map_err(WireError::Json),
+        "patience" => Ok(FromWorker::Patience {
+            by: Duration::from_millis(unsigned(value, "patience", "patience")?),
+        }),
         _ => Ok(FromWorker::Ignored),
     }
 }

@@ -17,7 +17,7 @@ mod to_worker;
 pub use frames::{Frame, Frames, MAX_MESSAGE_BYTES};
 pub use from_worker::{FromWorker, ListenRequest, LoadReport, Target, parse_from_worker};
 pub use pacing::Pacing;
-pub use to_worker::{ReplyBody, SocketName, ToWorker, outgoing, parse_to_worker};
+pub use to_worker::{DrainLimits, ReplyBody, SocketName, ToWorker, outgoing, parse_to_worker};
 
 use serde_json::Value;
 

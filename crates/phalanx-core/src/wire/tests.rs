@@ -1,4 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -164,7 +165,18 @@ fn a_worker_reads_what_a_primary_writes() {
             seq: Some(12)
         }
     );
-    assert_eq!(read(outgoing::disconnect(1)), ToWorker::Disconnect);
+    assert_eq!(
+        read(outgoing::disconnect(1, None)),
+        ToWorker::Disconnect(None)
+    );
+    let limits = DrainLimits {
+        drain: Duration::from_secs(30),
+        stream: Duration::from_millis(1500),
+    };
+    assert_eq!(
+        read(outgoing::disconnect(1, Some(limits))),
+        ToWorker::Disconnect(Some(limits))
+    );
     let name = SocketName {
         address: "::".into(),
         family: "IPv6".into(),

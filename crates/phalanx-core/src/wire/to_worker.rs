@@ -1,5 +1,7 @@
 //! What a primary says to a worker: the lines it writes, and how a Rust worker reads them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,8 +18,8 @@ pub enum ToWorker {
         /// To be answered with `ack`, where given.
         seq: Option<u64>,
     },
-    /// Stop listening, finish, close the channel (`act:disconnect`).
-    Disconnect,
+    /// Stop listening, finish, close the channel (`act:disconnect`), within these limits if there are any.
+    Disconnect(Option<DrainLimits>),
     /// The answer to a message of this worker.
     Reply {
         /// The `seq` it answers.
@@ -37,6 +39,31 @@ pub enum ToWorker {
     Ignored,
     /// A message of the application.
     User(Value),
+}
+
+/// How long a worker may take to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the sender must give each")]
+pub struct DrainLimits {
+    /// For everything.
+    pub drain: Duration,
+    /// For streams, such as server-sent events, after that.
+    pub stream: Duration,
+}
+
+impl DrainLimits {
+    fn to_json(self) -> Value {
+        let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        json!({"drain": millis(self.drain), "stream": millis(self.stream)})
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let limit = |name| Some(Duration::from_millis(value.get(name)?.as_u64()?));
+        Some(Self {
+            drain: limit("drain")?,
+            stream: limit("stream")?,
+        })
+    }
 }
 
 /// The fields of an answer to `queryServer`.
@@ -97,7 +124,9 @@ fn parse_cluster(value: &Value, handle: bool) -> Result<ToWorker, WireError> {
                 .ok_or_else(|| field_error(act, "key"))?,
             seq: value.get("seq").and_then(Value::as_u64),
         }),
-        "disconnect" => Ok(ToWorker::Disconnect),
+        "disconnect" => Ok(ToWorker::Disconnect(
+            value.get("limits").and_then(DrainLimits::from_json),
+        )),
         "" => Ok(ToWorker::Reply {
             ack: unsigned(value, "reply", "ack")?,
             handle,
@@ -109,7 +138,7 @@ fn parse_cluster(value: &Value, handle: bool) -> Result<ToWorker, WireError> {
 
 /// The lines themselves, newline included.
 pub mod outgoing {
-    use super::{SocketName, Value, json};
+    use super::{DrainLimits, Duration, SocketName, Value, json};
 
     fn line(value: &Value) -> Vec<u8> {
         let mut bytes = value.to_string().into_bytes();
@@ -123,10 +152,15 @@ pub mod outgoing {
         line(message)
     }
 
-    /// `{"cmd":"NODE_CLUSTER","act":"disconnect"}`: to be sent once a worker, never twice.
+    /// `{"cmd":"NODE_CLUSTER","act":"disconnect"}`: to be sent once a worker, never twice. The limits are
+    /// for whoever knows of them; Node ignores them.
     #[must_use]
-    pub fn disconnect(seq: u64) -> Vec<u8> {
-        line(&json!({"cmd": "NODE_CLUSTER", "act": "disconnect", "seq": seq}))
+    pub fn disconnect(seq: u64, limits: Option<DrainLimits>) -> Vec<u8> {
+        let mut message = json!({"cmd": "NODE_CLUSTER", "act": "disconnect", "seq": seq});
+        if let Some(limits) = limits {
+            message["limits"] = limits.to_json();
+        }
+        line(&message)
     }
 
     /// A bare answer, as `exitedAfterDisconnect` waits for it.
@@ -215,7 +249,7 @@ pub mod outgoing {
 
     /// What a Rust worker writes.
     pub mod worker {
-        use super::{Value, json, line};
+        use super::{Duration, Value, json, line};
 
         /// The first message: the process runs.
         #[must_use]
@@ -252,6 +286,13 @@ pub mod outgoing {
         #[must_use]
         pub fn board(seq: u64) -> Vec<u8> {
             line(&json!({"cmd": "NODE_PHALANX", "act": "board", "seq": seq}))
+        }
+
+        /// It drains, and has streams to finish: it asks for so much time from now on.
+        #[must_use]
+        pub fn patience(by: Duration) -> Vec<u8> {
+            let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            line(&json!({"cmd": "NODE_PHALANX", "act": "patience", "patience": millis}))
         }
 
         /// This worker leaves by its own wish.

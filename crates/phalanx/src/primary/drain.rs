@@ -93,6 +93,7 @@ fn stop(shared: &Weak<Shared>, cell: &Cell) {
 
 impl Hub {
     fn drain_step(&mut self, worker: WorkerId, patience: Instant) -> Step {
+        let limits = self.drain_limits;
         let in_flight = self.ledger.in_flight(worker);
         let Some(state) = self.workers.get_mut(&worker) else {
             return Step::Done;
@@ -113,7 +114,7 @@ impl Hub {
         };
         let seq = channel.next_seq();
         channel.queue(Outgoing {
-            bytes: outgoing::disconnect(seq),
+            bytes: outgoing::disconnect(seq, limits),
             handle: None,
         });
         Step::Done

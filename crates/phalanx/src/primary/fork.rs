@@ -54,13 +54,14 @@ impl Cluster {
         let (want_out, want_err) = fork.release.pipes();
         let (out_read, out_write) = pipe(want_out).map_err(failed("make the output pipe"))?;
         let (err_read, err_write) = pipe(want_err).map_err(failed("make the output pipe"))?;
-        let (inspector, mut gift) = self.provide(&fork)?;
+        let (inspector, preload, mut gift) = self.provide(&fork)?;
         let plan = fork.release.plan(Launch {
             worker: fork.worker,
             position: fork.position,
             env: &fork.env,
             channel: theirs,
             gift: &gift,
+            preload,
             stdout: out_write,
             stderr: err_write,
             inspector,
@@ -109,12 +110,14 @@ impl Cluster {
         Ok(Worker { cell, shared })
     }
 
-    /// What the primary has for a new worker: the number of its inspector, and its gift.
-    fn provide(&self, fork: &Fork<'_>) -> Result<(u16, Gift)> {
+    /// What the primary has for a new worker: the number of its inspector, the option that
+    /// loads a script before its own, and its gift.
+    fn provide(&self, fork: &Fork<'_>) -> Result<(u16, Option<OsString>, Gift)> {
         let settings = fork.release.settings();
         let mut hub = self.shared.hub();
         let gift = hub.prepare_gift(fork.worker, fork.position, settings)?;
-        Ok((hub.next_inspector(), gift))
+        let preload = fork.release.preloads().then(|| hub.preload_option());
+        Ok((hub.next_inspector(), preload.flatten(), gift))
     }
 
     /// Enters a started worker into the books. One without a channel is online by its program running:

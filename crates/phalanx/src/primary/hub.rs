@@ -13,7 +13,7 @@ use std::time::Instant;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
 use phalanx_core::policy::{PolicyName, Weights};
-use phalanx_core::wire::ListenRequest;
+use phalanx_core::wire::{DrainLimits, ListenRequest};
 use phalanx_sys::scoreboard::Scoreboard;
 use phalanx_sys::steering::{Steering, Unavailable};
 
@@ -23,6 +23,7 @@ use super::listeners::Listener;
 use super::load::Standing;
 use super::notices::Acks;
 use super::output::OutputSink;
+use super::preload::Preload;
 use super::worker::{Cell, Departure};
 use crate::event::{Event, Subscribers};
 use crate::policy::MakePolicy;
@@ -81,6 +82,10 @@ pub(crate) struct Hub {
     pub(super) scratch: Vec<u8>,
     /// Where einhorn's acknowledgements are taken.
     pub(super) acks: Option<Acks>,
+    /// The script of Node workers, once one was started.
+    pub(super) preload: Option<Preload>,
+    /// The limits of those who keep any.
+    pub(super) drain_limits: Option<DrainLimits>,
     /// A timer that lets returned connections be offered to everyone again is running.
     pub(super) forgiving: bool,
 }
@@ -112,6 +117,8 @@ impl Hub {
             inspectors: 0,
             scratch: Vec::new(),
             acks: None,
+            preload: None,
+            drain_limits: None,
             forgiving: false,
         }
     }

@@ -12,11 +12,13 @@ use phalanx_sys::signal::Signal;
 
 use super::gift::{ACTIVATION_VARIABLES, Gift};
 use super::kept::{KeptArgument, KeptProgram};
+use super::preload;
 use crate::error::{Error, Result};
-use crate::settings::{InspectPort, Settings, Stdio};
+use crate::settings::{Adoption, InspectPort, Settings, Stdio};
 
 /// The descriptor number at which a worker finds its channel, as Node.js does it.
 const CHANNEL_NUMBER: i32 = 3;
+const NODE_OPTIONS: &str = "NODE_OPTIONS";
 const DEFAULT_INSPECT_PORT: u16 = 9229;
 
 /// What a generation runs: settings made definite, at one moment. It stays what it is, whatever is
@@ -41,6 +43,8 @@ pub(crate) struct Launch<'a> {
     /// The worker's end of its channel, if it has one.
     pub(crate) channel: Option<OwnedFd>,
     pub(crate) gift: &'a Gift,
+    /// What makes Node load the script of its worker.
+    pub(crate) preload: Option<OsString>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     /// Counts the workers with an inspector.
@@ -136,6 +140,11 @@ impl Release {
         }
         env.extend(launch.gift.env(launch.position, &self.settings));
         fds.extend(launch.gift.fds());
+        if let Some(option) = &launch.preload {
+            let name = OsStr::new(NODE_OPTIONS);
+            let options = preload::node_options(option, env.get(name).map(OsString::as_os_str));
+            env.insert(name.into(), options);
+        }
         tie(launch.channel, &id, &mut env, &mut fds);
         let (program, executable) = self.program.find();
         SpawnPlan {
@@ -153,10 +162,25 @@ impl Release {
         }
     }
 
+    fn is_node(&self) -> bool {
+        self.program.path().file_stem() == Some(OsStr::new("node"))
+    }
+
+    /// Whether its workers load the script of Node workers.
+    pub(crate) fn preloads(&self) -> bool {
+        let own = self.args.iter().map(KeptArgument::text);
+        let own = own.take_while(|text| text.as_encoded_bytes().starts_with(b"-"));
+        let variable = self.env.get(OsStr::new(NODE_OPTIONS));
+        self.is_node()
+            && self.settings.adoption == Adoption::Channel
+            && !self.settings.no_preload
+            && preload::is_loadable(own, variable.map(OsString::as_os_str))
+    }
+
     /// Node workers that are to be inspected need a port each; the primary of Node counts them too.
     /// The argument that names it, and its place: of several, Node obeys the last.
     fn inspect_argument(&self, inspector: u16) -> Option<(usize, OsString)> {
-        if self.program.path().file_stem() != Some(OsStr::new("node")) {
+        if !self.is_node() {
             return None;
         }
         let own = self
@@ -167,7 +191,7 @@ impl Release {
         let own = own.enumerate();
         let own = own.filter_map(|(index, argument)| Some((index + 1, inspect_port(&argument)?)));
         let (place, base) = own.last().or_else(|| {
-            let options = self.env.get(OsStr::new("NODE_OPTIONS"))?;
+            let options = self.env.get(OsStr::new(NODE_OPTIONS))?;
             let options = options.to_string_lossy();
             let port = options
                 .split_whitespace()

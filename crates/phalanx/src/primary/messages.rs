@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
@@ -138,8 +139,18 @@ impl Hub {
             FromWorker::Board { seq } => self.board_asked(worker, seq),
             FromWorker::Load(report) => self.load_told(worker, report),
             FromWorker::User(message) => self.emit(&Event::Message { worker, message }),
+            FromWorker::Patience { by } => self.has_streams(worker, by),
             FromWorker::Ignored => {}
         }
+    }
+
+    /// A worker that drains has streams, which have a limit of their own; it gets no more than that.
+    fn has_streams(&mut self, worker: WorkerId, by: Duration) {
+        let Some(limits) = self.drain_limits else {
+            return;
+        };
+        let by = by.min(limits.drain + limits.stream);
+        self.emit(&Event::Extends { worker, by });
     }
 
     fn write(&mut self, worker: WorkerId, bytes: Vec<u8>) {

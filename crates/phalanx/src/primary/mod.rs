@@ -16,6 +16,7 @@ mod messages;
 mod notices;
 mod output;
 mod policy;
+mod preload;
 mod readiness;
 mod slots;
 mod watch;
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phalanx_core::ids::{Generation, WorkerId};
 use phalanx_core::policy::{Policy, PolicyName, Weights};
-use phalanx_core::wire::outgoing;
+use phalanx_core::wire::{DrainLimits, outgoing};
 use serde::Serialize;
 
 pub(crate) use fork::Fork;
@@ -156,6 +157,11 @@ impl Cluster {
     /// nothing has changed.
     pub fn change_policy(&self, policy: PolicyName, weights: Weights) -> Result<()> {
         self.shared.hub().change_policy(policy, weights)
+    }
+
+    /// How long workers may take to leave, told to them when they are asked to.
+    pub(crate) fn set_drain_limits(&self, limits: DrainLimits) {
+        self.shared.hub().drain_limits = Some(limits);
     }
 
     /// Sets the dispatch for listeners that are opened from now on. Best called before the first fork.

@@ -12,9 +12,11 @@ mod status;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use phalanx_core::fleet::{Fleet, FleetConfig};
 use phalanx_core::policy::{PolicyName, Weights};
+use phalanx_core::wire::DrainLimits;
 use tokio::sync::{mpsc, oneshot};
 
 pub use control::{CommandError, CommandErrorKind, Control};
@@ -29,6 +31,8 @@ use crate::settings::{DispatchChoice, Settings};
 /// Workers that may start at the same moment, for each core, and at least.
 const STARTS_A_CORE: u32 = 8;
 const LEAST_STARTS: u32 = 16;
+/// As long again as the drain limit: clients of streams reconnect by themselves, and a reload should end.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an app is.
 #[non_exhaustive]
@@ -39,6 +43,9 @@ pub struct SupervisorOptions {
     pub settings: Settings,
     /// How many, and every limit.
     pub fleet: FleetConfig,
+    /// How long the streams of a worker that leaves (upgraded connections, server-sent events) may go on after the
+    /// drain limit, where the worker can tell them from other connections. Default 30 s.
+    pub stream_timeout: Duration,
     /// Who gets a connection.
     pub policy: PolicyName,
     /// Weights by position, for the policy `weighted`.
@@ -63,6 +70,7 @@ impl SupervisorOptions {
                 max_starting: Some(starts_at_once()),
                 ..FleetConfig::default()
             },
+            stream_timeout: STREAM_TIMEOUT,
             policy: scheduling_from_environment(),
             weights: Weights::default(),
             own_policy: None,
@@ -127,6 +135,10 @@ impl Supervisor {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
     pub fn start(options: SupervisorOptions) -> Result<Self> {
+        let limits = DrainLimits {
+            drain: options.fleet.drain_timeout,
+            stream: options.stream_timeout,
+        };
         let fleet = Fleet::new(options.fleet)?;
         // A program that is not there is found out before anything is started.
         Release::resolve(&options.settings)?;
@@ -138,6 +150,7 @@ impl Supervisor {
         cluster.set_weights(options.weights);
         cluster.take_own_policy(options.own_policy);
         cluster.set_dispatch(options.dispatch);
+        cluster.set_drain_limits(limits);
         cluster.setup(options.settings);
         cluster.open_bound()?;
         let (commands, inbox) = mpsc::unbounded_channel();

@@ -316,7 +316,7 @@ impl Inner {
                     }
                 }
             }
-            ToWorker::Disconnect => self.drain(),
+            ToWorker::Disconnect(_) => self.drain(),
             ToWorker::Handle(message) => {
                 let arrived = handles.pop_front().is_some();
                 let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };

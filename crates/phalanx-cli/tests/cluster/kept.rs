@@ -1,0 +1,104 @@
+//! A client that keeps its connection, and sees each answer by itself.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use phalanx_testkit::{LIMIT, Target};
+
+/// A connection that is kept, read answer by answer.
+pub(crate) struct Kept {
+    pub(crate) stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+/// What a server said: its head, in lower case.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: String,
+}
+
+impl Answer {
+    pub(crate) fn closes(&self) -> bool {
+        self.head.contains("\r\nconnection: close")
+    }
+}
+
+impl Kept {
+    #[track_caller]
+    pub(crate) fn open(target: &Target) -> Self {
+        let Target::Tcp(address) = target else {
+            panic!("no TCP: {target}")
+        };
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Self {
+            stream,
+            bytes: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn ask(&mut self, path: &str) {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    }
+
+    /// Reads until this can be cut off the bytes received.
+    #[track_caller]
+    pub(crate) fn until<T>(&mut self, mut cut: impl FnMut(&mut Vec<u8>) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = cut(&mut self.bytes) {
+                return found;
+            }
+            let mut part = [0; 4096];
+            let count = self.stream.read(&mut part).unwrap();
+            let so_far = String::from_utf8_lossy(&self.bytes);
+            assert!(count > 0, "the connection was closed after {so_far:?}");
+            self.bytes.extend_from_slice(&part[..count]);
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> String {
+        self.until(|bytes| {
+            let end = find(bytes, b"\r\n\r\n")? + 4;
+            let head: Vec<u8> = bytes.drain(..end).collect();
+            Some(String::from_utf8(head).unwrap().to_lowercase())
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> Answer {
+        let head = self.head();
+        let length = head.split("content-length: ").nth(1).map(|rest| {
+            let digits = rest.split("\r\n").next().unwrap();
+            digits.parse::<usize>().unwrap()
+        });
+        let body = self.until(|bytes| {
+            let end = match length {
+                Some(length) => (bytes.len() >= length).then_some(length)?,
+                None => find(bytes, b"0\r\n\r\n")? + 5,
+            };
+            Some(bytes.drain(..end).collect::<Vec<u8>>())
+        });
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.contains("pid = "), "{head}{body}");
+        Answer { head }
+    }
+
+    /// Expects the end, and nothing before it.
+    #[track_caller]
+    pub(crate) fn expect_closed(mut self) {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
+    }
+}
+
+pub(crate) fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|window| window == part)
+}

@@ -1,0 +1,248 @@
+// What a Node worker does beyond Node: it drains politely. `phalanx` puts this file in front of the
+// worker's own script by `--require` in NODE_OPTIONS.
+//
+// INVARIANTS: the application sees nothing of it. Until the drain begins nothing is patched but one entry
+// of the list of internal listeners, and no frame of this file is ever on the stack of the application's
+// code. Whatever fails in here is swallowed: then the worker drains as Node does by itself.
+'use strict';
+
+(() => {
+  /** How long a client may take to learn that its HTTP/2 session ends, before the session does end. */
+  const NOTICE_MS = 1000;
+  /** The greatest stream number: this GOAWAY ends nothing yet (RFC 9113, 6.8). */
+  const NO_LAST_STREAM = 2 ** 31 - 1;
+
+  function attempt(act) {
+    try {
+      return act();
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Leaves no trace: other processes and threads that this one starts are none of phalanx's business. */
+  function erase() {
+    delete require.cache[__filename];
+    const own = `--require ${JSON.stringify(__filename)}`;
+    const options = process.env.NODE_OPTIONS;
+    if (options === own) {
+      delete process.env.NODE_OPTIONS;
+    } else if (options !== undefined && options.startsWith(`${own} `)) {
+      process.env.NODE_OPTIONS = options.slice(own.length + 1);
+    }
+  }
+
+  /**
+   * Calls `told` when the primary asks this worker to leave, before Node itself hears of it. The first
+   * listener is that of Node's channel; it does nothing with this message, and what it passes on is run
+   * from a queue: so the wrapper is never beneath the application, and the number of listeners stays.
+   */
+  function beforeDisconnect(told) {
+    const listeners = process._events?.internalMessage;
+    if (!Array.isArray(listeners) || listeners.length !== 2) return;
+    const [ofChannel] = listeners;
+    listeners[0] = function internalMessage(message, handle) {
+      if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {
+        attempt(() => told(message.limits ?? {}));
+      }
+      return Reflect.apply(ofChannel, this, [message, handle]);
+    };
+  }
+
+  const symbolValue = (object, description) => {
+    const symbol = Object.getOwnPropertySymbols(object).find((one) => one.description === description);
+    return symbol && object[symbol];
+  };
+
+  // === Connections: who is there?
+
+  /** Sockets that a server of this process has accepted; of TLS, the TCP sockets beneath. */
+  const accepted = () => process._getActiveHandles().filter((handle) => handle?.server);
+
+  const servers = () => new Set(accepted().map((socket) => socket.server));
+
+  /** The HTTP/1 parsers of a server, one a connection; over TLS, their sockets are the TLS ones. */
+  const parsers = (server) => symbolValue(server, 'http.server.connections')?.all() ?? [];
+
+  /** HTTP/2 sessions as far as they can be known: with TLS, from Node 24 on. */
+  function sessions() {
+    const known = new Set();
+    for (const socket of accepted()) {
+      const session = symbolValue(socket, 'session') ?? symbolValue(socket, 'bound-session');
+      if (typeof session?.goaway === 'function') known.add(session);
+    }
+    for (const server of servers()) {
+      for (const session of symbolValue(server, 'sessions') ?? []) known.add(session);
+    }
+    return known;
+  }
+
+  // === HTTP/1
+
+  /** The chunk that was parsed last, and how far it has been followed. */
+  let followed;
+
+  /** Whether the chunk in which `request` was found goes on after it: then more were sent behind it. */
+  function chunkGoesOn(parser, request) {
+    const chunk = parser.getCurrentBuffer();
+    if (!chunk?.length) return false;
+    const isSame = followed?.parser === parser && followed.end < chunk.length && followed.chunk.equals(chunk);
+    const head = chunk.indexOf('\r\n\r\n', isSame ? followed.end : 0);
+    let end = head < 0 ? chunk.length : head + 4;
+    if (request.headers['transfer-encoding'] !== undefined) {
+      const last = chunk.indexOf('0\r\n\r\n', end);
+      end = last < 0 ? chunk.length : last + 5;
+    } else {
+      end += Number(request.headers['content-length'] ?? 0);
+    }
+    followed = { parser, chunk, end };
+    return end < chunk.length;
+  }
+
+  /** Makes the header that is about to be sent the last one of its connection. */
+  function insist(response) {
+    if (response.statusCode === 101 || typeof response._header !== 'string') return;
+    response._last = true;
+    const lines = response._header.split('\r\n').filter((line) => !/^(connection|keep-alive):/i.test(line));
+    lines.splice(1, 0, 'Connection: close');
+    response._header = lines.join('\r\n');
+  }
+
+  /** Lets a response say that its connection ends, unless another one has to follow it. */
+  function makeLast(response, goesOn) {
+    if (response._header) return;
+    const { _storeHeader: store, req: request } = response;
+    Object.defineProperty(response, '_storeHeader', {
+      configurable: true,
+      writable: true,
+      value: function _storeHeader(firstLine, headers) {
+        delete response._storeHeader;
+        const result = Reflect.apply(store, response, [firstLine, headers]);
+        attempt(() => {
+          const behind = request.socket?.parser?.incoming;
+          const isLast = !behind || behind === request;
+          if (isLast && !goesOn) insist(response);
+        });
+        return result;
+      },
+    });
+  }
+
+  function closeAfterNextResponse() {
+    // https://nodejs.org/api/diagnostics_channel.html#http: published before the application is called.
+    require('diagnostics_channel').channel('http.server.request.start').subscribe(
+      ({ request, response, socket }) => attempt(() => {
+        makeLast(response, chunkGoesOn(socket.parser, request));
+      }),
+    );
+    for (const server of servers()) {
+      for (const { socket } of parsers(server)) attempt(() => closeAfterCurrent(socket));
+    }
+  }
+
+  /** A response that is under way, and those that wait behind it on the same connection. */
+  function closeAfterCurrent(socket) {
+    const response = socket._httpMessage;
+    if (!response) return;
+    makeLast(response, false);
+    response.once('finish', () => attempt(() => closeAfterCurrent(socket)));
+  }
+
+  /** Keeps Node (from 19 on) from closing the connections that rest: a request may be on its way. */
+  function keepIdle() {
+    const { Server } = require('http');
+    const { Server: SecureServer } = require('https');
+    const shields = [Server.prototype, SecureServer.prototype].map((prototype) => {
+      const own = Object.getOwnPropertyDescriptor(prototype, 'closeIdleConnections');
+      if (!own) return () => {};
+      Object.defineProperty(prototype, 'closeIdleConnections', { ...own, value() {} });
+      return () => Object.defineProperty(prototype, 'closeIdleConnections', own);
+    });
+    for (const session of sessions()) {
+      session.close = () => {};
+      shields.push(() => { delete session.close; });
+    }
+    process.nextTick(() => shields.forEach((lift) => attempt(lift)));
+  }
+
+  // === HTTP/2
+
+  const ending = new WeakSet();
+
+  /** Tells the client to send nothing new, and ends the session when it must have heard of it. */
+  function endSession(session) {
+    if (!session || session.closed || session.destroyed || ending.has(session)) return;
+    ending.add(session);
+    session.goaway(0, NO_LAST_STREAM);
+    setTimeout(() => attempt(() => session.close()), NOTICE_MS).unref();
+  }
+
+  function endSessions() {
+    for (const session of sessions()) attempt(() => endSession(session));
+    for (const server of servers()) {
+      // A session that could not be found is found by its next stream.
+      if (/^Http2/.test(server.constructor.name)) {
+        server.prependListener('stream', (stream) => attempt(() => endSession(stream.session)));
+      }
+    }
+  }
+
+  // === Streams: upgraded connections, and server-sent events
+
+  const isEventStream = (response) => /^content-type: *text\/event-stream/im.test(response?._header ?? '');
+
+  /** The accepted sockets, those that are streams apart from the others. */
+  function sorted() {
+    const plain = new Map();
+    for (const server of servers()) {
+      for (const { socket } of parsers(server)) {
+        plain.set(socket, socket);
+        plain.set(socket._handle?._parentWrap, socket);
+      }
+    }
+    const found = { streams: [], others: [] };
+    for (const socket of accepted()) {
+      const ofParser = plain.get(socket);
+      const isUpgraded = !ofParser && symbolValue(socket.server, 'http.server.connections') !== undefined &&
+        !/^Http2/.test(socket.server.constructor.name);
+      const isStream = isUpgraded || isEventStream(ofParser?._httpMessage);
+      (isStream ? found.streams : found.others).push(socket);
+    }
+    return found;
+  }
+
+  const send = process.send;
+
+  /** Streams have a time of their own: asks the primary for it, and holds the rest to the drain limit. */
+  function limitStreams({ drain, stream }) {
+    if (!(drain >= 0 && stream > 0)) return;
+    const begun = Date.now();
+    const ask = () => {
+      if (sorted().streams.length === 0) return false;
+      const patience = begun + drain + stream - Date.now();
+      Reflect.apply(send, process, [{ cmd: 'NODE_PHALANX', act: 'patience', patience }, () => {}]);
+      return true;
+    };
+    const cut = () => {
+      const { streams, others } = sorted();
+      if (streams.length > 0) others.forEach((socket) => socket.destroy());
+    };
+    ask();
+    const later = (act, delay) => setTimeout(() => attempt(act), delay).unref();
+    later(ask, Math.max(drain - 2 * NOTICE_MS, drain / 2));
+    later(cut, drain);
+  }
+
+  attempt(() => {
+    erase();
+    let isDraining = false;
+    beforeDisconnect((limits) => {
+      if (isDraining) return;
+      isDraining = true;
+      attempt(keepIdle);
+      attempt(closeAfterNextResponse);
+      attempt(endSessions);
+      attempt(() => limitStreams(limits));
+    });
+  });
+})();
