@@ -94,9 +94,17 @@ completions directory="target/completions":
 
 # What the eBPF program costs a connection, by policy and number of positions (root; changes a sysctl meanwhile)
 bench-steering:
-    cargo test --release -p phalanx-sys --test steering_cost -- --ignored --nocapture
+    mkdir -p bench-out
+    cargo test --release -p phalanx-sys --test steering_cost -- --ignored --nocapture | tee bench-out/steering.txt
 
-# The benchmarks of docs/benchmarks.md, in release builds
+# The benchmarks of docs/benchmarks.md, in release builds (needs wrk); `--quick` for a look, `--report` for the page
 bench *args:
-    cargo build --release --workspace --examples --bins
-    python3 bench/bench.py {{ args }}
+    #!/usr/bin/env bash
+    set -euo pipefail
+    pm2=target/bench/pm2
+    if [[ " {{ args }} " != *" --report "* ]]; then
+        cargo build --release --workspace --examples --bins
+        [ -e "$pm2/node_modules/pm2" ] || { mkdir -p "$pm2" &&
+            npm install --prefix "$pm2" --no-save --no-audit --no-fund --loglevel=error pm2; }
+    fi
+    python3 -B bench/bench.py {{ args }}

@@ -1,270 +1,202 @@
 #!/usr/bin/env python3
-"""The benchmark harness: every contestant in one run, alternating, medians and spread.
+"""The benchmark harness: all contestants in one run, alternating round by round; medians and spread.
 
-    bench/bench.py handoff            # CPU per request: Node's own cluster against phalanx
-    bench/bench.py cpu                # ab -c200 -t10 on the CPU-bound example and script
-    bench/bench.py --list
+    bench/bench.py                       # everything behind docs/benchmarks.md, about 12 minutes
+    bench/bench.py --quick               # 1 short round of everything, to see that it works
+    bench/bench.py node rust             # some suites only
+    bench/bench.py --report              # docs/benchmarks.md and its plots, from the results of the last run
 
-Everything listens on 127.0.0.1. CPU time is that of the whole process tree (utime + stime of /proc/PID/stat,
-children included), taken before and after the load, divided by the requests that were answered.
+Everything listens on 127.0.0.1. Results go to bench-out/results.json; suites that were not run keep their former results
+there. The order of the contestants changes from round to round. Needs wrk, Node, and what `just bench` builds and fetches.
 """
 
 import argparse
 import json
 import os
-import re
-import shutil
-import signal
-import socket
-import statistics
+import platform
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-FIXTURES = ROOT / "fixtures"
-TICK = os.sysconf("SC_CLK_TCK")
-READY_SECONDS = 20
+import checks
+import contestants
+import load
+import report
+import verdicts
+
+OUT = contestants.ROOT / "bench-out"
+IDLE = 1000
+SUITES = ["node", "rust", "python", "tails", "checks", "cpu"]
+DEFAULT = SUITES[:-1]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+class Run:
+    """One run of the harness: what was asked for, and the samples so far."""
 
+    def __init__(self, arguments):
+        self.arguments, self.samples, self.skipped = arguments, [], {}
 
-def tree(pid):
-    """The process and its descendants."""
-    pids, todo = [], [pid]
-    while todo:
-        current = todo.pop()
-        pids.append(current)
-        try:
-            for task in os.listdir(f"/proc/{current}/task"):
-                with open(f"/proc/{current}/task/{task}/children") as children:
-                    todo.extend(int(child) for child in children.read().split())
-        except FileNotFoundError:
-            pass
-    return pids
+    def seconds(self, usual):
+        return 1 if self.arguments.quick else usual
 
-
-def cpu_seconds(pid):
-    """CPU time of one process, with that of its threads, in seconds."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            fields = stat.read().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-
-
-class Contestant:
-    """A server under test: a command with {port} in it, started and stopped by us alone."""
-
-    def __init__(self, name, command, env=None, workers=2):
-        self.name, self.command, self.env, self.workers = name, command, env or {}, workers
-        self.process = None
-
-    def start(self):
-        self.port = free_port()
-        words = [word.format(port=self.port) for word in self.command]
-        env = dict(os.environ, XDG_RUNTIME_DIR=os.environ["BENCH_RUNTIME"], PORT=str(self.port), **self.env)
-        self.process = subprocess.Popen(
-            words, env=env, cwd=FIXTURES, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        self.wait_ready()
-
-    def wait_ready(self):
-        """Ready when every worker has answered, or after enough answers in a row."""
-        deadline, seen = time.monotonic() + READY_SECONDS, set()
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                sys.exit(f"{self.name}: ended at once with status {self.process.returncode}")
+    def everyone(self, suite, number, group, measure):
+        """Each contestant of the group in turn, another one first in every round."""
+        first = number % len(group)
+        for contestant in group[first:] + group[:first]:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
-                    client.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
-                    answer = b""
-                    while chunk := client.recv(65536):
-                        answer += chunk
-                match = re.search(rb"pid = (\d+)", answer)
-                seen.add(match.group(1) if match else len(seen))
-                if len(seen) >= self.workers:
-                    return
-            except OSError:
-                time.sleep(0.05)
-        if not seen:
-            sys.exit(f"{self.name}: not ready within {READY_SECONDS} s")
+                with contestant.start() as running:
+                    for workload, sample in measure(running, number):
+                        self.keep(suite, contestant, workload, number, sample)
+            except contestants.NotRun as reason:
+                self.skipped[f"{suite}: {contestant.name}"] = str(reason)
+                print(f"NOT RUN: {suite}: {contestant.name}: {reason}", file=sys.stderr)
 
-    def cpu(self):
-        pids = tree(self.process.pid)
-        each = [cpu_seconds(pid) for pid in pids]
-        return sum(each), each[0]
+    def keep(self, suite, contestant, workload, number, sample):
+        where = {"suite": suite, "contestant": contestant.name, "workload": workload, "round": number}
+        if contestant.policy:
+            where["policy"] = contestant.policy
+        self.samples.append({**where, **sample})
+        shown = {key: round(value, 1) for key, value in sample.items() if isinstance(value, (int, float))}
+        print(f"round {number + 1}: {suite}: {contestant.name}: {workload}: {shown}", file=sys.stderr, flush=True)
 
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
-        for pid in tree(self.process.pid) if self.process.poll() is None else []:
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+    def throughput(self, running, number):
+        """Shares, a connection a request, keep-alive, and a connection a request beside idle ones."""
+        served, lost = load.shares(running.port, 400 if self.arguments.quick else 1200)
+        yield "shares", {"served": served, "lost": lost}
+        clients = self.arguments.clients
+        before = running.connections() if running.contestant.is_phalanx else []
+        yield "close", with_cpu(running, lambda: load.wrk(running.port, self.seconds(2), clients, close=True))
+        if before and None not in before:
+            given = [after - earlier for after, earlier in zip(running.connections(), before)]
+            yield "given", {"given": given, "difference": max(given) - min(given)}
+        if running.contestant.is_short:
+            return
+        yield "keep-alive", with_cpu(running, lambda: load.wrk(running.port, 1, clients, close=False))
+        with load.Idle(running.port, IDLE):
+            sample = with_cpu(running, lambda: load.wrk(running.port, 1, clients, close=True))
+            yield "idle", {**sample, "memory_mb": running.memory() / 1e6}
 
+    def tail(self, running, number):
+        """The uneven workload, then one worker slowed down."""
+        load.shares(running.port, 400)
+        yield "uneven", load.uneven(running.port, self.seconds(4), number)
+        held = running.pidfds[running.workers[0]]
+        yield "slowed", load.slowed(running.port, self.seconds(2), number, held)
 
-def wrk(port, seconds, clients, close=True):
-    words = ["wrk", "--latency", f"-c{clients}", "-t2", f"-d{seconds}s"]
-    words += ["-H", "Connection: close"] if close else []
-    text = subprocess.run([*words, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
-    requests = int(re.search(r"(\d+) requests in", text).group(1))
-    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", text)
-    scale = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-    return {
-        "requests": requests,
-        "errors": sum(map(int, errors.groups())) if errors else 0,
-        "bad": int(bad.group(1)) if bad else 0,
-        "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1)),
-        "p99_ms": float(p99.group(1)) * scale[p99.group(2)] if p99 else None,
-    }
+    def cpu_bound(self, running, number):
+        yield "cpu", with_cpu(running, lambda: load.ab(running.port, self.seconds(10), 200))
 
-
-def ab(port, seconds, clients):
-    words = ["ab", "-q", f"-c{clients}", f"-t{seconds}", "-n10000000", f"http://127.0.0.1:{port}/"]
-    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    value = lambda label: re.search(label + r":?\s+([\d.]+)", text)
-    # Answers differ in length (pid, time), which ab calls a failure; count the others.
-    failures = re.search(r"\(Connect: (\d+), Receive: (\d+), Length: \d+, Exceptions: (\d+)\)", text)
-    p99 = re.search(r"99%\s+(\d+)", text)
-    return {
-        "requests": int(value("Complete requests").group(1)),
-        "errors": sum(map(int, failures.groups())) if failures else 0,
-        "bad": 0,
-        "rate": float(value("Requests per second").group(1)),
-        "p99_ms": float(p99.group(1)) if p99 else None,
-    }
+    def round(self, number, suites):
+        for suite in ("node", "rust", "python"):
+            if suite in suites:
+                self.everyone(suite, number, getattr(contestants, suite)(), self.throughput)
+        if "tails" in suites:
+            for server in ("node", "rust"):
+                self.everyone(f"tails-{server}", number, contestants.tails(server), self.tail)
+        if "cpu" in suites:
+            self.everyone("cpu", number, contestants.cpu_bound(), self.cpu_bound)
 
 
-def measure(contestant, load):
-    contestant.start()
+def with_cpu(running, work):
+    """What `work` shows, and the CPU time a request that the server's processes spent meanwhile."""
+    load.settle()
+    before, primary_before = running.cpu()
+    sample = work()
+    load.settle()
+    after, primary_after = running.cpu()
+    requests = max(sample["requests"], 1)
+    sample["cpu_us"] = (after - before) / requests * 1e6
+    sample["primary_us"] = (primary_after - primary_before) / requests * 1e6
+    return sample
+
+
+def first_line(*words):
     try:
-        before, primary_before = contestant.cpu()
-        result = load(contestant.port)
-        after, primary_after = contestant.cpu()
-    finally:
-        contestant.stop()
-    requests = max(result["requests"], 1)
-    result["cpu_us"] = (after - before) / requests * 1e6
-    result["primary_us"] = (primary_after - primary_before) / requests * 1e6
-    return result
+        done = subprocess.run(words, capture_output=True, text=True)
+        lines = (done.stdout or done.stderr).splitlines()
+        return lines[0] if lines else "unknown"
+    except OSError:
+        return "not here"
 
 
-def compare(contestants, load, rounds):
-    results = {contestant.name: [] for contestant in contestants}
-    for number in range(rounds):
-        for contestant in contestants:
-            results[contestant.name].append(measure(contestant, load))
-            print(f"round {number + 1}: {contestant.name}: {results[contestant.name][-1]}", file=sys.stderr)
+def machine():
+    with open("/proc/cpuinfo") as cpuinfo:
+        model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown")
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": model,
+        "kernel": platform.release(),
+        "node": first_line(contestants.NODE, "--version"),
+        "python": platform.python_version(),
+        "rustc": first_line("rustc", "--version"),
+        "wrk": first_line("wrk", "--version"),
+        "pm2": version_of_pm2(),
+        "uvicorn": first_line(sys.executable, "-c", "import uvicorn; print(uvicorn.__version__)"),
+        "phalanx": first_line("git", "-C", str(contestants.ROOT), "describe", "--always", "--dirty"),
+    }
+
+
+def version_of_pm2():
+    manifest = contestants.PM2.parent.parent / "pm2" / "package.json"
+    return json.loads(manifest.read_text())["version"] if manifest.exists() else "not here"
+
+
+def write(path, run, suites, began):
+    """Replaces the samples of the suites that were run, and keeps the others."""
+    results = json.loads(path.read_text()) if path.exists() else {"samples": [], "runs": {}, "checks": {}, "skipped": {}}
+    ran = lambda name: name.split("-")[0].split(":")[0] in suites
+    results["samples"] = [one for one in results["samples"] if not ran(one["suite"])] + run.samples
+    results["skipped"] = {key: why for key, why in results["skipped"].items() if not ran(key)} | run.skipped
+    about = {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": " ".join(["bench/bench.py", *sys.argv[1:]]),
+        "rounds": run.arguments.rounds,
+        "quick": run.arguments.quick,
+        "seconds": round(time.monotonic() - began),
+        "load_before": run.load_before,
+        "machine": machine(),
+    }
+    results["runs"].update({suite: about for suite in suites})
+    if "checks" in suites:
+        results["checks"] = run.checks
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1))
     return results
 
 
-def table(results, columns):
-    median = lambda rows, key: statistics.median(row[key] for row in rows if row[key] is not None)
-    spread = lambda rows, key: (min(row[key] for row in rows), max(row[key] for row in rows))
-    print("| contestant | " + " | ".join(title for _, title, _ in columns) + " | lost |")
-    print("|---" * (len(columns) + 2) + "|")
-    for name, rows in results.items():
-        cells = []
-        for key, _, form in columns:
-            low, high = spread(rows, key)
-            cells.append(f"{form.format(median(rows, key))} ({form.format(low)}–{form.format(high)})")
-        lost = sum(row["errors"] + row["bad"] for row in rows)
-        print(f"| {name} | " + " | ".join(cells) + f" | {lost} |")
-
-
-def node():
-    return shutil.which("node")
-
-
-def phalanx(*options):
-    return [str(TARGET / "phalanx"), "run", "-q", *options]
-
-
-COLUMNS = [
-    ("cpu_us", "CPU µs/request", "{:.0f}"),
-    ("primary_us", "primary's part", "{:.0f}"),
-    ("rate", "requests/s", "{:.0f}"),
-    ("p99_ms", "p99 ms", "{:.1f}"),
-]
-
-
-def bench_handoff(arguments):
-    """Connection per request on an unmodified Node server, two workers."""
-    contestants = [
-        Contestant("Node cluster, round robin", [node(), "node-cluster.js", "http.js"], {"WORKERS": "2"}),
-        Contestant("phalanx handoff", phalanx("-n2", "--dispatch", "handoff", "http.js")),
-        Contestant("Node cluster, SCHED_NONE", [node(), "node-cluster.js", "http.js"],
-                   {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "none"}),
-        Contestant("phalanx shared", phalanx("-n2", "--dispatch", "shared", "http.js")),
-        Contestant("one process, no cluster", [node(), "http.js"], workers=1),
-    ]
-    load = lambda port: wrk(port, arguments.seconds, arguments.clients)
-    results = compare(contestants, load, arguments.rounds)
-    table(results, COLUMNS)
-    ours = statistics.median(row["cpu_us"] for row in results["phalanx handoff"])
-    theirs = statistics.median(row["cpu_us"] for row in results["Node cluster, round robin"])
-    print(f"\nphalanx handoff / Node round robin, CPU per request: {ours / theirs:.2f}")
-    return results
-
-
-def bench_cpu(arguments):
-    """The CPU-bound handler, single and clustered over all usable cores: ab -c200 -t10."""
-    cores, steps = len(os.sched_getaffinity(0)), "20000000"
-    example = str(TARGET / "examples" / "http_server")
-    rust = [example, steps, "127.0.0.1:{port}"]
-    contestants = [
-        Contestant("Rust example, 1 worker", rust, {"PHALANX_WORKERS": "1"}, workers=1),
-        Contestant("Rust example, clustered", rust, workers=cores),
-        Contestant("Node script, single", [node(), "cpu.js", steps], workers=1),
-        Contestant("Node script, phalanx run", phalanx("cpu.js", steps), workers=cores),
-    ]
-    load = lambda port: ab(port, 10, 200)
-    results = compare(contestants, load, arguments.rounds)
-    table(results, COLUMNS)
-    rate = lambda name: statistics.median(row["rate"] for row in results[name])
-    for single, clustered in [("Rust example, 1 worker", "Rust example, clustered"),
-                              ("Node script, single", "Node script, phalanx run")]:
-        print(f"\n{clustered} / ({cores} cores × {single}): {rate(clustered) / (cores * rate(single)):.2f}")
-    return results
-
-
-BENCHES = {"handoff": bench_handoff, "cpu": bench_cpu}
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"which: {', '.join(SUITES)}; all but cpu when none is named")
+    parser.add_argument("--rounds", type=int, help="default 5; with --quick 1")
+    parser.add_argument("--clients", type=int, default=50, help="connections of wrk at a time")
+    parser.add_argument("--quick", action="store_true", help="loads of a second; writes to bench-out/quick.json")
+    parser.add_argument("--report", action="store_true", help="only write the page, from bench-out/results.json")
+    parser.add_argument("--results", type=Path, help="another file of results")
+    given = parser.parse_args()
+    if unknown := set(given.suites) - set(SUITES):
+        parser.error(f"no such suite: {', '.join(sorted(unknown))}")
+    given.rounds = given.rounds or (1 if given.quick else 5)
+    given.results = given.results or OUT / ("quick.json" if given.quick else "results.json")
+    return given
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", nargs="*", choices=[*BENCHES, []], help="which; all when none is named")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5, help="length of one load")
-    parser.add_argument("--clients", type=int, default=50)
-    parser.add_argument("--json", help="write every figure to this file")
-    parser.add_argument("--list", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.list:
-        for name, bench in BENCHES.items():
-            print(f"{name}: {bench.__doc__}")
+    given = arguments()
+    if given.report:
+        report.write(json.loads(given.results.read_text()), OUT)
         return
-    import tempfile
-    figures = {}
-    with tempfile.TemporaryDirectory() as runtime:
-        os.environ["BENCH_RUNTIME"] = runtime
-        for name in arguments.bench or BENCHES:
-            print(f"\n### {name}: {BENCHES[name].__doc__}\n")
-            figures[name] = BENCHES[name](arguments)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1))
+    suites, began, run = given.suites or DEFAULT, time.monotonic(), Run(given)
+    run.load_before = os.getloadavg()[0]
+    for number in range(given.rounds):
+        run.round(number, suites)
+    if "checks" in suites:
+        run.checks = checks.run(given.quick)
+    results = write(given.results, run, suites, began)
+    print(report.text(results))
+    print(verdicts.text(verdicts.all_of(results, report.steering(OUT))))
+    print(f"\n{round(time.monotonic() - began)} s; written to {given.results}")
 
 
 if __name__ == "__main__":
