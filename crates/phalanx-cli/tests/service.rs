@@ -111,6 +111,23 @@ fn a_watchdog_is_told_that_the_primary_lives() {
 }
 
 #[test]
+fn a_service_manager_that_does_not_listen_holds_up_nothing() {
+    needs_python!();
+    let manager = Manager::new();
+    // Some ten datagrams wait in its socket, and then it is full.
+    let mut app = manager
+        .app(&[])
+        .env("WATCHDOG_USEC", "2000")
+        .script("http.js")
+        .start_ready();
+    app.wait_for_line("the service manager does not listen", LIMIT);
+    let target = app.address();
+    expect_in_turn(&mut app, &target, 3);
+    app.signal(Signal::TERM);
+    app.wait_exit(LIMIT);
+}
+
+#[test]
 fn listeners_of_the_service_manager_are_given_to_the_workers() {
     needs_python!();
     let manager = Manager::new();

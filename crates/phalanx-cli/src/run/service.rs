@@ -3,6 +3,9 @@
 
 use std::collections::HashSet;
 use std::env;
+use std::io;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 
 use phalanx::fleet::{Report, WorkerState};
 use phalanx::supervisor::Control;
@@ -15,6 +18,9 @@ use crate::values::counted;
 
 /// `SD_LISTEN_FDS_START`.
 const FIRST_NUMBER: i32 = 3;
+
+/// What may wait for a service manager that does not listen just now.
+const WORDS_MAX: usize = 64;
 
 /// The listeners that this process was started with.
 pub(super) fn listeners() -> Outcome<Vec<Bind>> {
@@ -67,6 +73,13 @@ impl Service {
         if env::var_os("NOTIFY_SOCKET").is_none() {
             return;
         }
+        match Speaker::start() {
+            Ok(speaker) => self.speak(&speaker).await,
+            Err(error) => tracing::warn!(%error, "the service manager is told nothing"),
+        }
+    }
+
+    async fn speak(&mut self, speaker: &Speaker) {
         // As often as sd_watchdog_enabled(3) recommends.
         let period = sd_notify::watchdog_enabled().map(|limit| limit / 2);
         let mut pings = period.map(tokio::time::interval);
@@ -79,16 +92,16 @@ impl Service {
             };
             tokio::select! {
                 event = self.events.next() => match event {
-                    Some(Event::Fleet(report)) => self.take(&report),
+                    Some(Event::Fleet(report)) => self.take(&report, speaker),
                     Some(_) => {}
                     None => return,
                 },
-                () = ping => tell(&[NotifyState::Watchdog]),
+                () = ping => speaker.tell(&[NotifyState::Watchdog]),
             }
         }
     }
 
-    fn take(&mut self, report: &Report) {
+    fn take(&mut self, report: &Report, speaker: &Speaker) {
         match report {
             Report::Changed {
                 worker, from, to, ..
@@ -98,14 +111,14 @@ impl Service {
                 } else if *from == Some(WorkerState::Ready) {
                     self.ready.remove(worker);
                 }
-                self.tell_count();
+                self.tell_count(speaker);
             }
             Report::ScaleStarted { to, .. } => self.target = *to,
-            Report::RolloutStarted { .. } => self.tell_reloading(),
+            Report::RolloutStarted { .. } => self.tell_reloading(speaker),
             Report::RolloutFinished { .. }
             | Report::RolledBack { .. }
-            | Report::RollbackAbandoned { .. } => tell(&[NotifyState::Ready]),
-            Report::StopStarted { .. } => tell(&[NotifyState::Stopping]),
+            | Report::RollbackAbandoned { .. } => speaker.tell(&[NotifyState::Ready]),
+            Report::StopStarted { .. } => speaker.tell(&[NotifyState::Stopping]),
             Report::RespawnScheduled { .. }
             | Report::CrashLoopEntered { .. }
             | Report::CrashLoopLeft { .. }
@@ -121,34 +134,56 @@ impl Service {
         }
     }
 
-    fn tell_count(&mut self) {
+    fn tell_count(&mut self, speaker: &Speaker) {
         let count = self.ready.len();
         let status = format!("{count} of {} ready", counted(self.target));
         if !self.is_up && u32::try_from(count) == Ok(self.target) {
             self.is_up = true;
             let main_pid = NotifyState::MainPid(std::process::id());
-            tell(&[NotifyState::Ready, main_pid]);
+            speaker.tell(&[NotifyState::Ready, main_pid]);
         }
         if self.status != status {
-            tell(&[NotifyState::Status(&status)]);
+            speaker.tell(&[NotifyState::Status(&status)]);
             self.status = status;
         }
     }
 
-    fn tell_reloading(&self) {
+    fn tell_reloading(&self, speaker: &Speaker) {
         // Before it is up, the service is starting, and that is not over.
         if !self.is_up {
             return;
         }
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Ok(now) => speaker.tell(&[NotifyState::Reloading, now]),
             Err(error) => tracing::warn!(%error, "the service manager is not told of the reload"),
         }
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager cannot be told");
+/// Speaks to the service manager from a thread of its own: its socket may be full, and the primary never waits.
+struct Speaker {
+    words: SyncSender<String>,
+}
+
+impl Speaker {
+    fn start() -> io::Result<Self> {
+        let (words, spoken) = mpsc::sync_channel::<String>(WORDS_MAX);
+        let speak = move || {
+            for text in spoken {
+                if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&text)]) {
+                    tracing::warn!(%error, "the service manager cannot be told");
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("phalanx-notify".to_owned());
+        thread.spawn(speak)?;
+        Ok(Self { words })
+    }
+
+    fn tell(&self, state: &[NotifyState<'_>]) {
+        let lines: Vec<_> = state.iter().map(ToString::to_string).collect();
+        if self.words.try_send(lines.join("\n")).is_err() {
+            tracing::warn!("the service manager does not listen");
+        }
     }
 }
