@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use cluster::{app, wait_report};
 use phalanx_testkit::app::{AppBuilder, pids};
 use phalanx_testkit::control::Events;
+use phalanx_testkit::load::Failure;
 use phalanx_testkit::process::Output;
 use phalanx_testkit::{App, LIMIT, Load, fixtures, node};
 use serde_json::{Value, json};
@@ -146,6 +147,72 @@ fn a_crash_after_a_second_is_caught_by_the_watch() {
         (&after["generation"], &after["watching"]),
         (&json!(1), &json!(false))
     );
+}
+
+#[test]
+fn a_canary_that_hangs_is_found_out_and_killed() {
+    if node::require().is_none() {
+        return;
+    }
+    let script = Script::of("http.js");
+    let mut app = script.start(&["--drain-timeout", "500ms"]);
+    let before = app.worker_pids();
+    let events = app.events();
+    script.deploy("hangs-later.js");
+    let verb = app.start_verb(["reload", "--canary", "1", "--for", "1m"]);
+    wait_report(&events, "canary_started");
+    script.deploy("http.js");
+    let refused = verb.finish(LIMIT);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    for word in ["hangs", "counting to infinity"] {
+        assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
+    }
+    assert_eq!(pids(&app.wait_ready(LIMIT))[1..], before[1..]);
+}
+
+/// Requests go on, answered with 200 by the others and with 500 by the canary; expects that the canary
+/// is found out by its answers, and that no request was lost.
+#[track_caller]
+fn expect_found_by_its_answers(app: &mut App, deploy: impl FnOnce(), mend: impl FnOnce()) {
+    let before = app.worker_pids();
+    let load = Load::new(app.address()).clients(8).start();
+    load.wait_until_ok(50, LIMIT);
+    let events = app.events();
+    deploy();
+    let verb = app.start_verb(["reload", "--canary", "1", "--for", "1m"]);
+    wait_report(&events, "canary_started");
+    mend();
+    let refused = verb.finish(LIMIT);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let told = "requests with a server error, the others 0 of";
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    let status = app.wait_ready(LIMIT);
+    assert_eq!(generations(&status), [1, 1, 1]);
+    assert_eq!(pids(&status)[1..], before[1..]);
+    load.wait_for_more(50, LIMIT);
+    let report = load.stop();
+    // Answers of the canary are bad ones, but answers.
+    let lost = report
+        .failures
+        .keys()
+        .find(|one| !matches!(one, Failure::BadStatus(500)));
+    assert!(lost.is_none() && report.failed() > 0, "{report}");
+}
+
+#[test]
+fn a_rust_release_that_only_fails_is_found_out_by_its_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let status = directory.path().join("status");
+    fs::write(&status, "200").unwrap();
+    let program = cluster::example("statuses");
+    let command = [
+        program.as_os_str(),
+        "127.0.0.1:0".as_ref(),
+        status.as_os_str(),
+    ];
+    let mut app = app().workers(3).command(command).start_ready();
+    let write = |text: &str| fs::write(&status, text).unwrap();
+    expect_found_by_its_answers(&mut app, || write("500"), || write("200"));
 }
 
 /// What the states of the workers were while a canary was watched.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{WireError, field_error, internal_command, key_text, parse_value, unsigned};
+use crate::health::{Health, Latency};
 
 /// A message from a worker.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +63,8 @@ pub enum FromWorker {
     },
     /// It tells its load (`NODE_PHALANX`, `act:load`), as it was asked to.
     Load(LoadReport),
+    /// It tells what it answered since it was asked to (`NODE_PHALANX`, `act:health`).
+    Health(Health),
     /// How many of the sent sockets are open?
     SocketCount {
         /// Whose sockets.
@@ -204,11 +207,21 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
         "load" => LoadReport::deserialize(value)
             .map(FromWorker::Load)
             .map_err(WireError::Json),
+        "health" => Ok(FromWorker::Health(parse_health(value)?)),
         "patience" => Ok(FromWorker::Patience {
             by: Duration::from_millis(unsigned(value, "patience", "patience")?),
         }),
         _ => Ok(FromWorker::Ignored),
     }
+}
+
+fn parse_health(value: &Value) -> Result<Health, WireError> {
+    let latency = Vec::<(u64, u64)>::deserialize(&value["latency"]).map_err(WireError::Json)?;
+    Ok(Health {
+        requests: unsigned(value, "health", "requests")?,
+        server_errors: unsigned(value, "health", "errors")?,
+        latency: Latency::from_pairs(latency),
+    })
 }
 
 fn parse_cluster(value: &Value) -> Result<FromWorker, WireError> {

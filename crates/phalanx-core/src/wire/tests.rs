@@ -316,3 +316,22 @@ proptest! {
         drop(parse_to_worker(line.as_bytes()));
     }
 }
+
+#[test]
+fn figures_arrive_as_they_were_counted() {
+    let mut health = crate::health::Health::default();
+    for millis in [1, 5, 5, 900] {
+        health.record(millis == 900, std::time::Duration::from_millis(millis));
+    }
+    let line = outgoing::worker::health(&health, 7);
+    assert_eq!(
+        parse_from_worker(&line).unwrap(),
+        FromWorker::Health(health)
+    );
+    let bad = br#"{"cmd":"NODE_PHALANX","act":"health","requests":1,"errors":0}"#;
+    assert!(parse_from_worker(bad).is_err());
+    let asked = parse_to_worker(&outgoing::watch_health(true, 1)).unwrap();
+    assert_eq!(asked, ToWorker::WatchHealth { wanted: true });
+    let probe = parse_to_worker(outgoing::PROBE).unwrap();
+    assert_eq!(probe, ToWorker::Handle(serde_json::Value::Null));
+}

@@ -20,6 +20,11 @@ pub enum ToWorker {
     },
     /// Stop listening, finish, close the channel (`act:disconnect`), within these limits if there are any.
     Disconnect(Option<DrainLimits>),
+    /// Tell what is answered from now on, or stop that (`NODE_PHALANX`, `act:watch-health`).
+    WatchHealth {
+        /// Whether to tell.
+        wanted: bool,
+    },
     /// The answer to a message of this worker.
     Reply {
         /// The `seq` it answers.
@@ -108,6 +113,9 @@ pub fn parse_to_worker(line: &[u8]) -> Result<ToWorker, WireError> {
             // The primary's probe: a handle message without a handle, to be answered with a NACK.
             None => Ok(ToWorker::Handle(Value::Null)),
         },
+        Some("NODE_PHALANX") if value["act"] == "watch-health" => Ok(ToWorker::WatchHealth {
+            wanted: value["wanted"] == true,
+        }),
         Some("NODE_HANDLE_ACK") => Ok(ToWorker::HandleAck),
         Some("NODE_HANDLE_NACK") => Ok(ToWorker::HandleNack),
         Some(_) => Ok(ToWorker::Ignored),
@@ -221,6 +229,16 @@ pub mod outgoing {
         line(&json!({"cmd": "NODE_PHALANX", "act": "watch-load", "wanted": wanted, "seq": seq}))
     }
 
+    /// Asks a worker to tell what it answers from now on, or to stop that.
+    #[must_use]
+    pub fn watch_health(wanted: bool, seq: u64) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_PHALANX", "act": "watch-health", "wanted": wanted, "seq": seq}))
+    }
+
+    /// Asks whether the worker's event loop turns: a handle message without a handle, which an
+    /// unmodified Node worker answers from there, with a NACK.
+    pub const PROBE: &[u8] = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\"}\n";
+
     /// The part of `newconn` that is the same for every connection of a listener; the number and
     /// [`NEW_CONNECTION_END`] follow it.
     #[must_use]
@@ -250,6 +268,7 @@ pub mod outgoing {
     /// What a Rust worker writes.
     pub mod worker {
         use super::{Duration, Value, json, line};
+        use crate::health::Health;
 
         /// The first message: the process runs.
         #[must_use]
@@ -293,6 +312,16 @@ pub mod outgoing {
         pub fn patience(by: Duration) -> Vec<u8> {
             let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
             line(&json!({"cmd": "NODE_PHALANX", "act": "patience", "patience": millis}))
+        }
+
+        /// What this worker answered since it was asked to tell.
+        #[must_use]
+        pub fn health(health: &Health, seq: u64) -> Vec<u8> {
+            let latency: Vec<_> = health.latency.pairs().collect();
+            line(&json!({
+                "cmd": "NODE_PHALANX", "act": "health", "requests": health.requests,
+                "errors": health.server_errors, "latency": latency, "seq": seq,
+            }))
         }
 
         /// This worker leaves by its own wish.

@@ -28,6 +28,8 @@ pub(super) struct Outgoing {
 pub(super) enum SentHandle {
     /// A connection, by its number in the ledger.
     Connection(u64),
+    /// Nothing: only the answer matters.
+    Probe,
     /// A listener; kept, because one that did not arrive has to be sent again.
     Listener(Outgoing),
 }
@@ -39,6 +41,8 @@ pub(super) struct Channel {
     /// Descriptors received, in order, for the `NODE_HANDLE` lines to come.
     pub(super) received: VecDeque<OwnedFd>,
     pub(super) sent: VecDeque<SentHandle>,
+    /// How often something came from the worker.
+    pub(super) heard: u64,
     pub(super) pacing: Pacing,
     waiting: VecDeque<Outgoing>,
     written: usize,
@@ -57,6 +61,7 @@ impl Channel {
             frames: Frames::default(),
             received: VecDeque::new(),
             sent: VecDeque::new(),
+            heard: 0,
             pacing: Pacing::default(),
             waiting: VecDeque::new(),
             written: 0,
@@ -77,7 +82,10 @@ impl Channel {
 
     /// Can a connection be handed over right now?
     pub(super) fn is_clear(&self) -> bool {
-        !self.blocked && self.waiting.is_empty() && self.pacing.may_send_handle()
+        !self.blocked
+            && self.waiting.is_empty()
+            && !self.is_probing()
+            && self.pacing.may_send_handle()
     }
 
     /// What waits, in bytes.
@@ -123,7 +131,7 @@ impl Channel {
                 return;
             };
             let handle = message.handle.as_ref().filter(|_| self.written == 0);
-            if handle.is_some() && !self.pacing.may_send_handle() {
+            if handle.is_some() && (self.is_probing() || !self.pacing.may_send_handle()) {
                 return;
             }
             let rest = &message.bytes[self.written..];
@@ -164,6 +172,25 @@ impl Channel {
                 self.sent.push_back(SentHandle::Listener(message));
             }
         }
+    }
+
+    /// Asks whether the worker's event loop turns, if nothing on its way tells it anyway.
+    ///
+    /// Node gives a descriptor to the first line in a read that may have one, and a read may hold plain
+    /// bytes and the line behind them: so the probe travels alone, and no handle follows before its answer.
+    pub(super) fn probe(&mut self) {
+        if self.sent.is_empty() && self.waiting.is_empty() && !self.blocked {
+            self.sent.push_back(SentHandle::Probe);
+            self.pacing.handle(outgoing::PROBE.len());
+            self.queue(Outgoing {
+                bytes: outgoing::PROBE.to_vec(),
+                handle: None,
+            });
+        }
+    }
+
+    fn is_probing(&self) -> bool {
+        matches!(self.sent.back(), Some(SentHandle::Probe))
     }
 
     fn block(&mut self) {

@@ -19,6 +19,7 @@ use phalanx_sys::steering::{Steering, Unavailable};
 
 use super::Shared;
 use super::channel::Channel;
+use super::health::HealthWatch;
 use super::listeners::Listener;
 use super::load::Standing;
 use super::notices::Acks;
@@ -67,6 +68,8 @@ pub(crate) struct Hub {
     pub(super) steering: Option<Result<Steering, Unavailable>>,
     /// Where loads are kept; nothing before somebody counts.
     pub(super) board: Option<Arc<Scoreboard>>,
+    /// What canaries are watched by.
+    pub(super) health: HealthWatch,
     /// Somebody looks after the slots.
     pub(super) watching: bool,
     /// Takes what workers of the low-level style print.
@@ -106,6 +109,7 @@ impl Hub {
             dispatch,
             steering: None,
             board: None,
+            health: HealthWatch::default(),
             watching: false,
             output: None,
             workers: BTreeMap::new(),

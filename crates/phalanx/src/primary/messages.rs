@@ -53,6 +53,7 @@ impl Hub {
             Ok(received) if received.bytes == 0 => Reading::Closed,
             Ok(received) => {
                 channel.frames.fill(received.bytes);
+                channel.heard += 1;
                 // A short read without descriptors has emptied the socket; what comes later wakes again.
                 let more = received.bytes == room_bytes || !channel.received.is_empty();
                 if more {
@@ -138,6 +139,7 @@ impl Hub {
             FromWorker::SocketCount { key } => self.write(worker, outgoing::socket_count(&key, 0)),
             FromWorker::Board { seq } => self.board_asked(worker, seq),
             FromWorker::Load(report) => self.load_told(worker, report),
+            FromWorker::Health(health) => self.health_told(worker, health),
             FromWorker::User(message) => self.emit(&Event::Message { worker, message }),
             FromWorker::Patience { by } => self.has_streams(worker, by),
             FromWorker::Ignored => {}
@@ -204,6 +206,7 @@ impl Hub {
                 }
                 self.settled(worker);
             }
+            SentHandle::Probe => {}
             SentHandle::Listener(message) => self.send_again(worker, message),
         }
     }
@@ -389,6 +392,7 @@ impl Hub {
         if self.needs_load() {
             self.watch_load_of(worker, true);
         }
+        self.watch_newcomer(worker);
         if let Some(address) = address {
             self.emit(&Event::Listening { worker, address });
         }

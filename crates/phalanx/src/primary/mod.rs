@@ -7,6 +7,7 @@ mod dispatch;
 mod drain;
 mod fork;
 mod gift;
+mod health;
 mod hub;
 mod kept;
 mod launch;
@@ -26,10 +27,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use phalanx_core::fleet;
 use phalanx_core::ids::{Generation, WorkerId};
 use phalanx_core::policy::{Policy, PolicyName, Weights};
 use phalanx_core::wire::{DrainLimits, outgoing};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 pub(crate) use fork::Fork;
 pub(crate) use launch::Release;
@@ -328,6 +331,16 @@ impl Cluster {
 
     pub(crate) fn admit(&self, worker: WorkerId) {
         self.shared.hub().admit(worker);
+    }
+
+    /// Where the figures of workers and the news of those that hang go while they are asked for.
+    pub(crate) fn health_reports(&self) -> mpsc::UnboundedReceiver<fleet::Event> {
+        self.shared.hub().health_reports()
+    }
+
+    /// Asks workers for their figures, and whether they hang, or leaves that off.
+    pub(crate) fn watch_health(&self, wanted: bool) {
+        self.shared.hub().watch_health(wanted);
     }
 
     pub(crate) fn close_orphans(&self) {

@@ -103,6 +103,7 @@ pub(super) async fn run(
         next_command: 1,
         outcome: None,
     };
+    let mut health = runner.cluster.health_reports();
     runner.step(fleet::Event::Start);
     let outcome = loop {
         if let Some(outcome) = runner.outcome.take() {
@@ -116,6 +117,7 @@ pub(super) async fn run(
                     runner.step(event);
                 }
             }
+            Some(report) = health.recv() => runner.step(report),
             Some(ask) = inbox.recv() => runner.command(ask),
             () = until(deadline) => runner.step(fleet::Event::Tick),
         }
@@ -212,7 +214,8 @@ impl Runner {
                 held,
             } => return self.spawn((worker, position, generation), held),
             Action::Admit { worker } => self.cluster.admit(worker),
-            Action::BeginWatch | Action::EndWatch => {}
+            Action::BeginWatch => self.cluster.watch_health(true),
+            Action::EndWatch => self.cluster.watch_health(false),
             Action::Drain { worker } => {
                 self.with_worker(worker, crate::primary::Worker::disconnect);
             }

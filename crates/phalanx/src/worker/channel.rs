@@ -19,6 +19,7 @@ use phalanx_sys::scoreboard::Seat;
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
+use super::health::Counts;
 use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::watched::watch;
@@ -41,6 +42,8 @@ pub(super) struct Inner {
     state: Mutex<State>,
     started: AtomicBool,
     seat: OnceLock<Seat>,
+    /// What it answered, while the primary wants to know.
+    pub(super) health: Counts,
     /// Rings when a message of the application came, or the channel closed.
     message: Notify,
     /// Rings when this worker is to leave.
@@ -185,6 +188,7 @@ async fn follow(inner: Arc<Inner>) {
                     writable.clear_ready();
                 }
             }
+            () = inner.health.is_due(), if inner.health.is_watched() => inner.tell_health(),
             () = inner.blocked.notified(), if !full => full = true,
         }
     }
@@ -229,6 +233,7 @@ impl Inner {
             state: Mutex::default(),
             started: AtomicBool::new(false),
             seat: OnceLock::new(),
+            health: Counts::default(),
             message: Notify::new(),
             leave: Notify::new(),
             blocked: Notify::new(),
@@ -325,6 +330,7 @@ impl Inner {
                     self.deliver(message);
                 }
             }
+            ToWorker::WatchHealth { wanted } => self.health.watch(wanted),
             ToWorker::User(message) => self.deliver(message),
             ToWorker::HandleAck | ToWorker::HandleNack | ToWorker::Ignored => {}
         }

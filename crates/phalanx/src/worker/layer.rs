@@ -75,7 +75,11 @@ where
         if let (Ok(response), Some(timed)) = (&result, timed)
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
         {
-            timed.end();
+            if response.status().is_server_error() {
+                timed.end_with_error();
+            } else {
+                timed.end();
+            }
         }
         Poll::Ready(result)
     }

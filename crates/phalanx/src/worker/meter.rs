@@ -1,4 +1,5 @@
-//! Times requests into the scoreboard, by which the policy `fastest` compares workers.
+//! Times requests into the scoreboard, by which the policy `fastest` compares workers, and counts them for
+//! the watch over canaries.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,8 +33,9 @@ impl Meter {
         if let Some(seat) = seat {
             seat.began();
         }
+        let counts = seat.is_some() || self.inner.health.is_watched();
         Timed {
-            began: seat.map(|_| (Arc::clone(&self.inner), phalanx_sys::clock::now())),
+            began: counts.then(|| (Arc::clone(&self.inner), phalanx_sys::clock::now())),
         }
     }
 }
@@ -52,11 +54,24 @@ impl fmt::Debug for Timed {
 
 impl Timed {
     /// The request has been answered.
-    pub fn end(mut self) {
-        if let Some((inner, began)) = self.began.take()
-            && let Some(seat) = inner.seat()
-        {
-            seat.ended(phalanx_sys::clock::now() - began);
+    pub fn end(self) {
+        self.finish(false);
+    }
+
+    /// The request has been answered by a server error (a status of 500 or more). It counts as a
+    /// request like any other for the policies; the watch over a canary judges by it.
+    pub fn end_with_error(self) {
+        self.finish(true);
+    }
+
+    fn finish(mut self, is_server_error: bool) {
+        let Some((inner, began)) = self.began.take() else {
+            return;
+        };
+        let time = phalanx_sys::clock::now() - began;
+        inner.health.record(is_server_error, time);
+        if let Some(seat) = inner.seat() {
+            seat.ended(time);
         }
     }
 }

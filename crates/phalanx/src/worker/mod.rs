@@ -1,6 +1,7 @@
 //! The worker's side: [`ThisWorker`], its listeners and its messages.
 
 mod channel;
+mod health;
 #[cfg(feature = "tower")]
 mod layer;
 mod listener;

@@ -1,0 +1,147 @@
+//! Watching workers while a reload has canaries: their figures, and whether they hang.
+//!
+//! Figures come over the channel, once a second, from Rust workers with a [`Meter`](crate::Meter) and
+//! from Node workers by their preloaded script; who knows nothing of the question does not answer, and
+//! has no figures. A worker hangs when nothing comes from it although it is asked (Node answers a handle
+//! message without a handle from its event loop); that needs nothing but the channel. Nothing of this costs anything while nobody watches.
+
+use std::collections::BTreeMap;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use phalanx_core::fleet;
+use phalanx_core::health::Health;
+use phalanx_core::ids::WorkerId;
+use phalanx_core::wire::outgoing;
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::channel::Outgoing;
+use super::hub::Hub;
+
+/// Between two looks at a worker.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A worker from which nothing has come for so long hangs.
+const HUNG_AFTER: Duration = Duration::from_secs(5);
+
+/// What is known while workers are watched.
+#[derive(Debug, Default)]
+pub(super) struct HealthWatch {
+    reports: Option<mpsc::UnboundedSender<fleet::Event>>,
+    /// Counts the watches; even while nobody watches.
+    number: u64,
+    silences: BTreeMap<WorkerId, Silence>,
+}
+
+/// Since when nothing has come from a worker that is asked all the time.
+#[derive(Debug)]
+struct Silence {
+    heard: u64,
+    since: Instant,
+}
+
+impl HealthWatch {
+    fn is_on(&self) -> bool {
+        self.number % 2 == 1
+    }
+
+    fn report(&self, event: fleet::Event) {
+        if let Some(reports) = &self.reports {
+            // The supervisor ends before its cluster.
+            drop(reports.send(event));
+        }
+    }
+}
+
+async fn probe_all(shared: Weak<Shared>, watch: u64) {
+    loop {
+        let next = phalanx_sys::clock::now() + INTERVAL;
+        tokio::time::sleep_until(next.into()).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let mut hub = shared.hub();
+        if hub.health.number != watch {
+            return;
+        }
+        hub.probe_workers(phalanx_sys::clock::now());
+    }
+}
+
+impl Hub {
+    pub(super) fn health_reports(&mut self) -> mpsc::UnboundedReceiver<fleet::Event> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.health.reports = Some(sender);
+        receiver
+    }
+
+    pub(super) fn watch_health(&mut self, wanted: bool) {
+        if self.health.is_on() == wanted {
+            return;
+        }
+        self.health.number += 1;
+        self.health.silences.clear();
+        let listening: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, state)| state.listening)
+            .map(|(&worker, _)| worker)
+            .collect();
+        for worker in listening {
+            self.ask_health(worker, wanted);
+        }
+        if wanted {
+            tokio::spawn(probe_all(self.shared.clone(), self.health.number));
+        }
+    }
+
+    /// A worker that begins to serve while others are watched is watched too.
+    pub(super) fn watch_newcomer(&mut self, worker: WorkerId) {
+        if self.health.is_on() {
+            self.ask_health(worker, true);
+        }
+    }
+
+    fn ask_health(&mut self, worker: WorkerId, wanted: bool) {
+        if let Some(channel) = self.channel_mut(worker) {
+            let seq = channel.next_seq();
+            channel.queue(Outgoing {
+                bytes: outgoing::watch_health(wanted, seq),
+                handle: None,
+            });
+        }
+    }
+
+    pub(super) fn health_told(&mut self, worker: WorkerId, health: Health) {
+        if self.health.is_on() {
+            self.health.report(fleet::Event::Health { worker, health });
+        }
+    }
+
+    fn probe_workers(&mut self, now: Instant) {
+        let mut hung = Vec::new();
+        let serving = self.workers.iter_mut().filter(|(_, state)| state.listening);
+        for (&worker, state) in serving {
+            let Some(channel) = state.channel.as_mut() else {
+                continue;
+            };
+            let silence = self.health.silences.entry(worker).or_insert(Silence {
+                heard: channel.heard,
+                since: now,
+            });
+            if silence.heard != channel.heard {
+                *silence = Silence {
+                    heard: channel.heard,
+                    since: now,
+                };
+            } else if now.saturating_duration_since(silence.since) >= HUNG_AFTER {
+                silence.since = now;
+                hung.push(worker);
+            }
+            channel.probe();
+        }
+        for worker in hung {
+            self.health.report(fleet::Event::Hung { worker });
+        }
+    }
+}
