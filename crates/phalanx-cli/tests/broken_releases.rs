@@ -200,6 +200,17 @@ fn expect_found_by_its_answers(app: &mut App, deploy: impl FnOnce(), mend: impl 
 }
 
 #[test]
+fn a_release_that_only_fails_is_found_out_by_its_answers() {
+    for node in node::require_versions() {
+        let script = Script::of("http.js");
+        let command = [node.path.clone(), script.path()];
+        let mut app = app().workers(3).command(command).start_ready();
+        let deploy = |fixture: &'static str| script.deploy(fixture);
+        expect_found_by_its_answers(&mut app, || deploy("errors.js"), || deploy("http.js"));
+    }
+}
+
+#[test]
 fn a_rust_release_that_only_fails_is_found_out_by_its_answers() {
     let directory = tempfile::tempdir().unwrap();
     let status = directory.path().join("status");
