@@ -49,8 +49,6 @@ fn a_rust_app_passes_and_the_report_has_what_it_promises() {
         "2",
         "--mix",
         "new,slow-upload,slow-reader",
-        "--run",
-        "--dispatch handoff",
         "--svg",
         svg.to_str().unwrap(),
     ]);
@@ -97,8 +95,6 @@ fn what_a_killed_worker_had_in_service_is_told_apart_and_excused() {
     let words = short(&[
         "-n",
         "2",
-        "--run",
-        "--dispatch handoff",
         "--mix",
         "slow-upload",
         "--reloads",

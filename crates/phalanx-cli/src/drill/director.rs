@@ -1,27 +1,23 @@
 //! Does to the app what the plan says, one action after the other, and enters when each began and was complete.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx::supervisor::{Status, WorkerStatus};
 use phalanx_sys::clock;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde_json::json;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::books::Books;
 use super::external;
+use super::kill;
 use super::plan::{Kind, Step};
-use super::sockets;
 use crate::control::client::{App, Events};
 
 /// How long a killed worker's successor may take.
 const RESPAWN_LIMIT: Duration = Duration::from_mins(1);
-/// How long a worker may take to stand still.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
-
 /// How the app is reloaded.
 #[derive(Clone, Debug)]
 pub(super) enum Means {
@@ -130,7 +126,10 @@ impl Director {
             .collect();
         let turn = usize::try_from(number).unwrap_or(0) % ready.len().max(1);
         let victim = ready.get(turn).ok_or("no worker is ready")?;
-        self.execute(victim, number).await?;
+        let pid = victim.pid.ok_or("a worker without a pid")?;
+        let books = Arc::clone(&self.books);
+        let killed = spawn_blocking(move || kill::kill(pid, number, &books)).await;
+        killed.map_err(|error| error.to_string())??;
         let position = victim.position.0;
         let replaced = timeout(RESPAWN_LIMIT, until_replaced(&mut events, position));
         match replaced.await {
@@ -139,49 +138,6 @@ impl Director {
             Err(_) => Err(format!("not replaced within {RESPAWN_LIMIT:?}")),
         }
     }
-
-    /// Stops a worker before it is killed: so it accepts nothing between the look at what it has in service and
-    /// its death.
-    async fn execute(&self, victim: &WorkerStatus, number: u32) -> Result<(), String> {
-        let cannot = |error: rustix::io::Errno| format!("cannot kill a worker: {error}");
-        let number_of = victim.pid.and_then(|pid| i32::try_from(pid).ok());
-        let pid = number_of
-            .and_then(Pid::from_raw)
-            .ok_or("a worker without a pid")?;
-        let worker = pidfd_open(pid, PidfdFlags::empty()).map_err(cannot)?;
-        let group = rustix::process::getpgid(Some(pid))
-            .ok()
-            .filter(|group| *group == pid);
-        let signal = |signal| match group {
-            Some(group) => kill_process_group(group, signal),
-            None => pidfd_send_signal(&worker, signal),
-        };
-        signal(Signal::STOP).map_err(cannot)?;
-        let leader = pid.as_raw_pid().unsigned_abs();
-        let stopped = timeout(STOP_LIMIT, until_still(leader)).await;
-        let clients = match stopped {
-            Ok(Ok(())) => sockets::clients_of(leader),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        let at = self.books.now();
-        let seen =
-            clients.map_err(|error| format!("cannot see the connections of a worker: {error}"));
-        // Whatever was seen, nobody is left stopped.
-        self.books
-            .account()
-            .will_kill(number, at, seen.clone().unwrap_or_default());
-        signal(Signal::KILL).map_err(cannot)?;
-        seen.map(drop)
-    }
-}
-
-/// Waits until a process that was told to stop has done so, while the clients go on.
-async fn until_still(leader: u32) -> io::Result<()> {
-    while !sockets::stands_still(leader)? {
-        tokio::task::yield_now().await;
-    }
-    Ok(())
 }
 
 /// Waits until the position has a ready worker again. False if the stream of events ended before.

@@ -17,6 +17,7 @@ mod director;
 mod external;
 mod frame;
 mod histogram;
+mod kill;
 mod mix;
 mod plan;
 mod progress;

@@ -7,61 +7,65 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The ports of all clients whose connections the process with this number, or another one of the group
-/// that it leads, has accepted and not closed.
-pub(super) fn clients_of(leader: u32) -> io::Result<BTreeSet<u16>> {
-    let mut inodes = BTreeSet::new();
-    for pid in group_of(leader)? {
-        // A process of the group may end while it is looked at; the leader's own sockets must be seen.
-        match sockets_of(pid) {
-            Ok(sockets) => inodes.extend(sockets),
-            Err(error) if pid == leader => return Err(error),
-            Err(_) => {}
-        }
-    }
-    let mut ports = BTreeSet::new();
-    for table in ["tcp", "tcp6"] {
-        // A kernel without IPv6 has no such table.
-        let text = fs::read_to_string(format!("/proc/{leader}/net/{table}")).unwrap_or_default();
-        ports.extend(
-            text.lines()
-                .filter_map(established)
-                .filter_map(|(port, inode)| inodes.contains(&inode).then_some(port)),
-        );
-    }
-    Ok(ports)
+/// A process and those of the process group that it leads.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    leader: u32,
+    members: Vec<u32>,
 }
 
-/// Whether every thread of the group stands still. A signal only asks for that: a thread that waits for a
-/// processor in the middle of accept(2) first finishes it.
-pub(super) fn stands_still(leader: u32) -> io::Result<bool> {
-    for pid in group_of(leader)? {
-        // Whoever has ended meanwhile does nothing any more.
-        let threads = fs::read_dir(format!("/proc/{pid}/task"));
-        for thread in threads.into_iter().flatten().flatten() {
-            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            if !matches!(state(&stat), None | Some('T' | 't' | 'Z' | 'X')) {
-                return Ok(false);
+impl Group {
+    /// The group as it is now.
+    pub(super) fn of(leader: u32) -> io::Result<Self> {
+        let mut members = vec![leader];
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            if pid != leader && process_group(&stat) == Some(leader) {
+                members.push(pid);
             }
         }
+        Ok(Self { leader, members })
     }
-    Ok(true)
-}
 
-/// The leader, and those whose process group it leads.
-fn group_of(leader: u32) -> io::Result<Vec<u32>> {
-    let mut group = vec![leader];
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if pid != leader && process_group(&stat) == Some(leader) {
-            group.push(pid);
+    /// The ports of all clients whose connections the group has accepted and not closed.
+    pub(super) fn clients(&self) -> io::Result<BTreeSet<u16>> {
+        let mut inodes = BTreeSet::new();
+        for pid in &self.members {
+            // Another process of the group may have ended; the leader's own sockets must be seen.
+            match sockets_of(*pid) {
+                Ok(sockets) => inodes.extend(sockets),
+                Err(error) if *pid == self.leader => return Err(error),
+                Err(_) => {}
+            }
         }
+        let mut ports = BTreeSet::new();
+        for table in ["tcp", "tcp6"] {
+            // A kernel without IPv6 has no such table.
+            let path = format!("/proc/{}/net/{table}", self.leader);
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let all = text.lines().filter_map(established);
+            let own = all.filter(|(_, inode)| inodes.contains(inode));
+            ports.extend(own.map(|(port, _)| port));
+        }
+        Ok(ports)
     }
-    Ok(group)
+
+    /// Whether every thread of the group stands still. A signal only asks for that: a thread that waits for
+    /// a processor in the middle of accept(2) first finishes it.
+    pub(super) fn stands_still(&self) -> bool {
+        self.members.iter().all(|pid| {
+            // Whoever has ended meanwhile does nothing any more.
+            let threads = fs::read_dir(format!("/proc/{pid}/task"));
+            threads.into_iter().flatten().flatten().all(|thread| {
+                let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                matches!(state(&stat), None | Some('T' | 't' | 'Z' | 'X'))
+            })
+        })
+    }
 }
 
 /// The process group in `/proc/PID/stat`. The program's name, in brackets, may hold anything.
@@ -121,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_process_that_runs_does_not_stand_still() {
-        assert!(!stands_still(std::process::id()).unwrap());
+        assert!(!Group::of(std::process::id()).unwrap().stands_still());
     }
 
     #[test]
@@ -129,10 +133,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let port = client.local_addr().unwrap().port();
-        let me = std::process::id();
+        let me = Group::of(std::process::id()).unwrap();
         // Not accepted yet: in nobody's service.
-        assert!(!clients_of(me).unwrap().contains(&port));
+        assert!(!me.clients().unwrap().contains(&port));
         let _accepted = listener.accept().unwrap();
-        assert!(clients_of(me).unwrap().contains(&port));
+        assert!(me.clients().unwrap().contains(&port));
     }
 }

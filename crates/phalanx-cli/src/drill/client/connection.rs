@@ -36,6 +36,7 @@ pub(super) struct Connection {
     pub(super) stream: TcpStream,
     /// The client's port.
     pub(super) port: u16,
+    /// When it was asked for.
     pub(super) connected_at: Duration,
     /// What has come and was not yet taken.
     pub(super) input: Vec<u8>,
@@ -115,6 +116,8 @@ impl Connection {
             // A larger buffer would only make the client less slow.
             drop(socket.set_recv_buffer_size(SLOW_BUFFER_BYTES));
         }
+        // The moment before: this task may learn of the connection long after the server has it.
+        let connected_at = books.now();
         let stream = socket.connect(address).await.map_err(failed)?;
         // A request is written at once: waiting for more would only add to its latency.
         drop(stream.set_nodelay(true));
@@ -122,7 +125,7 @@ impl Connection {
         Ok(Self {
             stream,
             port,
-            connected_at: books.now(),
+            connected_at,
             input: Vec::new(),
             responses: 0,
         })

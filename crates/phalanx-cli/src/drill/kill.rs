@@ -1,0 +1,57 @@
+//! Kills a worker, and notes what it had in service.
+//!
+//! The worker is stopped before it is killed, so it accepts nothing between the look at its connections and its
+//! death: what it had is known exactly. All of it happens in a thread of its own, while the clients go on.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use phalanx_sys::clock;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpgid, kill_process_group, pidfd_open, pidfd_send_signal,
+};
+
+use super::books::Books;
+use super::sockets::Group;
+
+/// How long a worker may take to stand still.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Kills the worker with this pid; the how manieth victim it is.
+pub(super) fn kill(pid: u32, number: u32, books: &Books) -> Result<(), String> {
+    let cannot = |error: io::Error| format!("cannot kill a worker: {error}");
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let raw = raw.ok_or("a worker without a pid")?;
+    let worker = pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| cannot(errno.into()))?;
+    let leads = getpgid(Some(raw)).is_ok_and(|group| group == raw);
+    let signal = |signal| {
+        let sent = if leads {
+            kill_process_group(raw, signal)
+        } else {
+            pidfd_send_signal(&worker, signal)
+        };
+        sent.map_err(|errno| cannot(errno.into()))
+    };
+    let group = Group::of(pid).map_err(cannot)?;
+    signal(Signal::STOP)?;
+    let seen = until_still(&group).and_then(|()| group.clients());
+    // Whatever was seen, nobody is left stopped.
+    let clients = seen.as_ref().map(Clone::clone).unwrap_or_default();
+    books.account().will_kill(number, books.now(), clients);
+    signal(Signal::KILL)?;
+    seen.map(drop)
+        .map_err(|error| format!("cannot see the connections of a worker: {error}"))
+}
+
+/// Waits until a group that was told to stop has done so.
+fn until_still(group: &Group) -> io::Result<()> {
+    let deadline = clock::now() + STOP_LIMIT;
+    while !group.stands_still() {
+        if clock::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        thread::yield_now();
+    }
+    Ok(())
+}
