@@ -323,6 +323,48 @@ fn a_worker_that_counts_for_itself_shows_its_load() {
 }
 
 #[test]
+fn a_node_worker_tells_its_load_while_a_policy_goes_by_it() {
+    if !can_steer() {
+        return;
+    }
+    for node in node::require_versions() {
+        for dispatch in ["kernel", "handoff"] {
+            let app = app().workers(2).options(["--dispatch", dispatch]);
+            let mut app = app.node(&node, "slow.js").start_ready();
+            let target = app.address();
+            get(&target, "/?ms=0");
+            let status = app.status();
+            assert!(
+                status["workers"][0]["open"].is_null(),
+                "nobody asked: {status}"
+            );
+            app.verb(["policy", "least"]).expect_success();
+            let all = |status: &Value, count: u64| {
+                let workers = status["workers"].as_array().into_iter().flatten();
+                workers.into_iter().all(|worker| worker["open"] == count)
+            };
+            app.wait_status(LIMIT, |status| all(status, 0));
+            let clients: Vec<_> = (0..6).map(|_| connect(&target).unwrap()).collect();
+            app.wait_status(LIMIT, |status| all(status, 3));
+            drop(clients);
+            app.wait_status(LIMIT, |status| all(status, 0));
+            app.verb(["policy", "fastest"]).expect_success();
+            served(&mut app, &target, 20);
+            app.wait_status(LIMIT, |status| {
+                let workers = status["workers"].as_array().into_iter().flatten();
+                let told = workers
+                    .into_iter()
+                    .any(|worker| worker["response_us"].is_u64());
+                told && all(status, 0)
+            });
+            app.verb(["policy", "rr"]).expect_success();
+            assert!(app.status()["workers"][0]["open"].is_null());
+            assert!(app.stop().success(), "{node:?}");
+        }
+    }
+}
+
+#[test]
 fn a_second_cluster_on_the_same_address_is_refused() {
     if !can_steer() || node::require().is_none() {
         return;

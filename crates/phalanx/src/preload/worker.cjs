@@ -1,5 +1,5 @@
-// What a Node worker does beyond Node: it drains politely, and it counts its responses while the primary
-// watches a canary. `phalanx` puts this file in front of the
+// What a Node worker does beyond Node: it drains politely, counts its responses while the primary watches
+// a canary, and tells its load (load.cjs). `phalanx` puts this file in front of the
 // worker's own script by `--require` in NODE_OPTIONS.
 //
 // INVARIANTS: the application sees nothing of it. Until the drain begins nothing is patched but one entry
@@ -20,6 +20,8 @@
       return undefined;
     }
   }
+
+  const watchLoad = phalanxLoad(attempt);
 
   /** Leaves no trace: other processes and threads that this one starts are none of phalanx's business. */
   function erase() {
@@ -48,6 +50,9 @@
       }
       if (message?.cmd === 'NODE_PHALANX' && message.act === 'watch-health') {
         attempt(() => watchHealth(message.wanted));
+      }
+      if (message?.cmd === 'NODE_PHALANX' && message.act === 'watch-load') {
+        attempt(() => watchLoad(message.wanted));
       }
       return Reflect.apply(ofChannel, this, [message, handle]);
     };

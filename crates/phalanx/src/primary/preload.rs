@@ -13,7 +13,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::hub::Hub;
 
-const SCRIPT: &str = include_str!("../preload/worker.cjs");
+const SCRIPT: &str = concat!(
+    include_str!("../preload/load.cjs"),
+    include_str!("../preload/worker.cjs")
+);
 const NAME: &str = "worker.cjs";
 
 /// Options of Node under which a file of ours cannot be loaded, or has no business.
