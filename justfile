@@ -108,3 +108,7 @@ bench *args:
             npm install --prefix "$pm2" --no-save --no-audit --no-fund --loglevel=error pm2; }
     fi
     python3 -B bench/bench.py {{ args }}
+
+# Whether the benchmark harness counts right
+bench-check:
+    python3 -B -m unittest discover -s bench
