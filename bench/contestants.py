@@ -25,6 +25,7 @@ PHALANX = str(RELEASE / "phalanx")
 SERVER = str(RELEASE / "examples" / "bench_server")
 PM2 = ROOT / "target" / "bench" / "pm2" / "node_modules" / ".bin" / "pm2-runtime"
 NODE = shutil.which("node") or "node"
+NICE = 0  # set by --nice
 READY_SECONDS, ALL_READY_SECONDS, STOP_SECONDS = 30, 3, 4
 
 
@@ -72,6 +73,8 @@ class Running:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.errors,
         )
         try:
+            if NICE:
+                processes.put_first(self.process.pid, NICE)
             self.workers = self._wait_ready()
             self._hold()
         except BaseException:

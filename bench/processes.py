@@ -68,3 +68,16 @@ def memory_of_tree(pid):
             continue
         total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return total
+
+
+def put_first(pid, nice):
+    """Gives a process precedence over the machine's other work; what it starts inherits it (root).
+
+    Where sessions are scheduled as groups (sched(7), autogroup) the group's own nice value counts instead.
+    """
+    os.setpriority(os.PRIO_PROCESS, pid, nice)
+    try:
+        with open(f"/proc/{pid}/autogroup", "w") as autogroup:
+            autogroup.write(str(nice))
+    except OSError:
+        pass
