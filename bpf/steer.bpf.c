@@ -64,7 +64,8 @@ struct group {
 	// bit 0: which of the two plans is in force; 1..8 rule; 8..24 number of turns;
 	// 24..40 span of positions; 40..64 counts the switches
 	__u64 control;
-	__u64 reserved[7];
+	__u64 probe; // the source port of a connection that is meant for the slot behind the last position; or 0
+	__u64 reserved[6];
 	__u64 cursor[2]; // of each plan: the turn that comes next, not yet reduced
 	__u64 unsteered; // connections left to the kernel's hash: no eligible position has a slot
 	__u64 reserved2[5];
@@ -99,7 +100,7 @@ struct map_definition slots SECTION("maps") = {
 	.type = BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
 	.key_size = sizeof(__u32),
 	.value_size = sizeof(__u64),
-	.max_entries = POSITIONS,
+	.max_entries = POSITIONS + 1,
 };
 
 struct map_definition group SECTION("maps") = {
@@ -199,6 +200,16 @@ INLINE int opens(struct sk_reuseport_md *ctx)
 	if (ctx->data + 14 > ctx->data_end)
 		return 0;
 	return (tcp[13] & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+// Is it the primary, who asks a worker that gets no connections yet whether it serves?
+INLINE int probes(struct sk_reuseport_md *ctx, __u64 port)
+{
+	const __u8 *tcp = ctx->data;
+
+	if (!port || ctx->migrating_sk || ctx->data + 2 > ctx->data_end)
+		return 0;
+	return (__u64)(tcp[0] << 8 | tcp[1]) == port;
 }
 
 // --- the plan --------------------------------------------------------------------------------------
@@ -442,6 +453,12 @@ int steer(struct sk_reuseport_md *ctx)
 
 	if (!shared || !loads)
 		return SK_PASS;
+	if (probes(ctx, ONCE(shared->probe))) {
+		__u32 probed = POSITIONS;
+
+		if (select_slot(ctx, &slots, &probed, 0) == 0)
+			return SK_PASS;
+	}
 	if (!in_force(&plan))
 		goto unsteered;
 	choice = choose(&plan, loads, plan.control >> 1 & 0x7f, ctx, counts);

@@ -157,7 +157,7 @@ fn queues(members: &[(Member, OwnedFd)]) -> Vec<u32> {
 
 #[test]
 fn a_classic_program_leaves_positions_out_and_keeps_weights() {
-    let (group, members, at) = classic(4);
+    let (mut group, members, at) = classic(4);
     let shares = [(members[1].0, 3), (members[3].0, 1)];
     group.share(Draw::Chance, &shares).unwrap();
     let _clients = connect(at, 200);
@@ -166,6 +166,46 @@ fn a_classic_program_leaves_positions_out_and_keeps_weights() {
     assert_eq!(got[1] + got[3], 200);
     // 3:1 at random: 150 and 50, ten standard deviations allowed.
     assert!((89..=199).contains(&got[1]), "{got:?}");
+}
+
+#[test]
+fn a_probe_reaches_a_socket_without_a_share_and_nobody_else_does() {
+    let (mut group, members, at) = classic(3);
+    for with_shares in [false, true] {
+        if with_shares {
+            group.share(Draw::Chance, &[(members[0].0, 1)]).unwrap();
+        }
+        let probe = bind_tcp(LOOPBACK, &TcpOptions::default()).unwrap();
+        let port = address(&probe).port();
+        group.probe(port, members[2].0).unwrap();
+        let before = queues(&members)[2];
+        rustix::net::connect(&probe, &at)
+            .or_else(in_progress)
+            .unwrap();
+        eventually(|| queues(&members)[2] == before + 1);
+        if with_shares {
+            let _clients = connect(at, 20);
+            assert_eq!(queues(&members)[2], before + 1);
+        }
+        group.end_probe().unwrap();
+    }
+    let before = queues(&members)[0];
+    let _clients = connect(at, 20);
+    assert_eq!(queues(&members)[0], before + 20);
+}
+
+fn in_progress(errno: rustix::io::Errno) -> rustix::io::Result<()> {
+    if errno == rustix::io::Errno::INPROGRESS {
+        Ok(())
+    } else {
+        Err(errno)
+    }
+}
+
+fn eventually(holds: impl Fn() -> bool) {
+    let held =
+        phalanx_testkit::wait::try_eventually(phalanx_testkit::LIMIT, || holds().then_some(()));
+    assert!(held.is_some());
 }
 
 #[test]
@@ -187,7 +227,7 @@ fn a_classic_program_follows_the_numbers_when_a_socket_stops() {
 
 #[test]
 fn a_classic_program_keeps_a_client_where_it_was() {
-    let (group, members, at) = classic(5);
+    let (mut group, members, at) = classic(5);
     let all: Vec<_> = members.iter().map(|&(member, _)| (member, 1)).collect();
     group.share(Draw::Source, &all).unwrap();
     let _clients = connect(at, 40);
@@ -198,7 +238,7 @@ fn a_classic_program_keeps_a_client_where_it_was() {
 
 #[test]
 fn without_shares_a_classic_program_stays_as_it_was() {
-    let (group, members, at) = classic(2);
+    let (mut group, members, at) = classic(2);
     group.share(Draw::Chance, &[(members[1].0, 1)]).unwrap();
     group.share(Draw::Chance, &[]).unwrap();
     group.share(Draw::Chance, &[(members[0].0, 0)]).unwrap();

@@ -620,3 +620,28 @@ fn raise_limit() {
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
 }
+
+#[test]
+fn a_probe_reaches_the_slot_that_nobody_else_does() {
+    let Some(cluster) = Cluster::start(2, PolicyName::RoundRobin, "") else {
+        return;
+    };
+    let asked = cluster.further_slot();
+    let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let probe = bind_tcp(loopback, &TcpOptions::default()).unwrap();
+    let phalanx_sys::socket::Address::Inet(from) =
+        phalanx_sys::socket::local_address(probe.as_fd()).unwrap()
+    else {
+        panic!("an internet socket");
+    };
+    cluster.group.probe(from.port(), asked.as_fd()).unwrap();
+    rustix::net::connect(&probe, &cluster.address).ok();
+    let arrived = phalanx_testkit::wait::try_eventually(phalanx_testkit::LIMIT, || {
+        (queue_length(asked.as_fd()).unwrap() == 1).then_some(())
+    });
+    assert!(arrived.is_some());
+    assert_eq!(cluster.spread(20), [10, 10]);
+    cluster.group.end_probe().unwrap();
+    assert_eq!(queue_length(asked.as_fd()).unwrap(), 1);
+    assert_eq!(cluster.chosen(), [10, 10]);
+}

@@ -22,7 +22,7 @@ use crate::socket::attach_classic;
 /// A program has at most so many instructions (`BPF_MAXINSNS`).
 const INSTRUCTIONS_MAX: usize = 4096;
 /// Instructions before the list of shares, at most.
-const PREAMBLE: usize = 16;
+const PREAMBLE: usize = 24;
 /// So many positions can have a share.
 pub const SHARES_MAX: usize = (INSTRUCTIONS_MAX - PREAMBLE) / 2;
 
@@ -44,6 +44,11 @@ pub struct ClassicGroup {
     next_token: u64,
     /// A descriptor of each, for attaching and for stopping it.
     sockets: BTreeMap<u64, OwnedFd>,
+    /// What is in force, but for the probe.
+    draw: Draw,
+    shares: Vec<(Member, u32)>,
+    /// A connection from this source port is for this socket.
+    probe: Option<(u16, Member)>,
 }
 
 /// A socket of a [`ClassicGroup`].
@@ -60,6 +65,9 @@ impl ClassicGroup {
             order: Vec::new(),
             next_token: 0,
             sockets: BTreeMap::new(),
+            draw: Draw::Chance,
+            shares: Vec::new(),
+            probe: None,
         };
         let member = group.add(first)?;
         Ok((group, member))
@@ -97,22 +105,51 @@ impl ClassicGroup {
     /// # Errors
     /// `InvalidInput` for more than [`SHARES_MAX`] shares or weights beyond 32 bits in all; those of
     /// setsockopt(2).
-    pub fn share(&self, draw: Draw, shares: &[(Member, u32)]) -> io::Result<()> {
-        let numbered: Vec<(u32, u32)> = shares
-            .iter()
-            .filter_map(|&(member, weight)| Some((self.number(member)?, weight)))
-            .filter(|&(_, weight)| weight > 0)
-            .collect();
-        let Some(any) = self
-            .sockets
-            .values()
-            .next()
-            .filter(|_| !numbered.is_empty())
-        else {
+    pub fn share(&mut self, draw: Draw, shares: &[(Member, u32)]) -> io::Result<()> {
+        if self.numbered(shares).is_empty() {
+            return Ok(());
+        }
+        self.draw = draw;
+        self.shares = shares.to_vec();
+        self.install()
+    }
+
+    /// Connections from this source port go to this member, whatever the shares, until
+    /// [`ClassicGroup::end_probe`]. For a worker that is to be asked whether it serves.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn probe(&mut self, port: u16, member: Member) -> io::Result<()> {
+        self.probe = Some((port, member));
+        self.install()
+    }
+
+    /// Connections from every port go by the shares again.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn end_probe(&mut self) -> io::Result<()> {
+        self.probe = None;
+        self.install()
+    }
+
+    fn install(&self) -> io::Result<()> {
+        let numbered = self.numbered(&self.shares);
+        let Some(any) = self.sockets.values().next() else {
             return Ok(());
         };
-        let program = program(draw, &numbered).ok_or(io::ErrorKind::InvalidInput)?;
+        let probe = self.probe;
+        let probe = probe.and_then(|(port, member)| Some((port, self.number(member)?)));
+        let program = program(self.draw, &numbered, probe).ok_or(io::ErrorKind::InvalidInput)?;
         attach_classic(any.as_fd(), &program)
+    }
+
+    /// By the kernel's numbers; those without a weight have no share.
+    fn numbered(&self, shares: &[(Member, u32)]) -> Vec<(u32, u32)> {
+        let numbered = shares
+            .iter()
+            .filter_map(|&(member, weight)| Some((self.number(member)?, weight)));
+        numbered.filter(|&(_, weight)| weight > 0).collect()
     }
 
     fn number(&self, member: Member) -> Option<u32> {
@@ -135,6 +172,7 @@ const ETH_P_IPV6: u32 = 0x86dd;
 const GOLDEN: u32 = 2_654_435_761;
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
 const TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
 const XOR_X: u32 = libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X;
 const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -145,15 +183,32 @@ const RIGHT: u32 = libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K;
 const REST: u32 = libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K;
 const ANSWER: u32 = libc::BPF_RET | libc::BPF_K;
 
-/// The program that draws a number among `shares` (number, weight); weights are above 0.
-fn program(draw: Draw, shares: &[(u32, u32)]) -> Option<Vec<Classic>> {
+/// The program that draws a number among `shares` (number, weight), whose weights are above 0, for all but
+/// the connections of `probe` (source port, number). Without shares, the kernel's hash chooses.
+fn program(draw: Draw, shares: &[(u32, u32)], probe: Option<(u16, u32)>) -> Option<Vec<Classic>> {
     let total = shares
         .iter()
         .try_fold(0_u32, |sum, &(_, weight)| sum.checked_add(weight))?;
     if shares.len() > SHARES_MAX {
         return None;
     }
-    let mut code = match draw {
+    let mut code = probe.map_or_else(Vec::new, |(port, number)| {
+        vec![
+            (LOAD, 0, 0, PROTOCOL),
+            (IF_EQUAL, 2, 0, ETH_P_IPV6),
+            (LOAD_HALF, 0, 0, NETWORK + 20),
+            (GO, 0, 0, 1),
+            (LOAD_HALF, 0, 0, NETWORK + 40),
+            (IF_EQUAL, 0, 1, u32::from(port)),
+            (ANSWER, 0, 0, number),
+        ]
+    });
+    if total == 0 {
+        // No socket has this number.
+        code.push((ANSWER, 0, 0, u32::MAX));
+        return Some(code);
+    }
+    code.extend(match draw {
         Draw::Chance => vec![(LOAD, 0, 0, RANDOM)],
         Draw::Source => vec![
             (LOAD, 0, 0, PROTOCOL),
@@ -170,7 +225,7 @@ fn program(draw: Draw, shares: &[(u32, u32)]) -> Option<Vec<Classic>> {
             (TIMES, 0, 0, GOLDEN),
             (RIGHT, 0, 0, 8),
         ],
-    };
+    });
     code.push((REST, 0, 0, total));
     let mut end = 0;
     for &(number, weight) in shares {

@@ -24,7 +24,8 @@ struct TallyCell {
 #[repr(C)]
 pub(super) struct GroupMemory {
     control: AtomicU64,
-    reserved: [AtomicU64; 7],
+    probe: AtomicU64,
+    reserved: [AtomicU64; 6],
     cursor: [AtomicU64; 2],
     unsteered: AtomicU64,
     reserved_too: [AtomicU64; 5],
@@ -101,6 +102,11 @@ impl GroupMemory {
         cell.map_or((0, 0), |cell| {
             (cell.chosen.load(Relaxed), cell.migrated.load(Relaxed))
         })
+    }
+
+    /// Whose connection is for the slot behind the last position: a source port, or nobody.
+    pub(super) fn probe(&self, port: Option<u16>) {
+        self.probe.store(port.unwrap_or(0).into(), Release);
     }
 
     pub(super) fn unsteered(&self) -> u64 {

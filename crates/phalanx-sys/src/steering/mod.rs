@@ -250,6 +250,28 @@ impl Group {
         Ok(())
     }
 
+    /// Connections from this source port go to `socket`, which listens, is in the group, and is the slot of
+    /// no position: until [`Group::end_probe`]. For a worker that is to be asked whether it serves.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::StoreSlot`], as for [`Group::set_slot`].
+    pub fn probe(&self, port: u16, socket: BorrowedFd<'_>) -> Result<(), SteeringError> {
+        self.set_slot(POSITIONS_MAX, socket)?;
+        self.memory.probe(Some(port));
+        Ok(())
+    }
+
+    /// Connections from every port are chosen for by the plan again.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::ClearSlot`].
+    pub fn end_probe(&self) -> Result<(), SteeringError> {
+        self.memory.probe(None);
+        self.clear_slot(POSITIONS_MAX)
+    }
+
     /// The index of the turn that the plan in force has taken last; none if none yet.
     #[must_use]
     pub fn last_turn(&self) -> Option<u32> {

@@ -38,7 +38,7 @@ fn the_object_has_what_the_loader_expects() {
     let size = |name| usize::try_from(object.map(name).unwrap().value_size).unwrap();
     assert_eq!(size("group"), memory::SIZE_BYTES);
     assert_eq!(size("board"), scoreboard::SIZE_BYTES);
-    assert_eq!(object.map("slots").unwrap().max_entries, POSITIONS_MAX);
+    assert_eq!(object.map("slots").unwrap().max_entries, POSITIONS_MAX + 1);
     let linked = object.link(&[("slots", 3), ("group", 4), ("board", 5)]);
     assert!(linked.unwrap().instructions.len() > 100);
 }
