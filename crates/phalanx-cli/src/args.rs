@@ -157,8 +157,8 @@ pub(crate) struct BindArgs {
     /// What proves that a worker serves, which was given its listeners [default: auto]
     ///
     /// listen: it is seen to wait for connections. notify: it says READY=1 to `NOTIFY_SOCKET`, or acknowledges
-    /// to einhorn. auto: whatever comes first; only what it says, if it says anything. exec: that its
-    /// program runs, which proves little.
+    /// to einhorn. auto: whatever comes first; only what it says, if it says anything. `http:/PATH`: it answers
+    /// GET /PATH with a status from 200 to 399. exec: that its program runs, which proves little.
     #[arg(long, value_name = "WHAT", value_parser = values::readiness)]
     pub(crate) ready: Option<Readiness>,
 

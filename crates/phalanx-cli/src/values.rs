@@ -179,8 +179,16 @@ pub(crate) fn readiness(text: &str) -> Result<Readiness, String> {
         "listen" => Ok(Readiness::Listen),
         "notify" => Ok(Readiness::Notify),
         "exec" => Ok(Readiness::Exec),
-        _ => Err("use auto, listen, notify or exec".to_owned()),
+        _ => match text.strip_prefix("http:") {
+            Some(path) if is_path(path) => Ok(Readiness::Http(path.to_owned())),
+            Some(_) | None => Err("use auto, listen, notify, exec or http:/PATH".to_owned()),
+        },
     }
+}
+
+/// Can it stand in the first line of a request?
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Reads a JSON value.

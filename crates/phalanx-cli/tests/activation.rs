@@ -7,7 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::time::Duration;
 
 use cluster::{app, connect, expect_in_turn, get_json, restarts, try_get, wait_report, wait_state};
-use phalanx_testkit::app::AppBuilder;
+use phalanx_testkit::app::{AppBuilder, is_settled, pids};
 use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, procs, require};
 
 /// The fixture with these words behind it, on a port that the kernel chooses.
@@ -114,6 +114,33 @@ fn a_program_that_speaks_is_ready_when_it_says_so_and_not_before() {
     let mut app = activated(&["late"]).start_ready();
     assert_eq!(count(&app, "saying so"), 2);
     assert!(app.stop().success());
+}
+
+#[test]
+fn a_program_is_ready_when_it_answers_well_itself_and_not_when_others_do() {
+    needs_python!();
+    let directory = tempfile::tempdir().unwrap();
+    let mut app = activated(&["mute"])
+        .options(["--ready", "http:/health", "--ready-timeout", "4s"])
+        .cwd(directory.path())
+        .start_ready();
+    let target = app.address();
+    let load = Load::new(target).clients(2).request_limit(LIMIT).start();
+    load.wait_until_ok(20, LIMIT);
+    app.verb(["reload"]).expect_success();
+    // Those that serve answer 503 as well, and are asked no more.
+    std::fs::write(directory.path().join("sick"), "").unwrap();
+    let output = app.verb(["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
+    std::fs::remove_file(directory.path().join("sick")).unwrap();
+    app.wait_ready(LIMIT);
+    let victim = app.worker_pids()[0];
+    load.wait_for_more(20, LIMIT);
+    load.stop().expect_none_lost();
+    app.kill_worker(victim);
+    app.wait_status(LIMIT, |status| {
+        is_settled(status) && !pids(status).contains(&victim)
+    });
 }
 
 fn count(app: &App, part: &str) -> usize {

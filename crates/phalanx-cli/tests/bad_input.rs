@@ -92,6 +92,18 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
             &["run", "--ready", "soon", "--bind", ":1", "cat"],
             "use auto, listen",
         ),
+        (
+            &["run", "--ready", "http:health", "--bind", ":1", "cat"],
+            "http:/PATH",
+        ),
+        (
+            &["run", "--ready", "http:/a b", "--bind", ":1", "cat"],
+            "http:/PATH",
+        ),
+        (
+            &["run", "--ready", "http:/", "--bind", "unix:/a", "cat"],
+            "a TCP listener",
+        ),
         (&["run", "--ready", "exec", "cat"], "add --bind ADDR"),
         (&["run", "--watchdog", "1s", "cat"], "add --bind ADDR"),
         (&["run", "--adopt", "activation", "cat"], "add --bind ADDR"),

@@ -61,6 +61,9 @@ pub enum Readiness {
     Listen,
     /// What the program says: `READY=1` (`sd_notify(3)`), or einhorn's acknowledgement.
     Notify,
+    /// That it answers `GET` of this path with a status from 200 to 399, on the first of its TCP listeners. It is
+    /// asked over and over, by connections that reach it alone.
+    Http(String),
     /// That its program runs. It proves nothing about serving: for programs that accept at once.
     Exec,
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use phalanx::{Adoption, Bind, Settings};
+use phalanx::{Adoption, Bind, Readiness, Settings};
 
 use super::service;
 use crate::args::{Adopt, Dispatch, RunArgs};
@@ -49,6 +49,8 @@ fn choose(args: &RunArgs, is_node: bool, has_listeners: bool) -> Adoption {
 fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
     let bound = &args.bound;
     let is_given = adoption == Adoption::Activation;
+    let is_http = matches!(bound.ready, Some(Readiness::Http(_)));
+    let has_tcp = bound.bind.iter().any(|bind| bind.address.inet().is_some());
     let mut seen = HashSet::new();
     let twice = bound
         .bind
@@ -64,6 +66,8 @@ fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
         "--dispatch handoff needs a worker with a channel: use auto, kernel or shared".to_owned()
     } else if !is_given && bound.ready.is_some() {
         "--ready is for workers that are given their listeners: add --bind ADDR".to_owned()
+    } else if is_http && !has_tcp {
+        "--ready http: asks on a TCP listener: add one by --bind".to_owned()
     } else if !is_given && bound.watchdog.is_some() {
         "--watchdog is for workers that are given their listeners: add --bind ADDR".to_owned()
     } else {

@@ -18,6 +18,7 @@ mod notices;
 mod output;
 mod policy;
 mod preload;
+mod probe;
 mod readiness;
 mod slots;
 mod watch;

@@ -164,7 +164,7 @@ impl Hub {
     fn says_ready(&mut self, cell: &Cell) {
         match cell.readiness {
             Readiness::Auto | Readiness::Notify => self.serves(cell.id),
-            Readiness::Listen | Readiness::Exec => {}
+            Readiness::Listen | Readiness::Http(_) | Readiness::Exec => {}
         }
     }
 

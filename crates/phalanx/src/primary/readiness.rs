@@ -28,6 +28,7 @@ pub(super) fn start(shared: &Weak<Shared>, cell: &Arc<Cell>, sockets: Vec<Weak<O
         Adoption::Channel => watch_the_silent(Weak::clone(shared), Arc::clone(cell)),
         Adoption::Activation => match cell.readiness {
             Readiness::Auto | Readiness::Listen => watch_for_waiting(shared, cell, sockets),
+            Readiness::Http(_) => super::probe::start(Weak::clone(shared), Arc::clone(cell)),
             Readiness::Notify => {}
             Readiness::Exec => running_is_enough(shared, cell),
         },

@@ -10,6 +10,7 @@
 //! A worker whose predecessor is dead inherits the slot with what waits in it.
 
 mod events;
+mod question;
 mod steer;
 
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ pub(super) struct Slots {
     eligible: PositionSet,
     /// The socket that opened the group, for the first worker.
     first: Option<(Arc<OwnedFd>, Name)>,
+    /// The slot of a worker that is being asked whether it serves, and its position if it has been that position's.
+    probed: Option<(Option<Position>, Arc<OwnedFd>)>,
 }
 
 impl Slots {
@@ -92,6 +95,7 @@ impl Slots {
             retired: BTreeMap::new(),
             eligible: PositionSet::new(),
             first: Some((first, name)),
+            probed: None,
         })
     }
 

@@ -64,6 +64,30 @@ impl Steer {
         }
     }
 
+    /// Connections from this source port go to the socket, which is no position's, until [`Steer::end_probe`].
+    pub(super) fn probe(
+        &mut self,
+        port: u16,
+        socket: BorrowedFd<'_>,
+        name: Name,
+    ) -> io::Result<()> {
+        match (self, name) {
+            (Self::Program(group), _) => group.probe(port, socket).map_err(io::Error::other),
+            (Self::Classic(group), Some(member)) => group.probe(port, member),
+            (Self::Classic(_), None) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    pub(super) fn end_probe(&mut self) {
+        let ended = match self {
+            Self::Program(group) => group.end_probe().map_err(io::Error::other),
+            Self::Classic(group) => group.end_probe(),
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, "a probe cannot be ended");
+        }
+    }
+
     /// The socket is wanted no more; its descriptors are closed by who holds them.
     pub(super) fn leaves(&mut self, name: Name) {
         if let (Self::Classic(group), Some(member)) = (self, name) {

@@ -1,0 +1,131 @@
+//! Readiness by asking: an HTTP request to a worker that gets no connections yet, over a slot that nobody else
+//! is steered to. The program that chooses slots knows the question by its source port.
+//!
+//! INVARIANT: the exception for the port ends before the next question of the same listener begins, and before the
+//! worker's slot becomes its position's.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::ledger::ListenerId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::Shared;
+use super::hub::Hub;
+use super::worker::Cell;
+use crate::settings::Readiness;
+
+/// Between two questions.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// How long a worker may take for one answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// On loopback, a connection is there at once; not so when the worker's queue is full.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Asks until the worker answers well or is gone.
+pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
+    tokio::spawn(async move {
+        let Readiness::Http(path) = &cell.readiness else {
+            return;
+        };
+        while cell.is_connected() && !cell.is_ready() {
+            let next = phalanx_sys::clock::now() + INTERVAL;
+            match ask(&shared, cell.id, path).await {
+                Ok(true) => {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.hub().serves(cell.id);
+                    }
+                    return;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(worker = cell.id.0, %error, "cannot ask a worker whether it serves");
+                }
+            }
+            tokio::time::sleep_until(next.into()).await;
+        }
+    });
+}
+
+/// Does the worker answer well?
+async fn ask(shared: &Weak<Shared>, worker: WorkerId, path: &str) -> io::Result<bool> {
+    let mut stream = connect(shared, worker).await?;
+    let limit = phalanx_sys::clock::now() + ANSWER_LIMIT;
+    let exchange = async {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: phalanx\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        // `HTTP/1.1 200`
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await?;
+        Ok(matches!(status[9], b'2' | b'3') && status.starts_with(b"HTTP/1."))
+    };
+    tokio::time::timeout_at(limit.into(), exchange).await?
+}
+
+/// A connection that waits in the worker's slot, or that it has accepted.
+async fn connect(shared: &Weak<Shared>, worker: WorkerId) -> io::Result<TcpStream> {
+    let gone = || io::Error::from(io::ErrorKind::NotConnected);
+    let (listener, address) = {
+        let shared = shared.upgrade().ok_or_else(gone)?;
+        shared.hub().asked_at(worker).ok_or_else(gone)?
+    };
+    let address = reachable(address);
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(address.ip(), 0))?;
+    let port = socket.local_addr()?.port();
+    let limit = phalanx_sys::clock::now() + CONNECT_LIMIT;
+    {
+        let shared = shared.upgrade().ok_or_else(gone)?;
+        shared.hub().begin_probe(listener, worker, port)?;
+    }
+    let stream = tokio::time::timeout_at(limit.into(), socket.connect(address)).await;
+    if let Some(shared) = shared.upgrade() {
+        shared.hub().end_probe(listener);
+    }
+    stream?
+}
+
+/// Where a listener on every address is reached from here.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+impl Hub {
+    /// The listener on which the worker is asked, and its address: the first of its listeners with slots.
+    fn asked_at(&self, worker: WorkerId) -> Option<(ListenerId, SocketAddr)> {
+        let mut held = self.workers.get(&worker)?.held.values();
+        held.find_map(|held| {
+            let slots = self.listeners.get(&held.listener)?.slots.as_ref()?;
+            Some((held.listener, slots.address()))
+        })
+    }
+
+    fn begin_probe(&mut self, id: ListenerId, worker: WorkerId, port: u16) -> io::Result<()> {
+        let slots = self.listeners.get_mut(&id);
+        let slots = slots.and_then(|listener| listener.slots.as_mut());
+        slots
+            .ok_or(io::ErrorKind::NotFound)?
+            .begin_probe(worker, port)
+    }
+
+    fn end_probe(&mut self, id: ListenerId) {
+        let slots = self.listeners.get_mut(&id);
+        if let Some(slots) = slots.and_then(|listener| listener.slots.as_mut()) {
+            slots.end_probe();
+        }
+    }
+}
