@@ -9,6 +9,7 @@ mod cluster;
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use phalanx_testkit::process::Output;
 use phalanx_testkit::wait::eventually;
@@ -16,10 +17,13 @@ use phalanx_testkit::{LIMIT, Process, Signal, node};
 use serde_json::Value;
 use support::{app, directory, expect_refused, fixture, phalanx, run_alone};
 
+/// A drill waits for its actions, and those for processors: this is only to end at all.
+const LONG: Duration = Duration::from_mins(10);
+
 /// Runs a drill to its end, whatever that is; its report is the JSON on standard output.
 fn drill(directory: &Path, words: &[&str]) -> (Output, Value) {
     let words = [&["drill", "--json"], words].concat();
-    let output = Process::run(phalanx(directory, &words), LIMIT);
+    let output = Process::run(phalanx(directory, &words), LONG);
     let report = serde_json::from_str(&output.stdout);
     let report = report.unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (output, report)
@@ -83,6 +87,39 @@ fn a_rust_app_passes_and_the_report_has_what_it_promises() {
     assert_eq!(report["actions"].as_array().unwrap().len(), 7);
     let picture = std::fs::read_to_string(svg).unwrap();
     assert!(picture.starts_with("<svg") && picture.contains("reload 3"));
+}
+
+/// Three reloads, and a hundred where `PHALANX_TEST_LONG` is set, as `.ci/run` does it.
+#[test]
+fn reloads_under_the_whole_mix_lose_nothing_and_cut_nothing_off() {
+    if node::require().is_none() {
+        return;
+    }
+    let place = directory();
+    let reloads = if cluster::is_long() { "100" } else { "3" };
+    let script = fixture("http.js");
+    let words = [
+        "--for",
+        "6s",
+        "--rate",
+        "400",
+        "-n",
+        "2",
+        "--reloads",
+        reloads,
+        "--kills",
+        "1",
+        "--",
+        &script,
+    ];
+    let (output, report) = drill(place.path(), &words);
+    output.expect_success();
+    assert_eq!(report["reloads"].to_string(), reloads);
+    assert_eq!(
+        (number(&report, "lost"), number(&report, "retried")),
+        (0, 0)
+    );
+    assert_eq!(report["ways"].as_object().unwrap().len(), 7, "{report}");
 }
 
 #[test]
@@ -284,7 +321,10 @@ fn a_drill_that_is_killed_takes_its_cluster_along() {
     let words = [
         "drill", "--for", "10m", "--rate", "100", "-n", "1", "--", &script,
     ];
-    let drill = Process::start(phalanx(place.path(), &words));
+    let mut command = phalanx(place.path(), &words);
+    // Its private directory is all that a killed drill leaves behind.
+    command.env("TMPDIR", place.path());
+    let drill = Process::start(command);
     eventually(LIMIT, "the cluster", || {
         (drill.family().len() >= 3).then_some(())
     });

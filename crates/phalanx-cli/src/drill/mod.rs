@@ -248,7 +248,8 @@ async fn carry_out(
     let progress = Progress::start(&books, length, steps.len(), args.quiet);
     let whole = async {
         director.direct(&steps).await;
-        sleep_until(Instant::from_std(books.moment(length))).await;
+        let end = length.max(books.now() + plan::rest(length));
+        sleep_until(Instant::from_std(books.moment(end))).await;
         director.look_at_shares().await;
     };
     let was_interrupted = tokio::select! {

@@ -1,10 +1,13 @@
 //! What happens to the app, and when: computed before the drill starts.
 //!
-//! The load runs in calm for the first eighth, so that there is something to compare with, and for the last
-//! sixteenth, so that the effects of the last action are seen. In between the actions are spread evenly,
+//! The load runs in calm for the first eighth (at most half a minute), so that there is something to compare
+//! with, and for the last sixteenth (at most a quarter), so that the effects of the last action are seen. In between the actions are spread evenly,
 //! kinds alternating. An action that takes longer than its share delays the next one; none is left out.
 
 use std::time::Duration;
+
+/// The longest calm at the beginning.
+const LONGEST_CALM: Duration = Duration::from_secs(30);
 
 /// What the drill does to the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,11 +70,10 @@ impl Counts {
 /// The actions of a drill of this length, in order.
 pub(super) fn plan(length: Duration, counts: Counts) -> Vec<Step> {
     let all = counts.all();
-    let first = length / 8;
-    let between = (length * 13) / 16;
+    let first = (length / 8).min(LONGEST_CALM);
+    let between = length.saturating_sub(first + rest(length));
     let at = |index: u64| match all {
         0 | 1 => first,
-        // Millionths keep the arithmetic whole for any number of actions.
         _ => first + between.mul_f64(as_share(index, all)),
     };
     let mut done = [0_u32; Kind::ALL.len()];
@@ -88,6 +90,11 @@ pub(super) fn plan(length: Duration, counts: Counts) -> Vec<Step> {
         });
     }
     steps
+}
+
+/// How long the load goes on behind the last action.
+pub(super) fn rest(length: Duration) -> Duration {
+    (length / 16).min(LONGEST_CALM / 2)
 }
 
 fn as_share(index: u64, all: u64) -> f64 {
@@ -147,6 +154,14 @@ mod tests {
             );
         }
         assert_eq!(plan(length, counts(0, 0, 0)), []);
+    }
+
+    #[test]
+    fn a_long_drill_does_not_idle() {
+        let hour = Duration::from_hours(1);
+        assert_eq!(plan(hour, counts(1, 0, 0))[0].at, Duration::from_secs(30));
+        assert_eq!(rest(hour), Duration::from_secs(15));
+        assert_eq!(rest(Duration::from_secs(16)), Duration::from_secs(1));
     }
 
     #[test]
