@@ -13,7 +13,7 @@ import client
 SCALE_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 # Open loop, four workers on two cores: docs/benchmarks.md says why these rates.
 UNEVEN_RATE, UNEVEN_SHARE = 200, 0.01
-SLOWED_RATE = 1000
+SLOWED_RATE = 600
 
 
 def percentile(values, share):
