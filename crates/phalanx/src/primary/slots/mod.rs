@@ -153,8 +153,15 @@ impl Slots {
     /// The slot is nobody's any more. Where its queue can move it is closed, and moves. Elsewhere it is
     /// kept: to stop listening would lose what waits, and renumber the sockets under the program's feet.
     fn release(&mut self, slot: Slot) {
-        if !self.steer.migrates() {
+        if self.steer.migrates() {
+            return;
+        }
+        if socket::is_listening(slot.socket.as_fd()).unwrap_or(false) {
             self.spare.push((slot.socket, slot.name));
+        } else {
+            // Its worker has shut it down: the kernel has renumbered the group already.
+            self.steer.leaves(slot.name);
+            self.install();
         }
     }
 
