@@ -87,6 +87,37 @@ pub fn is_listening(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(fd)?)
 }
 
+/// Tells sockets apart, as long as the system runs: no two ever have the same (`SO_COOKIE`, Linux 4.12).
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SocketId(u64);
+
+/// Which socket this is, whatever its descriptor.
+///
+/// # Errors
+///
+/// `ENOTSOCK` when it is no socket.
+pub fn socket_id(fd: BorrowedFd<'_>) -> io::Result<SocketId> {
+    Ok(SocketId(sockopt::socket_cookie(fd)?))
+}
+
+/// Whether an IPv6 socket leaves IPv4 alone (`IPV6_V6ONLY`, ipv6(7)).
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` when it is no IPv6 socket.
+pub fn is_only_v6(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(sockopt::ipv6_v6only(fd)?)
+}
+
+/// Whether other sockets may listen on the same address (`SO_REUSEPORT`, socket(7)).
+///
+/// # Errors
+///
+/// `ENOTSOCK` when it is no socket.
+pub fn shares_port(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(sockopt::socket_reuseport(fd)?)
+}
+
 /// Makes reads, writes and accepts on `fd` return `EAGAIN` instead of waiting (`O_NONBLOCK`).
 /// The mode belongs to the open file, so it changes for every process that shares it.
 ///

@@ -12,7 +12,7 @@
 use std::convert::Infallible;
 use std::ffi::{CStr, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use rustix::io::Errno;
@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use super::prepare::PidVariable;
+use crate::{channel, intercept};
 
 /// The exit code of a process that did not become its program, as shells have it.
 const EXIT_NOT_EXECUTED: i32 = 127;
@@ -40,6 +41,8 @@ pub(super) struct Instructions<'a> {
     pub(super) gid: Option<u32>,
     pub(super) uid: Option<u32>,
     pub(super) death_signal: Option<Signal>,
+    /// Where the descriptor goes that its calls are reported on, if they are.
+    pub(super) interception: Option<BorrowedFd<'a>>,
     pub(super) program: &'a CStr,
     pub(super) executable: Option<(BorrowedFd<'a>, &'a CStr)>,
     /// Variables among `env` to write this process's number into.
@@ -61,6 +64,7 @@ pub(super) enum Step {
     SetGid,
     SetUid,
     DeathSignal,
+    Intercept,
     Exec,
 }
 
@@ -101,6 +105,9 @@ unsafe fn become_program(instructions: &Instructions<'_>) -> Result<Infallible, 
     }
     if let Some(directory) = instructions.cwd {
         rustix::process::chdir(directory).map_err(Failure::at(Step::Chdir))?;
+    }
+    if let Some(primary) = instructions.interception {
+        report_calls(primary).map_err(Failure::at(Step::Intercept))?;
     }
     change_credentials(instructions)?;
     if let Some(signal) = instructions.death_signal {
@@ -197,6 +204,16 @@ fn change_credentials(instructions: &Instructions<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// From here on the primary hears of every bind and listen. Must come before the change of
+/// credentials: a privileged process need not renounce setuid programs for it.
+fn report_calls(primary: BorrowedFd<'_>) -> Result<(), Errno> {
+    let calls = intercept::install()?;
+    match channel::send(primary, b"c", Some(calls.as_fd())) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+    }
+}
+
 /// Must follow the change of credentials, which disarms the signal (prctl(2)).
 fn arm_death_signal(signal: Signal, primary: Option<Pid>) -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(signal))
@@ -252,7 +269,7 @@ fn last_errno() -> Errno {
 }
 
 impl Step {
-    const ALL: [Step; 8] = [
+    const ALL: [Step; 9] = [
         Step::ProcessGroup,
         Step::PlaceFd,
         Step::Chdir,
@@ -260,6 +277,7 @@ impl Step {
         Step::SetGid,
         Step::SetUid,
         Step::DeathSignal,
+        Step::Intercept,
         Step::Exec,
     ];
 }

@@ -143,6 +143,13 @@ pub enum SpawnError {
         /// Why not.
         source: io::Error,
     },
+    /// The new process cannot be made to ask before it binds (`seccomp(2)`): `EBUSY` when somebody
+    /// else watches it already, `EINVAL` or `ENOSYS` on a kernel that cannot, `EPERM` in a sandbox.
+    #[error("cannot intercept bind and listen")]
+    Intercept {
+        /// Why not.
+        source: io::Error,
+    },
     /// execve(2) failed in the new process.
     #[error("cannot execute {}", program.display())]
     Exec {

@@ -45,6 +45,10 @@ pub struct SpawnPlan {
     pub die_with_parent: Option<Signal>,
     /// An open file to execute instead of the one at `program`, which is then only a name.
     pub executable: Option<Arc<OwnedFd>>,
+    /// Whether it and all its descendants ask this process before they bind and listen:
+    /// [`Process::take_interception`](super::Process::take_interception) receives the calls. Without
+    /// `CAP_SYS_ADMIN` they cannot gain privileges any more, as by setuid programs.
+    pub intercept: bool,
 }
 
 /// A descriptor for a new process.
@@ -89,6 +93,7 @@ impl SpawnPlan {
             new_process_group: false,
             die_with_parent: None,
             executable: None,
+            intercept: false,
         }
     }
 }
@@ -108,6 +113,7 @@ impl fmt::Debug for SpawnPlan {
             .field("new_process_group", &self.new_process_group)
             .field("die_with_parent", &self.die_with_parent)
             .field("executable", &self.executable)
+            .field("intercept", &self.intercept)
             .finish()
     }
 }

@@ -4,7 +4,9 @@
 //! overwrite the source of another.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, OsString, c_char};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -12,7 +14,8 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 
 use super::{FdMapping, FdSource, SpawnError, SpawnPlan};
-use crate::fd;
+use crate::intercept::Interception;
+use crate::{channel, fd};
 
 /// A plan in the form that the new process can carry out without allocating.
 pub(super) struct Prepared {
@@ -27,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) fds: Vec<(OwnedFd, i32)>,
     /// A copy of the executable and its path below `/proc`.
     pub(super) executable: Option<(OwnedFd, CString)>,
+    /// The ends of the socket on which the descriptor of its calls comes: this process's, and its own.
+    pub(super) interception: Option<(OwnedFd, OwnedFd)>,
     /// Whether the supplementary groups are to be dropped.
     pub(super) drops_groups: bool,
     /// The first number above all planned ones.
@@ -41,6 +46,8 @@ impl Prepared {
             None => None,
         };
         let cwd = plan.cwd.as_ref().map(|dir| c_string(dir, "directory"));
+        let interception = plan.intercept.then(|| interception_pair(lowest_free));
+        let interception = interception.transpose();
         Ok(Prepared {
             program: c_string(&plan.program, "program")?,
             args: c_strings(&plan.args, "argument")?,
@@ -49,6 +56,7 @@ impl Prepared {
             cwd: cwd.transpose()?,
             fds: copy_fds(&plan.fds, lowest_free)?,
             executable,
+            interception: interception.map_err(|source| SpawnError::Intercept { source })?,
             // An unprivileged process may "become" itself, but may not drop its groups.
             drops_groups: (plan.uid.is_some() || plan.gid.is_some()) && crate::identity::is_root(),
             lowest_free,
@@ -56,10 +64,27 @@ impl Prepared {
         })
     }
 
+    /// What the new process has sent, which runs its program by now; nothing if it was killed before.
+    pub(super) fn receive_interception(&self) -> Result<Option<Interception>, SpawnError> {
+        let Some((ours, _)) = &self.interception else {
+            return Ok(None);
+        };
+        let mut handles = VecDeque::new();
+        // Nothing there is as good as no descriptor.
+        drop(channel::receive(ours.as_fd(), &mut [0; 1], &mut handles));
+        let received = handles.pop_front().map(Interception::new).transpose();
+        received.map_err(|source| SpawnError::Intercept { source })
+    }
+
     /// A copy of `fd` that no planned descriptor overwrites.
     pub(super) fn lift(&self, fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
         Ok(fcntl_dupfd_cloexec(fd, self.lowest_free)?)
     }
+}
+
+fn interception_pair(lowest: i32) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = channel::pair()?;
+    Ok((ours, fcntl_dupfd_cloexec(theirs, lowest)?))
 }
 
 fn lowest_free(mappings: &[FdMapping]) -> Result<i32, SpawnError> {

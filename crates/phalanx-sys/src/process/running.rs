@@ -10,6 +10,7 @@ use rustix::process::{
 
 use super::Pid;
 use super::reap::{self, Registry};
+use crate::intercept::Interception;
 use crate::signal::Signal;
 
 /// A process that this one started.
@@ -23,6 +24,7 @@ pub struct Process {
     pidfd: OwnedFd,
     leads_group: bool,
     is_reaped: bool,
+    interception: Option<Interception>,
 }
 
 /// How a process ended.
@@ -45,7 +47,20 @@ impl Process {
             pidfd,
             leads_group,
             is_reaped: false,
+            interception: None,
         }
+    }
+
+    pub(super) fn set_interception(&mut self, interception: Option<Interception>) {
+        self.interception = interception;
+    }
+
+    /// The calls of a process that was started with [`SpawnPlan::intercept`](super::SpawnPlan), once.
+    /// As long as they are not received the process waits in them; without anybody to receive them
+    /// they fail with `ENOSYS`.
+    #[must_use]
+    pub fn take_interception(&mut self) -> Option<Interception> {
+        self.interception.take()
     }
 
     /// Its number, for showing.

@@ -98,7 +98,10 @@ fn fork_and_exec(prepared: &Prepared) -> Result<Process, SpawnError> {
     let failure = match retry_on_intr(|| read(&report, &mut bytes)) {
         // The end without a report: it has become the program, or was killed on the way there,
         // which is then the status that it is reaped with.
-        Ok(0) => return Ok(process),
+        Ok(0) => {
+            process.set_interception(prepared.receive_interception()?);
+            return Ok(process);
+        }
         Ok(_) => spawn_error(&prepared.plan, Failure::from_bytes(bytes)),
         Err(errno) => {
             // ESRCH, when it is gone, is as good; KILL cannot fail otherwise.
@@ -138,6 +141,10 @@ fn fork(prepared: &Prepared, report: &OwnedFd) -> Result<Pid, SpawnError> {
         death_signal: plan.die_with_parent.map(Signal::as_rustix),
         program: &prepared.program,
         executable: executable.map(|(file, path)| (file.as_fd(), path.as_c_str())),
+        interception: prepared
+            .interception
+            .as_ref()
+            .map(|(_, theirs)| theirs.as_fd()),
         own_pid_env: &prepared.own_pid_env,
         args: &args,
         env: &env,
@@ -216,6 +223,7 @@ fn spawn_error(plan: &SpawnPlan, failure: Option<Failure>) -> SpawnError {
             signal: plan.die_with_parent.unwrap_or(Signal::KILL),
             source,
         },
+        Step::Intercept => SpawnError::Intercept { source },
         Step::Exec => SpawnError::Exec {
             program: plan.program.clone(),
             source,

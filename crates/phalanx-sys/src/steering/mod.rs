@@ -207,6 +207,16 @@ pub struct Group {
 }
 
 impl Group {
+    /// Steers the group that `socket` belongs to now, if it is another than before: when the only socket
+    /// of a group stops to listen, the group ends, and the next one that listens begins a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError::Attach`].
+    pub fn attach_again(&self, socket: BorrowedFd<'_>) -> Result<(), SteeringError> {
+        bpf::attach(self.program.as_fd(), socket).map_err(SteeringError::Attach)
+    }
+
     /// Makes a listening socket of the group the position's slot, in place of any before, which is
     /// not closed by that.
     ///

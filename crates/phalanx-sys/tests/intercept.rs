@@ -1,0 +1,230 @@
+//! Processes that ask before they bind and listen. The programs are in `programs`: this test program
+//! itself, started again.
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    clippy::exit,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "raw system calls of programs that are up to no good"
+)]
+
+mod intercepted;
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+
+use intercepted::{Started, start};
+use phalanx_sys::intercept::{Act, Call, Next, available};
+use phalanx_sys::process::ExitStatus;
+use phalanx_sys::signal::Signal;
+use phalanx_sys::socket::{Address, TcpOptions, bind_slots, local_address};
+use support::{end_of, wait_readable};
+
+/// The program's side of all tests.
+#[test]
+fn programs() {
+    intercepted::run_program();
+}
+
+/// Where the kernel has no notifications, there is nothing to test.
+macro_rules! needs_kernel {
+    () => {
+        if let Err(error) = available() {
+            assert!(std::env::var_os("CI").is_none(), "NOT RUN: {error}");
+            eprintln!("NOT RUN: {error}");
+            return;
+        }
+    };
+}
+
+fn slot() -> (OwnedFd, SocketAddr) {
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let slot = bind_slots(loopback, 1, &TcpOptions::default())
+        .unwrap()
+        .remove(0);
+    let Address::Inet(address) = local_address(slot.as_fd()).unwrap() else {
+        panic!("no address");
+    };
+    (slot, address)
+}
+
+/// The next call; whatever is none of ours is passed over.
+#[track_caller]
+fn next_call(started: &Started) -> Call {
+    loop {
+        wait_readable(&started.calls);
+        match started.calls.next().unwrap() {
+            Next::Call(call) => return call,
+            Next::Passed | Next::Nothing => {}
+            other @ (Next::Ended | Next::Hidden) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Lets all calls pass until nobody is left; their number.
+#[track_caller]
+fn pass_all(started: &Started) -> usize {
+    let mut count = 0;
+    loop {
+        wait_readable(&started.calls);
+        match started.calls.next().unwrap() {
+            Next::Call(call) => {
+                count += 1;
+                call.pass();
+            }
+            Next::Passed | Next::Nothing => {}
+            Next::Ended => return count,
+            Next::Hidden => panic!("may not look"),
+        }
+    }
+}
+
+#[test]
+fn a_slot_is_planted_and_the_program_never_notices() {
+    needs_kernel!();
+    let mut started = start("serve");
+    let call = next_call(&started);
+    let Act::Bind(asked) = call.act() else {
+        panic!("{call:?}");
+    };
+    assert_eq!(asked.to_string(), "127.0.0.1:0");
+    assert!(call.pass());
+    let call = next_call(&started);
+    assert_eq!(call.act(), Act::Listen { backlog: 7 });
+    assert!(!call.caller_holds(call.socket()));
+    let (slot, address) = slot();
+    call.plant(slot.as_fd()).unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"hello").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    // The program tells which address it sees, and what became of its options.
+    assert_eq!(
+        answer,
+        format!("{address} nonblock=1 cloexec=1 nodelay=1 hello")
+    );
+    assert_eq!(end_of(&mut started.process), ExitStatus::Code(0));
+    assert!(matches!(started.calls.next().unwrap(), Next::Ended));
+}
+
+#[test]
+fn what_is_no_tcp_socket_passes_untouched() {
+    needs_kernel!();
+    let mut started = start("others");
+    assert_eq!(pass_all(&started), 0, "nothing of it is a call");
+    assert_eq!(end_of(&mut started.process), ExitStatus::Code(0));
+}
+
+#[test]
+fn answers_are_what_the_call_returns() {
+    needs_kernel!();
+    let mut started = start("answers");
+    assert!(next_call(&started).succeed());
+    assert!(next_call(&started).fail(&std::io::Error::from_raw_os_error(libc::EADDRINUSE)));
+    // Dropped: it passes.
+    drop(next_call(&started));
+    assert_eq!(pass_all(&started), 0, "the last is about no address");
+    assert_eq!(end_of(&mut started.process), ExitStatus::Code(0));
+}
+
+#[test]
+fn every_thread_and_descendant_is_heard() {
+    needs_kernel!();
+    let mut started = start("family");
+    let mut callers = std::collections::HashSet::new();
+    for _ in 0..16 {
+        let call = next_call(&started);
+        callers.insert(call.process());
+        match call.act() {
+            Act::Bind(_) => assert!(call.pass()),
+            Act::Listen { .. } => call.plant(slot().0.as_fd()).unwrap(),
+        }
+    }
+    assert_eq!(pass_all(&started), 0);
+    assert_eq!(
+        callers.len(),
+        5,
+        "four descendants, and one process of four threads"
+    );
+    assert_eq!(end_of(&mut started.process), ExitStatus::Code(0));
+}
+
+#[test]
+fn a_program_killed_in_the_middle_of_a_call_leaves_nothing_behind() {
+    needs_kernel!();
+    for answered in 0..4 {
+        let mut started = start("serve");
+        let call = next_call(&started);
+        started.process.signal(Signal::KILL).unwrap();
+        assert_eq!(end_of(&mut started.process), ExitStatus::Signal(9));
+        match answered {
+            0 => assert!(!call.pass()),
+            1 => assert!(!call.succeed()),
+            2 => drop(call),
+            _ => {
+                let error = call.plant(slot().0.as_fd()).unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+            }
+        }
+        assert!(matches!(started.calls.next().unwrap(), Next::Ended));
+    }
+}
+
+#[test]
+fn a_signal_does_not_interrupt_a_call_that_is_being_answered() {
+    needs_kernel!();
+    let mut started = start("signalled");
+    let call = next_call(&started);
+    for _ in 0..3 {
+        started.process.signal(Signal::USR1).unwrap();
+    }
+    if call.pass() {
+        pass_all(&started);
+        assert_eq!(end_of(&mut started.process), ExitStatus::Code(0));
+    } else {
+        // Before Linux 5.19 it is, and the program calls again.
+        pass_all(&started);
+        end_of(&mut started.process);
+    }
+}
+
+#[test]
+fn wild_calls_and_any_answers_end_and_leak_nothing() {
+    needs_kernel!();
+    let seeds = if std::env::var_os("PHALANX_TEST_LONG").is_some() {
+        64
+    } else {
+        8
+    };
+    for seed in 0..seeds {
+        let mut started = start(&format!("wild {seed}"));
+        let mut dice = intercepted::Dice(seed ^ 0x5eed);
+        let mut ended = false;
+        while !ended {
+            wait_readable(&started.calls);
+            match started.calls.next().unwrap() {
+                Next::Call(call) => answer_at_random(call, &mut dice),
+                Next::Passed | Next::Nothing => {}
+                Next::Ended => ended = true,
+                Next::Hidden => panic!("seed {seed}: may not look"),
+            }
+        }
+        let status = end_of(&mut started.process);
+        let fine = matches!(status, ExitStatus::Code(0) | ExitStatus::Signal(9));
+        assert!(fine, "seed {seed}: {status:?}");
+    }
+}
+
+fn answer_at_random(call: Call, dice: &mut intercepted::Dice) {
+    match dice.below(6) {
+        0 => drop(call),
+        1 => drop(call.pass()),
+        2 => drop(call.succeed()),
+        3 => drop(call.fail(&std::io::Error::from_raw_os_error(libc::EADDRINUSE))),
+        // A caller may be gone, or have closed the descriptor since.
+        _ => drop(call.plant(slot().0.as_fd())),
+    }
+}
