@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use phalanx::fleet::{Amount, ScaleTo};
-use phalanx::{Bind, PolicyName, Readiness, Signal, Weights};
+use phalanx::{Bind, PolicyName, Publish, Readiness, Signal, Weights};
 
 pub(crate) use polite::PoliteArgs;
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
@@ -154,6 +154,10 @@ pub(crate) struct BindArgs {
     #[arg(long, value_name = "[NAME=]ADDR", value_parser = values::bind)]
     pub(crate) bind: Vec<Bind>,
 
+    /// Listen on PORT where the program asks for `APP_PORT`; can be repeated
+    #[arg(long, value_name = "[HOST:]PORT:APP_PORT")]
+    pub(crate) publish: Vec<Publish>,
+
     /// What proves that a worker serves, which was given its listeners [default: auto]
     ///
     /// listen: it is seen to wait for connections. notify: it says READY=1 to `NOTIFY_SOCKET`, or acknowledges
@@ -254,6 +258,8 @@ pub(crate) enum Adopt {
     Channel,
     /// By open descriptors: the listeners of --bind, as systemd and einhorn give them
     Activation,
+    /// By the sockets that it, or a descendant, binds: anything that listens on TCP
+    Intercept,
     /// Not at all: it is supervised, and gets no connections
     None,
 }

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use phalanx_sys::marker;
 use phalanx_sys::process::{SpawnError, resolve_program};
 
 use crate::exit_code::Exit;
@@ -29,6 +30,8 @@ pub(crate) struct Program {
     pub(crate) name: Name,
     /// It is run by Node, which has a channel.
     pub(crate) is_node: bool,
+    /// It links the library, and so speaks the channel.
+    pub(crate) is_linked: bool,
 }
 
 /// The words of the command line, and what they are to be understood by.
@@ -52,13 +55,15 @@ impl Words<'_> {
         })?;
         let directory = self.directory()?;
         if !is_script(first) {
-            self.find(first, &directory)?;
+            let path = self.find(first, &directory)?;
             let named_after = interpreted_script(first, rest).unwrap_or(first);
             return Ok(Program {
                 exec: first.clone(),
                 args: rest.to_vec(),
                 name: Name::of_program(named_after),
                 is_node: is_node(first),
+                // What cannot be read, the kernel may still execute.
+                is_linked: marker::is_marked(&path).unwrap_or(false),
             });
         }
         let node = self.node.unwrap_or(OsStr::new("node"));
@@ -72,6 +77,7 @@ impl Words<'_> {
             args: self.command.to_vec(),
             name: Name::of_program(first),
             is_node: true,
+            is_linked: false,
         })
     }
 

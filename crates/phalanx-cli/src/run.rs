@@ -122,6 +122,7 @@ fn resolve_program(args: &RunArgs) -> Outcome<Program> {
 /// What the command line asks for, in the words of the engine.
 fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorOptions> {
     let fleet = limits::fleet(args)?;
+    let kind = adoption::Kind::of(&program);
     let mut settings = Settings::new()
         .exec(program.exec)
         .args(program.args)
@@ -133,7 +134,7 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
     if let Some(cwd) = &args.cwd {
         settings = settings.cwd(cwd);
     }
-    let settings = adoption::apply(args, program.is_node, settings)?;
+    let settings = adoption::apply(args, kind, settings)?;
     let mut options = SupervisorOptions::new(name.as_str());
     options.settings = settings;
     options.fleet = fleet;

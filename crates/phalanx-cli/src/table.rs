@@ -9,8 +9,13 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         .iter()
         .filter(|worker| worker.state == "ready")
         .count();
+    let adoption = match status.adoption.as_str() {
+        // Of a primary that does not tell yet.
+        "" => String::new(),
+        adoption => format!(", adoption {adoption}"),
+    };
     let mut text = format!(
-        "{}: primary {}, {}, {}, generation {}\n{ready} of {} workers ready{}\n",
+        "{}: primary {}, {}, {}{adoption}, generation {}\n{ready} of {} workers ready{}\n",
         status.name,
         status.pid,
         policy(status),
@@ -156,7 +161,7 @@ mod tests {
     fn example() -> Status {
         serde_json::from_value(json!({
             "name": "web", "pid": 4242, "policy": "round-robin", "dispatch": "handoff",
-            "target": 2, "generation": 3, "reloading": true, "stopping": false,
+            "adoption": "channel", "target": 2, "generation": 3, "reloading": true, "stopping": false,
             "listeners": [{"address": "127.0.0.1:3000", "dispatch": "handoff", "workers": 1}],
             "workers": [
                 {"id": 5, "position": 0, "generation": 3, "pid": 4250, "state": "ready",
@@ -173,7 +178,7 @@ mod tests {
     fn the_status_shows_the_app_and_one_line_a_worker() {
         assert_eq!(
             status(&example(), 62_000),
-            "web: primary 4242, round-robin, handoff, generation 3\n\
+            "web: primary 4242, round-robin, handoff, adoption channel, generation 3\n\
              1 of 2 workers ready, reloading\n\
              listening on 127.0.0.1:3000 (handoff)\n\
              \n\

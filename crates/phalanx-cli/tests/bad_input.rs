@@ -76,7 +76,7 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
         ),
         (
             &["run", "--adopt", "force", "cat"],
-            "possible values: auto, channel, activation, none",
+            "possible values: auto, channel, activation, intercept, none",
         ),
         (&["run", "--bind", "3000", "cat"], "use 127.0.0.1:3000"),
         (&["run", "--bind", "=:3000", "cat"], "no name of a listener"),
@@ -115,10 +115,47 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
             &["run", "--dispatch", "handoff", "--bind", ":1", "cat"],
             "needs a worker with a channel",
         ),
+        (
+            &[
+                "run",
+                "--adopt",
+                "intercept",
+                "--dispatch",
+                "handoff",
+                "cat",
+            ],
+            "needs a worker with a channel",
+        ),
         (&["scale", "many"], "4, +1, -1"),
         (&["send", "{greet"], "not JSON"),
         (&["frobnicate"], "unrecognized subcommand"),
     ] {
+        expect_refused(&run_alone(words), 64, &[part]);
+    }
+}
+
+#[test]
+fn ways_of_adoption_that_contradict_other_options_are_usage_errors() {
+    let cases: &[(&[&str], &str)] = &[
+        (
+            &["run", "--adopt", "intercept", "--bind", ":1", "cat"],
+            "gives no listeners",
+        ),
+        (&["run", "--publish", "80", "cat"], "[HOST:]PORT:APP_PORT"),
+        (
+            &["run", "--publish", "host:80:8080", "cat"],
+            "[HOST:]PORT:APP_PORT",
+        ),
+        (
+            &["run", "--publish", "80:81", "--publish", "90:81", "cat"],
+            "port 81 is published already",
+        ),
+        (
+            &["run", "--bind", ":1", "--publish", "80:81", "cat"],
+            "open their listeners themselves",
+        ),
+    ];
+    for (words, part) in cases {
         expect_refused(&run_alone(words), 64, &[part]);
     }
 }

@@ -40,6 +40,19 @@ pub enum Error {
         #[source]
         source: phalanx_sys::process::SpawnError,
     },
+    /// A worker of [`Adoption::Intercept`](crate::Adoption::Intercept) could not be started, because its
+    /// calls cannot be intercepted. Reaches: every worker.
+    #[error(
+        "the kernel or a sandbox does not let worker {worker} be intercepted: \
+         give the program its listeners with --bind ADDR instead"
+    )]
+    Intercept {
+        /// The worker.
+        worker: WorkerId,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The program to start was not found or is no program. Reaches: every worker.
     #[error("cannot start {}", program.display())]
     Program {
@@ -120,6 +133,17 @@ pub enum Error {
     /// The worker's own code failed. Reaches: that worker.
     #[error("the worker failed")]
     App(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// A worker was not started.
+    pub(crate) fn starting(worker: WorkerId, source: phalanx_sys::process::SpawnError) -> Self {
+        if let phalanx_sys::process::SpawnError::Intercept { source } = source {
+            Self::Intercept { worker, source }
+        } else {
+            Self::Start { worker, source }
+        }
+    }
 }
 
 /// The library's result.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use phalanx_sys::signal::Signal;
 
 use crate::bind::Bind;
+use crate::publish::Publish;
 
 /// What becomes of a standard stream of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +44,26 @@ pub enum Adoption {
     /// It is given the listeners of [`Settings::bind`] as open descriptors, as systemd and einhorn do it
     /// (`LISTEN_FDS`, `EINHORN_FD_COUNT`).
     Activation,
+    /// It knows nothing of this and binds its listeners itself: each bind and listen of it and of all its
+    /// descendants waits until the primary has put the worker's socket in the place of the program's own
+    /// (`seccomp_unotify(2)`). Needs Linux 5.9. Without privilege it cannot gain any, as by setuid programs.
+    Intercept,
     /// It is started, stopped and replaced, and nothing else: it is given no listener. For programs
     /// that accept no connections.
     None,
+}
+
+impl Adoption {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Channel => "channel",
+            Self::Activation => "activation",
+            Self::Intercept => "intercept",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What proves that a worker of [`Adoption::Activation`] serves.
@@ -115,6 +133,9 @@ pub struct Settings {
     pub adoption: Adoption,
     /// Listeners that the primary opens by itself, for [`Adoption::Activation`].
     pub bind: Vec<Bind>,
+    /// Listeners that are opened elsewhere than the program asks for, for [`Adoption::Channel`] and
+    /// [`Adoption::Intercept`].
+    pub publish: Vec<Publish>,
     /// What proves that a worker of [`Adoption::Activation`] serves.
     pub readiness: Readiness,
     /// A worker that is ready and says for so long nothing to its watchdog (`WATCHDOG=1`, `sd_notify(3)`)
@@ -211,6 +232,13 @@ impl Settings {
     #[must_use]
     pub fn bind(mut self, bind: Bind) -> Self {
         self.bind.push(bind);
+        self
+    }
+
+    /// Has a listener opened elsewhere than the program asks for.
+    #[must_use]
+    pub fn publish(mut self, publish: Publish) -> Self {
+        self.publish.push(publish);
         self
     }
 

@@ -4,18 +4,43 @@
 use std::collections::HashSet;
 
 use phalanx::{Adoption, Bind, Readiness, Settings};
+use phalanx_sys::intercept;
 
 use super::service;
 use crate::args::{Adopt, Dispatch, RunArgs};
 use crate::exit_code::Exit;
+use crate::program::Program;
 use crate::report::{Failure, Outcome};
 
+/// What is known of the program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    pub(super) is_node: bool,
+    pub(super) is_linked: bool,
+}
+
+impl Kind {
+    pub(super) fn of(program: &Program) -> Self {
+        Self {
+            is_node: program.is_node,
+            is_linked: program.is_linked,
+        }
+    }
+}
+
 /// Adds to `settings` what the options say of adoption, listeners and readiness.
-pub(super) fn apply(args: &RunArgs, is_node: bool, settings: Settings) -> Outcome<Settings> {
+pub(super) fn apply(args: &RunArgs, kind: Kind, settings: Settings) -> Outcome<Settings> {
     let inherited = service::listeners()?;
     let has_listeners = !args.bound.bind.is_empty() || !inherited.is_empty();
-    let adoption = choose(args, is_node, has_listeners);
+    let adoption = choose(args, kind, has_listeners);
     check(args, adoption, has_listeners)?;
+    if adoption == Adoption::Intercept {
+        intercept::available().map_err(|error| {
+            let reason =
+                "the program cannot be intercepted; give it its listeners with --bind ADDR";
+            Failure::caused(Exit::Failed, reason, &error)
+        })?;
+    }
     let mut settings = settings
         .settle_timeout(args.limits.settle_timeout)
         .stop_signal(args.limits.stop_signal)
@@ -28,6 +53,9 @@ pub(super) fn apply(args: &RunArgs, is_node: bool, settings: Settings) -> Outcom
     {
         settings = settings.bind(bind.clone());
     }
+    for publish in &args.bound.publish {
+        settings = settings.publish(publish.clone());
+    }
     if let Some(readiness) = &args.bound.ready {
         settings = settings.readiness(readiness.clone());
     }
@@ -37,11 +65,14 @@ pub(super) fn apply(args: &RunArgs, is_node: bool, settings: Settings) -> Outcom
     Ok(settings)
 }
 
-fn choose(args: &RunArgs, is_node: bool, has_listeners: bool) -> Adoption {
+fn choose(args: &RunArgs, kind: Kind, has_listeners: bool) -> Adoption {
     match args.adopt {
-        Adopt::Auto if is_node || !has_listeners => Adoption::Channel,
-        Adopt::Auto | Adopt::Activation => Adoption::Activation,
+        Adopt::Auto if kind.is_node => Adoption::Channel,
+        Adopt::Auto if has_listeners => Adoption::Activation,
+        Adopt::Auto if kind.is_linked => Adoption::Channel,
+        Adopt::Activation => Adoption::Activation,
         Adopt::Channel => Adoption::Channel,
+        Adopt::Auto | Adopt::Intercept => Adoption::Intercept,
         Adopt::None => Adoption::None,
     }
 }
@@ -51,6 +82,12 @@ fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
     let is_given = adoption == Adoption::Activation;
     let is_http = matches!(bound.ready, Some(Readiness::Http(_)));
     let has_tcp = bound.bind.iter().any(|bind| bind.address.inet().is_some());
+    let opens_itself = matches!(adoption, Adoption::Channel | Adoption::Intercept);
+    let mut published = HashSet::new();
+    let published_twice = bound
+        .publish
+        .iter()
+        .find(|publish| !published.insert(publish.app_port));
     let mut seen = HashSet::new();
     let twice = bound
         .bind
@@ -62,7 +99,17 @@ fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
         "--adopt activation needs listeners to give: add --bind ADDR".to_owned()
     } else if adoption == Adoption::None && !bound.bind.is_empty() {
         "--adopt none gives no listeners: leave --bind out, or use --adopt activation".to_owned()
-    } else if is_given && args.dispatch == Dispatch::Handoff {
+    } else if let Some(twice) = published_twice {
+        format!(
+            "--publish {twice}: port {} is published already",
+            twice.app_port
+        )
+    } else if !opens_itself && !bound.publish.is_empty() {
+        "--publish is for programs that open their listeners themselves: leave it out".to_owned()
+    } else if adoption == Adoption::Intercept && !bound.bind.is_empty() {
+        "--adopt intercept gives no listeners: leave --bind out, or use --adopt activation"
+            .to_owned()
+    } else if (is_given || adoption == Adoption::Intercept) && args.dispatch == Dispatch::Handoff {
         "--dispatch handoff needs a worker with a channel: use auto, kernel or shared".to_owned()
     } else if !is_given && bound.ready.is_some() {
         "--ready is for workers that are given their listeners: add --bind ADDR".to_owned()

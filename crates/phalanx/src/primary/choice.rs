@@ -63,12 +63,16 @@ impl Choice {
 }
 
 impl Hub {
-    /// Chooses the dispatch for a listener on this target.
-    pub(super) fn choose_dispatch(&mut self, target: &Target) -> Choice {
+    /// Chooses the dispatch for a listener on this target. `is_moved`: it is not what the worker asked for.
+    pub(super) fn choose_dispatch(&mut self, target: &Target, is_moved: bool) -> Choice {
         let reach = match self.settings.adoption {
             Adoption::Channel => Reach::Channel,
-            Adoption::Activation | Adoption::None => Reach::Socket,
+            Adoption::Activation | Adoption::Intercept | Adoption::None => Reach::Socket,
         };
+        if is_moved && reach == Reach::Channel {
+            // Node takes a socket with another port than it asked for as EADDRINUSE.
+            return Choice::new(Dispatch::Handoff, "published on another port");
+        }
         let wanted = self.dispatch;
         if matches!(target, Target::Udp { .. }) {
             return Choice::new(Dispatch::Shared, "datagrams have no connections");

@@ -17,7 +17,7 @@ use super::launch::{Launch, Release};
 use super::messages::Reading;
 use super::output::{self, LastLines, Outlet, OutputSink, Stream};
 use super::worker::{Cell, Worker};
-use super::{Cluster, Shared, notices, readiness};
+use super::{Cluster, Shared, intercept, notices, readiness};
 use crate::error::{Error, Result};
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -66,9 +66,9 @@ impl Cluster {
             stderr: err_write,
             inspector,
         });
-        let process = process::spawn(plan).map_err(|source| {
+        let mut process = process::spawn(plan).map_err(|source| {
             self.shared.hub().take_back(worker, fork.position, &gift);
-            Error::Start { worker, source }
+            Error::starting(worker, source)
         })?;
         let pidfd = process
             .as_fd()
@@ -90,6 +90,7 @@ impl Cluster {
                 );
             }
         }
+        let interception = process.take_interception();
         let settings = fork.release.settings();
         let cell = Cell::new(fork.worker, fork.position, process, settings);
         let cell = Arc::new(cell.held_back(fork.held_back));
@@ -99,6 +100,10 @@ impl Cluster {
         if let Some((_, notify)) = notify {
             notices::follow(shared.clone(), Arc::clone(&cell), notify)
                 .map_err(failed("watch the notify socket"))?;
+        }
+        if let Some(interception) = interception {
+            intercept::follow(shared.clone(), Arc::clone(&cell), interception)
+                .map_err(failed("watch the calls"))?;
         }
         tokio::spawn(follow_exit(
             shared.clone(),
@@ -157,7 +162,7 @@ fn channel(adoption: Adoption) -> io::Result<Option<(Socket, OwnedFd)>> {
             let (ours, theirs) = phalanx_sys::channel::pair()?;
             Ok(Some((Arc::new(watch(ours)?), theirs)))
         }
-        Adoption::Activation | Adoption::None => Ok(None),
+        Adoption::Activation | Adoption::Intercept | Adoption::None => Ok(None),
     }
 }
 

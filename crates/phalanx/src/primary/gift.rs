@@ -141,7 +141,7 @@ impl Hub {
     ) -> Result<Gift> {
         let mut gift = Gift::default();
         match settings.adoption {
-            Adoption::Channel | Adoption::None => return Ok(gift),
+            Adoption::Channel | Adoption::Intercept | Adoption::None => return Ok(gift),
             Adoption::Activation => {}
         }
         if let Some(path) = &settings.ack_socket {

@@ -20,6 +20,7 @@ use phalanx_sys::steering::{Steering, Unavailable};
 use super::Shared;
 use super::channel::Channel;
 use super::health::HealthWatch;
+use super::intercept::Calls;
 use super::listeners::Listener;
 use super::load::Standing;
 use super::notices::Acks;
@@ -54,6 +55,8 @@ pub(super) struct WorkerState {
     /// What it says it is doing (`STATUS=`).
     pub(super) says: Option<String>,
     pub(super) standing: Standing,
+    /// What is known of its calls, where they are intercepted.
+    pub(super) calls: Calls,
 }
 
 pub(crate) struct Hub {
@@ -185,6 +188,7 @@ impl Hub {
                 last_handoff: None,
                 says: None,
                 standing,
+                calls: Calls::default(),
             },
         );
         self.emit(&event);

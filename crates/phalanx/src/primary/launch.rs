@@ -159,6 +159,7 @@ impl Release {
             new_process_group: true,
             die_with_parent: Some(Signal::KILL),
             executable,
+            intercept: self.settings.adoption == Adoption::Intercept,
         }
     }
 

@@ -35,6 +35,8 @@ const BACKLOG: u32 = 511;
 pub(super) struct Listener {
     pub(super) key: String,
     pub(super) address: Address,
+    /// The port that workers ask for, where the listener is published on another.
+    asked_port: Option<u16>,
     pub(super) udp: bool,
     pub(super) choice: Choice,
     /// What the first TLS worker gave: every other gets the same.
@@ -83,7 +85,7 @@ impl Listener {
         Some(SocketName {
             address: address.ip().to_string(),
             family: if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
-            port: address.port(),
+            port: self.asked_port.unwrap_or(address.port()),
         })
     }
 }
@@ -108,7 +110,10 @@ impl Hub {
         if let Some(id) = self.claim_bound(key, request) {
             return Ok(id);
         }
-        let choice = self.choose_dispatch(&request.target);
+        let asked = request;
+        let request = &self.published(asked);
+        let is_moved = request.target != asked.target;
+        let choice = self.choose_dispatch(&request.target, is_moved);
         if self.needs_load() {
             self.board()?;
         }
@@ -142,6 +147,7 @@ impl Hub {
             Listener {
                 key: key.to_owned(),
                 address: opened.address,
+                asked_port: is_moved.then(|| port_of(&asked.target)).flatten(),
                 udp: opened.udp,
                 choice,
                 data: request.data.clone(),
@@ -157,6 +163,27 @@ impl Hub {
             },
         );
         Ok(id)
+    }
+
+    /// The request as it is carried out: where its port is published.
+    fn published(&self, request: &ListenRequest) -> ListenRequest {
+        let mut request = request.clone();
+        if let Target::Tcp { address, port, .. } = &mut request.target {
+            let asked = address.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+            let mut rules = self.settings.publish.iter();
+            if let Some((rule, to)) = rules.find_map(|rule| Some((rule, rule.apply(asked, *port)?)))
+            {
+                *port = to.port();
+                *address = rule.host.or(*address);
+            }
+        }
+        request
+    }
+
+    /// Is the listener for this port of the program opened elsewhere?
+    pub(super) fn is_published(&self, port: u16) -> bool {
+        let mut rules = self.settings.publish.iter();
+        rules.any(|rule| rule.app_port == port)
     }
 
     /// Opens a TCP listener by its first slot.
@@ -244,6 +271,13 @@ impl Hub {
             tracing::debug!(address = %listener.address, "listener closed");
             drop(self.ledger.remove_listener(id));
         }
+    }
+}
+
+fn port_of(target: &Target) -> Option<u16> {
+    match target {
+        Target::Tcp { port, .. } | Target::Udp { port, .. } => Some(*port),
+        Target::UnixPath { .. } | Target::UnixAbstract(_) | Target::Descriptor(_) => None,
     }
 }
 

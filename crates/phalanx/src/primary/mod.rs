@@ -9,6 +9,7 @@ mod fork;
 mod gift;
 mod health;
 mod hub;
+mod intercept;
 mod kept;
 mod launch;
 mod listeners;

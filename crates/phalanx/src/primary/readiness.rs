@@ -25,7 +25,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Watches for the worker's readiness as its adoption demands; `sockets` are those that it was given.
 pub(super) fn start(shared: &Weak<Shared>, cell: &Arc<Cell>, sockets: Vec<Weak<OwnedFd>>) {
     match cell.adoption {
-        Adoption::Channel => watch_the_silent(Weak::clone(shared), Arc::clone(cell)),
+        Adoption::Channel | Adoption::Intercept => {
+            watch_the_silent(Weak::clone(shared), Arc::clone(cell));
+        }
         Adoption::Activation => match cell.readiness {
             Readiness::Auto | Readiness::Listen => watch_for_waiting(shared, cell, sockets),
             Readiness::Http(_) => super::probe::start(Weak::clone(shared), Arc::clone(cell)),
@@ -93,7 +95,8 @@ impl Hub {
     /// Is the worker online and has asked for no listener? Nothing once that question is settled.
     fn is_silent(&self, worker: WorkerId) -> Option<bool> {
         let state = self.workers.get(&worker)?;
-        if state.listening || state.channel.is_none() {
+        let can_tell = state.channel.is_some() || state.cell.adoption == Adoption::Intercept;
+        if state.listening || !can_tell {
             return None;
         }
         Some(state.online && state.held.is_empty())

@@ -242,6 +242,7 @@ impl Control {
             policy: self.cluster.policy_text(),
             weights: self.cluster.weights_text(),
             dispatch,
+            adoption: self.cluster.settings().adoption.as_str().to_owned(),
             target: view.target,
             generation: view.generation,
             previous: view.previous,

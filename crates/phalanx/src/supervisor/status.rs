@@ -18,6 +18,9 @@ pub struct Status {
     pub weights: Option<String>,
     /// `kernel`, `handoff`, `shared`, or `auto` while nothing listens.
     pub dispatch: String,
+    /// How the program becomes a worker: `channel`, `activation`, `intercept` or `none`.
+    #[serde(default)]
+    pub adoption: String,
     /// How many workers are wanted.
     pub target: u32,
     /// The generation that new workers get.

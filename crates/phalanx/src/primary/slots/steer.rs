@@ -41,7 +41,10 @@ impl Steer {
     /// A further socket has begun to listen.
     pub(super) fn joins(&mut self, socket: BorrowedFd<'_>) -> io::Result<Name> {
         match self {
-            Self::Program(_) => Ok(None),
+            Self::Program(group) => {
+                group.attach_again(socket).map_err(io::Error::other)?;
+                Ok(None)
+            }
             Self::Classic(group) => group.add(socket).map(Some),
         }
     }

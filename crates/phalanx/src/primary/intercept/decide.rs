@@ -1,0 +1,273 @@
+//! What a worker's bind and listen are answered with.
+//!
+//! A socket that binds may be a server's or, rarely, a client's that wants to come from a certain address,
+//! and only listen(2) tells. So a bind passes, beside those of other workers, and the socket is replaced
+//! by the worker's slot at listen. Where there is a listener on the address already, a bind could not
+//! pass; then it is a server's, and the slot is planted at once. The same goes for published ports, on
+//! which the program is not to bind at all.
+//!
+//! Port 0 lets the kernel choose. The n-th bind of one worker to port 0 of an address is taken for the
+//! same server as the n-th of another, so all workers of a program get the same port.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use phalanx_core::ids::{Position, WorkerId};
+use phalanx_core::ledger::ListenerId;
+use phalanx_core::wire::{ListenRequest, Target};
+use phalanx_sys::intercept::Act;
+use phalanx_sys::socket::{self, SocketId};
+
+use super::{Decision, Question, Verdict};
+use crate::event::Event;
+use crate::primary::hub::{Held, Hub};
+use crate::primary::worker::Departure;
+
+/// The shortest queue. The primary keeps the queue over a worker's death, and there it has to hold
+/// what comes meanwhile, whatever the program thinks of its own speed.
+const LEAST_BACKLOG: u32 = 511;
+
+/// Sockets that were bound to port 0 and do not listen yet: most of them never will.
+const UNDECIDED: usize = 256;
+
+/// What is known of a worker's calls.
+#[derive(Debug, Default)]
+pub(in crate::primary) struct Calls {
+    /// How often it has bound port 0 of each address.
+    any_port: BTreeMap<(IpAddr, bool), u32>,
+    /// The keys for which those sockets were bound, by and large the oldest first.
+    undecided: BTreeMap<SocketId, String>,
+    /// Under which key each planted socket was planted.
+    planted: BTreeMap<SocketId, String>,
+}
+
+impl Calls {
+    fn next_any_port(&mut self, ip: IpAddr, only_v6: bool) -> String {
+        let count = self.any_port.entry((ip, only_v6)).or_default();
+        *count = count.saturating_add(1);
+        format!("{}:{count}", key(SocketAddr::new(ip, 0), only_v6))
+    }
+
+    fn remember(&mut self, socket: SocketId, key: String) {
+        self.undecided.insert(socket, key);
+        if self.undecided.len() > UNDECIDED {
+            self.undecided.pop_first();
+        }
+    }
+}
+
+/// What the same server asks for in every worker.
+fn key(address: SocketAddr, only_v6: bool) -> String {
+    let v6 = if only_v6 { "v6:" } else { "" };
+    format!("intercept:{v6}{address}")
+}
+
+impl Hub {
+    pub(super) fn decide(&mut self, worker: WorkerId, question: &Question) -> Decision {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return Verdict::Pass.into();
+        };
+        let planted = state.calls.planted.get(&question.socket);
+        match (question.act, planted) {
+            // A signal may take a program out of the call after it was answered: it calls again.
+            (Act::Bind(address), Some(key)) if is_key_of(key, address, question.only_v6) => {
+                Verdict::Done.into()
+            }
+            (Act::Listen { .. }, Some(key)) => Decision {
+                verdict: Verdict::Done,
+                serves: Some(key.clone()),
+            },
+            _ if question.is_listening || state.cell.departure() != Departure::None => {
+                Verdict::Pass.into()
+            }
+            (Act::Bind(address), _) => self.decide_bind(worker, question, address).into(),
+            (Act::Listen { backlog }, None) => self.decide_listen(worker, question, backlog),
+        }
+    }
+
+    fn decide_bind(
+        &mut self,
+        worker: WorkerId,
+        question: &Question,
+        address: SocketAddr,
+    ) -> Verdict {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return Verdict::Pass;
+        };
+        let key = if address.port() == 0 {
+            state.calls.next_any_port(address.ip(), question.only_v6)
+        } else {
+            key(address, question.only_v6)
+        };
+        let is_open = self.listeners.values().any(|listener| listener.key == key);
+        if is_open || self.is_published(address.port()) {
+            return self.plant(worker, question, &key, address, LEAST_BACKLOG);
+        }
+        if address.port() == 0 {
+            if let Some(state) = self.workers.get_mut(&worker) {
+                state.calls.remember(question.socket, key);
+            }
+            return Verdict::Pass;
+        }
+        Verdict::PassBeside
+    }
+
+    fn decide_listen(&mut self, worker: WorkerId, question: &Question, backlog: u32) -> Decision {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return Verdict::Pass.into();
+        };
+        let local = question.local;
+        let key = match state.calls.undecided.remove(&question.socket) {
+            Some(key) => key,
+            // Never bound: the kernel would choose a port now.
+            None if local.port() == 0 => state.calls.next_any_port(local.ip(), question.only_v6),
+            None => key(local, question.only_v6),
+        };
+        Decision {
+            verdict: self.plant(worker, question, &key, local, backlog),
+            serves: Some(key),
+        }
+    }
+
+    /// The worker is to have its socket of this listener, which is opened if need be.
+    fn plant(
+        &mut self,
+        worker: WorkerId,
+        question: &Question,
+        key: &str,
+        address: SocketAddr,
+        backlog: u32,
+    ) -> Verdict {
+        let request = ListenRequest {
+            target: Target::Tcp {
+                address: Some(address.ip()),
+                port: address.port(),
+                only_v6: question.only_v6,
+            },
+            index: 0,
+            backlog: Some(backlog.max(LEAST_BACKLOG)),
+            data: serde_json::Value::Null,
+            key: key.to_owned(),
+        };
+        let opened = self.listener_for(key, &request);
+        match opened.and_then(|id| self.slot_of(worker, id)) {
+            Ok((slot, again)) => {
+                let planted = socket::socket_id(slot.as_fd());
+                self.hold(worker, key, request, planted.ok());
+                Verdict::Plant { slot, again }
+            }
+            Err(error) => {
+                tracing::warn!(worker = worker.0, %error, "cannot listen on {address}");
+                Verdict::Fail(error)
+            }
+        }
+    }
+
+    /// The worker's socket of a listener, and whether it has been given it before.
+    fn slot_of(&mut self, worker: WorkerId, id: ListenerId) -> io::Result<(Arc<OwnedFd>, bool)> {
+        let state = self.workers.get(&worker).ok_or(io::ErrorKind::NotFound)?;
+        let position: Position = state.cell.position;
+        let again = state.held.values().any(|held| held.listener == id);
+        let listener = self.listeners.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
+        let slot = match listener.slots.as_mut() {
+            None => listener.handle.clone().ok_or(io::ErrorKind::NotFound)?,
+            Some(slots) => slots.slot_again(position, worker)?,
+        };
+        Ok((slot, again))
+    }
+
+    fn hold(
+        &mut self,
+        worker: WorkerId,
+        key: &str,
+        request: ListenRequest,
+        planted: Option<SocketId>,
+    ) {
+        let mut listeners = self.listeners.iter();
+        let found = listeners.find(|(_, listener)| listener.key == key);
+        let (Some((&listener, _)), Some(state)) = (found, self.workers.get_mut(&worker)) else {
+            return;
+        };
+        if let Some(planted) = planted {
+            state.calls.planted.insert(planted, key.to_owned());
+        }
+        let held = || Held {
+            listener,
+            request,
+            announced: false,
+        };
+        state.held.entry(key.to_owned()).or_insert_with(held);
+    }
+
+    /// The worker listens on its socket of this listener: from now on it has its share.
+    pub(super) fn serves_on(&mut self, worker: WorkerId, key: &str) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let leaving = state.cell.departure() != Departure::None;
+        let held = state.held.get_mut(key).filter(|_| !leaving);
+        let Some(held) = held else {
+            return;
+        };
+        if std::mem::replace(&mut held.announced, true) {
+            // It has closed its listener and listens again: it had its share all the time.
+            return;
+        }
+        let position = state.cell.position;
+        let Some(listener) = self.listeners.get_mut(&held.listener) else {
+            return;
+        };
+        let address = listener.address.clone();
+        if let Some(slots) = listener.slots.as_mut() {
+            slots.serves(position, worker);
+        }
+        state.listening = true;
+        state.cell.set_ready();
+        self.emit(&Event::Listening { worker, address });
+    }
+}
+
+/// Whether a socket that was planted under this key is what a bind to this address asks for.
+fn is_key_of(planted: &str, address: SocketAddr, only_v6: bool) -> bool {
+    let asked = key(address, only_v6);
+    let rest = planted.strip_prefix(&asked);
+    rest.is_some_and(|rest| rest.is_empty() || (address.port() == 0 && rest.starts_with(':')))
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            serves: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_server_has_the_same_key_in_every_worker() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (mut one, mut other) = (Calls::default(), Calls::default());
+        for _ in 0..3 {
+            let key = one.next_any_port(any.ip(), false);
+            assert_eq!(key, other.next_any_port(any.ip(), false));
+            assert!(is_key_of(&key, any, false));
+            assert!(!is_key_of(&key, any, true));
+            assert!(!is_key_of(&key, "127.0.0.1:80".parse().unwrap(), false));
+        }
+        let v6: SocketAddr = "[::]:80".parse().unwrap();
+        assert_ne!(key(v6, true), key(v6, false));
+        assert!(is_key_of(&key(v6, true), v6, true));
+        assert!(!is_key_of(
+            &key(v6, false),
+            "[::]:8".parse().unwrap(),
+            false
+        ));
+    }
+}
