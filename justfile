@@ -23,7 +23,7 @@ test *args:
 e2e *args:
     cargo test -p phalanx -p phalanx-cli --test '*' {{ args }}
 
-# All rows of docs/programs.md: every program that is there, under load (a few minutes)
+# All rows of docs/programs.md: every program that is there, under load (some minutes)
 programs *args:
     cargo test -p phalanx-cli --test programs -- --include-ignored --nocapture --test-threads 1 {{ args }}
 
@@ -112,13 +112,3 @@ bench *args:
 # Whether the benchmark harness counts right
 bench-check:
     python3 -B -m unittest discover -s bench
-
-# The same drill against phalanx, Node's cluster, PM2, gunicorn and Puma: the table of docs/zero-loss.md
-drill-rivals output="target/drill-rivals":
-    #!/usr/bin/env bash
-    set -euo pipefail
-    cargo build --release -p phalanx-cli
-    pm2=target/bench/pm2
-    [ -e "$pm2/node_modules/pm2" ] || { mkdir -p "$pm2" &&
-        npm install --prefix "$pm2" --no-save --no-audit --no-fund --loglevel=error pm2; }
-    PM2="$pm2/node_modules/.bin/pm2" bench/drill-rivals.sh {{ output }}

@@ -63,10 +63,12 @@ class Run:
         print(f"round {number + 1}: {suite}: {contestant.name}: {workload}: {shown}", file=sys.stderr, flush=True)
 
     def throughput(self, running, number):
-        """Shares, a connection a request, keep-alive, and a connection a request beside idle ones."""
+        """Shares, keep-alive, a connection a request, and that beside idle connections."""
         served, lost = load.shares(running.port, 400 if self.arguments.quick else 1200)
         yield "shares", {"served": served, "lost": lost}
         clients = self.arguments.clients
+        # First, because it has the most requests: it warms compilers up for the others.
+        yield "keep-alive", with_cpu(running, lambda: load.wrk(running.port, 1, clients, close=False))
         before = running.connections() if running.contestant.is_phalanx else []
         yield "close", with_cpu(running, lambda: load.wrk(running.port, self.seconds(2), clients, close=True))
         if before and None not in before:
@@ -74,7 +76,6 @@ class Run:
             yield "given", {"given": given, "difference": max(given) - min(given)}
         if running.contestant.is_short:
             return
-        yield "keep-alive", with_cpu(running, lambda: load.wrk(running.port, 1, clients, close=False))
         with load.Idle(running.port, IDLE):
             sample = with_cpu(running, lambda: load.wrk(running.port, 1, clients, close=True))
             yield "idle", {**sample, "memory_mb": running.memory() / 1e6}

@@ -58,7 +58,7 @@ class Running:
 
     def __init__(self, contestant):
         if contestant.needs and not os.access(contestant.needs, os.X_OK):
-            raise NotRun(f"{contestant.needs} is missing")
+            raise NotRun(f"{Path(contestant.needs).name} is missing")
         Running.started += 1
         self.contestant, self.pidfds = contestant, {}
         with socket.socket() as probe:

@@ -11,7 +11,7 @@ import time
 import client
 
 SCALE_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
-# Open loop, four workers on two cores: see docs/benchmarks.md on how the rates were chosen.
+# Open loop, four workers on two cores: docs/benchmarks.md says why these rates.
 UNEVEN_RATE, UNEVEN_SHARE = 200, 0.01
 SLOWED_RATE = 600
 
@@ -115,13 +115,14 @@ def uneven(port, seconds, seed):
     """One request in a hundred burns 200 ms of CPU; which, is drawn, the same for all contestants of a round."""
     chance = random.Random(seed)
     arrivals = client.poisson(chance, UNEVEN_RATE, seconds, lambda: "/burn" if chance.random() < UNEVEN_SHARE else "/")
-    return _tail(client.open_loop(port, arrivals))
+    with client.punctual():
+        return _tail(client.open_loop(port, arrivals))
 
 
 def slowed(port, seconds, seed, pidfd):
     """One worker is stopped for 200 ms of every 400 ms."""
     arrivals = client.poisson(random.Random(seed), SLOWED_RATE, seconds)
-    with client.Stutter(pidfd):
+    with client.punctual(), client.Stutter(pidfd):
         return _tail(client.open_loop(port, arrivals))
 
 

@@ -44,9 +44,7 @@ rows! {
     node_by_its_channel: table::NODE_CHANNEL;
     node_by_descriptor: table::NODE_DESCRIPTOR;
     python_by_activation: table::PYTHON_ACTIVATED;
-    #[ignore = "just programs"]
     gunicorn_by_activation: table::GUNICORN_ACTIVATED;
-    #[ignore = "just programs"]
     uvicorn_by_activation: table::UVICORN_ACTIVATED;
     #[ignore = "just programs"]
     hypercorn_by_activation: table::HYPERCORN_ACTIVATED;

@@ -58,10 +58,11 @@ pub(super) struct Slots {
     /// Slots of workers whose successor serves.
     retired: BTreeMap<WorkerId, Slot>,
     eligible: PositionSet,
-    /// The socket that opened the group, for the first worker.
-    first: Option<(Arc<OwnedFd>, Name)>,
     /// The slot of a worker that is being asked whether it serves, and its position if it has been that position's.
     probed: Option<(Option<Position>, Arc<OwnedFd>)>,
+    /// Sockets that listen and are nobody's: the one that opened the group, for the first worker, and,
+    /// where queues cannot move, those that workers have left, with what waits in them.
+    spare: Vec<(Arc<OwnedFd>, Name)>,
 }
 
 impl Slots {
@@ -95,8 +96,8 @@ impl Slots {
             pending: BTreeMap::new(),
             retired: BTreeMap::new(),
             eligible: PositionSet::new(),
-            first: Some((first, name)),
             probed: None,
+            spare: vec![(first, name)],
         })
     }
 
@@ -125,7 +126,7 @@ impl Slots {
             slot.sight = Sight::default();
             return Ok(Arc::clone(&slot.socket));
         }
-        let (socket, name) = match self.first.take().or_else(|| self.orphan()) {
+        let (socket, name) = match self.take_spare().or_else(|| self.orphan()) {
             Some(found) => found,
             None => self.another()?,
         };
@@ -139,6 +140,30 @@ impl Slots {
         };
         self.pending.insert(worker, slot);
         Ok(socket)
+    }
+
+    /// The spare socket in which most waits.
+    fn take_spare(&mut self) -> Option<(Arc<OwnedFd>, Name)> {
+        let waiting = |(_, (socket, _)): &(usize, &(Arc<OwnedFd>, Name))| {
+            socket::queue_length(socket.as_fd()).unwrap_or(0)
+        };
+        let (index, _) = self.spare.iter().enumerate().max_by_key(waiting)?;
+        Some(self.spare.swap_remove(index))
+    }
+
+    /// The slot is nobody's any more. Where its queue can move it is closed, and moves. Elsewhere it is
+    /// kept: to stop listening would lose what waits, and renumber the sockets under the program's feet.
+    fn release(&mut self, slot: Slot) {
+        if self.steer.migrates() {
+            return;
+        }
+        if socket::is_listening(slot.socket.as_fd()).unwrap_or(false) {
+            self.spare.push((slot.socket, slot.name));
+        } else {
+            // Its worker has shut it down: the kernel has renumbered the group already.
+            self.steer.leaves(slot.name);
+            self.install();
+        }
     }
 
     /// A slot that another position has left behind and that nobody inherited, with what waits in it.
@@ -158,7 +183,7 @@ impl Slots {
             if let Some(old) = self.active.insert(position, slot) {
                 match old.holder {
                     Some(holder) => drop(self.retired.insert(holder, old)),
-                    None => self.steer.leaves(old.name),
+                    None => self.release(old),
                 }
             }
             self.steer.takes(position, socket.as_fd());
@@ -187,10 +212,9 @@ impl Slots {
     /// holder now: a successor may inherit it, within a moment.
     pub(super) fn gone(&mut self, position: Position, worker: WorkerId) -> bool {
         // Closing a retired slot moves what still waits in it.
-        for slots in [&mut self.retired, &mut self.pending] {
-            if let Some(slot) = slots.remove(&worker) {
-                self.steer.leaves(slot.name);
-            }
+        let left = [self.retired.remove(&worker), self.pending.remove(&worker)];
+        for slot in left.into_iter().flatten() {
+            self.release(slot);
         }
         let held = self.excludes(position, worker);
         if let Some(slot) = self.active.get_mut(&position).filter(|_| held) {
@@ -210,27 +234,21 @@ impl Slots {
     }
 
     /// Closes overdue slots, provided that there is somebody to move their queues to. What cannot
-    /// move keeps its slot, for the next worker that starts.
+    /// move waits for the next worker that starts.
     fn clear_overdue(&mut self) {
         if self.eligible.is_empty() {
             return;
         }
-        let migrates = self.steer.migrates();
-        let may_close = |slot: &Slot| {
-            let empty =
-                || socket::queue_length(slot.socket.as_fd()).is_ok_and(|length| length == 0);
-            slot.overdue && (migrates || empty())
-        };
         let overdue: Vec<_> = self
             .active
             .iter()
-            .filter(|(_, slot)| may_close(slot))
+            .filter(|(_, slot)| slot.overdue)
             .map(|(&position, _)| position)
             .collect();
         for position in overdue {
             self.steer.clears(position);
             if let Some(slot) = self.active.remove(&position) {
-                self.steer.leaves(slot.name);
+                self.release(slot);
             }
         }
     }
