@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The benchmark harness: all contestants in one run, alternating round by round; medians and spread.
 
-    bench/bench.py                       # everything behind docs/benchmarks.md, about 12 minutes
+    bench/bench.py                       # everything behind docs/benchmarks.md, about 13 minutes
     bench/bench.py --quick               # 1 short round of everything, to see that it works
     bench/bench.py node rust             # some suites only
     bench/bench.py --report              # docs/benchmarks.md and its plots, from the results of the last run
@@ -85,7 +85,7 @@ class Run:
         load.shares(running.port, 400)
         yield "uneven", load.uneven(running.port, self.seconds(4), number)
         held = running.pidfds[running.workers[0]]
-        yield "slowed", load.slowed(running.port, self.seconds(2), number, held)
+        yield "slowed", load.slowed(running.port, self.seconds(3), number, held)
 
     def cpu_bound(self, running, number):
         yield "cpu", with_cpu(running, lambda: load.ab(running.port, self.seconds(10), 200))

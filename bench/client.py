@@ -162,7 +162,7 @@ def punctual():
 class Stutter:
     """Stops one of our processes again and again: `stopped` seconds of every `period`."""
 
-    def __init__(self, pidfd, stopped=0.2, period=0.4):
+    def __init__(self, pidfd, stopped=0.2, period=0.6):
         self.pidfd, self.stopped, self.running = pidfd, stopped, period - stopped
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._run)

@@ -120,7 +120,7 @@ def uneven(port, seconds, seed):
 
 
 def slowed(port, seconds, seed, pidfd):
-    """One worker is stopped for 200 ms of every 400 ms."""
+    """One worker is stopped for 200 ms of every 600 ms."""
     arrivals = client.poisson(random.Random(seed), SLOWED_RATE, seconds)
     with client.punctual(), client.Stutter(pidfd):
         return _tail(client.open_loop(port, arrivals))

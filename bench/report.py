@@ -179,7 +179,7 @@ def drawings(results, costs):
             yield f"{suite}.svg", plots.bars(title, "µs of CPU time a request", groups, cost_legend)
     titles = {
         "uneven": "1 request in 100 burns 200 ms: p99 of the others",
-        "slowed": "One of four workers stopped half of the time: p99",
+        "slowed": "One of four workers stopped a third of the time: p99",
     }
     for workload, title in titles.items():
         groups = [(f"{SERVERS[server]} server", tail_bars(results, f"tails-{server}", workload)) for server in ("node", "rust")]
