@@ -24,6 +24,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         status.target,
         match (status.stopping, status.reloading) {
             (true, _) => ", stopping",
+            (false, true) if status.watching => ", reloading: watching the first",
             (false, true) => ", reloading",
             (false, false) => "",
         }
@@ -185,6 +186,17 @@ mod tests {
              POSITION  ID  GEN  PID   STATE     UPTIME  RESTARTS  CONNECTIONS  SHARE   OPEN  RESPONSE\n\
              0         5   3    4250  ready     1m 1s   0         12           100.0%  3     2.3ms\n\
              1         6   3    -     starting  -       1         -            -       -     -\n"
+        );
+    }
+
+    #[test]
+    fn a_reload_that_watches_its_canaries_is_told() {
+        let mut watching = example();
+        watching.watching = true;
+        let text = status(&watching, 62_000);
+        assert!(
+            text.contains("ready, reloading: watching the first\n"),
+            "{text}"
         );
     }
 
