@@ -290,6 +290,14 @@ impl Picture {
         .into_iter()
         .find(|step| self.length / step <= 12.0)
         .unwrap_or(7200.0);
+        // A drill of an hour has ticks of minutes, all of them whole.
+        let name = |seconds: f64| {
+            if step >= 60.0 {
+                format!("{} min", short(seconds / 60.0))
+            } else {
+                format!("{} s", short(seconds))
+            }
+        };
         let mut text = String::new();
         for tick in (0_u32..)
             .map(f64::from)
@@ -303,14 +311,7 @@ impl Picture {
                 LATENCY.1 + 5.0
             )
             .unwrap_or_default();
-            text += &label(
-                x,
-                LATENCY.1 + 19.0,
-                "middle",
-                GREY,
-                11,
-                &format!("{} s", short(tick * step)),
-            );
+            text += &label(x, LATENCY.1 + 19.0, "middle", GREY, 11, &name(tick * step));
         }
         text
     }
