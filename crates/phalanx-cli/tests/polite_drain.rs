@@ -9,13 +9,23 @@ use std::time::Duration;
 use cluster::app;
 use cluster::kept::{Answer, Kept, find};
 use phalanx_testkit::app::AppBuilder;
-use phalanx_testkit::node::NodeBinary;
 use phalanx_testkit::wait::Deadline;
-use phalanx_testkit::{App, LIMIT, Load, Mode, Process, node};
+use phalanx_testkit::{App, LIMIT, Load, Mode, Process, Target, node};
 
-/// An app of one worker. What is open to it when it is told to leave is what a test is about.
-fn scene(node: &NodeBinary) -> AppBuilder {
-    app().workers(1).node(node, "polite.js")
+/// The servers: every Node, and a Rust program that uses the library's serving function.
+fn servers() -> Vec<(String, AppBuilder)> {
+    let of_node = node::require_versions().into_iter();
+    let mut servers: Vec<_> = of_node
+        .map(|node| {
+            (
+                format!("Node {}", node.major),
+                app().node(&node, "polite.js"),
+            )
+        })
+        .collect();
+    let program = cluster::example("polite");
+    servers.push(("Rust".to_owned(), app().command([program])));
+    servers
 }
 
 /// Begins a reload, and waits until the old worker was told to leave: it serves nobody new then.
@@ -32,9 +42,9 @@ fn begin_reload(app: &mut App) -> Process {
 
 #[test]
 fn clients_that_never_pause_hold_no_worker_and_lose_nothing() {
-    for node in node::require_versions() {
+    for (server, builder) in servers() {
         for pause in [0, 20, 400] {
-            let mut app = app().workers(2).node(&node, "polite.js").start();
+            let mut app = builder.clone().workers(2).start();
             let target = app.address();
             let load = Load::new(target).mode(Mode::KeepAlive).clients(12);
             let load = load.pause(Duration::from_millis(pause)).start();
@@ -47,7 +57,7 @@ fn clients_that_never_pause_hold_no_worker_and_lose_nothing() {
             }
             let is_late = deadline.has_passed();
             let report = load.stop();
-            let name = format!("{node:?}, pause {pause} ms: {report}");
+            let name = format!("{server}, pause {pause} ms: {report}");
             assert_eq!((report.disturbed(), report.idle_closes), (0, 0), "{name}");
             assert!(report.announced_closes > 0, "{name}");
             assert!(!is_late, "{name}");
@@ -57,8 +67,8 @@ fn clients_that_never_pause_hold_no_worker_and_lose_nothing() {
 
 #[test]
 fn each_connection_ends_after_its_next_answer() {
-    for node in node::require_versions() {
-        let mut app = scene(&node).start();
+    for (server, builder) in servers() {
+        let mut app = builder.workers(1).start();
         let target = app.address();
         let mut idle = Kept::open(&target);
         idle.ask("/");
@@ -68,9 +78,6 @@ fn each_connection_ends_after_its_next_answer() {
         half.send("GET / HTTP/1.1\r\nHo");
         let mut served = Kept::open(&target);
         served.ask("/slow?ms=2000");
-        let mut begun = Kept::open(&target);
-        begun.ask("/begun");
-        begun.head();
         let mut uploading = Kept::open(&target);
         uploading
             .send("POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345");
@@ -82,23 +89,84 @@ fn each_connection_ends_after_its_next_answer() {
         for (path, mut connection) in [("/", idle), ("/", fresh), ("/kept", kept)] {
             connection.ask(path);
             let answer = connection.answer();
-            assert!(answer.closes(), "{node:?}: {answer:?}");
-            assert!(!answer.head.contains("keep-alive"), "{node:?}: {answer:?}");
+            assert!(answer.closes(), "{server}: {answer:?}");
+            assert!(!answer.head.contains("keep-alive"), "{server}: {answer:?}");
             connection.expect_closed();
         }
         half.send("st: localhost\r\n\r\n");
         uploading.send("67890");
         for mut connection in [half, uploading, served] {
             let answer = connection.answer();
-            assert!(answer.closes(), "{node:?}: {answer:?}");
+            assert!(answer.closes(), "{server}: {answer:?}");
             connection.expect_closed();
         }
-        // This one had been begun without a word of the end; the next one says it.
+        reload.finish(LIMIT).expect_success();
+    }
+}
+
+#[test]
+fn an_answer_that_was_begun_is_finished_and_the_next_says_close() {
+    for node in node::require_versions() {
+        let mut app = app().workers(1).node(&node, "polite.js").start();
+        let mut begun = Kept::open(&app.address());
+        begun.ask("/begun");
+        begun.head();
+        let reload = begin_reload(&mut app);
         begun.until(|bytes| find(bytes, b"0\r\n\r\n").map(|end| bytes.drain(..end + 5).count()));
         begun.ask("/");
         assert!(begun.answer().closes(), "{node:?}");
         begun.expect_closed();
         reload.finish(LIMIT).expect_success();
+    }
+}
+
+/// Opens an upgraded connection and a stream of events.
+#[track_caller]
+fn open_streams(target: &Target) -> (Kept, Kept) {
+    let mut upgraded = Kept::open(target);
+    upgraded.send(
+        "GET /upgrade HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
+    );
+    assert!(upgraded.head().starts_with("http/1.1 101"));
+    let mut events = Kept::open(target);
+    events.ask("/events");
+    events.head();
+    (upgraded, events)
+}
+
+#[test]
+fn streams_outlive_the_drain_limit_and_end_at_their_own() {
+    for (server, builder) in servers() {
+        let limits = ["--drain-timeout", "2s", "--stream-timeout", "4s"];
+        let limits = limits.map(str::to_owned);
+        let mut app = builder.workers(1).options(limits).start();
+        let (mut upgraded, mut events) = open_streams(&app.address());
+        // Not a stream: it has the drain limit alone.
+        let silent = Kept::open(&app.address());
+        let reload = begin_reload(&mut app);
+        silent.expect_end();
+        for _ in 0..20 {
+            upgraded.send("x");
+            upgraded.until(|bytes| (!bytes.is_empty()).then(|| bytes.clear()));
+            events.until(|bytes| find(bytes, b"pid").map(|_| bytes.clear()));
+        }
+        reload.finish(LIMIT).expect_success();
+        upgraded.expect_end();
+        events.expect_end();
+        assert_eq!(app.status()["generation"], 2, "{server}");
+    }
+}
+
+#[test]
+fn a_worker_whose_streams_end_ends_at_once() {
+    for (server, builder) in servers() {
+        let mut app = builder.workers(1).start();
+        let (upgraded, events) = open_streams(&app.address());
+        let reload = begin_reload(&mut app);
+        drop((upgraded, events));
+        // The limits are 30 s each.
+        let output = reload.finish(Duration::from_secs(15));
+        assert!(output.status.success(), "{server}: {output:?}");
     }
 }
 
@@ -109,7 +177,7 @@ fn pipelined_requests_are_all_answered_and_only_the_last_says_close() {
         format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody")
     };
     for node in node::require_versions() {
-        let mut app = scene(&node).start();
+        let mut app = app().workers(1).node(&node, "polite.js").start();
         let target = app.address();
         let mut before = Kept::open(&target);
         before.send(&(get("/slow?ms=1500") + &get("/slow?ms=1000") + &get("/")));

@@ -46,9 +46,6 @@ async fn serve(worker: ThisWorker) -> Result<(), Box<dyn std::error::Error + Sen
             ),
         );
     let listener = worker.listen(address).await?;
-    let app = app.into_make_service_with_connect_info::<Address>();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(worker.draining())
-        .await?;
+    phalanx::serve(listener, app).await;
     Ok(())
 }

@@ -41,9 +41,7 @@ async fn serve(worker: ThisWorker) -> Result<(), Box<dyn std::error::Error + Sen
     // For policies that go by response time.
     let app = app.layer(worker.meter());
     let listener = worker.listen(address()).await?;
-    axum::serve(listener, app)
-        .with_graceful_shutdown(worker.draining())
-        .await?;
+    phalanx::serve(listener, app).await;
     Ok(())
 }
 

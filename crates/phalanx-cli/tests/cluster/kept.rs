@@ -97,6 +97,23 @@ impl Kept {
         self.stream.read_to_end(&mut rest).unwrap();
         assert!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
     }
+
+    /// Expects the end, whatever comes before it, and however it comes.
+    #[track_caller]
+    pub(crate) fn expect_end(mut self) {
+        let mut part = [0; 4096];
+        loop {
+            match self.stream.read(&mut part) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    let kind = error.kind();
+                    assert_eq!(kind, std::io::ErrorKind::ConnectionReset, "{error}");
+                    return;
+                }
+            }
+        }
+    }
 }
 
 pub(crate) fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
-    Frame, Frames, HANDLE_ACK, HANDLE_NACK, ReplyBody, ToWorker, outgoing, parse_to_worker,
+    DrainLimits, Frame, Frames, HANDLE_ACK, HANDLE_NACK, ReplyBody, ToWorker, outgoing,
+    parse_to_worker,
 };
 use phalanx_sys::scoreboard::Seat;
 use serde_json::Value;
@@ -63,6 +64,7 @@ struct State {
     messages: VecDeque<Value>,
     last_accepted_at: Option<Instant>,
     draining: bool,
+    drain_limits: Option<DrainLimits>,
     closed: bool,
 }
 
@@ -321,7 +323,10 @@ impl Inner {
                     }
                 }
             }
-            ToWorker::Disconnect(_) => self.drain(),
+            ToWorker::Disconnect(limits) => {
+                self.state().drain_limits = limits;
+                self.drain();
+            }
             ToWorker::Handle(message) => {
                 let arrived = handles.pop_front().is_some();
                 let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };
@@ -487,6 +492,12 @@ impl Inner {
         if let Some(last) = last {
             tokio::time::sleep_until((last + SETTLE).into()).await;
         }
+    }
+
+    /// What the primary said of the time there is.
+    #[cfg(feature = "serve")]
+    pub(super) fn drain_limits(&self) -> Option<DrainLimits> {
+        self.state().drain_limits
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -83,6 +83,11 @@ impl Listener {
         })
     }
 
+    #[cfg(feature = "serve")]
+    pub(super) fn worker(&self) -> &ThisWorker {
+        &self.worker
+    }
+
     /// The address, with the actual port.
     #[must_use]
     pub fn local_addr(&self) -> &Address {

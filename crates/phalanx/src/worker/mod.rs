@@ -6,6 +6,8 @@ mod health;
 mod layer;
 mod listener;
 mod meter;
+#[cfg(feature = "serve")]
+mod serve;
 mod stream;
 mod udp;
 
@@ -27,6 +29,8 @@ use serde_json::{Value, json};
 pub use layer::{Metered, MeteredFuture};
 pub use listener::Listener;
 pub use meter::{Meter, Timed};
+#[cfg(feature = "serve")]
+pub use serve::serve;
 pub use stream::{Stream, StreamKind};
 pub use udp::UdpSocket;
 

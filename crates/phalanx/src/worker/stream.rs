@@ -14,6 +14,8 @@ use tokio::net::{TcpStream, UnixStream};
 pub struct Stream {
     kind: StreamKind,
     _open: Option<Open>,
+    #[cfg(feature = "serve")]
+    counted: Option<super::serve::Count>,
 }
 
 /// A connection without the counting: see [`Stream::into_kind`].
@@ -46,7 +48,18 @@ impl Stream {
             seat.accepted();
             Open(seat.clone())
         });
-        Self { kind, _open: open }
+        Self {
+            kind,
+            _open: open,
+            #[cfg(feature = "serve")]
+            counted: None,
+        }
+    }
+
+    /// Lives as long as the stream does.
+    #[cfg(feature = "serve")]
+    pub(super) fn count(&mut self, count: super::serve::Count) {
+        self.counted = Some(count);
     }
 
     /// The socket itself. The connection counts as closed from now on, whatever is done with it.

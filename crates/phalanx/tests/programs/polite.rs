@@ -1,0 +1,93 @@
+//! The Rust counterpart of `fixtures/polite.js`: the kinds of connection that a drain meets.
+#![expect(clippy::unwrap_used, reason = "a program of the tests")]
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use http_body::Frame;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::time::{Interval, interval};
+
+#[derive(Deserialize)]
+struct Wait {
+    ms: u64,
+}
+
+fn main() -> phalanx::Result<()> {
+    phalanx::builder().run(|worker| async move {
+        let app = Router::new()
+            .route("/", get(|| async { pid() }))
+            .route("/slow", get(slow))
+            .route(
+                "/kept",
+                get(|| async { ([("connection", "keep-alive")], pid()) }),
+            )
+            .route(
+                "/upload",
+                post(|body: Bytes| async move { format!("bytes = {}, {}", body.len(), pid()) }),
+            )
+            .route("/events", get(events))
+            .route("/upgrade", any(upgrade));
+        let listener = worker.listen("127.0.0.1:0").await?;
+        phalanx::serve(listener, app).await;
+        Ok::<_, phalanx::Error>(())
+    })
+}
+
+fn pid() -> String {
+    format!("pid = {}\n", std::process::id())
+}
+
+async fn slow(Query(wait): Query<Wait>) -> String {
+    interval_after(Duration::from_millis(wait.ms)).tick().await;
+    pid()
+}
+
+fn interval_after(period: Duration) -> Interval {
+    tokio::time::interval_at(tokio::time::Instant::now() + period, period)
+}
+
+/// An event each 20 ms, for ever.
+struct Events(Interval);
+
+impl http_body::Body for Events {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let event = || Frame::data(Bytes::from(format!("data: {}\n", pid())));
+        self.0.poll_tick(cx).map(|_| Some(Ok(event())))
+    }
+}
+
+async fn events() -> Response {
+    let body = Body::new(Events(interval(Duration::from_millis(20))));
+    ([("content-type", "text/event-stream")], body).into_response()
+}
+
+/// Echoes what comes, on an upgraded connection.
+async fn upgrade(mut request: Request) -> Response {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgraded.await.unwrap());
+        let (mut read, mut write) = tokio::io::split(stream);
+        // The client ends it, or the process does.
+        drop(tokio::io::copy(&mut read, &mut write).await);
+    });
+    let headers: HeaderMap = [("connection", "upgrade"), ("upgrade", "echo")]
+        .into_iter()
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .collect();
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
