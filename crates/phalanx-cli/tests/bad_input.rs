@@ -106,6 +106,17 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
         ),
         (&["run", "--ready", "exec", "cat"], "add --bind ADDR"),
         (&["run", "--watchdog", "1s", "cat"], "add --bind ADDR"),
+        (&["scale", "many"], "4, +1, -1"),
+        (&["send", "{greet"], "not JSON"),
+        (&["frobnicate"], "unrecognized subcommand"),
+    ] {
+        expect_refused(&run_alone(words), 64, &[part]);
+    }
+}
+
+#[test]
+fn ways_of_adoption_that_contradict_other_options_are_usage_errors() {
+    let cases: &[(&[&str], &str)] = &[
         (&["run", "--adopt", "activation", "cat"], "add --bind ADDR"),
         (
             &["run", "--adopt", "none", "--bind", ":1", "cat"],
@@ -126,17 +137,6 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
             ],
             "needs a worker with a channel",
         ),
-        (&["scale", "many"], "4, +1, -1"),
-        (&["send", "{greet"], "not JSON"),
-        (&["frobnicate"], "unrecognized subcommand"),
-    ] {
-        expect_refused(&run_alone(words), 64, &[part]);
-    }
-}
-
-#[test]
-fn ways_of_adoption_that_contradict_other_options_are_usage_errors() {
-    let cases: &[(&[&str], &str)] = &[
         (
             &["run", "--adopt", "intercept", "--bind", ":1", "cat"],
             "gives no listeners",

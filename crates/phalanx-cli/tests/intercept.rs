@@ -199,8 +199,7 @@ fn both_families_and_all_options_are_kept() {
         "inheritable False",
         "nonblocking EAGAIN",
     ] {
-        app.wait_for_line(line, LIMIT);
-        assert_eq!(count(&app, line), 2, "{line}");
+        wait_for_lines(&app, line, 2);
     }
     get(&at(port), "/");
 }
