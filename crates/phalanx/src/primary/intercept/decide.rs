@@ -216,12 +216,13 @@ impl Hub {
             // It has closed its listener and listens again: it had its share all the time.
             return;
         }
+        let takes_part = state.cell.takes_part();
         let position = state.cell.position;
         let Some(listener) = self.listeners.get_mut(&held.listener) else {
             return;
         };
         let address = listener.address.clone();
-        if let Some(slots) = listener.slots.as_mut() {
+        if let Some(slots) = listener.slots.as_mut().filter(|_| takes_part) {
             slots.serves(position, worker);
         }
         state.listening = true;
