@@ -23,8 +23,11 @@ test *args:
 e2e *args:
     cargo test -p phalanx -p phalanx-cli --test '*' {{ args }}
 
-# All rows of docs/programs.md: every program that is there, under load (some minutes)
+# All rows of docs/programs.md: every program that is there, under load (some minutes); fetches Bun and Deno
 programs *args:
+    mkdir -p target/programs
+    [ -x target/programs/node_modules/.bin/deno ] || \
+        npm install --prefix target/programs --no-save --no-audit --no-fund --loglevel=error bun@1 deno@2
     cargo test -p phalanx-cli --test programs -- --include-ignored --nocapture --test-threads 1 {{ args }}
 
 # The seeded simulation of the supervision, at length; PHALANX_SIM_SEED replays one history

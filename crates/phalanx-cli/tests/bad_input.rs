@@ -23,6 +23,7 @@ fn an_unknown_option_is_a_usage_error() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn wrong_values_are_usage_errors_that_name_the_option() {
     for (words, part) in [
         (

@@ -44,6 +44,31 @@ rows! {
     node_by_its_channel: table::NODE_CHANNEL;
     node_by_descriptor: table::NODE_DESCRIPTOR;
     python_by_activation: table::PYTHON_ACTIVATED;
+    node_intercepted: table::NODE_INTERCEPTED;
+    http_server_of_python: table::HTTP_SERVER;
+    axum: table::AXUM;
+    c_on_raw_sockets: table::C;
+    #[ignore = "just programs"]
+    bun: table::BUN;
+    #[ignore = "just programs"]
+    deno: table::DENO;
+    #[ignore = "just programs"]
+    uvicorn: table::UVICORN;
+    #[ignore = "just programs"]
+    hypercorn: table::HYPERCORN;
+    #[ignore = "just programs"]
+    granian: table::GRANIAN;
+    #[ignore = "just programs"]
+    webrick: table::WEBRICK;
+    #[ignore = "just programs"]
+    puma: table::PUMA;
+    #[ignore = "just programs"]
+    go_statically_linked: table::GO;
+    #[ignore = "just programs"]
+    java: table::JAVA;
+    #[ignore = "just programs"]
+    php: table::PHP;
+    nginx: table::NGINX;
     gunicorn_by_activation: table::GUNICORN_ACTIVATED;
     uvicorn_by_activation: table::UVICORN_ACTIVATED;
     #[ignore = "just programs"]
@@ -65,6 +90,7 @@ fn run(row: &Row) {
         .command(command);
     match row.way {
         Way::Channel => {}
+        Way::Intercept => builder = builder.options(["--adopt", "intercept"]),
         Way::Activation(ready) => {
             builder = builder.options(["--ready", ready, "--bind", "127.0.0.1:0"]);
         }
