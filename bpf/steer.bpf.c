@@ -32,7 +32,7 @@
 #define OUTSTANDING_MAX (1u << 20)
 #define UNPROVEN (1ull << 54)
 #define TICK_SHIFT 20  // a tick is 2^20 ns, about a millisecond
-#define HALVING 8      // an idle position's response time halves every 2^8 ticks
+#define HALVING 4      // an idle position's response time halves every 2^4 ticks
 #define SWITCHES 4     // so often a choice is made again because the plan was replaced
 
 #define AF_INET 2

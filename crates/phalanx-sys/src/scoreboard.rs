@@ -37,10 +37,11 @@ const ROWS: usize = 4096;
 
 /// A tick is 2^20 ns: the kernel program has a shift where it could ill afford a division.
 const TICK_SHIFT: u32 = 20;
-/// The response time of an idle position halves every 2^8 ticks: see [`Load::response_us`].
-const HALVING: u32 = 8;
-/// The time constant with which the average of response times follows the newest.
-const FOLLOWING_TICKS: u64 = 256;
+/// The response time of an idle position halves every 2^4 ticks: see [`Load::response_us`].
+const HALVING: u32 = 4;
+/// The time constant with which the average of response times follows the newest. So short that a worker
+/// which once was slow is not shunned for seconds, while the others are flooded.
+const FOLLOWING_TICKS: u64 = 16;
 /// The longest response time that is kept, in µs: 18 minutes.
 const RESPONSE_MAX_US: u32 = 1 << 30;
 
@@ -84,7 +85,7 @@ pub struct Load {
     /// What awaits an answer: requests that were read, and connections that were not yet accepted.
     pub outstanding: u32,
     /// Response time in µs, as a peak-sensitive average: a slow answer raises it at once, quick ones
-    /// lower it little by little. While nothing is outstanding it halves every quarter of a second,
+    /// lower it little by little. While nothing is outstanding it halves every 17 ms,
     /// so that a position which once was slow is tried again. 0 while unknown.
     pub response_us: u32,
 }
@@ -529,13 +530,13 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_shows_at_once_and_is_forgotten_slowly() {
+    fn a_peak_shows_at_once_and_is_forgotten_little_by_little() {
         let row = Row::default();
         row.observe(Duration::from_millis(1), 1000);
         row.observe(Duration::from_millis(300), 1001);
         assert_eq!(row.load(1001).response_us, 300_000);
         row.observe(Duration::from_millis(1), 1002);
-        assert!(row.load(1002).response_us > 290_000);
+        assert!(row.load(1002).response_us > 280_000);
         let mut now = 1002;
         for _ in 0..2000 {
             now += 1;
@@ -548,16 +549,16 @@ mod tests {
     fn an_idle_position_becomes_unknown_again() {
         let row = Row::default();
         row.observe(Duration::from_millis(8), 0);
-        assert_eq!(row.load(255).response_us, 8000);
-        assert_eq!(row.load(256).response_us, 4000);
-        assert_eq!(row.load(256 * 20).response_us, 0);
+        assert_eq!(row.load(15).response_us, 8000);
+        assert_eq!(row.load(16).response_us, 4000);
+        assert_eq!(row.load(16 * 20).response_us, 0);
         assert_eq!(
             row.load(u32::MAX).response_us,
             8000,
             "a time that is to come"
         );
         row.open.store(1, Relaxed);
-        assert_eq!(row.load(256 * 20).response_us, 8000, "it owes an answer");
+        assert_eq!(row.load(16 * 20).response_us, 8000, "it owes an answer");
     }
 
     #[test]
