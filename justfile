@@ -83,6 +83,11 @@ node-versions majors="18 20 22 24 26":
         echo "Node $major: fetched"
     done
 
+# The npm packages that servers of the tests require
+node-packages packages="express":
+    mkdir -p target/node-packages
+    npm install --prefix target/node-packages --no-save --no-audit --no-fund --loglevel=error {{ packages }}
+
 # Man pages, from the argument definitions
 man directory="target/man":
     mkdir -p {{ directory }}

@@ -8,12 +8,12 @@
 mod cluster;
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_testkit::process::Output;
 use phalanx_testkit::wait::eventually;
-use phalanx_testkit::{LIMIT, Process, Signal, node};
+use phalanx_testkit::{LIMIT, Process, Signal, fixtures, missing, node};
 use serde_json::Value;
 use support::{app, directory, expect_refused, fixture, phalanx, run_alone};
 
@@ -89,37 +89,61 @@ fn a_rust_app_passes_and_the_report_has_what_it_promises() {
     assert!(picture.starts_with("<svg") && picture.contains("reload 3"));
 }
 
-/// Three reloads, and a hundred where `PHALANX_TEST_LONG` is set, as `.ci/run` does it.
-#[test]
-fn reloads_under_the_whole_mix_lose_nothing_and_cut_nothing_off() {
-    if node::require().is_none() {
-        return;
-    }
+/// Drills a server with the whole mix: three reloads, and so many where `PHALANX_TEST_LONG` is set, as
+/// `.ci/run` does it. The three tests that use this have 200 together.
+fn reloads_lose_nothing(server: &[&str], reloads_when_long: &str) {
     let place = directory();
-    let reloads = if cluster::is_long() { "100" } else { "3" };
-    let script = fixture("http.js");
+    let reloads = if cluster::is_long() {
+        reloads_when_long
+    } else {
+        "3"
+    };
     let words = [
-        "--for",
-        "6s",
-        "--rate",
-        "400",
-        "-n",
-        "2",
-        "--reloads",
-        reloads,
-        "--kills",
-        "1",
-        "--",
-        &script,
+        &["drill", "--json", "--for", "6s", "--rate", "400", "-n", "2"],
+        &["--reloads", reloads, "--kills", "1", "--"][..],
+        server,
     ];
-    let (output, report) = drill(place.path(), &words);
-    output.expect_success();
+    let mut command = phalanx(place.path(), &words.concat());
+    command.env("NODE_PATH", packages());
+    let output = Process::run(command, LONG).expect_success();
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(report["reloads"].to_string(), reloads);
     assert_eq!(
         (number(&report, "lost"), number(&report, "retried")),
-        (0, 0)
+        (0, 0),
+        "{report}"
     );
     assert_eq!(report["ways"].as_object().unwrap().len(), 7, "{report}");
+}
+
+/// Where `just node-packages` puts what Node servers of the tests require.
+fn packages() -> PathBuf {
+    fixtures::root().join("target/node-packages/node_modules")
+}
+
+#[test]
+fn reloads_of_a_node_script_lose_nothing_and_cut_nothing_off() {
+    if node::require().is_some() {
+        reloads_lose_nothing(&[&fixture("http.js")], "70");
+    }
+}
+
+#[test]
+fn reloads_of_a_rust_app_lose_nothing_and_cut_nothing_off() {
+    let server = cluster::example("http_server");
+    let server = server.to_str().unwrap();
+    reloads_lose_nothing(&[server, "10", "127.0.0.1:0"], "90");
+}
+
+#[test]
+fn reloads_of_an_express_app_lose_nothing_and_cut_nothing_off() {
+    if node::require().is_none() {
+        return;
+    }
+    if !packages().join("express").exists() {
+        return missing!("the npm package express: just node-packages");
+    }
+    reloads_lose_nothing(&[&fixture("express.js")], "40");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,9 +54,10 @@ impl Preload {
         if bytes.any(needs_quotes) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        sweep(&base);
         let number = PLACED.fetch_add(1, Ordering::Relaxed);
         let started = fs::metadata("/proc/self")?;
-        let stamp = std::os::unix::fs::MetadataExt::ctime_nsec(&started);
+        let stamp = started.ctime_nsec();
         let name = format!("phalanx-{}-{number}-{stamp}", std::process::id());
         let directory = base.join(name);
         DirBuilder::new().mode(0o700).create(&directory)?;
@@ -95,6 +96,33 @@ impl Drop for Preload {
         drop(fs::remove_file(self.path()));
         drop(fs::remove_dir(&self.directory));
     }
+}
+
+/// Removes what primaries of this user have left behind that were killed: their pid is in the name.
+fn sweep(base: &Path) {
+    let own = phalanx_sys::identity::effective_uid();
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(pid_in);
+        let is_ours = || {
+            let found = entry.metadata();
+            found.is_ok_and(|found| found.is_dir() && found.uid() == own)
+        };
+        let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
+        if pid.is_some_and(is_gone) && is_ours() {
+            // Another primary may be sweeping just now.
+            drop(fs::remove_file(entry.path().join(NAME)));
+            drop(fs::remove_dir(entry.path()));
+        }
+    }
+}
+
+/// The pid in the name of such a directory: `phalanx-PID-NUMBER-STAMP`.
+fn pid_in(name: &str) -> Option<u32> {
+    let numbers = name.strip_prefix("phalanx-")?.split('-');
+    let numbers: Option<Vec<u32>> = numbers.map(|number| number.parse().ok()).collect();
+    numbers
+        .filter(|numbers| numbers.len() == 3)
+        .map(|numbers| numbers[0])
 }
 
 fn needs_quotes(byte: u8) -> bool {
@@ -174,6 +202,23 @@ mod tests {
         assert!(placed.is_there());
         drop(placed);
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_primary_left_is_swept_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        // No process has this number: it is beyond `pid_max` (proc_sys_kernel(5)).
+        let left = base.path().join("phalanx-4194999-0-77");
+        let own = base
+            .path()
+            .join(format!("phalanx-{}-0-77", std::process::id()));
+        let sockets = base.path().join("phalanx-4194999");
+        for directory in [&left, &own, &sockets] {
+            fs::create_dir(directory).unwrap();
+        }
+        fs::write(left.join(NAME), "").unwrap();
+        sweep(base.path());
+        assert!(!left.exists() && own.exists() && sockets.exists());
     }
 
     #[test]
