@@ -15,7 +15,7 @@ fn status_shows_the_app_as_a_table_and_as_json() {
     let mut app = app.script("http.js").start_ready();
     let table = app.verb(["status"]).expect_success().stdout;
     let head = format!(
-        "app: primary {}, round-robin, handoff, generation 1\n",
+        "app: primary {}, round-robin, handoff, adoption channel, generation 1\n",
         app.pid()
     );
     assert!(table.starts_with(&head), "{table}");
