@@ -69,6 +69,8 @@ rows! {
     #[ignore = "just programs"]
     php: table::PHP;
     nginx: table::NGINX;
+    #[ignore = "just programs"]
+    gunicorn: table::GUNICORN;
     gunicorn_by_activation: table::GUNICORN_ACTIVATED;
     uvicorn_by_activation: table::UVICORN_ACTIVATED;
     #[ignore = "just programs"]

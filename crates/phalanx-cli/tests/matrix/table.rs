@@ -122,6 +122,13 @@ pub(crate) const GUNICORN_ACTIVATED: Row = Row {
     },
 };
 
+pub(crate) const GUNICORN: Row = intercepted("gunicorn, two workers of its own", |place| {
+    let options = ["-w", "2", "--bind", "127.0.0.1:PORT", "--chdir"];
+    let mut command = words(place, program("gunicorn")?, &options);
+    command.extend([directory_of("wsgi.py").into(), "wsgi:app".into()]);
+    Some(command)
+});
+
 pub(crate) const UVICORN_ACTIVATED: Row = Row {
     name: "uvicorn --fd 3",
     way: Way::Activation("auto"),

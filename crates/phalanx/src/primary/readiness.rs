@@ -45,7 +45,11 @@ fn running_is_enough(shared: &Weak<Shared>, cell: &Cell) {
 }
 
 /// Waits until the worker is seen to wait for connections on one of its sockets.
-fn watch_for_waiting(shared: &Weak<Shared>, cell: &Arc<Cell>, sockets: Vec<Weak<OwnedFd>>) {
+pub(super) fn watch_for_waiting(
+    shared: &Weak<Shared>,
+    cell: &Arc<Cell>,
+    sockets: Vec<Weak<OwnedFd>>,
+) {
     let (shared, cell) = (Weak::clone(shared), Arc::clone(cell));
     tokio::spawn(async move {
         loop {

@@ -24,6 +24,7 @@ use phalanx_sys::socket::{self, SocketId};
 use super::{Decision, Question, Verdict};
 use crate::event::Event;
 use crate::primary::hub::{Held, Hub};
+use crate::primary::readiness;
 use crate::primary::worker::Departure;
 
 /// The shortest queue. The primary keeps the queue over a worker's death, and there it has to hold
@@ -104,7 +105,9 @@ impl Hub {
         };
         let is_open = self.listeners.values().any(|listener| listener.key == key);
         if is_open || self.is_published(address.port()) {
-            return self.plant(worker, question, &key, address, LEAST_BACKLOG);
+            let verdict = self.plant(worker, question, &key, address, LEAST_BACKLOG);
+            self.expect_no_listen(worker, &verdict);
+            return verdict;
         }
         if address.port() == 0 {
             if let Some(state) = self.workers.get_mut(&worker) {
@@ -113,6 +116,14 @@ impl Hub {
             return Verdict::Pass;
         }
         Verdict::PassBeside
+    }
+
+    /// What was planted listens already, and some programs (gunicorn) look and do not call listen(2) then:
+    /// such a one is ready when it is seen to wait for connections.
+    fn expect_no_listen(&self, worker: WorkerId, verdict: &Verdict) {
+        if let (Verdict::Plant { slot, .. }, Some(state)) = (verdict, self.workers.get(&worker)) {
+            readiness::watch_for_waiting(&self.shared, &state.cell, vec![Arc::downgrade(slot)]);
+        }
     }
 
     fn decide_listen(&mut self, worker: WorkerId, question: &Question, backlog: u32) -> Decision {
