@@ -105,6 +105,10 @@ impl Hub {
 
     /// A worker told its load.
     pub(super) fn load_told(&mut self, worker: WorkerId, report: LoadReport) {
+        if !self.needs_load() {
+            // It was under way when the policy changed: it must not count as told again.
+            return;
+        }
         let Ok(board) = self.board() else { return };
         let waiting = self.waiting_of(worker);
         let Some(state) = self.workers.get_mut(&worker) else {
