@@ -203,9 +203,9 @@ def can(option, word):
 def python():
     """uvicorn with the smallest ASGI application."""
     uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "critical", "--no-access-log"]
-    app, own = "asgi_app:app", ["--port", "{port}"]
+    app, own = "asgi:app", ["--port", "{port}"]
     bound = ["--bind", "127.0.0.1:{port}", "--ready", "exec"]
-    here = {"cwd": ROOT / "bench", "is_short": True}
+    here = {"cwd": ROOT / "fixtures" / "programs", "is_short": True}
     everyone = [
         Contestant("bare process", [*uvicorn, *own, app], workers=1, **here),
         Contestant("uvicorn --workers 2", [*uvicorn, *own, "--workers", "2", app], **here),
