@@ -13,8 +13,9 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path};
-use axum::routing::get;
+use axum::routing::{get, post};
 use phalanx::fleet::Amount;
 use phalanx::{Address, ThisWorker, Workers};
 
@@ -37,6 +38,7 @@ async fn serve(worker: ThisWorker) -> Result<(), Box<dyn std::error::Error + Sen
     let position = worker.position();
     let app = Router::new()
         .route("/", get(|| async { format!("pid = {}\n", std::process::id()) }))
+        .route("/upload", post(|body: Bytes| async move { format!("{} bytes\n", body.len()) }))
         .route(
             "/hello/{name}",
             get(
@@ -45,6 +47,8 @@ async fn serve(worker: ThisWorker) -> Result<(), Box<dyn std::error::Error + Sen
                 },
             ),
         );
+    // For policies that go by load, and for `phalanx status`.
+    let app = app.layer(worker.meter());
     let listener = worker.listen(address).await?;
     phalanx::serve(listener, app).await;
     Ok(())
