@@ -114,6 +114,8 @@ bench *args:
         cargo build --release --workspace --examples --bins
         [ -e "$pm2/node_modules/pm2" ] || { mkdir -p "$pm2" &&
             npm install --prefix "$pm2" --no-save --no-audit --no-fund --loglevel=error pm2; }
+        mkdir -p target/bench
+        cc -O2 -o target/bench/http_c fixtures/programs/http.c
     fi
     python3 -B bench/bench.py {{ args }}
 

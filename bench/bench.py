@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The benchmark harness: all contestants in one run, alternating round by round; medians and spread.
 
-    bench/bench.py                       # everything behind docs/benchmarks.md, about 13 minutes
+    bench/bench.py                       # everything behind docs/benchmarks.md, about 15 minutes
     bench/bench.py --quick               # 1 short round of everything, to see that it works
     bench/bench.py node rust             # some suites only
     bench/bench.py --report              # docs/benchmarks.md and its plots, from the results of the last run
@@ -29,7 +29,8 @@ import verdicts
 
 OUT = contestants.ROOT / "bench-out"
 IDLE = 1000
-SUITES = ["node", "rust", "python", "tails", "checks", "cpu"]
+SUITES = ["node", "rust", "python", "programs", "tails", "checks", "cpu"]
+BURSTS = 4
 DEFAULT = SUITES[:-1]
 
 
@@ -90,10 +91,26 @@ class Run:
     def cpu_bound(self, running, number):
         yield "cpu", with_cpu(running, lambda: load.ab(running.port, self.seconds(10), 200))
 
+    def pairs(self, number):
+        """Two servers that are to cost the same, both up, asked in turn: what the machine does meanwhile falls on both."""
+        for program, pair in contestants.programs().items():
+            try:
+                with pair[0].start() as theirs, pair[1].start() as ours:
+                    load.shares(theirs.port), load.shares(ours.port)
+                    for burst in range(number * BURSTS, (number + 1) * BURSTS):
+                        for running in (theirs, ours) if burst % 2 else (ours, theirs):
+                            sample = with_cpu(running, lambda: load.wrk(running.port, 1, self.arguments.clients, close=True))
+                            self.keep("programs", running.contestant, program, burst, sample)
+            except contestants.NotRun as reason:
+                self.skipped[f"programs: {program}"] = str(reason)
+                print(f"NOT RUN: programs: {program}: {reason}", file=sys.stderr)
+
     def round(self, number, suites):
         for suite in ("node", "rust", "python"):
             if suite in suites:
                 self.everyone(suite, number, getattr(contestants, suite)(), self.throughput)
+        if "programs" in suites:
+            self.pairs(number)
         if "tails" in suites:
             for server in ("node", "rust"):
                 self.everyone(f"tails-{server}", number, contestants.tails(server), self.tail)

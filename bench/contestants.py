@@ -23,6 +23,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RELEASE = TARGET / "release"
 PHALANX = str(RELEASE / "phalanx")
 SERVER = str(RELEASE / "examples" / "bench_server")
+C_SERVER = str(ROOT / "target" / "bench" / "http_c")  # fixtures/programs/http.c
 PM2 = ROOT / "target" / "bench" / "pm2" / "node_modules" / ".bin" / "pm2-runtime"
 NODE = shutil.which("node") or "node"
 NICE = 0  # set by --nice
@@ -215,6 +216,25 @@ def python():
         intercepted = ["--adopt", "intercept", "--", *uvicorn, *own, app]
         everyone.append(phalanx("phalanx kernel, intercept", command=intercepted, **here))
     return everyone
+
+
+def programs():
+    """Programs that know nothing of phalanx: with SO_REUSEPORT sockets of their own, and by interception; pairs by name."""
+    twice = 'REUSEPORT=1 "$0" "$1" & REUSEPORT=1 exec "$0" "$1"'
+    rust, binds = "127.0.0.1:{port}", [sys.executable, str(ROOT / "fixtures" / "programs" / "binds.py")]
+    intercepted = lambda name, *command, **other: phalanx(
+        name, "--adopt", "intercept", "--dispatch", "kernel", command=["--", *command], **other)
+    return {
+        "C, raw sockets": (
+            Contestant("own SO_REUSEPORT", ["sh", "-c", twice, C_SERVER, "{port}"], needs=C_SERVER),
+            intercepted("phalanx kernel", C_SERVER, "{port}", needs=C_SERVER)),
+        "Rust, axum": (
+            Contestant("own SO_REUSEPORT", [SERVER, "reuseport", rust, "2"], needs=SERVER),
+            intercepted("phalanx kernel", SERVER, "bare", rust, needs=SERVER)),
+        "Python, raw sockets": (
+            Contestant("own SO_REUSEPORT", [*binds, "sharers", "{port}"]),
+            intercepted("phalanx kernel", *binds, "plain", "{port}")),
+    }
 
 
 POLICIES = ["round-robin", "least-connections", "fastest", "power-of-two"]

@@ -72,6 +72,18 @@ def throughput_table(results, suite, workload):
     return table(heads + ([extra] if extra else []), rows) if rows else ""
 
 
+def programs_table(results):
+    """A line for each program and way."""
+    heads = ["program", "its listeners", "CPU µs/request", "primary's part", "client's CPU µs", "requests/s", "lost"]
+    rows = []
+    for program in verdicts.PROGRAMS:
+        for name, samples in sorted(rows_of(results, "programs", program).items()):
+            parts = figure(samples, "primary_us", "{:.2f}") if name == verdicts.KERNEL else "–"
+            rows.append([program, name, figure(samples, "cpu_us", "{:.1f}"), parts, figure(samples, "client_us", "{:.1f}"),
+                         figure(samples, "rate"), lost(samples)])
+    return table(heads, rows) if rows else ""
+
+
 def tails_table(results, suite):
     """Both tail workloads side by side, a line for each policy."""
     slowed = rows_of(results, suite, "slowed")
@@ -140,6 +152,7 @@ def sections(results, costs):
     """What goes between the markers, by their names."""
     found = {"run": about(results), "verdicts": verdicts.text(verdicts.all_of(results, costs)), "tails": tails_section(results)}
     found |= {suite: server_section(results, suite) for suite in SERVERS}
+    found["programs"] = programs_table(results)
     found["cpu"] = throughput_table(results, "cpu", "cpu")
     found["steering"] = steering_table(costs) if costs else ""
     return {name: "\n\n".join([body, *IMAGES.get(name, [])]) for name, body in found.items() if body}

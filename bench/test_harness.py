@@ -10,6 +10,7 @@ import unittest
 from pathlib import Path
 
 import client
+import contestants
 import load
 import plots
 import processes
@@ -41,6 +42,9 @@ def results():
             for rank, name in enumerate(NAMES):
                 samples += [sample(suite, name, workload, number, (10.0 + rank) * factor)
                             for workload in ("shares", *report.WORKLOADS)]
+        for program in verdicts.PROGRAMS:
+            samples += [sample("programs", "own SO_REUSEPORT", program, number, 10.0 * factor),
+                        sample("programs", verdicts.KERNEL, program, number, 10.2 * factor)]
         for server in ("node", "rust"):
             for policy in ("round-robin", "fastest"):
                 samples += [sample(f"tails-{server}", f"phalanx {policy}", workload, number, 10.0 * factor)
@@ -102,6 +106,11 @@ class TheFigures(unittest.TestCase):
         self.assertAlmostEqual(low, 12 / 14)
         self.assertAlmostEqual(middle, low)
         self.assertAlmostEqual(high, low)
+
+    def test_every_program_of_the_verdicts_is_measured(self):
+        self.assertEqual(list(contestants.programs()), verdicts.PROGRAMS)
+        found = [one for one in verdicts.all_of(results(), {}) if "intercepted" in one.target]
+        self.assertEqual([(one.measured, one.met) for one in found], [("1.02", True)] * 3)
 
     def test_what_was_not_measured_is_not_called_met(self):
         empty = {"samples": [], "runs": {}, "checks": {}, "skipped": {}}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 NODE_RR, NODE_NONE = "Node cluster, round robin", "Node cluster, SCHED_NONE"
 OWN_REUSEPORT = "bare, own SO_REUSEPORT"
 KERNEL, HANDOFF = "phalanx kernel", "phalanx handoff"
+PROGRAMS = ["C, raw sockets", "Rust, axum", "Python, raw sockets"]
 
 
 @dataclass
@@ -55,6 +56,12 @@ def _cost(results):
     yield at_most("Node, CPU a request: kernel / Node's SCHED_NONE", 1.05, cost("node", KERNEL, NODE_NONE))
     yield at_most("Rust, CPU a request: kernel / own SO_REUSEPORT", 1.03, cost("rust", KERNEL, OWN_REUSEPORT))
     yield at_most("Rust, CPU a request: handoff / own SO_REUSEPORT", 1.40, cost("rust", HANDOFF, OWN_REUSEPORT))
+
+
+def _programs(results):
+    for program in PROGRAMS:
+        found = ratio(results, "programs", KERNEL, "own SO_REUSEPORT", program, "cpu_us")
+        yield at_most(f"Unmodified program ({program}), CPU a request: intercepted / own SO_REUSEPORT", 1.03, found)
 
 
 def _primary(results):
@@ -133,7 +140,7 @@ def _steering(results, steering):
 
 def all_of(results, steering):
     return [
-        *_cost(results), *_primary(results), *_evenness(results), *_tails(results), *_checks(results),
+        *_cost(results), *_programs(results), *_primary(results), *_evenness(results), *_tails(results), *_checks(results),
         *_steering(results, steering),
     ]
 
