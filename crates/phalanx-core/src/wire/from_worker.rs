@@ -30,10 +30,11 @@ pub enum FromWorker {
         /// The key its `queryServer` was answered with.
         key: String,
     },
-    /// It leaves by its own wish (`act:exitedAfterDisconnect`); waits for the answer to `seq`.
+    /// It leaves by its own wish: it finishes its work (`NODE_PHALANX`, `act:leaving`), or has done so
+    /// (`act:exitedAfterDisconnect`).
     Leaving {
-        /// The number to answer with `ack`.
-        seq: u64,
+        /// The number to answer with `ack`, if it waits for that.
+        seq: Option<u64>,
     },
     /// The answer to a `newconn`: the worker took the connection, or returns it.
     Accepted {
@@ -207,6 +208,7 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
         "load" => LoadReport::deserialize(value)
             .map(FromWorker::Load)
             .map_err(WireError::Json),
+        "leaving" => Ok(FromWorker::Leaving { seq: None }),
         "health" => Ok(FromWorker::Health(parse_health(value)?)),
         "patience" => Ok(FromWorker::Patience {
             by: Duration::from_millis(unsigned(value, "patience", "patience")?),
@@ -240,7 +242,7 @@ fn parse_cluster(value: &Value) -> Result<FromWorker, WireError> {
                 .ok_or_else(|| field_error(act, "key"))?,
         }),
         "exitedAfterDisconnect" => Ok(FromWorker::Leaving {
-            seq: unsigned(value, act, "seq")?,
+            seq: Some(unsigned(value, act, "seq")?),
         }),
         _ => match (
             value.get("ack").and_then(Value::as_u64),

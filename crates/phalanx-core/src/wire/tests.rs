@@ -53,7 +53,11 @@ fn reads_the_captured_lines_of_node() {
     );
     assert_eq!(
         from(r#"{"cmd":"NODE_CLUSTER","act":"exitedAfterDisconnect","seq":5}"#),
-        FromWorker::Leaving { seq: 5 }
+        FromWorker::Leaving { seq: Some(5) }
+    );
+    assert_eq!(
+        from(r#"{"cmd":"NODE_PHALANX","act":"leaving"}"#),
+        FromWorker::Leaving { seq: None }
     );
 }
 

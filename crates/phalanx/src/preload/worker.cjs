@@ -3,8 +3,8 @@
 // worker's own script by `--require` in NODE_OPTIONS.
 //
 // INVARIANTS: the application sees nothing of it. Until the drain begins nothing is patched but one entry
-// of the list of internal listeners, and no frame of this file is ever on the stack of the application's
-// code. Whatever fails in here is swallowed: then the worker drains as Node does by itself.
+// of the list of internal listeners and `cluster.worker.disconnect`, and no frame of this file is ever on the
+// stack of the application's code. Whatever fails in here is swallowed: then the worker drains as Node does.
 'use strict';
 
 (() => {
@@ -56,6 +56,18 @@
       }
       return Reflect.apply(ofChannel, this, [message, handle]);
     };
+  }
+
+  /** Calls `told` when the application makes this worker leave by its own wish, before its servers close. */
+  function beforeOwnWish(told) {
+    const { worker } = require('cluster');
+    const prototype = Object.getPrototypeOf(worker);
+    const own = Object.getOwnPropertyDescriptor(prototype, 'disconnect');
+    const apply = (disconnect, self, parameters) => {
+      if (self === worker) attempt(told);
+      return Reflect.apply(disconnect, self, parameters);
+    };
+    Object.defineProperty(prototype, 'disconnect', { ...own, value: new Proxy(own.value, { apply }) });
   }
 
   const symbolValue = (object, description) => {
@@ -295,13 +307,20 @@
   attempt(() => {
     erase();
     let isDraining = false;
-    beforeDisconnect((limits) => {
+    const drain = (limits) => {
       if (isDraining) return;
       isDraining = true;
       attempt(keepIdle);
       attempt(closeAfterNextResponse);
       attempt(endSessions);
       attempt(() => limitStreams(limits));
-    });
+    };
+    beforeDisconnect(drain);
+    attempt(() => beforeOwnWish(() => {
+      if (isDraining) return;
+      // Node tells the primary when the last connection has ended: too late for a successor.
+      Reflect.apply(send, process, [{ cmd: 'NODE_PHALANX', act: 'leaving' }, () => {}]);
+      drain({});
+    }));
   });
 })();

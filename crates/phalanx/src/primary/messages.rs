@@ -256,12 +256,12 @@ impl Hub {
         }
     }
 
-    fn leaving(&mut self, worker: WorkerId, seq: u64) {
+    fn leaving(&mut self, worker: WorkerId, seq: Option<u64>) {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
         };
         let first = state.cell.depart(Departure::OwnWish);
-        if let Some(channel) = state.channel.as_mut() {
+        if let (Some(seq), Some(channel)) = (seq, state.channel.as_mut()) {
             let number = channel.next_seq();
             channel.queue(Outgoing {
                 bytes: outgoing::acknowledge(seq, number),
