@@ -154,7 +154,7 @@ pub(crate) struct BindArgs {
     #[arg(long, value_name = "[NAME=]ADDR", value_parser = values::bind)]
     pub(crate) bind: Vec<Bind>,
 
-    /// Listen on PORT where the program asks for `APP_PORT`; can be repeated
+    /// Listen on PORT where the program asks for `APP_PORT`; can be repeated. `0:*`: on a free port, whatever it asks for
     #[arg(long, value_name = "[HOST:]PORT:APP_PORT")]
     pub(crate) publish: Vec<Publish>,
 

@@ -100,10 +100,10 @@ fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
     } else if adoption == Adoption::None && !bound.bind.is_empty() {
         "--adopt none gives no listeners: leave --bind out, or use --adopt activation".to_owned()
     } else if let Some(twice) = published_twice {
-        format!(
-            "--publish {twice}: port {} is published already",
-            twice.app_port
-        )
+        match twice.app_port {
+            Some(port) => format!("--publish {twice}: port {port} is published already"),
+            None => format!("--publish {twice}: the other ports are published already"),
+        }
     } else if !opens_itself && !bound.publish.is_empty() {
         "--publish is for programs that open their listeners themselves: leave it out".to_owned()
     } else if adoption == Adoption::Intercept && !bound.bind.is_empty() {

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use super::choice::{Choice, Dispatch, on_address};
 use super::dispatch::Accepting;
 use super::hub::Hub;
+use super::published::Placed;
 use super::slots::Slots;
 use crate::address::Address;
 use crate::watched::watch;
@@ -110,17 +111,14 @@ impl Hub {
         if let Some(id) = self.claim_bound(key, request) {
             return Ok(id);
         }
-        let asked = request;
-        let request = &self.published(asked);
-        let is_moved = request.target != asked.target;
-        let choice = self.choose_dispatch(&request.target, is_moved);
         if self.needs_load() {
             self.board()?;
         }
-        let opened = match choice.dispatch {
-            Dispatch::Kernel => self.open_slots(request)?,
-            Dispatch::Handoff | Dispatch::Shared => open(request)?,
-        };
+        let Placed {
+            opened,
+            choice,
+            asked_port,
+        } = self.open_published(request)?;
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let room = Arc::new(Notify::new());
@@ -147,7 +145,7 @@ impl Hub {
             Listener {
                 key: key.to_owned(),
                 address: opened.address,
-                asked_port: is_moved.then(|| port_of(&asked.target)).flatten(),
+                asked_port,
                 udp: opened.udp,
                 choice,
                 data: request.data.clone(),
@@ -165,29 +163,8 @@ impl Hub {
         Ok(id)
     }
 
-    /// The request as it is carried out: where its port is published.
-    fn published(&self, request: &ListenRequest) -> ListenRequest {
-        let mut request = request.clone();
-        if let Target::Tcp { address, port, .. } = &mut request.target {
-            let asked = address.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
-            let mut rules = self.settings.publish.iter();
-            if let Some((rule, to)) = rules.find_map(|rule| Some((rule, rule.apply(asked, *port)?)))
-            {
-                *port = to.port();
-                *address = rule.host.or(*address);
-            }
-        }
-        request
-    }
-
-    /// Is the listener for this port of the program opened elsewhere?
-    pub(super) fn is_published(&self, port: u16) -> bool {
-        let mut rules = self.settings.publish.iter();
-        rules.any(|rule| rule.app_port == port)
-    }
-
     /// Opens a TCP listener by its first slot.
-    fn open_slots(&mut self, request: &ListenRequest) -> io::Result<Opened> {
+    pub(super) fn open_slots(&mut self, request: &ListenRequest) -> io::Result<Opened> {
         let Target::Tcp {
             address,
             port,
@@ -274,14 +251,7 @@ impl Hub {
     }
 }
 
-fn port_of(target: &Target) -> Option<u16> {
-    match target {
-        Target::Tcp { port, .. } | Target::Udp { port, .. } => Some(*port),
-        Target::UnixPath { .. } | Target::UnixAbstract(_) | Target::Descriptor(_) => None,
-    }
-}
-
-struct Opened {
+pub(super) struct Opened {
     address: Address,
     /// The one socket, or the slots.
     handle: Option<Arc<OwnedFd>>,
@@ -292,7 +262,7 @@ struct Opened {
 
 /// Binds, and for streams listens at once, so that connections queue from now on and an address in
 /// use shows now.
-fn open(request: &ListenRequest) -> io::Result<Opened> {
+pub(super) fn open(request: &ListenRequest) -> io::Result<Opened> {
     let backlog = request.backlog.unwrap_or(BACKLOG);
     let mut unlink = None;
     let socket = match &request.target {

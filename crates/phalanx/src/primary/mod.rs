@@ -20,6 +20,7 @@ mod output;
 mod policy;
 mod preload;
 mod probe;
+mod published;
 mod readiness;
 mod slots;
 mod watch;
