@@ -5,16 +5,13 @@
 //! with their primary.
 
 use std::collections::VecDeque;
-use std::env;
-use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use phalanx::supervisor::Status;
-use phalanx_sys::process::{ExitStatus, FdMapping, SpawnPlan};
+use phalanx_sys::process::ExitStatus;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -24,14 +21,13 @@ use tokio::time::timeout;
 
 use super::args::DrillArgs;
 use super::external::Running;
+use super::launch;
 use super::target;
 use crate::control::client::App;
 use crate::exit_code::Exit;
 use crate::names::Name;
 use crate::report::{Failure, Outcome};
-use crate::values::WorkerCount;
 
-const NAME: &str = "drill";
 /// How long the cluster may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Lines of its log that are kept for the case that it does not start.
@@ -56,11 +52,11 @@ impl Cluster {
         let directory =
             directory.map_err(|error| failed("cannot make a directory for the drill", &error))?;
         let (reader, writer) = io::pipe().map_err(|error| failed("cannot make a pipe", &error))?;
-        let plan = plan(args, &directory, writer.into());
+        let plan = launch::plan(args, &directory, writer.into());
         let plan = plan.map_err(|error| failed("cannot run phalanx itself again", &error))?;
         let running = Running::start(plan);
         let running = running.map_err(|error| Failure::new(Exit::Failed, error))?;
-        let name: Name = NAME
+        let name: Name = launch::NAME
             .parse()
             .map_err(|error: String| Failure::new(Exit::Failed, error))?;
         let log =
@@ -118,38 +114,6 @@ impl Cluster {
         // Whoever does not end by now is killed with the value.
         drop(timeout(STOP_LIMIT, self.running.wait()).await);
     }
-}
-
-fn plan(args: &DrillArgs, directory: &TempDir, log: OwnedFd) -> io::Result<SpawnPlan> {
-    let mut plan = SpawnPlan::new(env::current_exe()?);
-    // The very program that runs now, also when another one was put in its place.
-    plan.executable = Some(Arc::new(File::open("/proc/self/exe")?.into()));
-    plan.args = ["phalanx", "run", "--name", NAME, "--log-format", "json"]
-        .map(OsString::from)
-        .to_vec();
-    let workers = match args.workers {
-        Some(WorkerCount::Exactly(count)) => count.to_string(),
-        Some(WorkerCount::Auto) | None => "auto".to_owned(),
-    };
-    plan.args.extend(["--workers".into(), workers.into()]);
-    let words = args
-        .run
-        .iter()
-        .flat_map(|options| options.split_ascii_whitespace());
-    plan.args.extend(words.map(OsString::from));
-    plan.args.push("--".into());
-    plan.args.extend(args.command.iter().cloned());
-    let inherited =
-        env::vars_os().filter(|(key, _)| key != "PHALANX_NAME" && key != "PHALANX_RUNTIME_DIR");
-    plan.env = inherited.collect();
-    plan.env
-        .push(("PHALANX_RUNTIME_DIR".into(), directory.path().into()));
-    plan.fds = vec![
-        FdMapping::null(0),
-        FdMapping::null(1),
-        FdMapping::owned(log, 2),
-    ];
-    Ok(plan)
 }
 
 fn did_not_start(ended: Option<ExitStatus>, tail: &[String]) -> Failure {

@@ -18,6 +18,7 @@ mod external;
 mod frame;
 mod histogram;
 mod kill;
+mod launch;
 mod mix;
 mod plan;
 mod progress;
