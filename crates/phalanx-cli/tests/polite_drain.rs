@@ -6,11 +6,11 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::app;
 use cluster::kept::{Answer, Kept, find};
+use cluster::{app, begin_reload};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::Deadline;
-use phalanx_testkit::{App, LIMIT, Load, Mode, Process, Target, node};
+use phalanx_testkit::{LIMIT, Load, Mode, Target, node};
 
 /// The servers: every Node, and a Rust program that uses the library's serving function.
 fn servers() -> Vec<(String, AppBuilder)> {
@@ -26,18 +26,6 @@ fn servers() -> Vec<(String, AppBuilder)> {
     let program = cluster::example("polite");
     servers.push(("Rust".to_owned(), app().command([program])));
     servers
-}
-
-/// Begins a reload, and waits until the old worker was told to leave: it serves nobody new then.
-#[track_caller]
-fn begin_reload(app: &mut App) -> Process {
-    let reload = app.start_verb(["reload"]);
-    app.wait_status(LIMIT, |status| {
-        let workers = status["workers"].as_array().into_iter().flatten();
-        let drains = workers.filter(|one| one["state"] == "draining").count() == 1;
-        drains && status["listeners"][0]["workers"] == 1
-    });
-    reload
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub use primary::{Cluster, Worker};
 pub use publish::{BadPublish, Publish};
 pub use role::{Role, init, is_primary, is_worker};
 pub use settings::{Adoption, DispatchChoice, InspectPort, Readiness, Settings, Stdio};
-#[cfg(feature = "serve")]
-pub use worker::serve;
 pub use worker::{Listener, Meter, Stream, StreamKind, ThisWorker, Timed, UdpSocket};
 #[cfg(feature = "tower")]
 pub use worker::{Metered, MeteredFuture};
+#[cfg(feature = "serve")]
+pub use worker::{serve, serve_with};

@@ -1,13 +1,14 @@
 //! A client that keeps its connection, and sees each answer by itself.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
 
-use phalanx_testkit::{LIMIT, Target};
+use phalanx_testkit::Target;
+
+use super::{Connection, connect, tls};
 
 /// A connection that is kept, read answer by answer.
 pub(crate) struct Kept {
-    pub(crate) stream: TcpStream,
+    stream: Box<dyn Connection>,
     bytes: Vec<u8>,
 }
 
@@ -26,11 +27,20 @@ impl Answer {
 impl Kept {
     #[track_caller]
     pub(crate) fn open(target: &Target) -> Self {
-        let Target::Tcp(address) = target else {
-            panic!("no TCP: {target}")
-        };
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Self::on(connect(target).unwrap())
+    }
+
+    /// Over TLS, if `secure`.
+    #[track_caller]
+    pub(crate) fn open_to(target: &Target, secure: bool) -> Self {
+        if secure {
+            Self::on(tls::connect(target, "http/1.1"))
+        } else {
+            Self::open(target)
+        }
+    }
+
+    fn on(stream: Box<dyn Connection>) -> Self {
         Self {
             stream,
             bytes: Vec::new(),
@@ -40,6 +50,7 @@ impl Kept {
     #[track_caller]
     pub(crate) fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).unwrap();
+        self.stream.flush().unwrap();
     }
 
     #[track_caller]
@@ -107,8 +118,8 @@ impl Kept {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {
-                    let kind = error.kind();
-                    assert_eq!(kind, std::io::ErrorKind::ConnectionReset, "{error}");
+                    let ends = [ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof];
+                    assert!(ends.contains(&error.kind()), "{error}");
                     return;
                 }
             }

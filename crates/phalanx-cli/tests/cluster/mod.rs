@@ -8,6 +8,8 @@
 )]
 
 pub(crate) mod kept;
+pub(crate) mod session;
+pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -20,7 +22,7 @@ use std::sync::OnceLock;
 
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::control::Events;
-use phalanx_testkit::{App, LIMIT, Load, Report, Target, fixtures};
+use phalanx_testkit::{App, LIMIT, Load, Process, Report, Target, fixtures};
 use serde_json::Value;
 
 /// The binary under test.
@@ -66,7 +68,7 @@ pub(crate) fn is_long() -> bool {
 }
 
 /// A stream to a server, whose reads and writes fail when they take too long.
-pub(crate) trait Connection: Read + Write {}
+pub(crate) trait Connection: Read + Write + Send {}
 
 impl Connection for TcpStream {}
 impl Connection for UnixStream {}
@@ -156,6 +158,18 @@ pub(crate) fn expect_in_turn(app: &mut App, target: &Target, each: u64) -> Repor
     let even: BTreeMap<u32, u64> = pids.into_iter().map(|pid| (pid, each)).collect();
     assert_eq!(report.pids, even, "{report}");
     report
+}
+
+/// Begins a reload, and waits until the old worker was told to leave: it serves nobody new then.
+#[track_caller]
+pub(crate) fn begin_reload(app: &mut App) -> Process {
+    let reload = app.start_verb(["reload"]);
+    app.wait_status(LIMIT, |status| {
+        let workers = status["workers"].as_array().into_iter().flatten();
+        let drains = workers.filter(|one| one["state"] == "draining").count() == 1;
+        drains && status["listeners"][0]["workers"] == 1
+    });
+    reload
 }
 
 /// The sum of the workers' restarts after crashes.

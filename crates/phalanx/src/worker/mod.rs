@@ -30,7 +30,7 @@ pub use layer::{Metered, MeteredFuture};
 pub use listener::Listener;
 pub use meter::{Meter, Timed};
 #[cfg(feature = "serve")]
-pub use serve::serve;
+pub use serve::{serve, serve_with};
 pub use stream::{Stream, StreamKind};
 pub use udp::UdpSocket;
 

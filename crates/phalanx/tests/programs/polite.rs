@@ -1,7 +1,9 @@
-//! The Rust counterpart of `fixtures/polite.js`: the kinds of connection that a drain meets.
+//! The Rust counterpart of `fixtures/polite.js`: the kinds of connection that a drain meets. With
+//! `CERTIFIED=1` over TLS.
 #![expect(clippy::unwrap_used, reason = "a program of the tests")]
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +17,13 @@ use http_body::Frame;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::time::{Interval, interval};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// More than the system's buffers of a connection hold.
+const LARGE_BYTES: usize = 16 << 20;
 
 #[derive(Deserialize)]
 struct Wait {
@@ -35,11 +44,30 @@ fn main() -> phalanx::Result<()> {
                 post(|body: Bytes| async move { format!("bytes = {}, {}", body.len(), pid()) }),
             )
             .route("/events", get(events))
+            .route("/large", get(|| async { "x".repeat(LARGE_BYTES) }))
             .route("/upgrade", any(upgrade));
         let listener = worker.listen("127.0.0.1:0").await?;
-        phalanx::serve(listener, app).await;
+        if std::env::var("CERTIFIED").is_ok_and(|value| value == "1") {
+            let tls = TlsAcceptor::from(Arc::new(tls_config()));
+            phalanx::serve_with(listener, app, move |stream| tls.accept(stream)).await;
+        } else {
+            phalanx::serve(listener, app).await;
+        }
         Ok::<_, phalanx::Error>(())
     })
+}
+
+/// The certificate of the tests, and both versions of HTTP to choose from.
+fn tls_config() -> ServerConfig {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tls");
+    let certificate = CertificateDer::from_pem_file(format!("{directory}/test-cert.pem"));
+    let key = PrivateKeyDer::from_pem_file(format!("{directory}/test-key.pem"));
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.unwrap()], key.unwrap())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
 }
 
 fn pid() -> String {

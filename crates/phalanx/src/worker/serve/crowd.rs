@@ -1,0 +1,208 @@
+//! Who is connected to a worker that serves, and what holds it when it is to leave: connections, upgraded
+//! ones among them, and server-sent events under way.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::worker::ThisWorker;
+
+/// The connections of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    /// Open ones, upgraded or not.
+    connections: AtomicUsize,
+    /// Those that HTTP is spoken on.
+    served: AtomicUsize,
+    /// Those on which server-sent events are under way.
+    events: AtomicUsize,
+    changed: Notify,
+    /// The drain limit is reached: whatever is no stream ends.
+    pub(super) cut: Notify,
+}
+
+impl Crowd {
+    /// Upgraded connections, and server-sent events.
+    pub(super) fn streams(&self) -> usize {
+        let connections = self.connections.load(Ordering::Acquire);
+        let served = self.served.load(Ordering::Acquire);
+        connections.saturating_sub(served) + self.events.load(Ordering::Acquire)
+    }
+
+    /// Waits until all connections are gone. False when that was not so in time.
+    pub(super) async fn emptied(&self, deadline: Instant) -> bool {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.connections.load(Ordering::Acquire) == 0 {
+                return true;
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    fn of(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Connection => &self.connections,
+            Kind::Served => &self.served,
+            Kind::Events => &self.events,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Connection,
+    Served,
+    Events,
+}
+
+/// One more of a kind, until it is dropped.
+#[derive(Debug)]
+pub(in crate::worker) struct Count {
+    crowd: Arc<Crowd>,
+    kind: Kind,
+}
+
+impl Count {
+    fn new(crowd: &Arc<Crowd>, kind: Kind) -> Self {
+        crowd.of(kind).fetch_add(1, Ordering::AcqRel);
+        Self {
+            crowd: Arc::clone(crowd),
+            kind,
+        }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.crowd.of(self.kind).fetch_sub(1, Ordering::AcqRel);
+        self.crowd.changed.notify_waiters();
+    }
+}
+
+/// One connection of the crowd.
+#[derive(Debug)]
+pub(super) struct Member {
+    crowd: Arc<Crowd>,
+    worker: ThisWorker,
+    /// Its answers that are server-sent events, and not finished.
+    events: AtomicUsize,
+}
+
+impl Member {
+    /// One more, and what its stream has to hold for as long as it is open.
+    pub(super) fn join(crowd: &Arc<Crowd>, worker: &ThisWorker) -> (Arc<Self>, Count) {
+        let member = Self {
+            crowd: Arc::clone(crowd),
+            worker: worker.clone(),
+            events: AtomicUsize::new(0),
+        };
+        (Arc::new(member), Count::new(crowd, Kind::Connection))
+    }
+
+    pub(super) fn crowd(&self) -> &Crowd {
+        &self.crowd
+    }
+
+    pub(super) fn worker(&self) -> &ThisWorker {
+        &self.worker
+    }
+
+    /// HTTP is spoken on it until this is dropped.
+    pub(super) fn served(&self) -> Count {
+        Count::new(&self.crowd, Kind::Served)
+    }
+
+    /// Are server-sent events under way on it?
+    pub(super) fn has_events(&self) -> bool {
+        self.events.load(Ordering::Acquire) > 0
+    }
+
+    /// Adds the farewell where it is due, and counts server-sent events. Over HTTP/2 the farewell is no
+    /// header, but the connection's own.
+    pub(super) fn dismiss<B>(
+        self: Arc<Self>,
+        mut response: Response<B>,
+        version: Version,
+    ) -> Response<Counted<B>> {
+        if version < Version::HTTP_2
+            && self.worker.is_draining()
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let events = is_event_stream(response.headers()).then(|| Events::new(self));
+        response.map(|body| Counted { body, events })
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Server-sent events under way.
+#[derive(Debug)]
+struct Events {
+    member: Arc<Member>,
+    _count: Count,
+}
+
+impl Events {
+    fn new(member: Arc<Member>) -> Self {
+        member.events.fetch_add(1, Ordering::AcqRel);
+        let count = Count::new(&member.crowd, Kind::Events);
+        Self {
+            member,
+            _count: count,
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.member.events.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+pin_project! {
+    /// A body, counted while it is sent if it is a stream.
+    pub(super) struct Counted<B> {
+        #[pin]
+        body: B,
+        events: Option<Events>,
+    }
+}
+
+impl<B: Body> Body for Counted<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,209 @@
+//! Serving HTTP so that a drain loses nothing: [`serve`](super::serve) for `axum` routers and `tower` services.
+//!
+//! A worker that leaves goes on reading from every connection it has. Over HTTP/1 the next answer of each says
+//! `Connection: close`, and hyper closes it behind that answer. What is idle stays open until its next
+//! request or the drain limit: closing it would cut off a request that is on its way. Over HTTP/2 the
+//! client is told at once (GOAWAY), and what it had sent before it heard of that is served. Upgraded
+//! connections and server-sent events have a limit of their own.
+
+mod crowd;
+mod opened;
+
+use std::error::Error as StdError;
+use std::future::{Future, poll_fn, ready};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use phalanx_core::wire::{DrainLimits, outgoing};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
+use tower_service::Service;
+
+pub(super) use crowd::Count;
+use crowd::{Crowd, Member};
+use opened::{Opened, Protocol};
+
+use super::{Listener, Stream, ThisWorker};
+use crate::address::Address;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The limits of a worker that leaves by its own wish: its primary names none.
+const OWN_LIMITS: DrainLimits = DrainLimits {
+    drain: Duration::from_secs(30),
+    stream: Duration::from_secs(30),
+};
+
+/// Serves HTTP/1 and HTTP/2 on `listener` until this worker has left: a counterpart of `axum::serve` that drains
+/// politely by itself. Every connection is a task; the service is cloned for each request. HTTP/2 is
+/// for clients that begin with it ("prior knowledge"); the upgrade from HTTP/1 is not offered, and
+/// neither is `WebSocket` over HTTP/2 (RFC 8441).
+///
+/// Requests carry their peer's [`Address`] as an extension, with feature `axum` also as `ConnectInfo`.
+/// Once the worker is to leave, each HTTP/1 connection's next answer says `Connection: close`, and each HTTP/2
+/// connection is told GOAWAY (RFC 9113, 6.8). It returns when nothing is
+/// left, or when a tenth of the primary's drain limit (30 s) is left, and with open upgrades or server-sent events
+/// as much before the end of theirs.
+pub async fn serve<S, B>(listener: Listener, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Error: Into<BoxError>, Future: Send>,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    serve_with(listener, service, |stream| ready(Ok(stream))).await;
+}
+
+/// As [`serve`], on what `prepare` makes of each connection: TLS, for instance. Over TLS, HTTP/2 is served
+/// to whoever chose it in the handshake, so offer it there (ALPN).
+///
+/// ```no_run
+/// # use phalanx::{Listener, Stream};
+/// # struct Acceptor;
+/// # impl Acceptor {
+/// #     fn accept(&self, stream: Stream) -> std::future::Ready<std::io::Result<Stream>> {
+/// #         std::future::ready(Ok(stream))
+/// #     }
+/// # }
+/// # async fn example(listener: Listener, app: axum::Router, tls: Acceptor) {
+/// // let mut config = tokio_rustls::rustls::ServerConfig::builder()...;
+/// // config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+/// // let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+/// phalanx::serve_with(listener, app, move |stream| tls.accept(stream)).await;
+/// # }
+/// ```
+///
+/// The connection is one of this worker's for as long as `prepare`, or what it made, holds the [`Stream`]; a
+/// connection for which it fails is closed. It is awaited in the connection's own task, and
+/// a client that is slow about it holds nobody up; at the drain limit it is cut off.
+pub async fn serve_with<S, B, F, P, T>(listener: Listener, service: S, prepare: F)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Error: Into<BoxError>, Future: Send>,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    F: Fn(Stream) -> P,
+    P: Future<Output = io::Result<T>> + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let worker = listener.worker().clone();
+    let crowd = Arc::new(Crowd::default());
+    while let Some((mut stream, peer)) = listener.accept().await {
+        let (member, open) = Member::join(&crowd, &worker);
+        stream.count(open);
+        let own = Arc::clone(&member);
+        let service = service.clone();
+        let answer = move |mut request: Request<Incoming>| {
+            introduce(&mut request, &peer);
+            let member = Arc::clone(&own);
+            let mut service = service.clone();
+            let version = request.version();
+            async move {
+                poll_fn(|cx| service.poll_ready(cx)).await?;
+                let response = service.call(request).await?;
+                Ok::<_, S::Error>(member.dismiss(response, version))
+            }
+        };
+        tokio::spawn(attend(prepare(stream), service_fn(answer), member));
+    }
+    drop(listener);
+    leave(&worker, &crowd).await;
+}
+
+/// Tells the application who asks.
+fn introduce<B>(request: &mut Request<B>, peer: &Address) {
+    #[cfg(feature = "axum")]
+    request
+        .extensions_mut()
+        .insert(axum::extract::ConnectInfo(peer.clone()));
+    request.extensions_mut().insert(peer.clone());
+}
+
+/// Serves one connection, as long as it may last.
+async fn attend<P, T, A, B>(prepared: P, answer: A, member: Arc<Member>)
+where
+    P: Future<Output = io::Result<T>>,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static>,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let _served = member.served();
+    let mut conversation = pin!(async {
+        let opened = Opened::open(prepared.await?).await?;
+        converse(opened, answer, &member).await
+    });
+    loop {
+        let cut = member.crowd().cut.notified();
+        tokio::select! {
+            ended = conversation.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            () = cut => {
+                if !member.has_events() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Speaks what the client speaks, until either says that it is over.
+async fn converse<T, A, B>(opened: Opened<T>, answer: A, member: &Member) -> Result<(), BoxError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static>,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let protocol = opened.protocol();
+    let io = TokioIo::new(opened);
+    if protocol == Protocol::Http1 {
+        let connection = http1::Builder::new().serve_connection(io, answer);
+        return Ok(connection.with_upgrades().await?);
+    }
+    let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(io, answer);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = member.worker().inner.drained() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+/// Waits until nothing is left of a worker that is to leave, or its time is over.
+async fn leave(worker: &ThisWorker, crowd: &Crowd) {
+    let limits = worker.inner.drain_limits().unwrap_or(OWN_LIMITS);
+    let begun = Instant::now();
+    // The rest is for ending in order, before the primary loses patience.
+    let usable = |limit: Duration| limit.mul_f64(0.9);
+    if crowd.streams() > 0 {
+        ask_for_patience(worker, limits.drain + limits.stream);
+    }
+    if crowd.emptied(begun + usable(limits.drain)).await {
+        return;
+    }
+    if crowd.streams() > 0 && !limits.stream.is_zero() {
+        let left = (begun + limits.drain).saturating_duration_since(Instant::now());
+        ask_for_patience(worker, left + limits.stream);
+        sleep_until(begun + limits.drain).await;
+        crowd.cut.notify_waiters();
+        crowd
+            .emptied(begun + limits.drain + usable(limits.stream))
+            .await;
+    }
+}
+
+fn ask_for_patience(worker: &ThisWorker, by: Duration) {
+    let asked = worker.inner.send_line(|_| outgoing::worker::patience(by));
+    if let Err(error) = asked {
+        tracing::debug!(%error, "the primary is gone");
+    }
+}
