@@ -1,14 +1,20 @@
 """What must be true rather than fast: shares by weight, clients that stay where they are, changes that lose nothing."""
 
+import concurrent.futures
 import json
+import random
+import statistics
+import subprocess
 import sys
 import threading
+import time
 
 import client
 import contestants
 import load
 
 CLIENTS = 400
+MANY, RESTART_RATE = 64, 500
 SERVER = ["--adopt", "channel", "--", contestants.SERVER, "worker", "127.0.0.1:{port}"]
 
 
@@ -37,7 +43,7 @@ def _homes(running, sources):
 
 def pids(running):
     """Process ids by position."""
-    workers = json.loads(running.verb("status", "--json"))["workers"]
+    workers = running.status()["workers"]
     return [worker["pid"] for worker in sorted(workers, key=lambda worker: worker["position"])]
 
 
@@ -88,6 +94,45 @@ def changes(quick):
     }
 
 
+def _reload_ms(workers, server):
+    """One rolling restart under a light load, and how many of its requests were lost."""
+    one = contestants.phalanx("restart", "--max-surge", "8", command=server, workers=workers, needs=contestants.SERVER)
+    arrivals = client.poisson(random.Random(workers), RESTART_RATE, 2)
+    with one.start() as running, concurrent.futures.ThreadPoolExecutor() as pool:
+        running.wait_serving()
+        loading = pool.submit(client.open_loop, running.port, arrivals)
+        time.sleep(0.5)
+        began = time.monotonic()
+        running.verb("reload")
+        took = (time.monotonic() - began) * 1e3
+        return took, sum(answer.pid is None for answer in loading.result())
+
+
+def restart(start_ms, quick):
+    """How long a rolling restart of many workers takes, beside that of one: its start and its drain."""
+    rounds, server = 1 if quick else 5, [*SERVER, str(start_ms)]
+    each = [[_reload_ms(workers, server) for workers in (1, MANY)] for _ in range(rounds)]
+    one, many = ([pair[index][0] for pair in each] for index in range(2))
+    return {"start_ms": start_ms, "workers": MANY, "one_ms": statistics.median(one), "many_ms": statistics.median(many),
+            "ratios": [ours / alone for ours, alone in zip(many, one)], "lost": sum(lost for pair in each for _, lost in pair)}
+
+
+def reload_latency(quick):
+    """The drill's whole mix on an example that computes little: p99 in calm and while it is reloaded."""
+    seconds, reloads = (5, 5) if quick else (15, 30)
+    words = [contestants.PHALANX, "drill", "-q", "--json", "--for", f"{seconds}s", "--rate", "1000", "-n2", "--reloads", str(reloads),
+             "--kills", "0", "--scales", "0", "--upload-path", "/upload", "--", contestants.LIGHT, "127.0.0.1:0"]
+    calm, reloading, requests, lost = [], [], 0, 0
+    for _ in range(1 if quick else 5):
+        report = json.loads(subprocess.run(words, capture_output=True, text=True, timeout=120).stdout)
+        calm.append(report["latency_ms"]["calm"]["p99"])
+        reloading.append(report["latency_ms"]["reload"]["p99"])
+        requests, lost = requests + report["requests"], lost + report["lost"]
+    ratios = [ours / theirs for ours, theirs in zip(reloading, calm)]
+    return {"calm_ms": statistics.median(calm), "reload_ms": statistics.median(reloading), "ratios": ratios,
+            "reloads": reloads * len(ratios), "requests": requests, "lost": lost}
+
+
 def run(quick):
     """Every check; one that cannot be made says why."""
     each = {
@@ -96,6 +141,9 @@ def run(quick):
         "weighted handoff, full": lambda: weighted("handoff", 50, quick),
         "sticky": sticky,
         "changes": lambda: changes(quick),
+        "reload latency": lambda: reload_latency(quick),
+        "restart": lambda: restart(0, quick),
+        "restart, slow start": lambda: restart(50, quick),
     }
     found = {}
     for name, check in each.items():

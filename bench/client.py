@@ -96,6 +96,8 @@ class Engine:
 
     def _end(self, number, text):
         connection, path, due, began, _ = self.flying.pop(number)
+        # Closing is not enough: a program that another thread starts just now has a copy, and epoll would go on about it.
+        self.epoll.unregister(number)
         connection.close()
         found = PID.search(text) if text.startswith(b"HTTP/1.1 200") else None
         return Answer(path, due, began, time.perf_counter(), int(found.group(1)) if found else None)

@@ -23,6 +23,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RELEASE = TARGET / "release"
 PHALANX = str(RELEASE / "phalanx")
 SERVER = str(RELEASE / "examples" / "bench_server")
+LIGHT = str(RELEASE / "examples" / "axum_app")
 C_SERVER = str(ROOT / "target" / "bench" / "http_c")  # fixtures/programs/http.c
 PM2 = ROOT / "target" / "bench" / "pm2" / "node_modules" / ".bin" / "pm2-runtime"
 NODE = shutil.which("node") or "node"
@@ -137,13 +138,24 @@ class Running:
             raise RuntimeError(f"phalanx {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout
 
+    def wait_serving(self):
+        """Until phalanx says that every worker serves."""
+        deadline = time.monotonic() + READY_SECONDS
+        while [one["state"] for one in self.status()["workers"]] != ["ready"] * self.contestant.workers:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not all workers are ready after {READY_SECONDS} s")
+            time.sleep(0.05)
+
+    def status(self):
+        return json.loads(self.verb("status", "--json"))
+
     def connections(self):
         """What each position was given, as phalanx itself counts."""
-        workers = json.loads(self.verb("status", "--json"))["workers"]
+        workers = self.status()["workers"]
         return [worker["connections"] for worker in sorted(workers, key=lambda worker: worker["position"])]
 
     def dispatch(self):
-        return json.loads(self.verb("status", "--json"))["listeners"][0]["dispatch"]
+        return self.status()["listeners"][0]["dispatch"]
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

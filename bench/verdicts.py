@@ -123,6 +123,27 @@ def _checks(results):
                       f"{found['lost']} of {found['requests']:,}", found["lost"] == 0)
 
 
+def _restart(results):
+    made = results.get("checks", {})
+    found = made.get("reload latency", {})
+    ratios = found.get("ratios")
+    spread = (statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
+    yield at_most("Rust example under the drill's mix, p99: while it is reloaded / in calm", 1.50, spread)
+    if ratios:
+        said = f"{found['lost']} of {found['requests']:,}"
+        yield Verdict(f"The same, {found['reloads']} reloads: lost", "0", said, found["lost"] == 0)
+    for name, said in (("restart", "that start at once"), ("restart, slow start", "that take 50 ms to get ready")):
+        found = made.get(name, {})
+        target = f"Rolling restart of 64 Rust workers {said}, surge 8, 500 requests a second: its time / that of one worker"
+        ratios = found.get("ratios")
+        if not ratios:
+            yield Verdict(target, "≤ 10", found.get("failed", ""), None)
+            continue
+        middle = statistics.median(ratios)
+        measured = f"{middle:.1f} ({min(ratios):.1f}–{max(ratios):.1f}); {found['many_ms']:.0f} and {found['one_ms']:.0f} ms, {found['lost']} lost"
+        yield Verdict(target, "≤ 10", measured, middle <= 10 and found["lost"] == 0)
+
+
 def _steering(results, steering):
     target = "Cost a connection in the kernel, round robin: 256 positions − 2 positions"
     if not steering:
@@ -141,7 +162,7 @@ def _steering(results, steering):
 def all_of(results, steering):
     return [
         *_cost(results), *_programs(results), *_primary(results), *_evenness(results), *_tails(results), *_checks(results),
-        *_steering(results, steering),
+        *_restart(results), *_steering(results, steering),
     ]
 
 

@@ -3,11 +3,15 @@
 //! ```text
 //! bench_server bare ADDRESS              # one process, without phalanx
 //! bench_server reuseport ADDRESS COUNT   # COUNT processes, each with a SO_REUSEPORT socket of its own
-//! bench_server worker ADDRESS            # a worker, for `phalanx run`
+//! bench_server worker ADDRESS [MS]       # a worker, for `phalanx run`, that takes so long to get ready
 //! bench_server timed ADDRESS             # the same, and it times its requests, for the policy `fastest`
 //! ```
 //! `/` answers with the process id, `/burn` first burns 200 ms of CPU time. One thread a process, everywhere.
-#![expect(clippy::print_stderr, reason = "a program says what it cannot do")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a program says what it cannot do, and plays one that starts slowly"
+)]
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -32,7 +36,7 @@ fn main() -> Result<()> {
         ["bare", address] => on_one_thread(bare(address.parse()?)),
         ["reuseport", address, count] => own_processes(address, count.parse()?),
         ["copy", address] => on_one_thread(copy(address.parse()?)),
-        ["worker" | "timed", _] => Ok(phalanx::builder().run(worker)?),
+        ["worker" | "timed", _] | ["worker", _, _] => Ok(phalanx::builder().run(worker)?),
         _ => {
             eprintln!("usage: bench_server bare|reuseport|worker|timed ADDRESS [COUNT]");
             Err("that is not how it is called".into())
@@ -93,6 +97,9 @@ async fn worker(worker: ThisWorker) -> Result<()> {
     let mut words = std::env::args().skip(1);
     let is_timed = words.next().as_deref() == Some("timed");
     let address = words.next().unwrap_or_default();
+    if let Some(start) = words.next() {
+        tokio::time::sleep(Duration::from_millis(start.parse()?)).await;
+    }
     let app = if is_timed {
         app().layer(worker.meter())
     } else {
