@@ -46,10 +46,9 @@ impl Script {
 }
 
 /// Deploys a release, reloads with these options under load, and expects that it is refused with
-/// these words; that the workers from before still serve (all of them, or those that were not
-/// replaced); and that no request was lost.
+/// these words; that the workers from before still serve, all of them; and that no request was lost.
 #[track_caller]
-fn expect_refused(release: &str, run: &[&str], reload: &[&str], words: &[&str], all: bool) {
+fn expect_refused(release: &str, run: &[&str], reload: &[&str], words: &[&str]) {
     if node::require().is_none() {
         return;
     }
@@ -68,7 +67,7 @@ fn expect_refused(release: &str, run: &[&str], reload: &[&str], words: &[&str], 
     let status = app.wait_ready(LIMIT);
     let after = pids(&status);
     let kept = after.iter().filter(|pid| before.contains(pid)).count();
-    assert_eq!(kept, if all { 3 } else { 2 }, "{before:?} {after:?}");
+    assert_eq!(kept, 3, "{before:?} {after:?}");
     assert_eq!(status["generation"], 1);
     load.wait_for_more(50, LIMIT);
     load.stop().expect_none_lost();
@@ -90,22 +89,22 @@ fn is_over(event: &Value) -> bool {
 
 #[test]
 fn a_syntax_error() {
-    expect_refused("syntax-error.js", &[], &[], &["SyntaxError"], true);
+    expect_refused("syntax-error.js", &[], &[], &["SyntaxError"]);
     let canary = ["--canary", "1", "--for", "1s"];
-    expect_refused("syntax-error.js", &[], &canary, &["SyntaxError"], true);
+    expect_refused("syntax-error.js", &[], &canary, &["SyntaxError"]);
 }
 
 #[test]
 fn never_ready() {
     let limit = ["--ready-timeout", "5s"];
     let words = ["was not ready within 5s", "thinking"];
-    expect_refused("never-ready.js", &limit, &[], &words, true);
+    expect_refused("never-ready.js", &limit, &[], &words);
 }
 
 #[test]
 fn a_crash_after_a_second_is_caught_by_the_soak_before_there_was_any_request() {
     let words = ["ended within its soak time of 2s", "the database went away"];
-    expect_refused("crashes-later.js", &["--soak", "2s"], &[], &words, true);
+    expect_refused("crashes-later.js", &["--soak", "2s"], &[], &words);
 }
 
 /// The canary has connections when it crashes, and takes with it what it had in service: so no load
