@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod kept;
+pub(crate) mod release;
 pub(crate) mod session;
 pub(crate) mod tls;
 
@@ -184,6 +185,15 @@ pub(crate) fn restarts(status: &Value) -> u64 {
 pub(crate) fn ids(status: &Value) -> Vec<u64> {
     let workers = status["workers"].as_array().into_iter().flatten();
     workers.filter_map(|worker| worker["id"].as_u64()).collect()
+}
+
+/// Whether the status shows so many listeners, each served by so many workers.
+pub(crate) fn has_listeners(status: &Value, count: usize, workers: u32) -> bool {
+    let listeners = status["listeners"].as_array().unwrap();
+    listeners.len() == count
+        && listeners
+            .iter()
+            .all(|listener| listener["workers"] == workers)
 }
 
 /// Waits for a report of the supervisor.
