@@ -3,19 +3,21 @@
 //! Parse, don't validate: what leaves this module has the type that its user needs. What the options
 //! mean for an app is decided in `run` and `program`.
 
+mod connections;
+mod limits;
 mod polite;
 mod reload;
 
 use std::ffi::OsString;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use phalanx::fleet::{Amount, ScaleTo};
-use phalanx::{Bind, PolicyName, Publish, Readiness, Signal, Weights};
+use phalanx::fleet::ScaleTo;
+use phalanx::{PolicyName, Weights};
 
+pub(crate) use connections::{Adopt, BindArgs, Dispatch};
+pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 
@@ -144,83 +146,6 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Connections")]
-pub(crate) struct BindArgs {
-    /// Open a listener before any worker runs, and give it to each as an open descriptor; can be repeated
-    ///
-    /// ADDR is host:port, :port, [v6]:port, `unix:/path` or `unix:@name`. Programs find the listeners as
-    /// systemd (`LISTEN_FDS`) or einhorn (`EINHORN_FD_COUNT`) would give them. A Node script that listens
-    /// on that very address gets the listener too.
-    #[arg(long, value_name = "[NAME=]ADDR", value_parser = values::bind)]
-    pub(crate) bind: Vec<Bind>,
-
-    /// Listen on PORT where the program asks for `APP_PORT`; can be repeated. `0:*`: on a free port, whatever it asks for
-    #[arg(long, value_name = "[HOST:]PORT:APP_PORT")]
-    pub(crate) publish: Vec<Publish>,
-
-    /// What proves that a worker serves, which was given its listeners [default: auto]
-    ///
-    /// listen: it is seen to wait for connections. notify: it says READY=1 to `NOTIFY_SOCKET`, or acknowledges
-    /// to einhorn. auto: whatever comes first; only what it says, if it says anything. `http:/PATH`: it answers
-    /// GET /PATH with a status from 200 to 399. exec: that its program runs, which proves little.
-    #[arg(long, value_name = "WHAT", value_parser = values::readiness)]
-    pub(crate) ready: Option<Readiness>,
-
-    /// End and replace a ready worker that says WATCHDOG=1 to `NOTIFY_SOCKET` less often than this
-    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
-    pub(crate) watchdog: Option<Duration>,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Limits")]
-pub(crate) struct LimitArgs {
-    /// How long a worker may take to become ready
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::positive_duration)]
-    pub(crate) ready_timeout: Duration,
-
-    /// How long a worker may take to finish its work before it is told to stop; 0s: no time
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
-    pub(crate) drain_timeout: Duration,
-
-    /// How long a worker without a channel may take to finish its connections before it is told to stop
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
-    pub(crate) settle_timeout: Duration,
-
-    /// The signal that tells a worker to stop: a name or a number
-    #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
-    pub(crate) stop_signal: Signal,
-
-    /// How long a worker that was told to stop may take before it is killed
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::positive_duration)]
-    pub(crate) kill_timeout: Duration,
-
-    /// Extra workers during a reload: a number, or a percentage
-    #[arg(long, value_name = "N|N%", default_value = "1")]
-    pub(crate) max_surge: Amount,
-
-    /// Missing workers during a reload: a number, or a percentage
-    #[arg(long, value_name = "N|N%", default_value = "0")]
-    pub(crate) max_unavailable: Amount,
-
-    /// Workers that finish their work and are not counted as extra: a number, or a percentage
-    /// [default: 100%, or 0 with --max-surge 0]
-    #[arg(long, value_name = "N|N%")]
-    pub(crate) max_draining: Option<Amount>,
-
-    /// Workers that start at the same moment [default: 8 for each processor, at least 16]
-    #[arg(long, value_name = "N")]
-    pub(crate) max_starting: Option<NonZeroU32>,
-
-    /// How long the first new workers of a reload must have served before they get connections
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration)]
-    pub(crate) soak: Duration,
-
-    /// What to do when no worker can be started at the beginning
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
-    pub(crate) on_boot_failure: OnBootFailure,
-}
-
-#[derive(Args, Debug)]
 #[command(next_help_heading = "Log")]
 pub(crate) struct LogArgs {
     /// Form of the log on standard error
@@ -236,49 +161,12 @@ pub(crate) struct LogArgs {
     pub(crate) quiet: u8,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Dispatch {
-    /// The best that works for each listener
-    #[default]
-    Auto,
-    /// The primary accepts and passes connections on
-    Handoff,
-    /// All workers accept from one socket
-    Shared,
-    /// An eBPF program picks the worker: TCP only, needs root or `CAP_BPF` and `CAP_NET_ADMIN`
-    Kernel,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Adopt {
-    /// What fits the program and the options
-    #[default]
-    Auto,
-    /// By Node's channel: Node scripts, and programs that link the library
-    Channel,
-    /// By open descriptors: the listeners of --bind, as systemd and einhorn give them
-    Activation,
-    /// By the sockets that it, or a descendant, binds: anything that listens on TCP
-    Intercept,
-    /// Not at all: it is supervised, and gets no connections
-    None,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ControlWay {
     /// Lines on standard input: reload, rollback, scale N, status, stop
     Stdin,
     /// Deletion of the pid file reloads
     PidFile,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OnBootFailure {
-    /// End with status 1 and the failed worker's last output
-    #[default]
-    Exit,
-    /// Keep trying, waiting longer each time
-    Retry,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -1,7 +1,10 @@
 //! The command line, as it is typed.
 
+use std::time::Duration;
+
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use phalanx::fleet::Amount;
 
 use super::*;
 

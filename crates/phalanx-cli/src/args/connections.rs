@@ -1,0 +1,64 @@
+//! The options of `phalanx run` that say how connections reach the program.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use phalanx::{Bind, Publish, Readiness};
+
+use crate::values;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Connections")]
+pub(crate) struct BindArgs {
+    /// Open a listener before any worker runs, and give it to each as an open descriptor; can be repeated
+    ///
+    /// ADDR is host:port, :port, [v6]:port, `unix:/path` or `unix:@name`. Programs find the listeners as
+    /// systemd (`LISTEN_FDS`) or einhorn (`EINHORN_FD_COUNT`) would give them. A Node script that listens
+    /// on that very address gets the listener too.
+    #[arg(long, value_name = "[NAME=]ADDR", value_parser = values::bind)]
+    pub(crate) bind: Vec<Bind>,
+
+    /// Listen on PORT where the program asks for `APP_PORT`; can be repeated. `0:*`: on a free port, whatever it asks for
+    #[arg(long, value_name = "[HOST:]PORT:APP_PORT")]
+    pub(crate) publish: Vec<Publish>,
+
+    /// What proves that a worker serves, which was given its listeners [default: auto]
+    ///
+    /// listen: it is seen to wait for connections. notify: it says READY=1 to `NOTIFY_SOCKET`, or acknowledges
+    /// to einhorn. auto: whatever comes first; only what it says, if it says anything. `http:/PATH`: it answers
+    /// GET /PATH with a status from 200 to 399. exec: that its program runs, which proves little.
+    #[arg(long, value_name = "WHAT", value_parser = values::readiness)]
+    pub(crate) ready: Option<Readiness>,
+
+    /// End and replace a ready worker that says WATCHDOG=1 to `NOTIFY_SOCKET` less often than this
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    pub(crate) watchdog: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dispatch {
+    /// The best that works for each listener
+    #[default]
+    Auto,
+    /// The primary accepts and passes connections on
+    Handoff,
+    /// All workers accept from one socket
+    Shared,
+    /// An eBPF program picks the worker: TCP only, needs root or `CAP_BPF` and `CAP_NET_ADMIN`
+    Kernel,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Adopt {
+    /// What fits the program and the options
+    #[default]
+    Auto,
+    /// By Node's channel: Node scripts, and programs that link the library
+    Channel,
+    /// By open descriptors: the listeners of --bind, as systemd and einhorn give them
+    Activation,
+    /// By the sockets that it, or a descendant, binds: anything that listens on TCP
+    Intercept,
+    /// Not at all: it is supervised, and gets no connections
+    None,
+}
