@@ -60,7 +60,7 @@ fn a_closed_server_refuses_until_it_listens_again() {
         });
         expect_in_turn(&mut app, &other, 2);
         app.verb(["send", r#""listen""#]).expect_success();
-        wait_said(&events, "listening", 2);
+        wait_listening(&events, 2);
         let again = app.wait_status(LIMIT, |status| has_listeners(status, 2, 2));
         assert!(
             again["listeners"].to_string().contains(&target.to_string()),
@@ -115,7 +115,7 @@ fn a_server_that_is_closed_under_load_does_not_hold_up_another() {
             drop(load);
             expect_in_turn(&mut app, &other, 3);
             app.verb(["send", r#""listen""#]).expect_success();
-            wait_said(&events, "listening", 2);
+            wait_listening(&events, 2);
             expect_in_turn(&mut app, &target, 3);
         }
     }
@@ -138,5 +138,13 @@ fn wait_said(events: &Events, what: &str, count: usize) {
         events.wait_for(LIMIT, what, |event| {
             event["event"] == "message" && event["message"] == what
         });
+    }
+}
+
+/// Waits until so many workers listen again: a script hears of it before the primary does.
+#[track_caller]
+fn wait_listening(events: &Events, count: usize) {
+    for _ in 0..count {
+        events.wait_for(LIMIT, "listening", |event| event["event"] == "listening");
     }
 }
