@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The benchmark harness: all contestants in one run, alternating round by round; medians and spread.
 
-    bench/bench.py                       # everything behind docs/benchmarks.md, about 15 minutes
+    bench/bench.py                       # everything behind docs/benchmarks.md, about 16 minutes
     bench/bench.py --quick               # 1 short round of everything, to see that it works
     bench/bench.py node rust             # some suites only
     bench/bench.py --report              # docs/benchmarks.md and its plots, from the results of the last run
@@ -11,6 +11,7 @@ there. The order of the contestants changes from round to round. Needs wrk, Node
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -29,7 +30,7 @@ import verdicts
 
 OUT = contestants.ROOT / "bench-out"
 IDLE = 1000
-SUITES = ["node", "rust", "python", "programs", "tails", "checks", "cpu"]
+SUITES = ["node", "rust", "python", "costs", "tails", "checks", "cpu"]
 BURSTS = 4
 DEFAULT = SUITES[:-1]
 
@@ -91,26 +92,29 @@ class Run:
     def cpu_bound(self, running, number):
         yield "cpu", with_cpu(running, lambda: load.ab(running.port, self.seconds(10), 200))
 
-    def pairs(self, number):
-        """Two servers that are to cost the same, both up, asked in turn: what the machine does meanwhile falls on both."""
-        for program, pair in contestants.programs().items():
+    def costs(self, number):
+        """Servers that are all up, asked in turn: what the machine does meanwhile falls on all of them."""
+        for program, group in contestants.costs().items():
             try:
-                with pair[0].start() as theirs, pair[1].start() as ours:
-                    load.shares(theirs.port), load.shares(ours.port)
+                with contextlib.ExitStack() as stack:
+                    every = [stack.enter_context(one.start()) for one in group]
+                    for running in every:
+                        load.wrk(running.port, 1, self.arguments.clients, close=True)
                     for burst in range(number * BURSTS, (number + 1) * BURSTS):
-                        for running in (theirs, ours) if burst % 2 else (ours, theirs):
+                        first = burst % len(every)
+                        for running in every[first:] + every[:first]:
                             sample = with_cpu(running, lambda: load.wrk(running.port, 1, self.arguments.clients, close=True))
-                            self.keep("programs", running.contestant, program, burst, sample)
+                            self.keep("costs", running.contestant, program, burst, sample)
             except contestants.NotRun as reason:
-                self.skipped[f"programs: {program}"] = str(reason)
-                print(f"NOT RUN: programs: {program}: {reason}", file=sys.stderr)
+                self.skipped[f"costs: {program}"] = str(reason)
+                print(f"NOT RUN: costs: {program}: {reason}", file=sys.stderr)
 
     def round(self, number, suites):
         for suite in ("node", "rust", "python"):
             if suite in suites:
                 self.everyone(suite, number, getattr(contestants, suite)(), self.throughput)
-        if "programs" in suites:
-            self.pairs(number)
+        if "costs" in suites:
+            self.costs(number)
         if "tails" in suites:
             for server in ("node", "rust"):
                 self.everyone(f"tails-{server}", number, contestants.tails(server), self.tail)

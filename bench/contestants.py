@@ -201,7 +201,7 @@ def rust():
     linked = {"command": worker, "needs": SERVER}
     return [
         Contestant("bare process", [SERVER, "bare", "127.0.0.1:{port}"], workers=1, needs=SERVER),
-        Contestant("bare, own SO_REUSEPORT", [SERVER, "reuseport", "127.0.0.1:{port}", "2"], needs=SERVER),
+        Contestant("own SO_REUSEPORT", [SERVER, "reuseport", "127.0.0.1:{port}", "2"], needs=SERVER),
         phalanx("phalanx kernel", "--adopt", "channel", "--dispatch", "kernel", **linked),
         phalanx("phalanx handoff", "--adopt", "channel", "--dispatch", "handoff", **linked),
     ]
@@ -230,22 +230,21 @@ def python():
     return everyone
 
 
-def programs():
-    """Programs that know nothing of phalanx: with SO_REUSEPORT sockets of their own, and by interception; pairs by name."""
+def costs():
+    """Who is up at the same time and asked in turn, by what serves."""
     twice = 'REUSEPORT=1 "$0" "$1" & REUSEPORT=1 exec "$0" "$1"'
-    rust, binds = "127.0.0.1:{port}", [sys.executable, str(ROOT / "fixtures" / "programs" / "binds.py")]
-    intercepted = lambda name, *command, **other: phalanx(
-        name, "--adopt", "intercept", "--dispatch", "kernel", command=["--", *command], **other)
+    address, binds = "127.0.0.1:{port}", [sys.executable, str(ROOT / "fixtures" / "programs" / "binds.py")]
+    own = lambda *command, **other: Contestant("own SO_REUSEPORT", list(command), **other)
+    intercepted = lambda *command, **other: phalanx(
+        "phalanx kernel", "--adopt", "intercept", "--dispatch", "kernel", command=["--", *command], **other)
     return {
-        "C, raw sockets": (
-            Contestant("own SO_REUSEPORT", ["sh", "-c", twice, C_SERVER, "{port}"], needs=C_SERVER),
-            intercepted("phalanx kernel", C_SERVER, "{port}", needs=C_SERVER)),
-        "Rust, axum": (
-            Contestant("own SO_REUSEPORT", [SERVER, "reuseport", rust, "2"], needs=SERVER),
-            intercepted("phalanx kernel", SERVER, "bare", rust, needs=SERVER)),
-        "Python, raw sockets": (
-            Contestant("own SO_REUSEPORT", [*binds, "sharers", "{port}"]),
-            intercepted("phalanx kernel", *binds, "plain", "{port}")),
+        "Node script": [one for one in node() if one.name not in ("PM2, cluster mode", "phalanx shared")],
+        "Rust, linked": rust(),
+        "C, intercepted": [
+            own("sh", "-c", twice, C_SERVER, "{port}", needs=C_SERVER), intercepted(C_SERVER, "{port}", needs=C_SERVER)],
+        "Rust, intercepted": [
+            own(SERVER, "reuseport", address, "2", needs=SERVER), intercepted(SERVER, "bare", address, needs=SERVER)],
+        "Python, intercepted": [own(*binds, "sharers", "{port}"), intercepted(*binds, "plain", "{port}")],
     }
 
 

@@ -72,15 +72,19 @@ def throughput_table(results, suite, workload):
     return table(heads + ([extra] if extra else []), rows) if rows else ""
 
 
-def programs_table(results):
-    """A line for each program and way."""
-    heads = ["program", "its listeners", "CPU µs/request", "primary's part", "client's CPU µs", "requests/s", "lost"]
+def costs_table(results):
+    """A line for each server and way, and what it costs beside the first of its group."""
+    heads = ["server", "dispatch", "CPU µs/request", "of the first", "primary's part", "client's CPU µs", "requests/s", "lost"]
     rows = []
-    for program in verdicts.PROGRAMS:
-        for name, samples in sorted(rows_of(results, "programs", program).items()):
-            parts = figure(samples, "primary_us", "{:.2f}") if name == verdicts.KERNEL else "–"
-            rows.append([program, name, figure(samples, "cpu_us", "{:.1f}"), parts, figure(samples, "client_us", "{:.1f}"),
-                         figure(samples, "rate"), lost(samples)])
+    for program in dict.fromkeys(one["workload"] for one in results["samples"] if one["suite"] == "costs"):
+        found = rows_of(results, "costs", program)
+        first = next(iter(found))
+        for name, samples in found.items():
+            parts = figure(samples, "primary_us", "{:.1f}") if name.startswith(("phalanx", "Node cluster")) else "–"
+            middle, low, high = verdicts.ratio(results, "costs", name, first, program, "cpu_us")
+            beside = "1" if name == first else f"{middle:.2f} ({low:.2f}–{high:.2f})"
+            rows.append([program, name, figure(samples, "cpu_us", "{:.1f}"), beside, parts,
+                         figure(samples, "client_us", "{:.1f}"), figure(samples, "rate"), lost(samples)])
     return table(heads, rows) if rows else ""
 
 
@@ -152,7 +156,7 @@ def sections(results, costs):
     """What goes between the markers, by their names."""
     found = {"run": about(results), "verdicts": verdicts.text(verdicts.all_of(results, costs)), "tails": tails_section(results)}
     found |= {suite: server_section(results, suite) for suite in SERVERS}
-    found["programs"] = programs_table(results)
+    found["costs"] = costs_table(results)
     found["cpu"] = throughput_table(results, "cpu", "cpu")
     found["steering"] = steering_table(costs) if costs else ""
     return {name: "\n\n".join([body, *IMAGES.get(name, [])]) for name, body in found.items() if body}
