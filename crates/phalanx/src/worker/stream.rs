@@ -68,6 +68,17 @@ impl Stream {
         self.kind
     }
 
+    /// Whether `TCP_NODELAY` is set; never, on a Unix socket.
+    ///
+    /// # Errors
+    /// As getsockopt(2).
+    pub fn nodelay(&self) -> io::Result<bool> {
+        match &self.kind {
+            StreamKind::Tcp(stream) => stream.nodelay(),
+            StreamKind::Unix(_) => Ok(false),
+        }
+    }
+
     /// Sets `TCP_NODELAY`; does nothing on a Unix socket.
     ///
     /// # Errors

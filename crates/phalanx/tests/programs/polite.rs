@@ -49,7 +49,11 @@ fn main() -> phalanx::Result<()> {
         let listener = worker.listen("127.0.0.1:0").await?;
         if std::env::var("CERTIFIED").is_ok_and(|value| value == "1") {
             let tls = TlsAcceptor::from(Arc::new(tls_config()));
-            phalanx::serve_with(listener, app, move |stream| tls.accept(stream)).await;
+            let prepare = move |stream: phalanx::Stream| {
+                assert!(stream.nodelay().unwrap(), "answers would be held back");
+                tls.accept(stream)
+            };
+            phalanx::serve_with(listener, app, prepare).await;
         } else {
             phalanx::serve(listener, app).await;
         }

@@ -47,7 +47,7 @@ const OWN_LIMITS: DrainLimits = DrainLimits {
 /// for clients that begin with it ("prior knowledge"); the upgrade from HTTP/1 is not offered, and
 /// neither is `WebSocket` over HTTP/2 (RFC 8441).
 ///
-/// Requests carry their peer's [`Address`] as an extension, with feature `axum` also as `ConnectInfo`.
+/// Connections have `TCP_NODELAY` set. Requests carry their peer's [`Address`] as an extension, with feature `axum` also as `ConnectInfo`.
 /// Once the worker is to leave, each HTTP/1 connection's next answer says `Connection: close`, and each HTTP/2
 /// connection is told GOAWAY (RFC 9113, 6.8). It returns when nothing is
 /// left, or when a tenth of the primary's drain limit (30 s) is left, and with open upgrades or server-sent events
@@ -95,6 +95,9 @@ where
     let worker = listener.worker().clone();
     let crowd = Arc::new(Crowd::default());
     while let Some((mut stream, peer)) = listener.accept().await {
+        // Else an answer in several parts waits 40 ms for the client's delayed acknowledgement (tcp(7)). A
+        // connection that is gone already is found out below.
+        drop(stream.set_nodelay(true));
         let (member, open) = Member::join(&crowd, &worker);
         stream.count(open);
         let own = Arc::clone(&member);
