@@ -109,15 +109,21 @@ bench-steering:
 bench *args:
     #!/usr/bin/env bash
     set -euo pipefail
-    pm2=target/bench/pm2
     if [[ " {{ args }} " != *" --report "* ]]; then
-        cargo build --release --workspace --examples --bins
-        [ -e "$pm2/node_modules/pm2" ] || { mkdir -p "$pm2" &&
-            npm install --prefix "$pm2" --no-save --no-audit --no-fund --loglevel=error pm2; }
-        mkdir -p target/bench
+        just _rivals
         cc -O2 -o target/bench/http_c fixtures/programs/http.c
     fi
     python3 -B bench/bench.py {{ args }}
+
+# The drill of docs/zero-loss.md against others: Node's cluster, PM2, and gunicorn and Puma where they are
+drill-rivals *args: _rivals
+    PM2=target/bench/pm2/node_modules/.bin/pm2 bench/drill-rivals.sh {{ args }}
+
+# Release builds, and PM2 to compare with
+_rivals:
+    cargo build --release --workspace --examples --bins
+    [ -e target/bench/pm2/node_modules/pm2 ] || { mkdir -p target/bench/pm2 && \
+        npm install --prefix target/bench/pm2 --no-save --no-audit --no-fund --loglevel=error pm2; }
 
 # Whether the benchmark harness counts right
 bench-check:

@@ -3,8 +3,8 @@
 # recipe, PM2 reload, gunicorn HUP, Puma phased restart. One Markdown table on standard output, the reports
 # as JSON and SVG in OUTPUT. What is not installed is left out, and said so.
 #
-#   bench/drill-rivals.sh [OUTPUT]           PHALANX (target/release/phalanx), PM2 (a pm2 program) and the
-#   FOR=60s RELOADS=5 SETTLE=8s RATE=500     environment's other variables as shown
+#   bench/drill-rivals.sh [OUTPUT]           PHALANX (target/release/phalanx), RUST (target/release/examples/axum_app),
+#   FOR=60s RELOADS=5 SETTLE=8s RATE=500     PM2 (a pm2 program) and the environment's other variables as shown
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -77,6 +77,8 @@ echo "| server and its reload | requests | reloads | lost | cut off on the wire 
 echo "|---|---|---|---|---|---|---|---|"
 
 row phalanx-node "phalanx, Node script" -n 2 --kills 0 --scales 0 -- fixtures/http.js
+row phalanx-rust "phalanx, Rust example" -n 2 --kills 0 --scales 0 --upload-path /upload \
+    -- "${RUST:-target/release/examples/axum_app}" 127.0.0.1:0
 
 port=$(free_port)
 PORT=$port WORKERS=2 node fixtures/node-cluster.js >"$output/node-cluster.out" 2>&1 &
