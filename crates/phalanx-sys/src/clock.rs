@@ -1,6 +1,8 @@
 //! The one place that reads the clock, so that everything else can be given its time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The present moment on the monotonic clock (`CLOCK_MONOTONIC`, `clock_gettime(2)`).
 #[must_use]
@@ -10,4 +12,14 @@ use std::time::Instant;
 )]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// How far [`coarse`] may be behind: a tick of the kernel, at 100 of them a second.
+pub const COARSENESS: Duration = Duration::from_millis(10);
+
+/// The time since boot as of the kernel's last tick (`CLOCK_MONOTONIC_COARSE`, `clock_gettime(2)`): up to
+/// [`COARSENESS`] late, and several times cheaper to read than [`now`].
+#[must_use]
+pub fn coarse() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::MonotonicCoarse)).unwrap_or_default()
 }

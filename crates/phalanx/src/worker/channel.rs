@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
@@ -21,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use super::health::Counts;
+use super::leaving::Leaving;
 use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::watched::watch;
@@ -30,10 +31,6 @@ const QUEUE_LIMIT_BYTES: usize = 16 << 20;
 
 /// How long the end of this worker waits for a primary that does not read its last messages.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
-
-/// How long after its last connection this worker begins to finish: HTTP servers (hyper, and axum with
-/// it) close a connection of which they have read nothing when they are told to finish.
-const SETTLE: Duration = Duration::from_millis(100);
 
 type Answer = (ReplyBody, Option<OwnedFd>);
 
@@ -47,8 +44,9 @@ pub(super) struct Inner {
     pub(super) health: Counts,
     /// Rings when a message of the application came, or the channel closed.
     message: Notify,
-    /// Rings when this worker is to leave.
-    leave: Notify,
+    /// INVARIANT: begun under the lock of `state`, by which a connection that arrives meanwhile is
+    /// either queued before what waits goes back, or refused.
+    pub(super) leaving: Leaving,
     /// Rings when bytes wait that the socket did not take.
     blocked: Notify,
 }
@@ -62,8 +60,6 @@ struct State {
     queues: BTreeMap<String, Arc<Queue>>,
     places: Vec<(Address, u32)>,
     messages: VecDeque<Value>,
-    last_accepted_at: Option<Instant>,
-    draining: bool,
     drain_limits: Option<DrainLimits>,
     closed: bool,
 }
@@ -237,7 +233,7 @@ impl Inner {
             seat: OnceLock::new(),
             health: Counts::default(),
             message: Notify::new(),
-            leave: Notify::new(),
+            leaving: Leaving::default(),
             blocked: Notify::new(),
         }
     }
@@ -369,7 +365,7 @@ impl Inner {
             return self.acknowledge(&mut state, HANDLE_NACK);
         };
         state.unacknowledged += 1;
-        let queue = if state.draining {
+        let queue = if self.leaving.has_begun() {
             None
         } else {
             state.queues.get(key).cloned()
@@ -449,26 +445,14 @@ impl Inner {
     /// Begins to leave: no connection is taken any more, what was not taken goes back.
     pub(super) fn drain(&self) {
         let queues: Vec<_> = {
-            let mut state = self.state();
-            state.draining = true;
+            let state = self.state();
+            self.leaving.begin();
             state.queues.values().cloned().collect()
         };
         for queue in queues {
             self.hand_back(&queue);
         }
-        self.leave.notify_waiters();
-    }
-
-    pub(super) async fn drained(&self) {
-        loop {
-            let leave = self.leave.notified();
-            tokio::pin!(leave);
-            leave.as_mut().enable();
-            if self.is_draining() {
-                return;
-            }
-            leave.await;
-        }
+        self.leaving.ring();
     }
 
     /// Where this worker counts; nothing before the primary gave it a place.
@@ -481,27 +465,10 @@ impl Inner {
         drop(self.seat.set(seat));
     }
 
-    /// The application took a connection.
-    pub(super) fn note_accepted(&self) {
-        self.state().last_accepted_at = Some(phalanx_sys::clock::now());
-    }
-
-    /// Waits until the last connection has had a moment to be read.
-    pub(super) async fn settled(&self) {
-        let last = self.state().last_accepted_at;
-        if let Some(last) = last {
-            tokio::time::sleep_until((last + SETTLE).into()).await;
-        }
-    }
-
     /// What the primary said of the time there is.
     #[cfg(feature = "serve")]
     pub(super) fn drain_limits(&self) -> Option<DrainLimits> {
         self.state().drain_limits
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.state().draining
     }
 
     pub(super) fn is_connected(&self) -> bool {

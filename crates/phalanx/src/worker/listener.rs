@@ -1,9 +1,12 @@
 //! A worker's listener: the same to the application, however its connections arrive.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use phalanx_core::wire::SocketName;
@@ -107,29 +110,40 @@ impl Listener {
                     self.worker.accepted(arrived.seq, true);
                     stream
                 }
-                Source::Tcp(listener) => tokio::select! {
-                    biased;
-                    () = self.worker.inner.drained() => return None,
-                    accepted = listener.accept() => {
-                        accepted.map(|(stream, peer)| (StreamKind::Tcp(stream), Address::Inet(peer)))
-                    }
-                },
-                Source::Unix(listener) => tokio::select! {
-                    biased;
-                    () = self.worker.inner.drained() => return None,
-                    accepted = listener.accept() => {
-                        accepted.map(|(stream, _)| (StreamKind::Unix(stream), Address::Unnamed))
-                    }
-                },
+                Source::Tcp(listener) => {
+                    let accepted = self.unless_leaving(listener.accept()).await?;
+                    accepted.map(|(stream, peer)| (StreamKind::Tcp(stream), Address::Inet(peer)))
+                }
+                Source::Unix(listener) => {
+                    let accepted = self.unless_leaving(listener.accept()).await?;
+                    accepted.map(|(stream, _)| (StreamKind::Unix(stream), Address::Unnamed))
+                }
             };
             match accepted {
                 Ok((kind, peer)) => {
-                    self.worker.inner.note_accepted();
+                    self.worker.inner.leaving.note_accepted();
                     return Some((Stream::new(kind, self.worker.inner.seat()), peer));
                 }
                 Err(error) => pause(&error).await,
             }
         }
+    }
+
+    /// Waits for a connection; nothing once this worker is to leave. Where one waits already, this costs
+    /// a look at a flag: only who has to wait registers to be woken when this worker is to leave.
+    async fn unless_leaving<T>(&self, accepting: impl Future<Output = T>) -> Option<T> {
+        let leaving = &self.worker.inner.leaving;
+        let (mut accepting, mut bell) = (pin!(accepting), pin!(leaving.wait()));
+        poll_fn(|cx| {
+            if leaving.has_begun() {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(accepted) = accepting.as_mut().poll(cx) {
+                return Poll::Ready(Some(accepted));
+            }
+            bell.as_mut().poll(cx).map(|()| None)
+        })
+        .await
     }
 
     /// Makes a tokio stream of a connection that arrived.

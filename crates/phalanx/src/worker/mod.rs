@@ -4,6 +4,7 @@ mod channel;
 mod health;
 #[cfg(feature = "tower")]
 mod layer;
+mod leaving;
 mod listener;
 mod meter;
 #[cfg(feature = "serve")]
@@ -218,15 +219,15 @@ impl ThisWorker {
         let inner = Arc::clone(&self.inner);
         async move {
             channel::start(&inner);
-            inner.drained().await;
-            inner.settled().await;
+            inner.leaving.wait().await;
+            inner.leaving.settled().await;
         }
     }
 
     /// Is this worker to leave? See [`ThisWorker::draining`].
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.inner.is_draining()
+        self.inner.leaving.has_begun()
     }
 
     /// Leaves the cluster by its own wish (`cluster.worker.disconnect`): takes no more connections,

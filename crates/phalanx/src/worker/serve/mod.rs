@@ -176,7 +176,7 @@ where
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
-        () = member.worker().inner.drained() => connection.as_mut().graceful_shutdown(),
+        () = member.worker().inner.leaving.wait() => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
 }
