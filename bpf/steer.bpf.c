@@ -32,6 +32,7 @@
 #define OUTSTANDING_MAX (1u << 20)
 #define UNPROVEN (1ull << 54)
 #define TICK_SHIFT 20  // a tick is 2^20 ns, about a millisecond
+#define TICK_US_SHIFT 10 // a tick is about 2^10 us
 #define HALVING 4      // an idle position's response time halves every 2^4 ticks
 #define SWITCHES 4     // so often a choice is made again because the plan was replaced
 
@@ -74,17 +75,20 @@ struct group {
 	__u16 order[2][ORDER];
 };
 
-// The load of one position, whichever the listener. The two lanes are a worker and its successor.
+// The load of one position, whichever the listener: what its workers write, in a cache line of its own.
+// The two lanes are a worker and its successor.
 struct row {
-	__s32 open; // chosen here, taken off by the worker that closes it
+	__s32 closed; // connections that were closed; what was given and not closed is open
 	__s32 held[2];
 	__s32 outstanding[2];
 	__u32 response_us;
 	__u32 response_tick;
-	__u32 reserved;
+	__u32 busy_tick; // when there came to be something to answer
+	__u32 reserved[8];
 };
 
 struct board {
+	__s32 given[POSITIONS]; // connections that were chosen for it; written here and by the primary alone
 	struct row rows[POSITIONS];
 };
 
@@ -295,9 +299,11 @@ INLINE __u32 at_least_zero(__s32 value)
 	return value & ~negative;
 }
 
-INLINE __u32 open_of(const struct row *row)
+INLINE __u32 open_of(const struct board *board, __u32 position)
 {
-	return at_least_zero(ONCE(row->open));
+	// Both count on for ever.
+	return at_least_zero((__u32)ONCE(board->given[position]) -
+			     (__u32)ONCE(board->rows[position].closed));
 }
 
 // All ones for 0, else none, of a number below 2^63.
@@ -309,27 +315,44 @@ INLINE __u64 if_zero(__u64 number)
 	return mask;
 }
 
-INLINE __u64 score_of(const struct row *row, __u32 now)
+// The larger of two numbers below 2^62.
+INLINE __u64 larger(__u64 one, __u64 other)
 {
+	return one + other - smaller(one, other);
+}
+
+// What awaits an answer: requests, and what was chosen and not yet accepted.
+INLINE __u64 outstanding_of(const struct board *board, __u32 position)
+{
+	const struct row *row = &board->rows[position];
 	__s64 held = (__u64)at_least_zero(ONCE(row->held[0])) + at_least_zero(ONCE(row->held[1]));
 	__u64 outstanding = (__u64)at_least_zero(ONCE(row->outstanding[0])) +
 			    at_least_zero(ONCE(row->outstanding[1]));
-	// What was chosen and not yet accepted awaits its answer as well.
-	__s64 waiting = (__s64)open_of(row) - held;
+	__s64 waiting = (__s64)open_of(board, position) - held;
 	__s64 negative = waiting >> 63;
-	OPAQUE(negative);
-	outstanding += waiting & ~negative;
 
-	// Nobody will hear of an idle position's response time again until it is used.
+	OPAQUE(negative);
+	return outstanding + (waiting & ~negative);
+}
+
+INLINE __u64 score_of(const struct board *board, __u32 position, __u32 now)
+{
+	const struct row *row = &board->rows[position];
+	__u64 outstanding = outstanding_of(board, position);
 	__u64 idle = if_zero(outstanding);
 	__u64 age = at_least_zero(now - ONCE(row->response_tick));
 	__u64 response = ONCE(row->response_us);
+	__u64 unproven = if_zero(response);
+
+	// Nobody will hear of an idle position's response time again until it is used.
 	response >>= smaller(age >> HALVING, 32) & idle;
+	// What awaits its answer has taken so long already.
+	__u64 waited = smaller(age, at_least_zero(now - ONCE(row->busy_tick))) << TICK_US_SHIFT;
+	response = larger(response, waited & ~idle & ~unproven);
 
 	response = smaller(response, RESPONSE_MAX);
 	outstanding = smaller(outstanding, OUTSTANDING_MAX);
-	return response * (outstanding + 1) +
-	       (if_zero(response) & ~idle & (UNPROVEN + outstanding));
+	return response * (outstanding + 1) + (unproven & ~idle & (UNPROVEN + outstanding));
 }
 
 // --- the policies ----------------------------------------------------------------------------------
@@ -351,8 +374,9 @@ INLINE __u32 by_cost(const struct plan *plan, const struct board *board, enum ru
 	for (__u32 ahead = 0; ahead < SCAN; ahead++) {
 		if (ahead >= count_of(plan))
 			break;
-		const struct row *row = &board->rows[position_at(plan, turn)];
-		__u64 cost = rule == BY_SCORE ? score_of(row, now) : open_of(row);
+		__u32 position = position_at(plan, turn);
+		__u64 cost = rule == BY_SCORE ? score_of(board, position, now) :
+						open_of(board, position);
 		best = smaller(cost << 8 | ahead, best);
 		turn = turn_after(plan, turn);
 	}
@@ -373,8 +397,7 @@ INLINE __u32 by_two_choices(const struct plan *plan, const struct board *board)
 	second %= count - 1;
 	if (second >= first)
 		second++;
-	if (open_of(&board->rows[position_at(plan, second)]) <
-	    open_of(&board->rows[position_at(plan, first)]))
+	if (open_of(board, position_at(plan, second)) < open_of(board, position_at(plan, first)))
 		return second;
 	return first;
 }
@@ -440,6 +463,14 @@ INLINE struct choice choose(const struct plan *plan, const struct board *board, 
 	return choice;
 }
 
+// The position has one more connection.
+INLINE void count(struct board *board, __u32 position, __u32 rule)
+{
+	if (rule == BY_SCORE && outstanding_of(board, position) == 0)
+		ONCE(board->rows[position].busy_tick) = ktime() >> TICK_SHIFT;
+	__sync_fetch_and_add(&board->given[position], 1);
+}
+
 SECTION("sk_reuseport/migrate")
 int steer(struct sk_reuseport_md *ctx)
 {
@@ -478,7 +509,7 @@ int steer(struct sk_reuseport_md *ctx)
 			// The verifier forgets a bound when the key's address is taken.
 			position &= POSITIONS - 1;
 			if (counts)
-				__sync_fetch_and_add(&loads->rows[position].open, 1);
+				count(loads, position, plan.control >> 1 & 0x7f);
 			if (migrates)
 				__sync_fetch_and_add(&shared->tallies[position].migrated, 1);
 			else if (counts)

@@ -1,8 +1,8 @@
 //! The scoreboard: shared memory in which workers publish their load.
 //!
 //! Each position has a row. Whoever chooses a position (the kernel program, or the primary that
-//! hands connections over) adds the connection to its row; the worker takes it off when it closes
-//! it. So a worker whose event loop is blocked looks as busy as it is. Workers need no privilege and
+//! hands connections over) counts what it gives to it, and the worker what it closes; the difference is
+//! open. So a worker whose event loop is blocked looks as busy as it is. Workers need no privilege and
 //! no system call: the memory is an eBPF map ([`crate::steering::Steering::scoreboard`]) or a memfd
 //! ([`Scoreboard::anonymous`]), inherited as a descriptor ([`Scoreboard::from_fd`]).
 //!
@@ -10,7 +10,9 @@
 //!
 //! * Nothing that is read here or by the kernel program is trusted: negative counts are none, and
 //!   values beyond reason are cut, so no worker can wedge the choice or overflow a score.
-//! * A worker writes to its *lane* of the row alone, but for `open`. A successor at the same
+//! * The two count in different cache lines: a worker that counts for a policy which goes by no load
+//!   disturbs nobody, and is disturbed by nobody.
+//! * A worker writes to its *lane* of the row alone, but for what it closed and answered. A successor at the same
 //!   position has the other lane, so what a dead worker leaves behind is known and taken off at once
 //!   ([`Scoreboard::worker_gone`]).
 
@@ -22,7 +24,8 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use rustix::fs::{
     FileType, MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create,
@@ -39,12 +42,48 @@ pub const POSITIONS_MAX: u32 = 4096;
 
 const ROWS: usize = 4096;
 
+/// The memory, as `struct board` of `bpf/steer.bpf.c` has it.
 #[repr(C)]
 struct Board {
+    /// Connections that were given to each position, less those that came to nothing. It counts on for ever.
+    given: [AtomicI32; ROWS],
     rows: [Row; ROWS],
 }
 
-const _: () = assert!(mem::size_of::<Row>() == 32 && mem::size_of::<Board>() == 32 * ROWS);
+/// What there is of one position.
+struct Place<'a> {
+    given: &'a AtomicI32,
+    row: &'a Row,
+}
+
+impl Place<'_> {
+    fn open(&self) -> i32 {
+        self.row.open(self.given.load(Relaxed))
+    }
+
+    /// Counts what workers hold and nobody was seen to give: connections that came while no position was
+    /// eligible, and left the choice to the kernel. Uncounted, they would hide as many others for ever.
+    fn recount(&self) {
+        // INVARIANT: a connection is given before it is held, and not held any more before it is closed. So
+        // in this order of reading, too little was given only if something was not counted.
+        let closed = self.row.closed.load(Acquire);
+        let held = self
+            .row
+            .held
+            .each_ref()
+            .map(|held| held.load(Acquire).max(0));
+        let held = held[0].saturating_add(held[1]);
+        let given = self.given.load(Relaxed);
+        let missing = held.saturating_sub(given.wrapping_sub(closed));
+        if missing > 0 {
+            // Where somebody counts meanwhile, the next time will do.
+            let whole = given.wrapping_add(missing);
+            _ = self.given.compare_exchange(given, whole, Relaxed, Relaxed);
+        }
+    }
+}
+
+const _: () = assert!(mem::size_of::<Row>() == 64 && mem::size_of::<Board>() == 68 * ROWS);
 
 /// How long the memory of a scoreboard is.
 pub(crate) const SIZE_BYTES: usize = mem::size_of::<Board>();
@@ -108,28 +147,30 @@ impl Scoreboard {
 
     /// The position's load at this tick of the clock.
     pub(crate) fn load_at(&self, position: u32, tick: u32) -> Load {
-        self.row(position)
-            .map_or_else(Load::default, |row| row.load(tick))
+        self.place(position).map_or_else(Load::default, |place| {
+            place.row.load(place.given.load(Relaxed), tick)
+        })
     }
 
     /// Counts a connection that the primary hands over. The kernel program does so itself.
     pub fn chosen(&self, position: u32) {
-        if let Some(row) = self.row(position) {
-            row.open.fetch_add(1, Relaxed);
+        if let Some(place) = self.place(position) {
+            if place.row.outstanding(place.given.load(Relaxed)) == 0 {
+                place.row.busy_from(tick_now());
+            }
+            place.given.fetch_add(1, Relaxed);
         }
     }
 
     /// Takes back [`Scoreboard::chosen`]: the worker never got the connection.
     pub fn not_chosen(&self, position: u32) {
-        if let Some(row) = self.row(position) {
-            row.open.fetch_sub(1, Relaxed);
-        }
+        self.correct(position, 1);
     }
 
     /// A seat for the worker at this position; none beyond [`POSITIONS_MAX`].
     #[must_use]
     pub fn seat(self: &Arc<Self>, position: u32, lane: Lane) -> Option<Seat> {
-        self.row(position)?;
+        self.place(position)?;
         Some(Seat {
             board: Arc::clone(self),
             position,
@@ -141,11 +182,11 @@ impl Scoreboard {
     /// the slot's queue still does, for it is its successor's now. Its response time is forgotten
     /// unless the other lane is in use, because a successor may have set it.
     pub fn worker_gone(&self, position: u32, lane: Lane) {
-        let Some(row) = self.row(position) else {
+        let Some(Place { given, row }) = self.place(position) else {
             return;
         };
         let held = row.held[lane.index()].swap(0, Relaxed);
-        row.open.fetch_sub(held.max(0), Relaxed);
+        given.fetch_sub(held.max(0), Relaxed);
         row.outstanding[lane.index()].store(0, Relaxed);
         let other = lane.other().index();
         if row.held[other].load(Relaxed) <= 0 && row.outstanding[other].load(Relaxed) <= 0 {
@@ -156,8 +197,8 @@ impl Scoreboard {
     /// The position is empty: no worker, and no queue (its slot was closed, and what waited there
     /// has moved).
     pub fn reset_load(&self, position: u32) {
-        if let Some(row) = self.row(position) {
-            row.open.store(0, Relaxed);
+        if let Some(Place { given, row }) = self.place(position) {
+            given.store(row.closed.load(Relaxed), Relaxed);
             for lane in [Lane::Even, Lane::Odd] {
                 row.held[lane.index()].store(0, Relaxed);
                 row.outstanding[lane.index()].store(0, Relaxed);
@@ -168,9 +209,9 @@ impl Scoreboard {
 
     /// For a program that reports nothing: what was found out about it by other means.
     pub fn set_open(&self, position: u32, open: u32) {
-        if let Some(row) = self.row(position) {
-            row.open
-                .store(i32::try_from(open).unwrap_or(i32::MAX), Relaxed);
+        if let Some(Place { given, row }) = self.place(position) {
+            let open = i32::try_from(open).unwrap_or(i32::MAX);
+            given.store(row.closed.load(Relaxed).wrapping_add(open), Relaxed);
         }
     }
 
@@ -178,28 +219,29 @@ impl Scoreboard {
     /// handshakes under way, and those that never came to an end. See [`Drift`].
     #[must_use]
     pub fn surplus(&self, position: u32, waiting: u32) -> i32 {
-        let Some(row) = self.row(position) else {
+        let Some(place) = self.place(position) else {
             return 0;
         };
-        let held = row.held[0]
+        let held = place.row.held[0]
             .load(Relaxed)
-            .saturating_add(row.held[1].load(Relaxed));
+            .saturating_add(place.row.held[1].load(Relaxed));
         let waiting = i32::try_from(waiting).unwrap_or(i32::MAX);
-        row.open
-            .load(Relaxed)
-            .saturating_sub(held)
-            .saturating_sub(waiting)
+        place.open().saturating_sub(held).saturating_sub(waiting)
     }
 
     /// Takes `surplus` off the open connections; a negative one is added.
     pub fn correct(&self, position: u32, surplus: i32) {
-        if let Some(row) = self.row(position) {
-            row.open.fetch_sub(surplus, Relaxed);
+        if let Some(place) = self.place(position) {
+            place.given.fetch_sub(surplus, Relaxed);
         }
     }
 
-    fn row(&self, position: u32) -> Option<&Row> {
-        self.board.rows.get(usize::try_from(position).ok()?)
+    fn place(&self, position: u32) -> Option<Place<'_>> {
+        let index = usize::try_from(position).ok()?;
+        Some(Place {
+            given: self.board.given.get(index)?,
+            row: self.board.rows.get(index)?,
+        })
     }
 }
 

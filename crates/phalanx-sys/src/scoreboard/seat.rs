@@ -1,7 +1,7 @@
 //! What a worker writes to the scoreboard.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
 use super::Scoreboard;
@@ -26,17 +26,26 @@ impl Seat {
     /// The worker has closed a connection that it had accepted.
     pub fn closed(&self) {
         if let Some(row) = self.row() {
-            // A worker that dies between the two leaves `open` one too high; the other way round,
+            // A worker that dies between the two leaves one too many open; the other way round,
             // it would be taken off twice.
             row.held[self.lane.index()].fetch_sub(1, Relaxed);
-            row.open.fetch_sub(1, Relaxed);
+            row.closed.fetch_add(1, Release);
+        }
+    }
+
+    /// The worker has accepted what there was: a moment to put right what was given to it uncounted.
+    pub fn caught_up(&self) {
+        if let Some(place) = self.board.place(self.position) {
+            place.recount();
         }
     }
 
     /// A request has begun.
     pub fn began(&self) {
-        if let Some(row) = self.row() {
-            row.outstanding[self.lane.index()].fetch_add(1, Relaxed);
+        if let Some(row) = self.row()
+            && row.outstanding[self.lane.index()].fetch_add(1, Relaxed) <= 0
+        {
+            row.busy_from(tick_now());
         }
     }
 
@@ -62,15 +71,19 @@ impl Seat {
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         if let Some(row) = self.row() {
             row.held[self.lane.index()].store(count(held), Relaxed);
-            row.open.fetch_sub(count(closed), Relaxed);
-            row.outstanding[self.lane.index()].store(count(outstanding), Relaxed);
+            row.closed.fetch_add(count(closed), Relaxed);
+            let before = row.outstanding[self.lane.index()].swap(count(outstanding), Relaxed);
+            if before <= 0 && outstanding > 0 {
+                row.busy_from(tick_now());
+            }
             if let Some(slowest) = slowest {
                 row.observe(slowest, tick_now());
             }
+            self.caught_up();
         }
     }
 
     fn row(&self) -> Option<&Row> {
-        self.board.row(self.position)
+        Some(self.board.place(self.position)?.row)
     }
 }

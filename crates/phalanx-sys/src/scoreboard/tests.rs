@@ -79,8 +79,8 @@ fn what_is_no_scoreboard_is_refused() {
 #[test]
 fn absurd_values_are_cut() {
     let (board, ..) = seats();
-    let row = board.row(3).unwrap();
-    row.open.store(-7, Relaxed);
+    let row = board.place(3).unwrap().row;
+    row.closed.store(7, Relaxed);
     row.held[0].store(i32::MIN, Relaxed);
     row.outstanding[0].store(i32::MAX, Relaxed);
     row.outstanding[1].store(i32::MAX, Relaxed);
@@ -99,31 +99,32 @@ fn a_peak_shows_at_once_and_is_forgotten_little_by_little() {
     let row = Row::default();
     row.observe(Duration::from_millis(1), 1000);
     row.observe(Duration::from_millis(300), 1001);
-    assert_eq!(row.load(1001).response_us, 300_000);
+    assert_eq!(row.load(0, 1001).response_us, 300_000);
     row.observe(Duration::from_millis(1), 1002);
-    assert!(row.load(1002).response_us > 280_000);
+    assert!(row.load(0, 1002).response_us > 280_000);
     let mut now = 1002;
     for _ in 0..2000 {
         now += 1;
         row.observe(Duration::from_millis(1), now);
     }
-    assert!(row.load(now).response_us < 2_000);
+    assert!(row.load(0, now).response_us < 2_000);
 }
 
 #[test]
 fn an_idle_position_becomes_unknown_again() {
     let row = Row::default();
     row.observe(Duration::from_millis(8), 0);
-    assert_eq!(row.load(15).response_us, 8000);
-    assert_eq!(row.load(16).response_us, 4000);
-    assert_eq!(row.load(16 * 20).response_us, 0);
+    assert_eq!(row.load(0, 15).response_us, 8000);
+    assert_eq!(row.load(0, 16).response_us, 4000);
+    assert_eq!(row.load(0, 16 * 20).response_us, 0);
     assert_eq!(
-        row.load(u32::MAX).response_us,
+        row.load(0, u32::MAX).response_us,
         8000,
         "a time that is to come"
     );
-    row.open.store(1, Relaxed);
-    assert_eq!(row.load(16 * 20).response_us, 8000, "it owes an answer");
+    row.busy_from(16 * 20);
+    let owing = row.load(1, 16 * 20).response_us;
+    assert_eq!(owing, 8000, "it owes an answer");
 }
 
 #[test]
@@ -154,4 +155,65 @@ fn a_handshake_that_came_to_nothing_is_settled() {
         board.correct(3, drift.look(board.surplus(3, 1)));
     }
     assert_eq!(board.load(3).open, 2, "one held, one in the queue");
+}
+
+#[test]
+fn a_worker_that_does_not_answer_looks_slower_and_slower() {
+    let row = Row::default();
+    row.observe(Duration::from_millis(1), 1000);
+    row.busy_from(5000);
+    assert_eq!(row.load(1, 5000).response_us, 1000, "it has just begun");
+    assert_eq!(row.load(1, 5010).response_us, 10 << 10);
+    assert_eq!(row.load(1, 5200).response_us, 200 << 10);
+    row.observe(Duration::from_millis(2), 5200);
+    assert_eq!(row.load(1, 5200).response_us, 2000, "it has answered");
+    assert_eq!(row.load(1, 5203).response_us, 3 << 10, "and owes another");
+    assert_eq!(row.load(0, 5203).response_us, 2000, "and owes nothing");
+    assert_eq!(
+        Row::default().load(1, 5203).response_us,
+        0,
+        "never heard of"
+    );
+}
+
+#[test]
+fn it_is_known_since_when_there_is_something_to_answer() {
+    let (board, worker, _) = seats();
+    let row = board.place(3).unwrap().row;
+    let waits_since = || row.busy_tick.swap(0, Relaxed) != 0;
+    board.chosen(3);
+    assert!(waits_since(), "a connection that was handed over");
+    board.chosen(3);
+    assert!(!waits_since(), "another waited already");
+    worker.accepted();
+    worker.accepted();
+    worker.began();
+    assert!(waits_since(), "a request");
+    worker.began();
+    assert!(!waits_since());
+    worker.ended_untimed();
+    worker.ended_untimed();
+    worker.report(2, 0, 1, None);
+    assert!(waits_since(), "a request that was told of");
+    worker.report(2, 0, 2, None);
+    assert!(!waits_since());
+}
+
+#[test]
+fn a_connection_that_nobody_gave_is_counted_when_it_is_held() {
+    let (board, worker, successor) = seats();
+    for _ in 0..3 {
+        worker.accepted();
+    }
+    successor.accepted();
+    worker.caught_up();
+    assert_eq!(board.load(3).open, 4);
+    board.chosen(3);
+    worker.caught_up();
+    assert_eq!(board.load(3).open, 5, "what waits is nobody's yet");
+    for _ in 0..3 {
+        worker.closed();
+    }
+    successor.closed();
+    assert_eq!(board.load(3).open, 1);
 }

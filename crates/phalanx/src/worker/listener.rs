@@ -141,6 +141,9 @@ impl Listener {
             if let Poll::Ready(accepted) = accepting.as_mut().poll(cx) {
                 return Poll::Ready(Some(accepted));
             }
+            if let Some(seat) = self.worker.inner.seat() {
+                seat.caught_up();
+            }
             bell.as_mut().poll(cx).map(|()| None)
         })
         .await

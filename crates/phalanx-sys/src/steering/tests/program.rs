@@ -22,6 +22,9 @@ use crate::steering::object::Object;
 
 const SEED: u64 = 7;
 
+/// When histories begin.
+const START_TICK: u32 = 1_000_000;
+
 /// The program with its maps, and both sides' view of them.
 struct Bench {
     machine: Machine,
@@ -88,11 +91,16 @@ impl Bench {
         );
     }
 
-    /// Writes a row as a worker might, or might not.
-    fn set_row(&self, position: u32, row: [u32; 7]) {
+    /// Writes what was given, and a row as a worker might, or might not.
+    fn set_row(&self, position: u32, (given, row): (u32, [u32; 8])) {
+        let position = u64::from(position);
         let bytes: Vec<u8> = row.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let at = u64::from(position) * 32;
-        self.machine.board.write_all_at(&bytes, at).unwrap();
+        let rows = 4 * u64::from(scoreboard::POSITIONS_MAX);
+        let board = &self.machine.board;
+        board.write_all_at(&bytes, rows + 64 * position).unwrap();
+        board
+            .write_all_at(&given.to_le_bytes(), 4 * position)
+            .unwrap();
     }
 
     fn loads(&self, tick: u32) -> Vec<Load> {
@@ -145,13 +153,25 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 /// Small counts, so that there are ties, and now and then anything.
-fn row() -> impl Strategy<Value = [u32; 7]> {
-    let word = prop_oneof![8 => 0_u32..4, 2 => 0_u32..5_000, 1 => any::<u32>()];
-    proptest::array::uniform7(word)
+fn row() -> impl Strategy<Value = Row> {
+    let word = || prop_oneof![8 => 0_u32..4, 2 => 0_u32..5_000, 1 => any::<u32>()];
+    // The clock of a history is there, and goes on for some ten thousand ticks.
+    let tick = || prop_oneof![8 => START_TICK..START_TICK + 50_000, 1 => any::<u32>()];
+    let row = (proptest::array::uniform6(word()), tick(), tick());
+    (word(), row).prop_map(|(given, (words, response, busy))| {
+        let [closed, even, odd, first, second, time] = words;
+        (
+            given,
+            [closed, even, odd, first, second, time, response, busy],
+        )
+    })
 }
 
+/// What was given, and the words of a row.
+type Row = (u32, [u32; 8]);
+
 /// A client, a row that changes before, and how many ticks have gone by.
-type Arrival = (IpAddr, Option<(u32, [u32; 7])>, u32);
+type Arrival = (IpAddr, Option<(u32, Row)>, u32);
 
 #[derive(Clone, Debug)]
 struct Phase {
@@ -171,7 +191,7 @@ fn history() -> impl Strategy<Value = Vec<Phase>> {
 fn compare(policy: PolicyName, weights: &Weights, history: &[Phase]) -> Result<(), TestCaseError> {
     let mut bench = Bench::new(policy, weights);
     let mut pure = policy.create_with(weights, SEED);
-    let mut tick = 1_000_000_u32;
+    let mut tick = START_TICK;
     let mut total = 0;
     for phase in history {
         bench.set_eligible(&phase.eligible);
@@ -355,5 +375,22 @@ fn beyond_so_many_positions_a_part_of_them_is_compared_in_turn() {
             (load.open, load.outstanding) = (load.open + 1, load.outstanding + 1);
         }
         assert!(loads.iter().all(|load| load.open == 2), "{policy}");
+    }
+}
+
+#[test]
+fn the_program_takes_down_since_when_there_is_something_to_answer() {
+    let mut bench = Bench::new(PolicyName::Fastest, &Weights::default());
+    bench.set_eligible(&PositionSet::first_of(1));
+    // Closed 5 of 5 that were given, and answered within 2 ms.
+    bench.set_row(0, (5, [5, 0, 0, 0, 0, 2_000, START_TICK, 0]));
+    for (elapsed, response_us) in [(1_000, 2_000), (1_001, 2_000), (1_030, 30 << 10)] {
+        bench.machine.nanoseconds = u64::from(START_TICK + elapsed) << 20;
+        bench
+            .machine
+            .run(&opening([192, 0, 2, 1].into(), 1))
+            .unwrap();
+        let load = bench.board.load_at(0, START_TICK + elapsed);
+        assert_eq!(load.response_us, response_us, "the first still waits");
     }
 }
