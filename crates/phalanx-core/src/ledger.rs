@@ -9,77 +9,19 @@
 //! The ledger also knows who may be offered to: members of a listener that are not full. It leaves
 //! the choice among them to a [`Policy`], and the passing of the descriptor to the runtime.
 
+mod group;
+mod offer;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::{Position, WorkerId};
-use crate::policy::{ClientHash, Field, Loads, Policy, PositionSet};
+use crate::policy::{ClientHash, Loads, Policy};
+use group::{Group, Member};
+pub use offer::{Offer, Waiting};
 
 /// A listener, as the ledger counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub u32);
-
-/// A connection on its way; `C` is its descriptor in the runtime and a number in tests.
-#[derive(Debug)]
-pub struct Offer<C> {
-    listener: ListenerId,
-    client: ClientHash,
-    connection: C,
-    /// Workers that have returned this connection since the last [`Ledger::forgive`].
-    refused_by: Vec<WorkerId>,
-}
-
-impl<C> Offer<C> {
-    fn new(listener: ListenerId, client: ClientHash, connection: C) -> Self {
-        Self {
-            listener,
-            client,
-            connection,
-            refused_by: Vec::new(),
-        }
-    }
-
-    /// The connection.
-    pub fn connection(&self) -> &C {
-        &self.connection
-    }
-}
-
-/// A connection that waits and could go somewhere: see [`Ledger::next_waiting`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Waiting {
-    /// Its place in the queue, for [`Ledger::take_waiting`].
-    pub index: usize,
-    /// The worker chosen for it.
-    pub worker: WorkerId,
-    /// The listener it came from.
-    pub listener: ListenerId,
-}
-
-#[derive(Debug)]
-struct Member<C> {
-    position: Position,
-    listeners: BTreeSet<ListenerId>,
-    in_flight: BTreeMap<u64, Offer<C>>,
-    accepted_count: u64,
-    /// The runtime's word that its channel takes no handle just now.
-    blocked: bool,
-}
-
-#[derive(Debug)]
-struct Group {
-    policy: Box<dyn Policy>,
-    /// The members at each position, newest last. New connections go to the newest alone.
-    members: BTreeMap<Position, Vec<WorkerId>>,
-    eligible: PositionSet,
-}
-
-impl Group {
-    /// Who gets the position's new connections.
-    fn newest(&self, position: Position) -> Option<WorkerId> {
-        self.members.get(&position)?.last().copied()
-    }
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -106,20 +48,13 @@ impl<C> Ledger<C> {
 
     /// Opens a listener whose connections `policy` distributes.
     pub fn add_listener(&mut self, listener: ListenerId, policy: Box<dyn Policy>) {
-        self.groups.insert(
-            listener,
-            Group {
-                policy,
-                members: BTreeMap::new(),
-                eligible: PositionSet::new(),
-            },
-        );
+        self.groups.insert(listener, Group::new(policy));
     }
 
     /// From now on, `policy` distributes the listener's connections.
     pub fn set_policy(&mut self, listener: ListenerId, policy: Box<dyn Policy>) {
         if let Some(group) = self.groups.get_mut(&listener) {
-            group.policy = policy;
+            group.set_policy(policy);
         }
     }
 
@@ -145,6 +80,8 @@ impl<C> Ledger<C> {
             in_flight: BTreeMap::new(),
             accepted_count: 0,
             blocked: false,
+            answered: false,
+            stalled: false,
         });
         if !member.listeners.insert(listener) {
             return;
@@ -219,17 +156,38 @@ impl<C> Ledger<C> {
         loads: &dyn Loads,
     ) -> Option<WorkerId> {
         let group = self.groups.get_mut(&listener)?;
-        let field = Field::new(&group.eligible, loads, client);
-        let position = group.policy.choose(&field)?;
+        let position = group.choose(loads, client)?;
         group.newest(position)
     }
 
-    /// Can this listener's connections go anywhere now?
+    /// Can this listener's connections go anywhere now? Under a policy that keeps turns, that is so while
+    /// the one whose turn it is has room.
     #[must_use]
-    pub fn has_room(&self, listener: ListenerId) -> bool {
-        self.groups
-            .get(&listener)
-            .is_some_and(|group| !group.eligible.is_empty())
+    pub fn has_room(&mut self, listener: ListenerId) -> bool {
+        self.groups.get_mut(&listener).is_some_and(Group::has_room)
+    }
+
+    /// Is somebody waited for whose turn it is, while others have room? Then [`Ledger::lose_patience`] is due soon.
+    #[must_use]
+    pub fn awaits_turn(&self, listener: ListenerId) -> bool {
+        self.groups.get(&listener).is_some_and(Group::awaits_turn)
+    }
+
+    /// A turn was awaited for a while. Who has no room and has answered nothing since the last time
+    /// loses its claim: it is passed over until half of what it was offered is answered.
+    pub fn lose_patience(&mut self) {
+        let window = self.window;
+        let mut lost = Vec::new();
+        for (&worker, member) in &mut self.members {
+            let answered = std::mem::take(&mut member.answered);
+            if !answered && !member.has_room(window) {
+                member.stalled = true;
+                lost.push(worker);
+            }
+        }
+        for worker in lost {
+            self.refresh_worker(worker);
+        }
     }
 
     /// The number that the next offer will carry. It is used up by [`Ledger::offer`].
@@ -273,6 +231,7 @@ impl<C> Ledger<C> {
         let member = self.members.get_mut(&worker)?;
         let offer = member.in_flight.remove(&seq)?;
         member.accepted_count += 1;
+        member.answered = true;
         self.refresh_worker(worker);
         Some(offer.connection)
     }
@@ -285,6 +244,7 @@ impl<C> Ledger<C> {
         let Some(mut offer) = member.in_flight.remove(&seq) else {
             return false;
         };
+        member.answered = true;
         offer.refused_by.push(worker);
         self.wait_last(offer);
         self.refresh_worker(worker);
@@ -305,8 +265,7 @@ impl<C> Ledger<C> {
                     willing.remove(position);
                 }
             }
-            let field = Field::new(&willing, loads, offer.client);
-            let chosen = group.policy.choose(&field);
+            let chosen = group.choose_among(&willing, loads, offer.client);
             if let Some(worker) = chosen.and_then(|position| group.newest(position)) {
                 return Some(Waiting {
                     index,
@@ -384,17 +343,16 @@ impl<C> Ledger<C> {
     }
 
     fn refresh_worker(&mut self, worker: WorkerId) {
-        let Some(member) = self.members.get(&worker) else {
+        let Some(member) = self.members.get_mut(&worker) else {
             return;
         };
-        let position = member.position;
-        let room = !member.blocked && member.in_flight.len() < self.window;
+        member.stalled &= !member.has_caught_up(self.window);
+        let room = member.has_room(self.window);
         for listener in &member.listeners {
-            if let Some(group) = self.groups.get_mut(listener) {
-                let newest = group.newest(position);
-                if newest == Some(worker) {
-                    mark(&mut group.eligible, position, room);
-                }
+            if let Some(group) = self.groups.get_mut(listener)
+                && group.newest(member.position) == Some(worker)
+            {
+                group.mark(member.position, room, !member.stalled);
             }
         }
     }
@@ -403,19 +361,12 @@ impl<C> Ledger<C> {
         let Some(group) = self.groups.get_mut(&listener) else {
             return;
         };
-        let newest = group.newest(position);
-        let room = newest
-            .and_then(|worker| self.members.get(&worker))
-            .is_some_and(|member| !member.blocked && member.in_flight.len() < self.window);
-        mark(&mut group.eligible, position, room);
-    }
-}
-
-fn mark(eligible: &mut PositionSet, position: Position, room: bool) {
-    if room {
-        eligible.insert(position);
-    } else {
-        eligible.remove(position);
+        let newest = group
+            .newest(position)
+            .and_then(|worker| self.members.get(&worker));
+        let room = newest.is_some_and(|member| member.has_room(self.window));
+        let awaited = newest.is_some_and(|member| !member.stalled);
+        group.mark(position, room, awaited);
     }
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Load, PolicyName};
+use crate::policy::{Load, PolicyName, Weights};
 
 const LISTENER: ListenerId = ListenerId(1);
 
@@ -183,6 +183,87 @@ fn the_policy_sees_loads_and_clients_and_can_be_replaced() {
     }
 }
 
+/// Two workers with these weights.
+fn weighted(window: usize, weights: &str) -> Ledger<u64> {
+    let mut ledger = ledger(window, 2);
+    let weights: Weights = weights.parse().unwrap();
+    ledger.set_policy(LISTENER, PolicyName::Weighted.create_with(&weights, 0));
+    ledger
+}
+
+/// Offers as long as there is room; how many each worker got.
+fn fill(ledger: &mut Ledger<u64>) -> (Vec<u64>, Vec<u64>) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    while ledger.has_room(LISTENER) {
+        let (worker, seq) = offer(ledger, 0).unwrap();
+        if worker == WorkerId(1) {
+            &mut first
+        } else {
+            &mut second
+        }
+        .push(seq);
+    }
+    (first, second)
+}
+
+/// The worker accepts everything it was offered.
+fn accept_all(ledger: &mut Ledger<u64>, worker: WorkerId) {
+    let seqs: Vec<u64> = ledger.members[&worker].in_flight.keys().copied().collect();
+    for seq in seqs {
+        ledger.accepted(worker, seq).unwrap();
+    }
+}
+
+#[test]
+fn weights_hold_when_more_clients_push_than_a_window_takes() {
+    let mut ledger = weighted(4, "3,1");
+    for _ in 0..100 {
+        fill(&mut ledger);
+        accept_all(&mut ledger, WorkerId(1));
+        accept_all(&mut ledger, WorkerId(2));
+    }
+    let counts = [1, 2].map(|id| ledger.accepted_count(WorkerId(id)));
+    assert!(counts[0].abs_diff(3 * counts[1]) <= 3, "{counts:?}");
+}
+
+#[test]
+fn a_worker_that_is_stuck_is_waited_for_only_so_long() {
+    let mut ledger = weighted(4, "1,1");
+    let (first, _) = fill(&mut ledger);
+    accept_all(&mut ledger, WorkerId(2));
+    assert!(ledger.awaits_turn(LISTENER) && !ledger.has_room(LISTENER));
+    ledger.lose_patience();
+    assert!(ledger.has_room(LISTENER), "it goes on without the first");
+    assert_eq!(offer(&mut ledger, 1).unwrap().0, WorkerId(2));
+    // One answer does not make everybody wait for it anew; half of its window does.
+    ledger.accepted(WorkerId(1), first[0]).unwrap();
+    let (again, _) = fill(&mut ledger);
+    assert_eq!(again.len(), 1);
+    assert!(!ledger.awaits_turn(LISTENER));
+    accept_all(&mut ledger, WorkerId(1));
+    accept_all(&mut ledger, WorkerId(2));
+    let (first, second) = fill(&mut ledger);
+    assert!(
+        first.len().abs_diff(second.len()) <= 1,
+        "turn by turn again"
+    );
+}
+
+#[test]
+fn round_robin_waits_for_nobody() {
+    let mut ledger = ledger(2, 2);
+    while let Some((worker, seq)) = offer(&mut ledger, 0) {
+        if worker == WorkerId(2) {
+            ledger.accepted(worker, seq).unwrap();
+        }
+        if ledger.accepted_count(WorkerId(2)) == 20 {
+            break;
+        }
+    }
+    assert_eq!(ledger.in_flight(WorkerId(1)), 2);
+    assert!(!ledger.awaits_turn(LISTENER));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Arrive,
@@ -193,6 +274,7 @@ enum Step {
     Born(u32),
     Forgive,
     Block(u32, bool),
+    LosePatience,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -205,12 +287,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u32..8).prop_map(Step::Born),
         1 => Just(Step::Forgive),
         1 => (0_u32..8, any::<bool>()).prop_map(|(n, on)| Step::Block(n, on)),
+        1 => Just(Step::LosePatience),
     ]
 }
 
 /// Runs a history as the runtime would, and counts every connection's owners after each step.
-fn conserve(steps: Vec<Step>, window: usize) {
+fn conserve(steps: Vec<Step>, window: usize, policy: PolicyName) {
     let mut ledger = ledger(window, 4);
+    ledger.set_policy(LISTENER, policy.create());
     let mut next_worker = 5;
     let mut born = 0_u64;
     let mut done = Vec::new();
@@ -244,6 +328,12 @@ fn conserve(steps: Vec<Step>, window: usize) {
             }
             Step::Forgive => ledger.forgive(),
             Step::Block(n, on) => ledger.set_blocked(WorkerId(n + 1), on),
+            Step::LosePatience => {
+                ledger.lose_patience();
+                assert!(
+                    !ledger.awaits_turn(LISTENER) || ledger.members.values().any(|m| !m.stalled)
+                );
+            }
         }
         while let Some(waiting) = ledger.next_waiting(&()) {
             let offer = ledger.take_waiting(waiting.index).unwrap();
@@ -272,6 +362,8 @@ proptest! {
     #[test]
     fn every_connection_has_exactly_one_owner(
         steps in proptest::collection::vec(step(), 1..200), window in 1_usize..6) {
-        conserve(steps, window);
+        for policy in [PolicyName::RoundRobin, PolicyName::Weighted] {
+            conserve(steps.clone(), window, policy);
+        }
     }
 }

@@ -77,6 +77,12 @@ pub trait Policy: fmt::Debug + Send {
     /// Picks one of the eligible positions. Nothing when there is none, or none that the policy
     /// gives anything to (all have weight 0): the connection waits.
     fn choose(&mut self, field: &Field<'_>) -> Option<Position>;
+
+    /// Does a position keep its claim to a turn while it has no room, so that the others wait for it? Where
+    /// connections are handed over, proportions hold only then. Such a policy goes by neither load nor client.
+    fn keeps_turns(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

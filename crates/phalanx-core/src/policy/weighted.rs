@@ -26,4 +26,8 @@ impl Policy for Weighted {
         self.order.cover(field.eligible);
         self.order.step(field.eligible)
     }
+
+    fn keeps_turns(&self) -> bool {
+        true
+    }
 }

@@ -28,6 +28,10 @@ const EXHAUSTION_PAUSE: Duration = Duration::from_millis(50);
 /// When every worker has returned a connection, it is offered to all again after this time.
 const FORGIVE_AFTER: Duration = Duration::from_millis(50);
 
+/// Under a policy that keeps turns, the others wait for a worker without room until it has answered
+/// nothing for so long. One that keeps up answers several times meanwhile.
+const PATIENCE: Duration = Duration::from_millis(25);
+
 /// How a turn of accepting ended.
 pub(super) enum Turn {
     /// The queue is empty.
@@ -145,6 +149,9 @@ impl Hub {
         if let Some(listener) = self.listeners.get_mut(&id) {
             listener.starved = true;
         }
+        if self.ledger.awaits_turn(id) {
+            self.lose_patience_later();
+        }
         Turn::Full
     }
 
@@ -249,13 +256,38 @@ impl Hub {
         if self.ledger.has_refused() {
             self.forgive_later();
         }
+        let mut awaits_turn = false;
         for (&id, listener) in &mut self.listeners {
-            let has_room = self.ledger.has_room(id) && !self.ledger.has_waiting(id);
-            if listener.starved && has_room {
+            if !listener.starved || self.ledger.has_waiting(id) {
+                continue;
+            }
+            if self.ledger.has_room(id) {
                 listener.starved = false;
                 listener.room.notify_one();
+            } else {
+                awaits_turn |= self.ledger.awaits_turn(id);
             }
         }
+        if awaits_turn {
+            self.lose_patience_later();
+        }
+    }
+
+    /// After a while, who has no room and answers nothing is not waited for any more.
+    fn lose_patience_later(&mut self) {
+        if std::mem::replace(&mut self.waiting_for_turn, true) {
+            return;
+        }
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep_until(deadline(PATIENCE)).await;
+            if let Some(shared) = shared.upgrade() {
+                let mut hub = shared.hub();
+                hub.waiting_for_turn = false;
+                hub.ledger.lose_patience();
+                hub.pump();
+            }
+        });
     }
 
     fn next_waiting(&mut self) -> Option<(usize, WorkerId, ListenerId)> {

@@ -94,6 +94,8 @@ pub(crate) struct Hub {
     pub(super) drain_limits: Option<DrainLimits>,
     /// A timer that lets returned connections be offered to everyone again is running.
     pub(super) forgiving: bool,
+    /// A timer after which a turn is awaited no more is running.
+    pub(super) waiting_for_turn: bool,
 }
 
 impl Hub {
@@ -127,6 +129,7 @@ impl Hub {
             preload: None,
             drain_limits: None,
             forgiving: false,
+            waiting_for_turn: false,
         }
     }
 
