@@ -47,7 +47,7 @@ pub(super) struct Inner {
     /// INVARIANT: begun under the lock of `state`, by which a connection that arrives meanwhile is
     /// either queued before what waits goes back, or refused.
     pub(super) leaving: Leaving,
-    /// Rings when bytes wait that the socket did not take.
+    /// Rings when bytes wait to be written.
     blocked: Notify,
 }
 
@@ -187,7 +187,7 @@ async fn follow(inner: Arc<Inner>) {
                 }
             }
             () = inner.health.is_due(), if inner.health.is_watched() => inner.tell_health(),
-            () = inner.blocked.notified(), if !full => full = true,
+            () = inner.blocked.notified(), if !full => full = inner.flush(),
         }
     }
 }
@@ -265,6 +265,14 @@ impl Inner {
     }
 
     fn write(&self, state: &mut State, line: &[u8]) -> Result<()> {
+        Self::enqueue(state, line)?;
+        if self.push(state) {
+            self.blocked.notify_one();
+        }
+        Ok(())
+    }
+
+    fn enqueue(state: &mut State, line: &[u8]) -> Result<()> {
         if state.closed {
             return Err(Error::Disconnected);
         }
@@ -278,9 +286,6 @@ impl Inner {
             state.waiting.extend_from_slice(HANDLE_ACK);
         }
         state.waiting.extend_from_slice(line);
-        if self.push(state) {
-            self.blocked.notify_one();
-        }
         Ok(())
     }
 
@@ -383,9 +388,14 @@ impl Inner {
 
     pub(super) fn answer_offer(&self, ack: Option<u64>, accepted: bool) {
         let Some(ack) = ack else { return };
-        let sent = self.send_line(|seq| outgoing::worker::accepted(ack, accepted, seq));
-        if let Err(error) = sent {
-            tracing::debug!(%error, "the primary is gone");
+        let mut state = self.state();
+        let seq = state.seq;
+        state.seq += 1;
+        let line = outgoing::worker::accepted(ack, accepted, seq);
+        match Self::enqueue(&mut state, &line) {
+            // It travels with the answers that follow at once, in the next turn of the channel's task.
+            Ok(()) => self.blocked.notify_one(),
+            Err(error) => tracing::debug!(%error, "the primary is gone"),
         }
     }
 
