@@ -6,7 +6,9 @@ mod cluster;
 use std::os::linux::net::SocketAddrExt;
 use std::time::Duration;
 
-use cluster::{app, connect, expect_in_turn, get_json, restarts, try_get, wait_report, wait_state};
+use cluster::{
+    app, connect, expect_in_turn, expect_served_after_a_kill, get_json, try_get, wait_report,
+};
 use phalanx_testkit::app::{AppBuilder, is_settled, pids};
 use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, procs, require};
 
@@ -205,21 +207,7 @@ fn a_kept_connection_holds_up_a_worker_only_for_so_long() {
 #[test]
 fn a_killed_worker_is_replaced_and_what_waited_for_it_is_served() {
     needs_python!();
-    let mut app = activated(&["notify"]).start_ready();
-    let target = app.address();
-    let before = app.status();
-    let events = app.events();
-    let load = Load::new(target).clients(4).request_limit(LIMIT).start();
-    load.wait_until_ok(50, LIMIT);
-    let victim = app.worker_pids()[0];
-    app.kill_worker(victim);
-    wait_state(&events, "ready");
-    load.wait_for_more(50, LIMIT);
-    let report = load.stop();
-    // At most what each client had in the hands of the killed worker.
-    assert!(report.disturbed() <= 4, "{report}");
-    let after = app.wait_ready(LIMIT);
-    assert_eq!(restarts(&after), restarts(&before) + 1);
+    expect_served_after_a_kill(&mut activated(&["notify"]).start_ready());
 }
 
 #[test]

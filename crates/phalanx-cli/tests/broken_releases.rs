@@ -4,45 +4,22 @@
 mod cluster;
 
 use std::fs;
-use std::path::PathBuf;
 
+use cluster::release::Release;
 use cluster::{app, wait_report};
 use phalanx_testkit::app::{AppBuilder, pids};
 use phalanx_testkit::control::Events;
 use phalanx_testkit::load::Failure;
 use phalanx_testkit::process::Output;
-use phalanx_testkit::{App, LIMIT, Load, fixtures, node};
+use phalanx_testkit::{App, LIMIT, Load, node};
 use serde_json::{Value, json};
 
-/// A script in a directory of its own, replaced by the next release as a rename does it.
-struct Script {
-    directory: tempfile::TempDir,
-}
-
-impl Script {
-    fn of(fixture: &str) -> Self {
-        let script = Self {
-            directory: tempfile::tempdir().unwrap(),
-        };
-        script.deploy(fixture);
-        script
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("server.js")
-    }
-
-    fn deploy(&self, fixture: &str) {
-        let next = self.directory.path().join("next");
-        fs::copy(fixtures::fixture(fixture), &next).unwrap();
-        fs::rename(next, self.path()).unwrap();
-    }
-
-    /// Three workers of it.
-    fn start(&self, options: &[&str]) -> App {
-        let app: AppBuilder = app().workers(3).options(["--kill-timeout", "500ms"]);
-        app.options(options).command([self.path()]).start_ready()
-    }
+/// Three workers of it.
+fn start(script: &Release, options: &[&str]) -> App {
+    let app: AppBuilder = app().workers(3).options(["--kill-timeout", "500ms"]);
+    app.options(options)
+        .command([script.script()])
+        .start_ready()
 }
 
 /// Deploys a release, reloads with these options under load, and expects that it is refused with
@@ -52,8 +29,8 @@ fn expect_refused(release: &str, run: &[&str], reload: &[&str], words: &[&str]) 
     if node::require().is_none() {
         return;
     }
-    let script = Script::of("http.js");
-    let mut app = script.start(run);
+    let script = Release::of("http.js");
+    let mut app = start(&script, run);
     let before = app.worker_pids();
     let load = Load::new(app.address()).clients(8).start();
     load.wait_until_ok(50, LIMIT);
@@ -73,7 +50,7 @@ fn expect_refused(release: &str, run: &[&str], reload: &[&str], words: &[&str]) 
     load.stop().expect_none_lost();
 }
 
-fn reload_then_mend(app: &mut App, script: &Script, options: &[&str]) -> Output {
+fn reload_then_mend(app: &mut App, script: &Release, options: &[&str]) -> Output {
     let events = app.events();
     let verb = app.start_verb([&["reload"], options].concat());
     events.wait_for(LIMIT, "a successor", |event| {
@@ -114,8 +91,8 @@ fn a_crash_after_a_second_is_caught_by_the_watch() {
     if node::require().is_none() {
         return;
     }
-    let script = Script::of("http.js");
-    let mut app = script.start(&[]);
+    let script = Release::of("http.js");
+    let mut app = start(&script, &[]);
     let before = app.worker_pids();
     let events = app.events();
     script.deploy("crashes-later.js");
@@ -153,8 +130,8 @@ fn a_canary_that_hangs_is_found_out_and_killed() {
     if node::require().is_none() {
         return;
     }
-    let script = Script::of("http.js");
-    let mut app = script.start(&["--drain-timeout", "500ms"]);
+    let script = Release::of("http.js");
+    let mut app = start(&script, &["--drain-timeout", "500ms"]);
     let before = app.worker_pids();
     let events = app.events();
     script.deploy("hangs-later.js");
@@ -201,8 +178,8 @@ fn expect_found_by_its_answers(app: &mut App, deploy: impl FnOnce(), mend: impl 
 #[test]
 fn a_release_that_only_fails_is_found_out_by_its_answers() {
     for node in node::require_versions() {
-        let script = Script::of("http.js");
-        let command = [node.path.clone(), script.path()];
+        let script = Release::of("http.js");
+        let command = [node.path.clone(), script.script()];
         let mut app = app().workers(3).command(command).start_ready();
         let deploy = |fixture: &'static str| script.deploy(fixture);
         expect_found_by_its_answers(&mut app, || deploy("errors.js"), || deploy("http.js"));
@@ -238,8 +215,8 @@ fn a_good_release_passes_its_watch_and_the_others_follow() {
     if node::require().is_none() {
         return;
     }
-    let script = Script::of("http.js");
-    let mut app = script.start(&[]);
+    let script = Release::of("http.js");
+    let mut app = start(&script, &[]);
     let load = Load::new(app.address()).clients(4).start();
     let events: Events = app.events();
     let verb = app.start_verb(["reload", "--canary", "34%", "--for", "2s"]);
@@ -263,8 +240,8 @@ fn a_rollback_returns_to_the_release_before_and_only_once() {
     if node::require().is_none() {
         return;
     }
-    let script = Script::of("http.js");
-    let mut app = script.start(&[]);
+    let script = Release::of("http.js");
+    let mut app = start(&script, &[]);
     let nothing = app.verb(["rollback"]);
     assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
     assert!(
@@ -297,8 +274,8 @@ fn a_rollback_during_a_reload_undoes_it() {
     if node::require().is_none() {
         return;
     }
-    let script = Script::of("http.js");
-    let mut app = script.start(&[]);
+    let script = Release::of("http.js");
+    let mut app = start(&script, &[]);
     let load = Load::new(app.address()).clients(8).start();
     let events = app.events();
     let reload = app.start_verb(["reload", "--canary", "1", "--for", "1h"]);

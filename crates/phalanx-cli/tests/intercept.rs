@@ -6,7 +6,7 @@ mod cluster;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 
-use cluster::{app, expect_in_turn, get, pid_in, restarts, try_get, wait_state};
+use cluster::{app, expect_in_turn, expect_served_after_a_kill, get, pid_in, try_get};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, procs, require};
@@ -236,21 +236,7 @@ fn a_second_cluster_on_the_same_address_fails() {
 #[test]
 fn a_killed_worker_is_replaced_and_what_waited_for_it_is_served() {
     needs!("python3");
-    let port = free_port();
-    let mut app = binds("plain", port).start_ready();
-    let before = app.status();
-    let events = app.events();
-    let load = Load::new(at(port)).clients(4).request_limit(LIMIT).start();
-    load.wait_until_ok(50, LIMIT);
-    let victim = app.worker_pids()[0];
-    app.kill_worker(victim);
-    wait_state(&events, "ready");
-    load.wait_for_more(50, LIMIT);
-    let report = load.stop();
-    // At most what each client had in the hands of the killed worker.
-    assert!(report.disturbed() <= 4, "{report}");
-    let after = app.wait_ready(LIMIT);
-    assert_eq!(restarts(&after), restarts(&before) + 1);
+    expect_served_after_a_kill(&mut binds("plain", free_port()).start_ready());
 }
 
 #[test]

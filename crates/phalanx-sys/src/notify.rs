@@ -14,6 +14,17 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use crate::process::Pid;
 use crate::socket::Credentials;
 
+/// Variables that tell a process what *it* was given by its service manager (`sd_listen_fds(3)`) and what that
+/// wants to hear from it (`sd_notify(3)`). They are none of the business of the processes that it starts.
+pub const VARIABLES: [&str; 6] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+];
+
 /// A datagram that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

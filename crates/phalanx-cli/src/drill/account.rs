@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::cause::Cause;
 use super::histogram::Histogram;
 use super::mix::Way;
@@ -71,7 +73,7 @@ pub(super) struct Incident {
 }
 
 /// What one way of asking has come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Sum {
     pub(super) answered: u64,
     pub(super) lost: u64,

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use clap::Parser;
+use phalanx_sys::notify;
 use phalanx_sys::process::{FdMapping, SpawnPlan};
 use tempfile::TempDir;
 
@@ -24,18 +25,8 @@ pub(super) const NAME: &str = "drill";
 /// Every port that no rule of the user's names.
 const PUBLISHED: [&str; 2] = ["--publish", "127.0.0.1:0:*"];
 
-/// Variables that are for the drill alone: they name apps of the user's, or what a service manager gave to this
-/// very process and wants to hear from it (`sd_listen_fds(3)`, `sd_notify(3)`).
-const OWN_VARIABLES: [&str; 8] = [
-    "PHALANX_NAME",
-    "PHALANX_RUNTIME_DIR",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-];
+/// Variables that name apps of the user's.
+const APP_VARIABLES: [&str; 2] = ["PHALANX_NAME", "PHALANX_RUNTIME_DIR"];
 
 /// The cluster of this drill, with its sockets in `directory` and its log in `log`.
 pub(super) fn plan(args: &DrillArgs, directory: &TempDir, log: OwnedFd) -> io::Result<SpawnPlan> {
@@ -56,7 +47,8 @@ pub(super) fn plan(args: &DrillArgs, directory: &TempDir, log: OwnedFd) -> io::R
 }
 
 fn is_for_the_server(key: &OsStr) -> bool {
-    OWN_VARIABLES.iter().all(|own| key != *own)
+    let mut own = APP_VARIABLES.iter().chain(&notify::VARIABLES);
+    own.all(|own| key != *own)
 }
 
 fn words(args: &DrillArgs) -> Vec<OsString> {

@@ -114,7 +114,7 @@ fn tell(report: &Report, as_json: bool) -> Outcome {
     if report.passed {
         return Ok(());
     }
-    let is_only_interrupted = report.interrupted && report.lost == 0 && report.retried == 0;
+    let is_only_interrupted = report.interrupted && report.all.lost == 0 && report.all.retried == 0;
     let exit = if is_only_interrupted {
         Exit::Interrupted
     } else {

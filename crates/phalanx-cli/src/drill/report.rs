@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::account::{Account, Action, Fate, Incident};
+use super::account::{Account, Action, Fate, Incident, Sum};
 use super::cause::Cause;
 use super::histogram::Histogram;
 use super::mix::Way;
@@ -24,14 +24,8 @@ pub(super) struct Report {
     pub(super) took_ms: f64,
     pub(super) clients: usize,
     pub(super) requests: u64,
-    pub(super) answered: u64,
-    pub(super) lost: u64,
-    pub(super) lost_to_kills: u64,
-    pub(super) retried: u64,
-    pub(super) retried_to_kills: u64,
-    pub(super) repeated_after_close: u64,
-    pub(super) idle_closes: u64,
-    pub(super) connections: u64,
+    #[serde(flatten)]
+    pub(super) all: Sum,
     /// Of what was lost.
     pub(super) causes: BTreeMap<Cause, u64>,
     /// Of what was retried.
@@ -158,14 +152,7 @@ impl Report {
             took_ms: millis(around.took),
             clients: around.clients,
             requests: all.requests(),
-            answered: all.answered,
-            lost: all.lost,
-            lost_to_kills: all.lost_to_kills,
-            retried: all.retried,
-            retried_to_kills: all.retried_to_kills,
-            repeated_after_close: all.repeated_after_close,
-            idle_closes: all.idle_closes,
-            connections: all.connections,
+            all,
             causes: account.causes.clone(),
             retry_causes: account.retry_causes.clone(),
             kill_causes: account.kill_causes.clone(),

@@ -127,9 +127,9 @@ impl Picture {
             report.reloads,
             report.kills,
             report.scales,
-            report.lost,
-            report.retried,
-            report.lost_to_kills + report.retried_to_kills
+            report.all.lost,
+            report.all.retried,
+            report.all.lost_to_kills + report.all.retried_to_kills
         );
         let mut text = label(LEFT, 30.0, "start", colour, 18, &words::reason(report));
         text += &label(LEFT, 50.0, "start", GREY, 12, &counts);

@@ -23,20 +23,23 @@ pub(super) fn of(report: &Report) -> String {
             "{} in {seconds:.1} s by {} clients, over {} connections",
             grouped(report.requests),
             report.clients,
-            grouped(report.connections)
+            grouped(report.all.connections)
         ),
     );
-    line("lost", with_causes(report.lost, &report.causes));
-    line("retried", with_causes(report.retried, &report.retry_causes));
+    line("lost", with_causes(report.all.lost, &report.causes));
+    line(
+        "retried",
+        with_causes(report.all.retried, &report.retry_causes),
+    );
     if report.kills > 0 {
-        let excused = report.lost_to_kills + report.retried_to_kills;
+        let excused = report.all.lost_to_kills + report.all.retried_to_kills;
         line(
             "by kills",
             format!(
                 "{} in service on a killed worker ({} lost, {} retried)",
                 grouped(excused),
-                report.lost_to_kills,
-                report.retried_to_kills
+                report.all.lost_to_kills,
+                report.all.retried_to_kills
             ),
         );
     }
@@ -74,9 +77,9 @@ pub(super) fn of(report: &Report) -> String {
 }
 
 fn verdict(report: &Report) -> String {
-    let verdict = match (report.passed, report.lost, report.retried) {
+    let verdict = match (report.passed, report.all.lost, report.all.retried) {
         (true, ..) => "passed: nothing lost".to_owned(),
-        (false, 0, 0) if report.answered == 0 => "failed: nothing was answered".to_owned(),
+        (false, 0, 0) if report.all.answered == 0 => "failed: nothing was answered".to_owned(),
         (false, 0, 0) if report.interrupted => "interrupted: nothing lost so far".to_owned(),
         (false, 0, 0) => "failed: an action had no effect".to_owned(),
         (false, lost, 0) => format!("failed: {} lost", grouped(lost)),

@@ -173,6 +173,25 @@ pub(crate) fn begin_reload(app: &mut App) -> Process {
     reload
 }
 
+/// Kills a worker under load: another one takes its place, and serves what waited for it.
+#[track_caller]
+pub(crate) fn expect_served_after_a_kill(app: &mut App) {
+    let target = app.address();
+    let before = app.status();
+    let events = app.events();
+    let load = Load::new(target).clients(4).request_limit(LIMIT).start();
+    load.wait_until_ok(50, LIMIT);
+    let victim = app.worker_pids()[0];
+    app.kill_worker(victim);
+    wait_state(&events, "ready");
+    load.wait_for_more(50, LIMIT);
+    let report = load.stop();
+    // At most what each client had in the hands of the killed worker.
+    assert!(report.disturbed() <= 4, "{report}");
+    let after = app.wait_ready(LIMIT);
+    assert_eq!(restarts(&after), restarts(&before) + 1);
+}
+
 /// The sum of the workers' restarts after crashes.
 pub(crate) fn restarts(status: &Value) -> u64 {
     let workers = status["workers"].as_array().into_iter().flatten();

@@ -25,17 +25,6 @@ const UNCLAIMED: &str = "bound:";
 /// `SD_LISTEN_FDS_START`.
 const FIRST_NUMBER: i32 = 3;
 
-/// Variables that tell a program what *it* was given. Those that the primary was started with are
-/// none of its workers' business.
-pub(super) const ACTIVATION_VARIABLES: [&str; 6] = [
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-];
-
 /// What one worker is given.
 #[derive(Debug, Default)]
 pub(crate) struct Gift {

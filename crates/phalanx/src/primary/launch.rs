@@ -10,7 +10,7 @@ use phalanx_core::ids::{Position, WorkerId};
 use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
 use phalanx_sys::signal::Signal;
 
-use super::gift::{ACTIVATION_VARIABLES, Gift};
+use super::gift::Gift;
 use super::kept::{KeptArgument, KeptProgram};
 use super::preload;
 use crate::error::{Error, Result};
@@ -135,7 +135,7 @@ impl Release {
             stream(1, self.settings.stdout, launch.stdout),
             stream(2, self.settings.stderr, launch.stderr),
         ];
-        for name in ACTIVATION_VARIABLES {
+        for name in phalanx_sys::notify::VARIABLES {
             env.remove(OsStr::new(name));
         }
         env.extend(launch.gift.env(launch.position, &self.settings));

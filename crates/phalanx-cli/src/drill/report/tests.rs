@@ -60,7 +60,7 @@ fn a_drill_passes_with_what_a_kill_had_in_service_and_with_nothing_else() {
     let report = Report::of(&account, &around(false));
     assert!(report.passed);
     assert_eq!(
-        (report.requests, report.lost, report.lost_to_kills),
+        (report.requests, report.all.lost, report.all.lost_to_kills),
         (12, 0, 1)
     );
     assert!(!Report::of(&account, &around(true)).passed, "interrupted");
