@@ -1,55 +1,23 @@
 //! Processes that ask before they bind and listen. The programs are in `programs`: this test program
 //! itself, started again.
 #![allow(
-    unsafe_code,
-    clippy::undocumented_unsafe_blocks,
-    clippy::exit,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "raw system calls of programs that are up to no good"
+    reason = "this whole file is a test"
 )]
 
 mod intercepted;
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 
-use intercepted::{Started, start};
-use phalanx_sys::intercept::{Act, Call, Next, available};
+use intercepted::{Started, is_available, slot, start};
+use phalanx_sys::intercept::{Act, Call, Next};
 use phalanx_sys::process::ExitStatus;
 use phalanx_sys::signal::Signal;
-use phalanx_sys::socket::{Address, TcpOptions, bind_slots, local_address};
 use support::{end_of, wait_readable};
-
-/// The program's side of all tests.
-#[test]
-fn programs() {
-    intercepted::run_program();
-}
-
-/// Where the kernel has no notifications, there is nothing to test.
-macro_rules! needs_kernel {
-    () => {
-        if let Err(error) = available() {
-            assert!(std::env::var_os("CI").is_none(), "NOT RUN: {error}");
-            eprintln!("NOT RUN: {error}");
-            return;
-        }
-    };
-}
-
-fn slot() -> (OwnedFd, SocketAddr) {
-    let loopback = ([127, 0, 0, 1], 0).into();
-    let slot = bind_slots(loopback, 1, &TcpOptions::default())
-        .unwrap()
-        .remove(0);
-    let Address::Inet(address) = local_address(slot.as_fd()).unwrap() else {
-        panic!("no address");
-    };
-    (slot, address)
-}
 
 /// The next call; whatever is none of ours is passed over.
 #[track_caller]
@@ -84,7 +52,9 @@ fn pass_all(started: &Started) -> usize {
 
 #[test]
 fn a_slot_is_planted_and_the_program_never_notices() {
-    needs_kernel!();
+    if !is_available() {
+        return;
+    }
     let mut started = start("serve");
     let call = next_call(&started);
     let Act::Bind(asked) = call.act() else {
@@ -112,7 +82,9 @@ fn a_slot_is_planted_and_the_program_never_notices() {
 
 #[test]
 fn what_is_no_tcp_socket_passes_untouched() {
-    needs_kernel!();
+    if !is_available() {
+        return;
+    }
     let mut started = start("others");
     assert_eq!(pass_all(&started), 0, "nothing of it is a call");
     assert_eq!(end_of(&mut started.process), ExitStatus::Code(0));
@@ -120,7 +92,9 @@ fn what_is_no_tcp_socket_passes_untouched() {
 
 #[test]
 fn answers_are_what_the_call_returns() {
-    needs_kernel!();
+    if !is_available() {
+        return;
+    }
     let mut started = start("answers");
     assert!(next_call(&started).succeed());
     assert!(next_call(&started).fail(&std::io::Error::from_raw_os_error(libc::EADDRINUSE)));
@@ -132,7 +106,9 @@ fn answers_are_what_the_call_returns() {
 
 #[test]
 fn every_thread_and_descendant_is_heard() {
-    needs_kernel!();
+    if !is_available() {
+        return;
+    }
     let mut started = start("family");
     let mut callers = std::collections::HashSet::new();
     for _ in 0..16 {
@@ -154,7 +130,9 @@ fn every_thread_and_descendant_is_heard() {
 
 #[test]
 fn a_program_killed_in_the_middle_of_a_call_leaves_nothing_behind() {
-    needs_kernel!();
+    if !is_available() {
+        return;
+    }
     for answered in 0..4 {
         let mut started = start("serve");
         let call = next_call(&started);
@@ -175,7 +153,9 @@ fn a_program_killed_in_the_middle_of_a_call_leaves_nothing_behind() {
 
 #[test]
 fn a_signal_does_not_interrupt_a_call_that_is_being_answered() {
-    needs_kernel!();
+    if !is_available() {
+        return;
+    }
     let mut started = start("signalled");
     let call = next_call(&started);
     for _ in 0..3 {

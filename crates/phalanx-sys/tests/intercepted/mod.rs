@@ -1,17 +1,28 @@
 //! Programs that are intercepted: this test program, started again with a word that says what to do.
 //! They use raw system calls, and panic, which ends them with a status, when something is amiss.
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    clippy::exit,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "raw system calls of programs that are up to no good"
+)]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::env;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::mem;
-use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::ptr;
 
-use phalanx_sys::intercept::Interception;
+use phalanx_sys::intercept::{Interception, available};
 use phalanx_sys::process::{Process, SpawnPlan, spawn};
+use phalanx_sys::socket::{Address, TcpOptions, bind_slots, local_address};
 
 /// What a program is to do.
 const WORD: &str = "PHALANX_TEST_PROGRAM";
@@ -21,12 +32,40 @@ pub(crate) struct Started {
     pub(crate) calls: Interception,
 }
 
+/// Where the kernel has no notifications, there is nothing to test.
+#[track_caller]
+pub(crate) fn is_available() -> bool {
+    let fault = available().err();
+    if let Some(error) = &fault {
+        assert!(env::var_os("CI").is_none(), "NOT RUN: {error}");
+        eprintln!("NOT RUN: {error}");
+    }
+    fault.is_none()
+}
+
+/// A socket that listens, and its address.
+pub(crate) fn slot() -> (OwnedFd, SocketAddr) {
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let slot = bind_slots(loopback, 1, &TcpOptions::default())
+        .unwrap()
+        .remove(0);
+    let Address::Inet(address) = local_address(slot.as_fd()).unwrap() else {
+        panic!("no address");
+    };
+    (slot, address)
+}
+
 /// Starts a program under interception.
 #[track_caller]
 pub(crate) fn start(word: &str) -> Started {
     let mut plan = SpawnPlan::new(PathBuf::from("/proc/self/exe"));
     plan.program = env::current_exe().unwrap();
-    let words = ["programs", "--exact", "--nocapture", "--test-threads=1"];
+    let words = [
+        "intercepted::programs",
+        "--exact",
+        "--nocapture",
+        "--test-threads=1",
+    ];
     plan.args.extend(words.map(OsString::from));
     plan.env.push((WORD.into(), word.into()));
     plan.intercept = true;
@@ -35,8 +74,9 @@ pub(crate) fn start(word: &str) -> Started {
     Started { process, calls }
 }
 
-/// Does what the word says; nothing in the test program itself.
-pub(crate) fn run_program() {
+/// The programs' side of all tests: does what the word says, and nothing in the test program itself.
+#[test]
+fn programs() {
     let Ok(word) = env::var(WORD) else {
         return;
     };
