@@ -7,7 +7,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::time::Duration;
 
 use cluster::{
-    app, connect, expect_in_turn, expect_served_after_a_kill, get_json, try_get, wait_report,
+    app, connect, expect_in_turn, expect_none_lost_in_changes, expect_served_after_a_kill,
+    get_json, try_get, wait_report,
 };
 use phalanx_testkit::app::{AppBuilder, is_settled, pids};
 use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, procs, require};
@@ -151,23 +152,10 @@ fn count(app: &App, part: &str) -> usize {
 }
 
 #[test]
-fn reloads_scaling_and_a_killed_worker_lose_nothing_that_was_not_in_its_hands() {
+fn reloads_and_scaling_lose_nothing() {
     needs_python!();
     let mut app = activated(&["notify"]).start_ready();
-    let target = app.address();
-    let load = Load::new(target).clients(4).request_limit(LIMIT).start();
-    load.wait_until_ok(50, LIMIT);
-    for words in [
-        &["reload"][..],
-        &["scale", "4"],
-        &["scale", "1"],
-        &["reload"],
-    ] {
-        app.verb(words).expect_success();
-        load.wait_for_more(50, LIMIT);
-    }
-    load.stop().expect_none_lost();
-    assert!(app.stop().success());
+    expect_none_lost_in_changes(&mut app);
     app.wait_for_line("finished", LIMIT);
 }
 

@@ -6,7 +6,10 @@ mod cluster;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 
-use cluster::{app, expect_in_turn, expect_served_after_a_kill, get, pid_in, try_get};
+use cluster::{
+    app, expect_in_turn, expect_none_lost_in_changes, expect_served_after_a_kill, get, pid_in,
+    try_get,
+};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, procs, require};
@@ -81,19 +84,7 @@ fn pythons_own_server_is_clustered_and_reloaded_without_a_loss() {
         status["listeners"][0]["address"],
         format!("127.0.0.1:{port}")
     );
-    let load = Load::new(at(port)).clients(4).request_limit(LIMIT).start();
-    load.wait_until_ok(50, LIMIT);
-    for words in [
-        &["reload"][..],
-        &["scale", "3"],
-        &["scale", "1"],
-        &["reload"],
-    ] {
-        app.verb(words).expect_success();
-        load.wait_for_more(50, LIMIT);
-    }
-    load.stop().expect_none_lost();
-    assert!(app.stop().success());
+    expect_none_lost_in_changes(&mut app);
 }
 
 #[test]

@@ -173,6 +173,25 @@ pub(crate) fn begin_reload(app: &mut App) -> Process {
     reload
 }
 
+/// Reloads and scales an app under load, and stops it: no request is lost.
+#[track_caller]
+pub(crate) fn expect_none_lost_in_changes(app: &mut App) {
+    let target = app.address();
+    let load = Load::new(target).clients(4).request_limit(LIMIT).start();
+    load.wait_until_ok(50, LIMIT);
+    for words in [
+        &["reload"][..],
+        &["scale", "4"],
+        &["scale", "1"],
+        &["reload"],
+    ] {
+        app.verb(words).expect_success();
+        load.wait_for_more(50, LIMIT);
+    }
+    load.stop().expect_none_lost();
+    assert!(app.stop().success());
+}
+
 /// Kills a worker under load: another one takes its place, and serves what waited for it.
 #[track_caller]
 pub(crate) fn expect_served_after_a_kill(app: &mut App) {
