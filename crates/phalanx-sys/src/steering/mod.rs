@@ -24,6 +24,7 @@ mod classic;
 mod error;
 mod memory;
 mod object;
+mod privilege;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -39,13 +40,10 @@ use crate::scoreboard::{self, Scoreboard};
 use bpf::MapSpec;
 use memory::GroupMemory;
 use object::Object;
+use privilege::{effective_capabilities, kernel_release, missing_capabilities, version};
 
 /// The oldest kernel with `BPF_SK_REUSEPORT_SELECT_OR_MIGRATE`.
 const OLDEST: (u32, u32) = (5, 14);
-/// Names and bits of the capabilities that loading takes (capabilities(7)).
-const CAPABILITIES: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12)];
-/// `CAP_SYS_ADMIN` includes the first.
-const CAP_SYS_ADMIN: u32 = 21;
 /// As much as the verifier may say when it refuses.
 const LOG_BYTES: usize = 1 << 16;
 
@@ -359,39 +357,6 @@ fn reason(error: SteeringError) -> Unavailable {
         Some(libc::ENOSYS) => Unavailable::NoBpf,
         _ => Unavailable::Refused(error),
     }
-}
-
-fn missing_capabilities(effective: u64) -> Vec<&'static str> {
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    let granted = |bit| has(bit) || (bit == CAPABILITIES[0].1 && has(CAP_SYS_ADMIN));
-    CAPABILITIES
-        .into_iter()
-        .filter(|&(_, bit)| !granted(bit))
-        .map(|(name, _)| name)
-        .collect()
-}
-
-/// `CapEff` of `proc_pid_status(5)`; none if it cannot be read.
-fn effective_capabilities() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mut lines = status.lines();
-    lines
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-        .unwrap_or(0)
-}
-
-/// `6.1.0-18-amd64` (uname(2)).
-fn kernel_release() -> String {
-    let name = rustix::system::uname();
-    name.release().to_string_lossy().into_owned()
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    let major = numbers.next()?.parse().ok()?;
-    let minor = numbers.next()?.parse().ok()?;
-    Some((major, minor))
 }
 
 /// The last line that says something, but for the statistics.
