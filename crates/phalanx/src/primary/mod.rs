@@ -22,6 +22,7 @@ mod preload;
 mod probe;
 mod published;
 mod readiness;
+mod requests;
 mod slots;
 mod watch;
 mod worker;
@@ -130,19 +131,6 @@ impl Cluster {
     /// Sets the weights by position for the policy `weighted`, for listeners that are opened from now on.
     pub fn set_weights(&self, weights: Weights) {
         self.shared.hub().weights = weights;
-    }
-
-    pub(crate) fn policy_text(&self) -> String {
-        let hub = self.shared.hub();
-        match &hub.own_policy {
-            Some(_) => "own".to_owned(),
-            None => hub.policy.to_string(),
-        }
-    }
-
-    pub(crate) fn weights_text(&self) -> Option<String> {
-        let hub = self.shared.hub();
-        (hub.policy == PolicyName::Weighted).then(|| hub.weights.to_string())
     }
 
     /// Has a policy of this program's own choose, for listeners that are opened from now on: `make` is

@@ -3,9 +3,25 @@
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 
+use super::Cluster;
 use super::choice::Dispatch;
 use super::hub::Hub;
 use crate::error::{Error, Result};
+
+impl Cluster {
+    pub(crate) fn policy_text(&self) -> String {
+        let hub = self.shared.hub();
+        match &hub.own_policy {
+            Some(_) => "own".to_owned(),
+            None => hub.policy.to_string(),
+        }
+    }
+
+    pub(crate) fn weights_text(&self) -> Option<String> {
+        let hub = self.shared.hub();
+        (hub.policy == PolicyName::Weighted).then(|| hub.weights.to_string())
+    }
+}
 
 impl Hub {
     /// Puts the policy in force for all listeners, from the next connection on.

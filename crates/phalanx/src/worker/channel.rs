@@ -7,24 +7,21 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
-use phalanx_core::wire::{
-    DrainLimits, Frame, Frames, HANDLE_ACK, HANDLE_NACK, ReplyBody, ToWorker, outgoing,
-    parse_to_worker,
-};
+use phalanx_core::wire::{DrainLimits, HANDLE_ACK, HANDLE_NACK, ReplyBody, ToWorker, outgoing};
 use phalanx_sys::scoreboard::Seat;
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use super::health::Counts;
 use super::leaving::Leaving;
+use super::queue::{Arrived, Queue};
 use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::watched::watch;
 
 /// What may wait for the primary, in bytes, before [`Inner::send_line`] refuses.
 const QUEUE_LIMIT_BYTES: usize = 16 << 20;
@@ -36,9 +33,9 @@ type Answer = (ReplyBody, Option<OwnedFd>);
 
 pub(super) struct Inner {
     pub(super) id: WorkerId,
-    channel: Arc<OwnedFd>,
+    pub(super) channel: Arc<OwnedFd>,
     state: Mutex<State>,
-    started: AtomicBool,
+    pub(super) started: AtomicBool,
     seat: OnceLock<Seat>,
     /// What it answered, while the primary wants to know.
     pub(super) health: Counts,
@@ -48,7 +45,7 @@ pub(super) struct Inner {
     /// either queued before what waits goes back, or refused.
     pub(super) leaving: Leaving,
     /// Rings when bytes wait to be written.
-    blocked: Notify,
+    pub(super) blocked: Notify,
 }
 
 #[derive(Default)]
@@ -62,58 +59,6 @@ struct State {
     messages: VecDeque<Value>,
     drain_limits: Option<DrainLimits>,
     closed: bool,
-}
-
-/// A connection that arrived and waits for the application.
-pub(super) struct Arrived {
-    pub(super) connection: OwnedFd,
-    pub(super) seq: Option<u64>,
-}
-
-/// The connections of one listener that the application has not taken yet. The primary's window bounds it.
-#[derive(Default)]
-pub(super) struct Queue {
-    arrived: Mutex<VecDeque<Arrived>>,
-    changed: Notify,
-    closed: AtomicBool,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arrived>> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next connection; nothing once the listener is closed.
-    pub(super) async fn next(&self) -> Option<Arrived> {
-        loop {
-            let changed = self.changed.notified();
-            if let Some(arrived) = self.lock().pop_front() {
-                return Some(arrived);
-            }
-            if self.closed.load(Ordering::Acquire) {
-                return None;
-            }
-            changed.await;
-        }
-    }
-
-    fn close(&self) -> VecDeque<Arrived> {
-        self.closed.store(true, Ordering::Release);
-        self.changed.notify_waiters();
-        std::mem::take(&mut *self.lock())
-    }
-
-    /// False when it is closed already.
-    fn push(&self, arrived: Arrived) -> Option<Arrived> {
-        let mut queue = self.lock();
-        if self.closed.load(Ordering::Acquire) {
-            return Some(arrived);
-        }
-        queue.push_back(arrived);
-        drop(queue);
-        self.changed.notify_one();
-        None
-    }
 }
 
 /// Which listener of this worker on its address one is, from the asking until it is closed. Workers
@@ -149,77 +94,6 @@ impl Drop for Inner {
         if let Err(error) = written {
             tracing::debug!(%error, "the primary did not take the last messages");
         }
-    }
-}
-
-/// Begins to read the channel, on the current runtime. Only the first call does something.
-pub(super) fn start(inner: &Arc<Inner>) {
-    if !inner.started.swap(true, Ordering::AcqRel) {
-        tokio::spawn(follow(Arc::clone(inner)));
-    }
-}
-
-async fn follow(inner: Arc<Inner>) {
-    let Ok(socket) = watch(Arc::clone(&inner.channel)) else {
-        return inner.close();
-    };
-    let mut reader = Reader::default();
-    let mut full = false;
-    loop {
-        tokio::select! {
-            readable = socket.readable() => {
-                let Ok(mut readable) = readable else { return inner.close() };
-                match reader.read(&inner) {
-                    Ok(true) => {}
-                    Ok(false) => return inner.close(),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
-                    Err(error) => {
-                        tracing::debug!(%error, "the channel cannot be read");
-                        return inner.close();
-                    }
-                }
-            }
-            writable = socket.writable(), if full => {
-                let Ok(mut writable) = writable else { return inner.close() };
-                full = inner.flush();
-                if full {
-                    writable.clear_ready();
-                }
-            }
-            () = inner.health.is_due(), if inner.health.is_watched() => inner.tell_health(),
-            () = inner.blocked.notified(), if !full => full = inner.flush(),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Reader {
-    frames: Frames,
-    handles: VecDeque<OwnedFd>,
-}
-
-impl Reader {
-    /// Reads once. False at the end of the channel.
-    fn read(&mut self, inner: &Inner) -> io::Result<bool> {
-        let room = self.frames.room();
-        let received =
-            phalanx_sys::channel::receive(inner.channel.as_fd(), room, &mut self.handles)?;
-        if received.bytes == 0 {
-            return Ok(false);
-        }
-        self.frames.fill(received.bytes);
-        while let Some(frame) = self.frames.next_frame() {
-            match frame {
-                Frame::Line(line) => match parse_to_worker(line) {
-                    Ok(message) => inner.handle(message, &mut self.handles),
-                    Err(error) => tracing::warn!(%error, "the primary sent a bad message"),
-                },
-                Frame::Oversized => {
-                    tracing::warn!("the primary sent an oversized message: dropped");
-                }
-            }
-        }
-        Ok(true)
     }
 }
 
@@ -304,11 +178,11 @@ impl Inner {
         false
     }
 
-    fn flush(&self) -> bool {
+    pub(super) fn flush(&self) -> bool {
         self.push(&mut self.state())
     }
 
-    fn handle(&self, message: ToWorker, handles: &mut VecDeque<OwnedFd>) {
+    pub(super) fn handle(&self, message: ToWorker, handles: &mut VecDeque<OwnedFd>) {
         match message {
             ToWorker::Connection { key, seq } => self.connection(&key, seq, handles.pop_front()),
             ToWorker::Reply { ack, handle, body } => {
@@ -485,7 +359,7 @@ impl Inner {
         !self.state().closed
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         {
             let mut state = self.state();
             state.closed = true;

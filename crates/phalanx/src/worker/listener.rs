@@ -14,7 +14,8 @@ use phalanx_sys::socket;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::ThisWorker;
-use super::channel::{Place, Queue};
+use super::channel::Place;
+use super::queue::Queue;
 use super::stream::{Stream, StreamKind};
 use crate::address::Address;
 use crate::error::{Error, Result};

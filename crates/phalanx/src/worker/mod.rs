@@ -7,6 +7,8 @@ mod layer;
 mod leaving;
 mod listener;
 mod meter;
+mod queue;
+mod reader;
 #[cfg(feature = "serve")]
 mod serve;
 mod stream;
@@ -37,7 +39,8 @@ pub use udp::UdpSocket;
 
 use crate::address::{Address, ToAddress};
 use crate::error::{Error, Result};
-use channel::{Inner, Queue};
+use channel::Inner;
+use queue::Queue;
 
 /// This process, as a worker of its cluster: the counterpart of `cluster.worker` and `process.send`.
 ///
@@ -149,7 +152,7 @@ impl ThisWorker {
         address: &Address,
         fields: &Value,
     ) -> Result<(ReplyBody, Option<OwnedFd>)> {
-        channel::start(&self.inner);
+        reader::start(&self.inner);
         let board = match self.inner.seat() {
             Some(_) => None,
             None => Some(self.inner.ask(outgoing::worker::board)?),
@@ -206,7 +209,7 @@ impl ThisWorker {
     /// The next message from the primary (`process.on('message')`); nothing once the channel is closed.
     /// Messages wait until they are taken. With several callers each message goes to one of them.
     pub async fn message<M: DeserializeOwned>(&self) -> Option<Result<M>> {
-        channel::start(&self.inner);
+        reader::start(&self.inner);
         let value = self.inner.next_message().await?;
         Some(serde_json::from_value(value).map_err(Error::Decode))
     }
@@ -218,7 +221,7 @@ impl ThisWorker {
     pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
         let inner = Arc::clone(&self.inner);
         async move {
-            channel::start(&inner);
+            reader::start(&inner);
             inner.leaving.wait().await;
             inner.leaving.settled().await;
         }
@@ -236,7 +239,7 @@ impl ThisWorker {
     /// # Errors
     /// [`Error::Disconnected`] when the primary is gone.
     pub async fn disconnect(&self) -> Result<()> {
-        channel::start(&self.inner);
+        reader::start(&self.inner);
         self.inner.drain();
         let answer = self.inner.ask(outgoing::worker::leaving)?;
         answer.await.map(|_| ()).map_err(|_| Error::Disconnected)

@@ -1,0 +1,179 @@
+//! What a worker asks of listeners: to listen (`queryServer`), and that it does (`listening`).
+
+use std::io;
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::wire::{ListenRequest, outgoing};
+
+use super::channel::Outgoing;
+use super::choice::Dispatch;
+use super::hub::{Held, Hub};
+use super::worker::Departure;
+use crate::event::Event;
+
+const EADDRINUSE: i32 = 98;
+
+impl Hub {
+    pub(super) fn query_server(&mut self, worker: WorkerId, seq: u64, request: ListenRequest) {
+        let key = listener_key(&request);
+        let Some(state) = self.workers.get(&worker) else {
+            return;
+        };
+        if state.cell.departure() != Departure::None {
+            // As Node does it: a worker that leaves gets no answer.
+            return;
+        }
+        let position = state.cell.position;
+        let opened = if state.held.contains_key(&key) {
+            Err(io::Error::from_raw_os_error(EADDRINUSE))
+        } else {
+            self.listener_for(&key, &request)
+        };
+        let id = match opened {
+            Ok(id) => id,
+            Err(error) => return self.refuse_listen(worker, seq, &key, &error),
+        };
+        let Some(listener) = self.listeners.get_mut(&id) else {
+            return;
+        };
+        let handle = match listener.slots.as_mut() {
+            None => Ok(listener.handle.clone()),
+            Some(slots) => slots.slot_for(position, worker).map(Some),
+        };
+        let (dispatch, data) = (listener.choice.dispatch, listener.data.clone());
+        let (sockname, udp) = (listener.sockname(), listener.udp);
+        let handle = match handle {
+            Ok(handle) => handle,
+            Err(error) => return self.refuse_listen(worker, seq, &key, &error),
+        };
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let held = Held {
+            listener: id,
+            request,
+            announced: false,
+        };
+        state.held.insert(key.clone(), held);
+        let Some(channel) = state.channel.as_mut() else {
+            return;
+        };
+        let number = channel.next_seq();
+        let kind = if udp { "dgram.Native" } else { "net.Native" };
+        channel.queue(match dispatch {
+            Dispatch::Handoff => Outgoing {
+                bytes: outgoing::listen_handoff(seq, &key, &data, sockname.as_ref(), number),
+                handle: None,
+            },
+            Dispatch::Shared | Dispatch::Kernel => Outgoing {
+                bytes: outgoing::listen_shared(seq, &key, &data, kind, number),
+                handle,
+            },
+        });
+    }
+
+    fn refuse_listen(&mut self, worker: WorkerId, seq: u64, key: &str, error: &io::Error) {
+        tracing::warn!(worker = worker.0, %error, "cannot listen on {key}");
+        let errno = error.raw_os_error().unwrap_or(22);
+        if let Some(channel) = self.channel_mut(worker) {
+            let number = channel.next_seq();
+            channel.queue(Outgoing {
+                bytes: outgoing::listen_error(seq, key, -errno, number),
+                handle: None,
+            });
+        }
+    }
+
+    /// The worker serves: from now on it has its share.
+    pub(super) fn listening(&mut self, worker: WorkerId, request: &ListenRequest) {
+        let listeners = &self.listeners;
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        state.listening = true;
+        let position = state.cell.position;
+        let found = state.held.values_mut().find(|held| {
+            let port = listeners
+                .get(&held.listener)
+                .and_then(|listener| listener.address.inet());
+            !held.announced && is_same(&held.request, request, port.map(|address| address.port()))
+        });
+        let address = match found {
+            Some(held) => {
+                held.announced = true;
+                let id = held.listener;
+                let takes_part = state.cell.takes_part();
+                let listener = self.listeners.get_mut(&id);
+                listener.map(|listener| {
+                    match (listener.choice.dispatch, listener.slots.as_mut()) {
+                        _ if !takes_part => {}
+                        (_, Some(slots)) => slots.serves(position, worker),
+                        (Dispatch::Handoff, None) => self.ledger.join(id, worker, position),
+                        (Dispatch::Shared | Dispatch::Kernel, None) => {}
+                    }
+                    listener.address.clone()
+                })
+            }
+            None => requested_address(request),
+        };
+        if self.needs_load() {
+            self.watch_load_of(worker, true);
+        }
+        self.watch_newcomer(worker);
+        if let Some(address) = address {
+            self.emit(&Event::Listening { worker, address });
+        }
+    }
+}
+
+/// Node's newer key: the index counts only where the kernel chooses the port.
+fn listener_key(request: &ListenRequest) -> String {
+    use phalanx_core::wire::Target;
+    let any_port = match &request.target {
+        Target::Tcp { port, .. } | Target::Udp { port, .. } => *port == 0,
+        Target::UnixPath { .. } | Target::UnixAbstract(_) | Target::Descriptor(_) => false,
+    };
+    if any_port {
+        format!("{}:{}", request.key, request.index)
+    } else {
+        request.key.clone()
+    }
+}
+
+/// Is this `listening` about that `queryServer`? It repeats it, but with the actual port.
+fn is_same(asked: &ListenRequest, listening: &ListenRequest, port: Option<u16>) -> bool {
+    use phalanx_core::wire::Target;
+    if asked.key == listening.key && asked.index == listening.index {
+        return true;
+    }
+    let mut actual = asked.target.clone();
+    match &mut actual {
+        Target::Tcp {
+            port: asked_port, ..
+        }
+        | Target::Udp {
+            port: asked_port, ..
+        } => {
+            *asked_port = port.unwrap_or(*asked_port);
+        }
+        Target::UnixPath { .. } | Target::UnixAbstract(_) | Target::Descriptor(_) => {}
+    }
+    actual == listening.target && asked.index == listening.index
+}
+
+/// The address of a listener that the worker opened itself.
+fn requested_address(request: &ListenRequest) -> Option<crate::address::Address> {
+    use crate::address::Address;
+    use phalanx_core::wire::Target;
+    match &request.target {
+        Target::Tcp { address, port, .. } | Target::Udp { address, port, .. } => {
+            Some(match address {
+                Some(address) => Address::Inet((*address, *port).into()),
+                None => Address::AnyInet(*port),
+            })
+        }
+        Target::UnixPath { path, .. } => Some(Address::Unix(path.clone())),
+        Target::UnixAbstract(name) => Some(Address::Abstract(name.clone())),
+        Target::Descriptor(_) => None,
+    }
+}

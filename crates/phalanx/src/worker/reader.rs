@@ -1,0 +1,83 @@
+//! The task that reads the channel, and writes what waits.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use phalanx_core::wire::{Frame, Frames, parse_to_worker};
+
+use super::channel::Inner;
+use crate::watched::watch;
+
+/// Begins to read the channel, on the current runtime. Only the first call does something.
+pub(super) fn start(inner: &Arc<Inner>) {
+    if !inner.started.swap(true, Ordering::AcqRel) {
+        tokio::spawn(follow(Arc::clone(inner)));
+    }
+}
+
+async fn follow(inner: Arc<Inner>) {
+    let Ok(socket) = watch(Arc::clone(&inner.channel)) else {
+        return inner.close();
+    };
+    let mut reader = Reader::default();
+    let mut full = false;
+    loop {
+        tokio::select! {
+            readable = socket.readable() => {
+                let Ok(mut readable) = readable else { return inner.close() };
+                match reader.read(&inner) {
+                    Ok(true) => {}
+                    Ok(false) => return inner.close(),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+                    Err(error) => {
+                        tracing::debug!(%error, "the channel cannot be read");
+                        return inner.close();
+                    }
+                }
+            }
+            writable = socket.writable(), if full => {
+                let Ok(mut writable) = writable else { return inner.close() };
+                full = inner.flush();
+                if full {
+                    writable.clear_ready();
+                }
+            }
+            () = inner.health.is_due(), if inner.health.is_watched() => inner.tell_health(),
+            () = inner.blocked.notified(), if !full => full = inner.flush(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    frames: Frames,
+    handles: VecDeque<OwnedFd>,
+}
+
+impl Reader {
+    /// Reads once. False at the end of the channel.
+    fn read(&mut self, inner: &Inner) -> io::Result<bool> {
+        let room = self.frames.room();
+        let received =
+            phalanx_sys::channel::receive(inner.channel.as_fd(), room, &mut self.handles)?;
+        if received.bytes == 0 {
+            return Ok(false);
+        }
+        self.frames.fill(received.bytes);
+        while let Some(frame) = self.frames.next_frame() {
+            match frame {
+                Frame::Line(line) => match parse_to_worker(line) {
+                    Ok(message) => inner.handle(message, &mut self.handles),
+                    Err(error) => tracing::warn!(%error, "the primary sent a bad message"),
+                },
+                Frame::Oversized => {
+                    tracing::warn!("the primary sent an oversized message: dropped");
+                }
+            }
+        }
+        Ok(true)
+    }
+}
