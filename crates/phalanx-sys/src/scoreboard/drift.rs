@@ -16,7 +16,7 @@ impl Drift {
     /// So many looks make a judgement.
     pub const LOOKS: u32 = 8;
 
-    /// Takes [`Scoreboard::surplus`] down, and answers with what to [`Scoreboard::correct`]: 0 most
+    /// Takes [`super::Scoreboard::surplus`] down, and answers with what to [`super::Scoreboard::correct`]: 0 most
     /// of the time.
     pub fn look(&mut self, surplus: i32) -> i32 {
         if self.looks == 0 {
