@@ -84,7 +84,7 @@ node-versions majors="18 20 22 24 26":
     done
 
 # The npm packages that servers of the tests require
-node-packages packages="express":
+node-packages packages="express fastify ws":
     mkdir -p target/node-packages
     npm install --prefix target/node-packages --no-save --no-audit --no-fund --loglevel=error {{ packages }}
 

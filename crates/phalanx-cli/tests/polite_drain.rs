@@ -4,6 +4,8 @@
 
 mod cluster;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use cluster::kept::{Answer, Kept, find};
@@ -89,6 +91,62 @@ fn each_connection_ends_after_its_next_answer() {
             connection.expect_closed();
         }
         reload.finish(LIMIT).expect_success();
+    }
+}
+
+#[test]
+fn over_tls_each_connection_ends_after_its_next_answer_too() {
+    for (server, builder) in servers() {
+        let mut app = builder.env("CERTIFIED", "1").workers(1).start();
+        let target = app.address();
+        let open = || Kept::open_to(&target, true);
+        let (mut idle, mut fresh, mut served) = (open(), open(), open());
+        idle.ask("/");
+        assert!(!idle.answer().closes());
+        served.ask("/slow?ms=2000");
+        let reload = begin_reload(&mut app);
+        idle.ask("/");
+        fresh.ask("/");
+        for mut connection in [idle, fresh, served] {
+            let answer = connection.answer();
+            assert!(answer.closes(), "{server}: {answer:?}");
+            connection.expect_closed();
+        }
+        reload.finish(LIMIT).expect_success();
+    }
+}
+
+#[test]
+fn over_tls_clients_that_never_pause_lose_nothing() {
+    for (server, builder) in servers() {
+        let mut app = builder.env("CERTIFIED", "1").workers(2).start();
+        let target = app.address();
+        let (is_over, told) = (AtomicBool::new(false), AtomicUsize::new(0));
+        // Whatever fails is a panic in here.
+        let client = || {
+            while !is_over.load(Ordering::Acquire) {
+                let mut connection = Kept::open_to(&target, true);
+                let mut closes = false;
+                while !closes && !is_over.load(Ordering::Acquire) {
+                    connection.ask("/");
+                    closes = connection.answer().closes();
+                }
+                if closes {
+                    connection.expect_closed();
+                    told.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..6).map(|_| scope.spawn(client)).collect();
+            for _ in 0..2 {
+                app.verb(["reload"]).expect_success();
+            }
+            is_over.store(true, Ordering::Release);
+            let lost = clients.into_iter().filter_map(|one| one.join().err());
+            assert_eq!(lost.count(), 0, "{server}");
+        });
+        assert!(told.load(Ordering::Acquire) > 0, "{server}");
     }
 }
 

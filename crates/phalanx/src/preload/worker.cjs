@@ -8,10 +8,12 @@
 'use strict';
 
 (() => {
-  /** How long a client may take to learn that its HTTP/2 session ends, before the session does end. */
+  /** How long a client of HTTP/2 may take to answer a ping. */
   const NOTICE_MS = 1000;
-  /** The greatest stream number: this GOAWAY ends nothing yet (RFC 9113, 6.8). */
-  const NO_LAST_STREAM = 2 ** 31 - 1;
+  /** A frame that ends nothing yet: it names the greatest stream of all (RFC 9113, 6.8). */
+  const LATER_GOAWAY = Buffer.from('0000080700000000007fffffff00000000', 'hex');
+  /** This long before the drain limit streams are looked for once more. */
+  const ADVANCE_MS = 2000;
 
   function attempt(act) {
     try {
@@ -85,12 +87,33 @@
   /** The HTTP/1 parsers of a server, one a connection; over TLS, their sockets are the TLS ones. */
   const parsers = (server) => symbolValue(server, 'http.server.connections')?.all() ?? [];
 
-  /** HTTP/2 sessions as far as they can be known: with TLS, from Node 24 on. */
+  /** The HTTP/2 session of a socket. Its property has another name in each version of Node. */
+  function sessionOf(socket) {
+    const own = Object.values(Object.getOwnPropertyDescriptors(socket));
+    const symbols = Object.getOwnPropertySymbols(socket).map((symbol) => ({ value: socket[symbol] }));
+    return [...own, ...symbols].find(({ value }) => typeof value?.goaway === 'function')?.value;
+  }
+
+  /** The TLS socket above one that was accepted. Only the listener by which it hears of errors knows it. */
+  function above(socket) {
+    const listener = socket.listeners('error').find((one) => `${one}` === '(err) => this._emitTLSError(err)');
+    if (!listener) return undefined;
+    const { prototype } = require('tls').TLSSocket;
+    const own = Object.getOwnPropertyDescriptor(prototype, '_emitTLSError');
+    let found;
+    Object.defineProperty(prototype, '_emitTLSError', { ...own, value() { found = this; } });
+    listener();
+    Object.defineProperty(prototype, '_emitTLSError', own);
+    return found;
+  }
+
+  /** The HTTP/2 sessions of the accepted sockets. */
   function sessions() {
     const known = new Set();
     for (const socket of accepted()) {
-      const session = symbolValue(socket, 'session') ?? symbolValue(socket, 'bound-session');
-      if (typeof session?.goaway === 'function') known.add(session);
+      const secure = above(socket);
+      const session = sessionOf(socket) ?? (secure && sessionOf(secure));
+      if (session) known.add(session);
     }
     for (const server of servers()) {
       for (const session of symbolValue(server, 'sessions') ?? []) known.add(session);
@@ -190,18 +213,54 @@
 
   const ending = new WeakSet();
 
-  /** Tells the client to send nothing new, and ends the session when it must have heard of it. */
+  /**
+   * Tells the client to open nothing new, and ends the session when it has heard of it: whatever it sent
+   * before is here then. Node's own GOAWAY would not do in the beginning: Node ignores all streams that come
+   * after it. So this one is written past Node, which only TCP allows: TLS has one writer at a time, so
+   * there a client has to repeat what it sent before it heard, as the GOAWAY says.
+   */
   function endSession(session) {
     if (!session || session.closed || session.destroyed || ending.has(session)) return;
     ending.add(session);
-    session.goaway(0, NO_LAST_STREAM);
-    setTimeout(() => attempt(() => session.close()), NOTICE_MS).unref();
+    const socket = symbolValue(session, 'socket');
+    if (session.encrypted || !socket?.writable) {
+      session.goaway();
+    } else {
+      socket.write(LATER_GOAWAY);
+    }
+    closeServed(session);
+  }
+
+  /**
+   * Closes a session that has no stream and whose client has read everything: it has answered a ping that
+   * was sent behind all of it, or had NOTICE_MS for that. To close earlier is to lose the end of an answer
+   * (Node 18).
+   */
+  function closeServed(session) {
+    const { streams } = symbolValue(session, 'state');
+    const afterPing = (act) => {
+      let isDone = false;
+      const once = () => attempt(() => {
+        if (isDone || session.destroyed) return;
+        isDone = true;
+        act();
+      });
+      setTimeout(once, NOTICE_MS).unref();
+      session.ping(once);
+    };
+    const close = () => (streams.size > 0 ? look() : session.close());
+    const look = () => attempt(() => {
+      const [stream] = streams.values();
+      if (stream) stream.once('close', look);
+      else if (!session.destroyed) afterPing(close);
+    });
+    afterPing(look);
   }
 
   function endSessions() {
     for (const session of sessions()) attempt(() => endSession(session));
     for (const server of servers()) {
-      // A session that could not be found is found by its next stream.
+      // A session that is not known yet is found by its next stream.
       if (/^Http2/.test(server.constructor.name)) {
         server.prependListener('stream', (stream) => attempt(() => endSession(stream.session)));
       }
@@ -212,21 +271,36 @@
 
   const isEventStream = (response) => /^content-type: *text\/event-stream/im.test(response?._header ?? '');
 
+  /** The socket that was accepted, beneath one of TLS. */
+  const beneath = (socket) => socket?._handle?._parentWrap ?? socket;
+
+  /** The accepted sockets of the sessions on which server-sent events are under way. */
+  function withEvents() {
+    const found = new Set();
+    for (const session of sessions()) {
+      const streams = symbolValue(session, 'state')?.streams?.values() ?? [];
+      const isEvents = ({ sentHeaders }) => /^text\/event-stream/i.test(sentHeaders?.['content-type'] ?? '');
+      if ([...streams].some(isEvents)) found.add(beneath(symbolValue(session, 'socket')));
+    }
+    return found;
+  }
+
   /** The accepted sockets, those that are streams apart from the others. */
   function sorted() {
     const plain = new Map();
     for (const server of servers()) {
       for (const { socket } of parsers(server)) {
         plain.set(socket, socket);
-        plain.set(socket._handle?._parentWrap, socket);
+        plain.set(beneath(socket), socket);
       }
     }
+    const events = withEvents();
     const found = { streams: [], others: [] };
     for (const socket of accepted()) {
       const ofParser = plain.get(socket);
       const isUpgraded = !ofParser && symbolValue(socket.server, 'http.server.connections') !== undefined &&
         !/^Http2/.test(socket.server.constructor.name);
-      const isStream = isUpgraded || isEventStream(ofParser?._httpMessage);
+      const isStream = isUpgraded || events.has(socket) || isEventStream(ofParser?._httpMessage);
       (isStream ? found.streams : found.others).push(socket);
     }
     return found;
@@ -250,7 +324,7 @@
     };
     ask();
     const later = (act, delay) => setTimeout(() => attempt(act), delay).unref();
-    later(ask, Math.max(drain - 2 * NOTICE_MS, drain / 2));
+    later(ask, Math.max(drain - ADVANCE_MS, drain / 2));
     later(cut, drain);
   }
 
