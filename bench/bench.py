@@ -103,7 +103,11 @@ class Run:
                     for burst in range(number * BURSTS, (number + 1) * BURSTS):
                         first = burst % len(every)
                         for running in every[first:] + every[:first]:
+                            before = running.connections() if running.contestant.is_phalanx else []
                             sample = with_cpu(running, lambda: load.wrk(running.port, 1, self.arguments.clients, close=True))
+                            if before and None not in before:
+                                given = [after - earlier for after, earlier in zip(running.connections(), before)]
+                                sample |= {"given": given, "difference": max(given) - min(given)}
                             self.keep("costs", running.contestant, program, burst, sample)
             except contestants.NotRun as reason:
                 self.skipped[f"costs: {program}"] = str(reason)

@@ -61,13 +61,16 @@ def _cost(results):
         yield at_most(target, 1.03, cost(program, KERNEL, OWN_REUSEPORT))
 
 
+LINKED = {"Node": "Node script", "Rust": "Rust, linked"}
+
+
 def _primary(results):
     """What it spends must not grow with the connections; it looks after its slots twice a second whatever comes."""
     needed = "0 (< 0.1 % of a core)"
-    for suite in ("node", "rust"):
-        spent = pick(results, suite, KERNEL, "close", "primary_us")
-        rates = pick(results, suite, KERNEL, "close", "rate")
-        target = f"{suite.capitalize()}, kernel dispatch: the primary's CPU a connection"
+    for server, program in LINKED.items():
+        spent = pick(results, "costs", KERNEL, program, "primary_us")
+        rates = pick(results, "costs", KERNEL, program, "rate")
+        target = f"{server}, kernel dispatch: the primary's CPU a connection"
         if not spent:
             yield Verdict(target, needed, "", None)
             continue
@@ -77,13 +80,13 @@ def _primary(results):
 
 
 def _evenness(results):
-    for suite in ("node", "rust"):
-        apart = pick(results, suite, KERNEL, "given", "difference").values()
-        target = f"{suite.capitalize()}, kernel round robin: how far the shares of two workers are apart, in connections"
+    for server, program in LINKED.items():
+        apart = pick(results, "costs", KERNEL, program, "difference").values()
+        target = f"{server}, kernel round robin: how far the shares of two workers are apart, in connections"
         if not apart:
             yield Verdict(target, "≤ 1", "", None)
             continue
-        total = sum(map(sum, pick(results, suite, KERNEL, "given", "given").values()))
+        total = sum(map(sum, pick(results, "costs", KERNEL, program, "given").values()))
         yield Verdict(target, "≤ 1", f"{max(apart)} at most ({len(apart)} × full load, {total:,} connections)", max(apart) <= 1)
 
 
@@ -148,7 +151,7 @@ def _steering(results, steering):
         return
     costs = steering["round-robin"]
     more = costs[256] - costs[2]
-    whole = pick(results, "rust", KERNEL, "close", "cpu_us").values()
+    whole = pick(results, "costs", KERNEL, LINKED["Rust"], "cpu_us").values()
     said = f"{more:+d} ns"
     share = more / 1e3 / statistics.median(whole) if whole else None
     if share is not None:
