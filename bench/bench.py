@@ -71,11 +71,7 @@ class Run:
         clients = self.arguments.clients
         # First, because it has the most requests: it warms compilers up for the others.
         yield "keep-alive", with_cpu(running, lambda: load.wrk(running.port, 1, clients, close=False))
-        before = running.connections() if running.contestant.is_phalanx else []
         yield "close", with_cpu(running, lambda: load.wrk(running.port, self.seconds(2), clients, close=True))
-        if before and None not in before:
-            given = [after - earlier for after, earlier in zip(running.connections(), before)]
-            yield "given", {"given": given, "difference": max(given) - min(given)}
         if running.contestant.is_short:
             return
         with load.Idle(running.port, IDLE):
