@@ -17,6 +17,21 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::support::cluster::{BACKLOG, Cluster, connect_from, is_alive, steering};
 use crate::{home, raise_limit};
 
+/// Answers every connection that waits with "!". False if none did.
+fn answer_waiting(cluster: &Cluster) -> bool {
+    let mut any = false;
+    for slot in cluster.slots.values() {
+        while let Ok(connection) = accept(slot.as_fd()) {
+            let mut connection = TcpStream::from(connection);
+            connection.set_nonblocking(false).unwrap();
+            connection.read_exact(&mut [0]).unwrap();
+            connection.write_all(b"!").unwrap();
+            any = true;
+        }
+    }
+    any
+}
+
 #[test]
 fn a_position_out_of_the_plan_receives_nothing_from_that_moment() {
     raise_limit();
@@ -92,28 +107,11 @@ fn switching_policies_under_load_loses_nothing() {
             let eligible: &[&[u32]] = &[&[0, 1, 2, 3], &[1, 3], &[1], &[1, 2, 3]];
             cluster.eligible(eligible[changes % eligible.len()]);
             changes += 1;
-            for slot in cluster.slots.values() {
-                while let Ok(connection) = accept(slot.as_fd()) {
-                    let mut connection = TcpStream::from(connection);
-                    connection.set_nonblocking(false).unwrap();
-                    connection.read_exact(&mut [0]).unwrap();
-                    connection.write_all(b"!").unwrap();
-                }
-            }
+            answer_waiting(&cluster);
         }
         stop.store(true, Ordering::Relaxed);
         while answered.load(Ordering::Relaxed) > 0 {
-            let mut idle = true;
-            for slot in cluster.slots.values() {
-                while let Ok(connection) = accept(slot.as_fd()) {
-                    let mut connection = TcpStream::from(connection);
-                    connection.set_nonblocking(false).unwrap();
-                    connection.read_exact(&mut [0]).unwrap();
-                    connection.write_all(b"!").unwrap();
-                    idle = false;
-                }
-            }
-            if idle {
+            if !answer_waiting(&cluster) {
                 break;
             }
         }
