@@ -12,7 +12,7 @@
 // - Whatever workers write to the board, a choice ends and is a position of the plan.
 // - Every loop has a bound.
 //
-// The layouts below are those of phalanx-sys/src/{steering/layout.rs,scoreboard.rs}.
+// The layouts below are those of phalanx-sys/src/{steering/memory.rs,scoreboard.rs,scoreboard/row.rs}.
 //
 // `just bpf` compiles this file to steer.bpf.o, which is checked in: building phalanx needs no clang.
 
