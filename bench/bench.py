@@ -30,7 +30,7 @@ import verdicts
 
 OUT = contestants.ROOT / "bench-out"
 IDLE = 1000
-SUITES = ["node", "rust", "python", "costs", "tails", "checks", "cpu"]
+SUITES = ["node", "rust", "python", "costs", "nodes", "tails", "checks", "cpu"]
 BURSTS = 2
 DEFAULT = SUITES[:-1]
 
@@ -88,9 +88,9 @@ class Run:
     def cpu_bound(self, running, number):
         yield "cpu", with_cpu(running, lambda: load.ab(running.port, self.seconds(10), 200))
 
-    def costs(self, number):
+    def side_by_side(self, suite, groups, number):
         """Servers that are all up, asked in turn: what the machine does meanwhile falls on all of them."""
-        for program, group in contestants.costs().items():
+        for program, group in groups.items():
             try:
                 with contextlib.ExitStack() as stack:
                     every = [stack.enter_context(one.start()) for one in group]
@@ -104,17 +104,18 @@ class Run:
                             if before and None not in before:
                                 given = [after - earlier for after, earlier in zip(running.connections(), before)]
                                 sample |= {"given": given, "difference": max(given) - min(given)}
-                            self.keep("costs", running.contestant, program, burst, sample)
+                            self.keep(suite, running.contestant, program, burst, sample)
             except contestants.NotRun as reason:
-                self.skipped[f"costs: {program}"] = str(reason)
-                print(f"NOT RUN: costs: {program}: {reason}", file=sys.stderr)
+                self.skipped[f"{suite}: {program}"] = str(reason)
+                print(f"NOT RUN: {suite}: {program}: {reason}", file=sys.stderr)
 
     def round(self, number, suites):
         for suite in ("node", "rust", "python"):
             if suite in suites:
                 self.everyone(suite, number, getattr(contestants, suite)(), self.throughput)
-        if "costs" in suites:
-            self.costs(number)
+        for suite in ("costs", "nodes"):
+            if suite in suites:
+                self.side_by_side(suite, getattr(contestants, suite)(), number)
         if "tails" in suites:
             for server in ("node", "rust"):
                 self.everyone(f"tails-{server}", number, contestants.tails(server), self.tail)

@@ -27,6 +27,7 @@ LIGHT = str(RELEASE / "examples" / "axum_app")
 C_SERVER = str(ROOT / "target" / "bench" / "http_c")  # fixtures/programs/http.c
 PM2 = ROOT / "target" / "bench" / "pm2" / "node_modules" / ".bin" / "pm2-runtime"
 NODE = shutil.which("node") or "node"
+NODES = Path(os.environ.get("PHALANX_TEST_NODES", ROOT / "target" / "node-versions"))  # just node-versions
 NICE = 0  # set by --nice
 READY_SECONDS, ALL_READY_SECONDS, STOP_SECONDS = 30, 3, 4
 
@@ -193,6 +194,22 @@ def node():
         phalanx("phalanx handoff", "--dispatch", "handoff", command=script),
         phalanx("phalanx shared", "--dispatch", "shared", command=script),
     ]
+
+
+def nodes():
+    """The same for every version of Node that was fetched."""
+    groups = {}
+    for major in (18, 20, 22, 24, 26):
+        binary = NODES / f"v{major}" / "node_modules" / "node" / "bin" / "node"
+        cluster = [str(binary), "node-cluster.js", "http.js"]
+        both = {"needs": str(binary)}
+        groups[f"Node {major}"] = [
+            Contestant("bare process", [str(binary), "http.js"], workers=1, **both),
+            Contestant("Node cluster, round robin", cluster, {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "rr"}, **both),
+            Contestant("Node cluster, SCHED_NONE", cluster, {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "none"}, **both),
+            phalanx("phalanx kernel", "--dispatch", "kernel", "--node", str(binary), command=["http.js"], **both),
+        ]
+    return groups
 
 
 def rust():

@@ -72,16 +72,16 @@ def throughput_table(results, suite, workload):
     return table(heads + ([extra] if extra else []), rows) if rows else ""
 
 
-def costs_table(results):
+def costs_table(results, suite):
     """A line for each server and way, and what it costs beside the first of its group."""
     heads = ["server", "dispatch", "CPU µs/request", "of the first", "primary's part", "client's CPU µs", "requests/s", "lost"]
     rows = []
-    for program in dict.fromkeys(one["workload"] for one in results["samples"] if one["suite"] == "costs"):
-        found = rows_of(results, "costs", program)
+    for program in dict.fromkeys(one["workload"] for one in results["samples"] if one["suite"] == suite):
+        found = rows_of(results, suite, program)
         first = next(iter(found))
         for name, samples in found.items():
             parts = figure(samples, "primary_us", "{:.1f}") if name.startswith(("phalanx", "Node cluster")) else "–"
-            middle, low, high = verdicts.ratio(results, "costs", name, first, program, "cpu_us")
+            middle, low, high = verdicts.ratio(results, suite, name, first, program, "cpu_us")
             beside = "1" if name == first else f"{middle:.2f} ({low:.2f}–{high:.2f})"
             rows.append([program, name, figure(samples, "cpu_us", "{:.1f}"), beside, parts,
                          figure(samples, "client_us", "{:.1f}"), figure(samples, "rate"), lost(samples)])
@@ -156,7 +156,7 @@ def sections(results, costs):
     """What goes between the markers, by their names."""
     found = {"run": about(results), "verdicts": verdicts.text(verdicts.all_of(results, costs)), "tails": tails_section(results)}
     found |= {suite: server_section(results, suite) for suite in SERVERS}
-    found["costs"] = costs_table(results)
+    found |= {suite: costs_table(results, suite) for suite in ("costs", "nodes")}
     found["cpu"] = throughput_table(results, "cpu", "cpu")
     found["steering"] = steering_table(costs) if costs else ""
     return {name: "\n\n".join([body, *IMAGES.get(name, [])]) for name, body in found.items() if body}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 NODE_RR, NODE_NONE = "Node cluster, round robin", "Node cluster, SCHED_NONE"
 OWN_REUSEPORT = "own SO_REUSEPORT"
 KERNEL, HANDOFF = "phalanx kernel", "phalanx handoff"
+MAJORS = (18, 20, 22, 24, 26)
 INTERCEPTED = ["C, intercepted", "Rust, intercepted", "Python, intercepted"]
 
 
@@ -50,10 +51,16 @@ def at_most(target, limit, found):
     return Verdict(target, f"≤ {limit:.2f}", f"{middle:.2f}{spread}", middle <= limit)
 
 
+def _nodes(results):
+    """Every version of Node by itself."""
+    for major in MAJORS:
+        cost = lambda theirs: ratio(results, "nodes", KERNEL, theirs, f"Node {major}", "cpu_us")
+        yield at_most(f"Node {major}, CPU a request: kernel / Node's round robin", 0.40, cost(NODE_RR))
+        yield at_most(f"Node {major}, CPU a request: kernel / Node's SCHED_NONE", 1.05, cost(NODE_NONE))
+
+
 def _cost(results):
     cost = lambda program, ours, theirs: ratio(results, "costs", ours, theirs, program, "cpu_us")
-    yield at_most("Node, CPU a request: kernel / Node's round robin", 0.40, cost("Node script", KERNEL, NODE_RR))
-    yield at_most("Node, CPU a request: kernel / Node's SCHED_NONE", 1.05, cost("Node script", KERNEL, NODE_NONE))
     yield at_most("Rust, CPU a request: kernel / own SO_REUSEPORT", 1.03, cost("Rust, linked", KERNEL, OWN_REUSEPORT))
     yield at_most("Rust, CPU a request: handoff / own SO_REUSEPORT", 1.40, cost("Rust, linked", HANDOFF, OWN_REUSEPORT))
     for program in INTERCEPTED:
@@ -161,7 +168,7 @@ def _steering(results, steering):
 
 def all_of(results, steering):
     return [
-        *_cost(results), *_primary(results), *_evenness(results), *_tails(results), *_checks(results),
+        *_nodes(results), *_cost(results), *_primary(results), *_evenness(results), *_tails(results), *_checks(results),
         *_restart(results), *_steering(results, steering),
     ]
 

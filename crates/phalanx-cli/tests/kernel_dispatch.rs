@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
+use cluster::rush::{can_steer, pause};
 use cluster::{answer, app, ask, connect, expect_in_turn, get, pid_in};
-use phalanx_sys::steering::Steering;
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::eventually;
-use phalanx_testkit::{App, LIMIT, Load, Signal, Target, missing, node, procs};
+use phalanx_testkit::{App, LIMIT, Load, Signal, Target, node, procs};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
@@ -27,17 +27,6 @@ const POLICIES: [&str; 7] = [
     "source-hash",
     "random",
 ];
-
-/// Can connections be dispatched in the kernel here?
-fn can_steer() -> bool {
-    match Steering::available() {
-        Ok(()) => true,
-        Err(error) => {
-            missing!("dispatch in the kernel: {error}");
-            false
-        }
-    }
-}
 
 /// A Node server and the Rust example, with hardly any work for a request.
 fn servers() -> Vec<(&'static str, AppBuilder)> {
@@ -75,13 +64,6 @@ fn served(app: &mut App, target: &Target, requests: u64) -> Vec<u64> {
         counts[usize::try_from(positions[pid]).unwrap()] += count;
     }
     counts
-}
-
-fn stop(app: &mut App, pid: u32) {
-    assert!(app.worker_pids().contains(&pid));
-    assert!(procs::signal(pid, Signal::STOP));
-    let state = || procs::stat(pid).filter(|stat| stat.state == 'T');
-    eventually(LIMIT, "a stopped process", state);
 }
 
 #[test]
@@ -246,7 +228,7 @@ fn what_waits_for_a_worker_that_hangs_moves_to_the_others() {
         let mut app = builder.workers(2).start_ready();
         let target = app.address();
         let hung = app.worker_pids()[0];
-        stop(&mut app, hung);
+        pause(&mut app, hung);
         let mut clients: Vec<_> = (0..20).map(|_| connect(&target).unwrap()).collect();
         for client in &mut clients {
             ask(client.as_mut(), "/").unwrap();
@@ -274,7 +256,7 @@ fn a_killed_worker_leaves_its_queue_to_its_successor() {
         let mut app = builder.workers(1).start_ready();
         let target = app.address();
         let killed = app.worker_pids()[0];
-        stop(&mut app, killed);
+        pause(&mut app, killed);
         let mut clients: Vec<_> = (0..20).map(|_| connect(&target).unwrap()).collect();
         for client in &mut clients {
             ask(client.as_mut(), "/").unwrap();

@@ -3,8 +3,10 @@
 
 mod cluster;
 
+use cluster::rush::{can_steer, duplicates, rush};
 use cluster::{app, get_json};
-use phalanx_testkit::node;
+use phalanx_testkit::wait::eventually;
+use phalanx_testkit::{LIMIT, node};
 use serde_json::{Map, Value};
 
 /// What differs, and docs/node-workers.md says so: the source text of a method of the worker's, and of the
@@ -18,10 +20,19 @@ const KNOWN: [&str; 2] = [
 fn seen(node: &node::NodeBinary, options: &[&str]) -> Value {
     let mut app = app()
         .workers(1)
+        .options(["-v"])
         .options(options.iter().copied())
         .node(node, "visible.js")
         .start();
     let target = app.address();
+    // It accepts in batches then, which must not show either.
+    if can_steer() {
+        rush(&mut app, &target);
+        if options.is_empty() && node.major >= 20 {
+            let pid = app.worker_pids()[0];
+            eventually(LIMIT, "duplicates", || (duplicates(pid) == 4).then_some(()));
+        }
+    }
     // The first answer may come before everything is compiled; it is the same in both.
     let mut seen = get_json(&target, "/");
     assert!(app.stop().success(), "{node:?}");

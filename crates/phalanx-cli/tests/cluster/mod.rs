@@ -9,6 +9,7 @@
 
 pub(crate) mod kept;
 pub(crate) mod release;
+pub(crate) mod rush;
 pub(crate) mod session;
 pub(crate) mod tls;
 

@@ -62,6 +62,13 @@ pub enum FromWorker {
         /// The number to answer with `ack`.
         seq: u64,
     },
+    /// It asks for duplicates of its slot (`NODE_PHALANX`, `act:duplicates`), to accept in batches.
+    Duplicates {
+        /// The key its `queryServer` was answered with.
+        key: String,
+        /// How many; not more than [`MAX_DUPLICATES`].
+        count: u32,
+    },
     /// It tells its load (`NODE_PHALANX`, `act:load`), as it was asked to.
     Load(LoadReport),
     /// It tells what it answered since it was asked to (`NODE_PHALANX`, `act:health`).
@@ -81,6 +88,9 @@ pub enum FromWorker {
     /// A message of the application.
     User(Value),
 }
+
+/// How many duplicates of its slot a worker gets at most.
+pub const MAX_DUPLICATES: u32 = 15;
 
 /// The load of a worker that cannot reach the scoreboard itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -205,6 +215,13 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
         "board" => Ok(FromWorker::Board {
             seq: unsigned(value, "board", "seq")?,
         }),
+        "duplicates" => Ok(FromWorker::Duplicates {
+            key: parse_key(value, "duplicates")?,
+            count: u32::try_from(unsigned(value, "duplicates", "count")?)
+                .ok()
+                .filter(|&count| count <= MAX_DUPLICATES)
+                .ok_or_else(|| field_error("duplicates", "count"))?,
+        }),
         "load" => LoadReport::deserialize(value)
             .map(FromWorker::Load)
             .map_err(WireError::Json),
@@ -236,10 +253,7 @@ fn parse_cluster(value: &Value) -> Result<FromWorker, WireError> {
         }),
         "listening" => Ok(FromWorker::Listening(parse_listen(value, act)?)),
         "close" => Ok(FromWorker::Close {
-            key: value
-                .get("key")
-                .and_then(key_text)
-                .ok_or_else(|| field_error(act, "key"))?,
+            key: parse_key(value, act)?,
         }),
         "exitedAfterDisconnect" => Ok(FromWorker::Leaving {
             seq: Some(unsigned(value, act, "seq")?),
@@ -255,6 +269,11 @@ fn parse_cluster(value: &Value) -> Result<FromWorker, WireError> {
             (Some(_) | None, _) => Ok(FromWorker::Ignored),
         },
     }
+}
+
+fn parse_key(value: &Value, act: &str) -> Result<String, WireError> {
+    let key = value.get("key").and_then(key_text);
+    key.ok_or_else(|| field_error(act, "key"))
 }
 
 fn parse_listen(value: &Value, act: &str) -> Result<ListenRequest, WireError> {

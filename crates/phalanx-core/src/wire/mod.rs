@@ -15,7 +15,9 @@ mod pacing;
 mod to_worker;
 
 pub use frames::{Frame, Frames, MAX_MESSAGE_BYTES};
-pub use from_worker::{FromWorker, ListenRequest, LoadReport, Target, parse_from_worker};
+pub use from_worker::{
+    FromWorker, ListenRequest, LoadReport, MAX_DUPLICATES, Target, parse_from_worker,
+};
 pub use pacing::Pacing;
 pub use to_worker::{DrainLimits, ReplyBody, SocketName, ToWorker, outgoing, parse_to_worker};
 

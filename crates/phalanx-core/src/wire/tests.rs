@@ -339,3 +339,24 @@ fn figures_arrive_as_they_were_counted() {
     let probe = parse_to_worker(outgoing::PROBE).unwrap();
     assert_eq!(probe, ToWorker::Handle(serde_json::Value::Null));
 }
+
+#[test]
+fn duplicates_are_asked_for_by_key_and_within_bounds() {
+    let asks = |count: &str| {
+        let line = format!(
+            r#"{{"cmd":"NODE_PHALANX","act":"duplicates","key":"127.0.0.1:80:4:undefined:0","count":{count}}}"#
+        );
+        parse_from_worker(line.as_bytes())
+    };
+    let key = "127.0.0.1:80:4:undefined:0".to_owned();
+    assert_eq!(asks("3").unwrap(), FromWorker::Duplicates { key, count: 3 });
+    assert!(asks("15").is_ok());
+    for bad in ["16", "-1", "1.5", "null", "4294967299"] {
+        assert!(asks(bad).is_err(), "{bad}");
+    }
+    let keyless = br#"{"cmd":"NODE_PHALANX","act":"duplicates","count":3}"#;
+    assert!(parse_from_worker(keyless).is_err());
+    // A Rust worker has nothing to do for it.
+    let told = parse_to_worker(&outgoing::batch("a", true, 4)).unwrap();
+    assert_eq!(told, ToWorker::Ignored);
+}

@@ -229,6 +229,23 @@ pub mod outgoing {
         line(&json!({"cmd": "NODE_PHALANX", "act": "watch-load", "wanted": wanted, "seq": seq}))
     }
 
+    /// Asks a Node worker to accept in batches from the listener of this key, or to stop that.
+    #[must_use]
+    pub fn batch(key: &str, wanted: bool, seq: u64) -> Vec<u8> {
+        line(&json!({
+            "cmd": "NODE_PHALANX", "act": "batch", "key": key, "wanted": wanted, "seq": seq,
+        }))
+    }
+
+    /// Answers `duplicates`, once for each: a duplicate of the worker's slot goes with the line.
+    #[must_use]
+    pub fn duplicate(key: &str, backlog: u32, seq: u64) -> Vec<u8> {
+        line(&json!({
+            "cmd": "NODE_HANDLE", "type": "net.Native",
+            "msg": {"cmd": "NODE_PHALANX", "act": "duplicate", "key": key, "backlog": backlog, "seq": seq},
+        }))
+    }
+
     /// Asks a worker to tell what it answers from now on, or to stop that.
     #[must_use]
     pub fn watch_health(wanted: bool, seq: u64) -> Vec<u8> {

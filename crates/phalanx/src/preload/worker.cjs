@@ -1,6 +1,6 @@
 // What a Node worker does beyond Node: it drains politely, counts its responses while the primary watches
-// a canary, and tells its load (load.cjs). `phalanx` puts this file in front of the
-// worker's own script by `--require` in NODE_OPTIONS.
+// a canary (health.cjs), tells its load (load.cjs), and accepts in batches (batch.cjs). `phalanx` puts this file in
+// front of the worker's own script by `--require` in NODE_OPTIONS.
 //
 // INVARIANTS: the application sees nothing of it. Until the drain begins nothing is patched but one entry
 // of the list of internal listeners and `cluster.worker.disconnect`, and no frame of this file is ever on the
@@ -24,6 +24,8 @@
   }
 
   const watchLoad = phalanxLoad(attempt);
+  const batch = phalanxBatch();
+  const watchHealth = phalanxHealth(attempt);
 
   /** Leaves no trace: other processes and threads that this one starts are none of phalanx's business. */
   function erase() {
@@ -47,17 +49,24 @@
     if (!Array.isArray(listeners) || listeners.length !== 2) return;
     const [ofChannel] = listeners;
     listeners[0] = function internalMessage(message, handle) {
-      if (message?.cmd === 'NODE_CLUSTER' && message.act === 'disconnect') {
-        attempt(() => told(message.limits ?? {}));
-      }
-      if (message?.cmd === 'NODE_PHALANX' && message.act === 'watch-health') {
-        attempt(() => watchHealth(message.wanted));
-      }
-      if (message?.cmd === 'NODE_PHALANX' && message.act === 'watch-load') {
-        attempt(() => watchLoad(message.wanted));
-      }
+      attempt(() => {
+        if (message?.cmd === 'NODE_CLUSTER') ofCluster(message, handle, told);
+        if (message?.cmd === 'NODE_PHALANX') ofPhalanx(message, handle);
+      });
       return Reflect.apply(ofChannel, this, [message, handle]);
     };
+  }
+
+  function ofCluster(message, handle, told) {
+    if (message.act === 'disconnect') told(message.limits ?? {});
+    if (handle && message.ack !== undefined && message.key) batch.keep(message.key, handle);
+  }
+
+  function ofPhalanx({ act, wanted, key, backlog }, handle) {
+    if (act === 'watch-health') watchHealth(wanted);
+    if (act === 'watch-load') watchLoad(wanted);
+    if (act === 'batch') batch.want(key, wanted);
+    if (act === 'duplicate' && handle) batch.add(key, backlog, handle);
   }
 
   /** Calls `told` when the application makes this worker leave by its own wish, before its servers close. */
@@ -326,56 +335,6 @@
     const later = (act, delay) => setTimeout(() => attempt(act), delay).unref();
     later(ask, Math.max(drain - ADVANCE_MS, drain / 2));
     later(cut, drain);
-  }
-
-  // === Figures, while the primary watches
-
-  const { setInterval: every, clearInterval: endOf } = require('timers');
-  const clock = () => process.hrtime();
-
-  /** Four classes to each power of two of microseconds, as `phalanx-core/src/health.rs` has them. */
-  function latencyClass(micros) {
-    const time = Math.min(Math.floor(micros), 2 ** 31 - 1);
-    if (time < 4) return time;
-    const power = 31 - Math.clz32(time);
-    return 4 * (power - 1) + ((time >> (power - 2)) & 3);
-  }
-
-  /** Counts finished responses of http and https from now on; returns what ends that. */
-  function countResponses() {
-    const { channel } = require('diagnostics_channel');
-    const begun = new WeakMap();
-    const latency = new Map();
-    let [requests, errors] = [0, 0];
-    const start = ({ response }) => attempt(() => begun.set(response, clock()));
-    const finish = ({ response }) => attempt(() => {
-      const since = begun.get(response);
-      if (since === undefined || response.statusCode === 101) return;
-      const [seconds, nanos] = process.hrtime(since);
-      const place = latencyClass(seconds * 1e6 + nanos / 1e3);
-      latency.set(place, (latency.get(place) ?? 0) + 1);
-      requests += 1;
-      if (response.statusCode >= 500) errors += 1;
-    });
-    // https://nodejs.org/api/diagnostics_channel.html#http
-    const wanted = [['http.server.request.start', start], ['http.server.response.finish', finish]];
-    wanted.forEach(([name, listener]) => channel(name).subscribe(listener));
-    const timer = every(() => attempt(() => {
-      if (requests === 0) return;
-      const figures = { cmd: 'NODE_PHALANX', act: 'health', requests, errors, latency: [...latency] };
-      Reflect.apply(send, process, [figures, () => {}]);
-    }), 1000).unref();
-    return () => {
-      endOf(timer);
-      wanted.forEach(([name, listener]) => channel(name).unsubscribe(listener));
-    };
-  }
-
-  let stopCounting;
-
-  function watchHealth(wanted) {
-    stopCounting?.();
-    stopCounting = wanted ? countResponses() : undefined;
   }
 
   attempt(() => {

@@ -30,7 +30,7 @@ use crate::address::Address;
 use crate::watched::watch;
 
 /// The backlog where the application names none, as Node has it; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: u32 = 511;
+pub(super) const BACKLOG: u32 = 511;
 
 #[derive(Debug)]
 pub(super) struct Listener {

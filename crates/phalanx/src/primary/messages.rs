@@ -134,6 +134,7 @@ impl Hub {
             }
             FromWorker::SocketCount { key } => self.write(worker, outgoing::socket_count(&key, 0)),
             FromWorker::Board { seq } => self.board_asked(worker, seq),
+            FromWorker::Duplicates { key, count } => self.duplicates_asked(worker, &key, count),
             FromWorker::Load(report) => self.load_told(worker, report),
             FromWorker::Health(health) => self.health_told(worker, health),
             FromWorker::User(message) => self.emit(&Event::Message { worker, message }),

@@ -1,6 +1,7 @@
 //! The primary's side: [`Cluster`] and what stands behind it.
 
 mod admit;
+mod batch;
 mod channel;
 mod choice;
 mod dispatch;

@@ -15,6 +15,8 @@ use super::hub::Hub;
 
 const SCRIPT: &str = concat!(
     include_str!("../preload/load.cjs"),
+    include_str!("../preload/batch.cjs"),
+    include_str!("../preload/health.cjs"),
     include_str!("../preload/worker.cjs")
 );
 const NAME: &str = "worker.cjs";

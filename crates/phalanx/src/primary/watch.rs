@@ -1,4 +1,4 @@
-//! Looks after the slots of a programmed group: queues that nobody empties, and counts that drift.
+//! Looks after the slots of a programmed group: queues that nobody empties or that grow, and counts that drift.
 //!
 //! A worker that hangs says nothing; only its queue shows it. When nothing was taken from a queue for
 //! [`HUNG_AFTER`] while others could have served it, the position gets nothing new and what waits moves
@@ -16,6 +16,7 @@ use phalanx_sys::scoreboard::Drift;
 use super::Shared;
 use super::hub::Hub;
 use super::load::Source;
+use super::slots::Sights;
 use crate::event::Event;
 
 /// Between two looks, in general.
@@ -121,7 +122,7 @@ async fn watch(shared: Weak<Shared>) {
             return;
         }
         let now = phalanx_sys::clock::now();
-        hub.look_for_hung(now);
+        hub.look_at_slots(now);
         interval = if hub.needs_load() && hub.look_at_queues(&mut drift, now) {
             EAGER
         } else {
@@ -169,29 +170,29 @@ impl Hub {
             .fold(0, u32::saturating_add)
     }
 
-    fn look_for_hung(&mut self, now: Instant) {
-        let found: Vec<(ListenerId, Position, WorkerId)> = self
+    fn look_at_slots(&mut self, now: Instant) {
+        let found: Vec<(ListenerId, Sights)> = self
             .listeners
             .iter_mut()
-            .filter_map(|(&id, listener)| Some((id, listener.slots.as_mut()?)))
-            .flat_map(|(id, slots)| {
-                let hung = slots.look(now);
-                hung.into_iter()
-                    .map(move |(position, worker)| (id, position, worker))
-            })
+            .filter_map(|(&id, listener)| Some((id, listener.slots.as_mut()?.look(now))))
             .collect();
-        for (id, position, worker) in found {
-            let message = format!(
-                "takes no connections although some wait: what waits at position {position} moves to the others"
-            );
-            self.emit(&Event::Error { worker, message });
-            if let Some(slots) = self
-                .listeners
-                .get_mut(&id)
-                .and_then(|listener| listener.slots.as_mut())
-            {
-                slots.suspend(position, now);
+        for (id, sights) in found {
+            self.tell_batches(id, &sights.batches);
+            for (position, worker) in sights.hung {
+                self.move_queue(id, position, worker, now);
             }
+        }
+    }
+
+    /// The worker hangs: what waits for it moves to the others.
+    fn move_queue(&mut self, id: ListenerId, position: Position, worker: WorkerId, now: Instant) {
+        let message = format!(
+            "takes no connections although some wait: what waits at position {position} moves to the others"
+        );
+        self.emit(&Event::Error { worker, message });
+        let listener = self.listeners.get_mut(&id);
+        if let Some(slots) = listener.and_then(|listener| listener.slots.as_mut()) {
+            slots.suspend(position, now);
         }
     }
 

@@ -32,7 +32,11 @@ impl Slots {
     }
 
     /// A slot of the position, or of a worker that has none yet or none any more.
-    fn own(&mut self, position: Position, is_it: impl Fn(&Slot) -> bool) -> Option<&mut Slot> {
+    pub(super) fn own(
+        &mut self,
+        position: Position,
+        is_it: impl Fn(&Slot) -> bool,
+    ) -> Option<&mut Slot> {
         let active = self.active.get_mut(&position).into_iter();
         let others = self.pending.values_mut().chain(self.retired.values_mut());
         active.chain(others).find(|slot| is_it(slot))

@@ -11,6 +11,7 @@
 
 mod again;
 mod events;
+mod look;
 mod question;
 mod steer;
 
@@ -19,14 +20,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
 
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::policy::{Plan, PolicyName, PositionSet, Weights};
 use phalanx_sys::socket::{self, TcpOptions};
 use phalanx_sys::steering::Steering;
 
-use super::watch::{Finding, Sight};
+use super::batch::Rush;
+use super::watch::Sight;
+pub(super) use look::Sights;
 use steer::{Name, Steer};
 
 /// One socket of the group.
@@ -41,6 +43,7 @@ struct Slot {
     /// Its holder has been gone for more than a moment: what waits shall move as soon as it can.
     overdue: bool,
     sight: Sight,
+    rush: Rush,
 }
 
 /// The slots of one listener.
@@ -124,6 +127,7 @@ impl Slots {
             slot.base_count = base_count;
             slot.overdue = false;
             slot.sight = Sight::default();
+            slot.rush = Rush::default();
             return Ok(Arc::clone(&slot.socket));
         }
         let (socket, name) = match self.take_spare().or_else(|| self.orphan()) {
@@ -137,6 +141,7 @@ impl Slots {
             base_count,
             overdue: false,
             sight: Sight::default(),
+            rush: Rush::default(),
         };
         self.pending.insert(worker, slot);
         Ok(socket)
@@ -301,54 +306,6 @@ impl Slots {
         let name = |(&position, slot): (&Position, &Slot)| (position, slot.name);
         let names = self.active.iter().map(name).collect();
         self.steer.switch(&self.plan, &names);
-    }
-
-    /// Looks at the queues. Answers with the positions whose workers take nothing while others could.
-    pub(super) fn look(&mut self, now: Instant) -> Vec<(Position, WorkerId)> {
-        if !self.steer.migrates() {
-            return Vec::new();
-        }
-        let mut hung = Vec::new();
-        let mut trials = Vec::new();
-        let mut fine = 0;
-        for (&position, slot) in &mut self.active {
-            let Some(holder) = slot.holder else { continue };
-            if !self.eligible.contains(position) && slot.sight.suspended.is_none() {
-                continue;
-            }
-            let received = self.steer.received(position).unwrap_or(0);
-            let waiting = socket::queue_length(slot.socket.as_fd()).unwrap_or(0);
-            match slot.sight.look(received, waiting, now) {
-                Finding::Fine => fine += u32::from(slot.sight.suspended.is_none()),
-                Finding::Hangs => hung.push((position, holder)),
-                Finding::Trial => trials.push(position),
-            }
-        }
-        for position in trials {
-            if let Some(slot) = self.active.get_mut(&position) {
-                slot.sight.resume();
-                self.eligible.insert(position);
-                self.switch();
-            }
-        }
-        // Where all hang there is nobody to move anything to.
-        if fine == 0 { Vec::new() } else { hung }
-    }
-
-    /// The position gets nothing for a while, and what waits in its slot moves to the others.
-    pub(super) fn suspend(&mut self, position: Position, now: Instant) {
-        let Some(slot) = self.active.get_mut(&position) else {
-            return;
-        };
-        slot.sight.suspend(now);
-        let socket = Arc::clone(&slot.socket);
-        self.eligible.remove(position);
-        self.switch();
-        if let Err(error) = socket::empty_slot(socket.as_fd(), self.options.backlog) {
-            tracing::error!(%error, "a slot cannot be emptied");
-        }
-        // The program forgot the socket when it stopped to listen for a moment.
-        self.steer.takes(position, socket.as_fd());
     }
 
     /// Another policy or other weights, from the next connection on.
