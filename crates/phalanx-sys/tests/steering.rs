@@ -11,6 +11,7 @@ mod support {
 
 mod groups {
     mod choices;
+    mod others;
     mod slots;
 }
 

@@ -17,4 +17,5 @@ mod parity;
 mod probe;
 mod role;
 mod serve;
+mod start;
 mod worker;
