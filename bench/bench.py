@@ -31,7 +31,7 @@ import verdicts
 OUT = contestants.ROOT / "bench-out"
 IDLE = 1000
 SUITES = ["node", "rust", "python", "costs", "nodes", "tails", "checks", "cpu"]
-BURSTS = 2
+TURNS = 2  # for each round, of servers that are asked side by side
 DEFAULT = SUITES[:-1]
 
 
@@ -88,34 +88,40 @@ class Run:
     def cpu_bound(self, running, number):
         yield "cpu", with_cpu(running, lambda: load.ab(running.port, self.seconds(10), 200))
 
-    def side_by_side(self, suite, groups, number):
+    def side_by_side(self, suite):
         """Servers that are all up, asked in turn: what the machine does meanwhile falls on all of them."""
-        for program, group in groups.items():
+        for program, group in getattr(contestants, suite)().items():
             try:
                 with contextlib.ExitStack() as stack:
                     every = [stack.enter_context(one.start()) for one in group]
                     for running in every:
-                        load.wrk(running.port, 1, self.arguments.clients, close=True)
-                    for burst in range(number * BURSTS, (number + 1) * BURSTS):
-                        first = burst % len(every)
+                        self.warm(running)
+                    for turn in range(self.arguments.rounds * TURNS):
+                        first = turn % len(every)
                         for running in every[first:] + every[:first]:
-                            before = running.connections() if running.contestant.is_phalanx else []
-                            sample = with_cpu(running, lambda: load.wrk(running.port, 1, self.arguments.clients, close=True))
-                            if before and None not in before:
-                                given = [after - earlier for after, earlier in zip(running.connections(), before)]
-                                sample |= {"given": given, "difference": max(given) - min(given)}
-                            self.keep(suite, running.contestant, program, burst, sample)
+                            self.keep(suite, running.contestant, program, turn, self.turn(running))
             except contestants.NotRun as reason:
                 self.skipped[f"{suite}: {program}"] = str(reason)
                 print(f"NOT RUN: {suite}: {program}: {reason}", file=sys.stderr)
+
+    def warm(self, running):
+        """Until compilers have done their work, in each of several workers: what a request costs a server that has run for long."""
+        for close in (False, True):
+            load.wrk(running.port, self.seconds(3), self.arguments.clients, close)
+
+    def turn(self, running):
+        """A second of connections."""
+        before = running.connections() if running.contestant.is_phalanx else []
+        sample = with_cpu(running, lambda: load.wrk(running.port, 1, self.arguments.clients, close=True))
+        if before and None not in before:
+            given = [after - earlier for after, earlier in zip(running.connections(), before)]
+            sample |= {"given": given, "difference": max(given) - min(given)}
+        return sample
 
     def round(self, number, suites):
         for suite in ("node", "rust", "python"):
             if suite in suites:
                 self.everyone(suite, number, getattr(contestants, suite)(), self.throughput)
-        for suite in ("costs", "nodes"):
-            if suite in suites:
-                self.side_by_side(suite, getattr(contestants, suite)(), number)
         if "tails" in suites:
             for server in ("node", "rust"):
                 self.everyone(f"tails-{server}", number, contestants.tails(server), self.tail)
@@ -219,6 +225,9 @@ def main():
         processes.put_first(os.getpid(), given.nice)
     for number in range(given.rounds):
         run.round(number, suites)
+    for suite in ("costs", "nodes"):
+        if suite in suites:
+            run.side_by_side(suite)
     if "checks" in suites:
         run.checks = checks.run(given.quick)
     results = write(given.results, run, suites, began)
