@@ -2,9 +2,8 @@
 mod support;
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
 use phalanx_sys::channel::{Received, pair, receive, send, take_over};
 use phalanx_sys::process::{ExitStatus, FdMapping, SpawnPlan, spawn};
@@ -33,6 +32,14 @@ impl Inbox {
         let received = receive(self.fd.as_fd(), &mut buf, &mut self.handles)?;
         self.text.extend_from_slice(&buf[..received.bytes]);
         Ok(received)
+    }
+
+    /// Receives what is to come, as the end of the peer: a child that another test forks has a copy
+    /// of its descriptor until it executes its program.
+    #[track_caller]
+    fn receive_next(&mut self) -> io::Result<Received> {
+        wait_readable(&self.fd);
+        self.receive()
     }
 }
 
@@ -119,7 +126,7 @@ fn the_end_of_the_peer_is_seen_on_both_ways() {
     let (ours, theirs) = pair().unwrap();
     let mut inbox = Inbox::new(ours);
     drop(theirs);
-    assert_eq!(inbox.receive().unwrap().bytes, 0);
+    assert_eq!(inbox.receive_next().unwrap().bytes, 0);
     let error = send(inbox.fd.as_fd(), b"x", None).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
@@ -156,7 +163,7 @@ fn an_inherited_channel_is_taken_over_once() {
     let error = take_over(number).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(9), "EBADF");
     drop(channel);
-    assert_eq!(Inbox::new(ours).receive().unwrap().bytes, 0);
+    assert_eq!(Inbox::new(ours).receive_next().unwrap().bytes, 0);
 }
 
 #[test]
@@ -179,13 +186,9 @@ fn a_worker_talks_through_its_end() {
     let mut plan = shell("read line <&3; echo got $line >&3");
     plan.fds.push(FdMapping::owned(theirs, 3));
     let mut process = spawn(plan).unwrap();
-    let mut stream = UnixStream::from(ours);
-    stream.write_all(b"hello\n").unwrap();
+    rustix::io::write(&ours, b"hello\n").unwrap();
     assert_eq!(end_of(&mut process), ExitStatus::Code(0));
-    wait_readable(&stream);
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "got hello\n");
+    assert_eq!(read_all(&ours), "got hello\n");
 }
 
 /// Not a test by itself: the worker of the next one, in a process of its own.
