@@ -110,7 +110,7 @@ bench *args:
     #!/usr/bin/env bash
     set -euo pipefail
     if [[ " {{ args }} " != *" --report "* ]]; then
-        just _rivals
+        just _rivals node-versions
         cc -O2 -o target/bench/http_c fixtures/programs/http.c
     fi
     python3 -B bench/bench.py {{ args }}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The benchmark harness: all contestants in one run, alternating round by round; medians and spread.
 
-    bench/bench.py                       # everything behind docs/benchmarks.md, about 20 minutes
+    bench/bench.py                       # everything behind docs/benchmarks.md, about 27 minutes
     bench/bench.py --quick               # 1 short round of everything, to see that it works
     bench/bench.py node rust             # some suites only
     bench/bench.py --report              # docs/benchmarks.md and its plots, from the results of the last run

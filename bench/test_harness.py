@@ -112,6 +112,9 @@ class TheFigures(unittest.TestCase):
             judged = {verdicts.NODE_RR, verdicts.NODE_NONE} if program == "Node script" else {verdicts.OWN_REUSEPORT}
             self.assertLessEqual(judged | {verdicts.KERNEL}, set(names), program)
         self.assertLessEqual(set(verdicts.INTERCEPTED), set(contestants.costs()))
+        for program, group in contestants.nodes().items():
+            names = [one.name for one in group]
+            self.assertLessEqual({verdicts.NODE_RR, verdicts.NODE_NONE, verdicts.KERNEL}, set(names), program)
 
     def test_what_was_not_measured_is_not_called_met(self):
         empty = {"samples": [], "runs": {}, "checks": {}, "skipped": {}}
