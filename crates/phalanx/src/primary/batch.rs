@@ -2,8 +2,8 @@
 //!
 //! An event loop of libuv from 1.45 on (Node from 20.3) takes one connection a turn from a listening
 //! descriptor, so that processes that share a socket get their shares. Nobody else accepts from a slot:
-//! there it only makes the loop turn once a connection, which costs a Node worker a third of its
-//! time (docs/benchmarks.md). So a worker in whose slot connections queue up gets duplicates (dup(2)) of the
+//! there it only makes the loop turn once a connection, which costs a Node worker up to 40 % of its
+//! time (docs/node-workers.md). So a worker in whose slot connections queue up gets duplicates (dup(2)) of the
 //! slot, by its preloaded script, and takes one connection a turn from each. While nothing queues, each duplicate
 //! costs an accept4(2) in vain a connection (7 µs): so they are given up again after a [`CALM`].
 
