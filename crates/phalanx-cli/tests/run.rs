@@ -336,20 +336,8 @@ fn as_pid_1_it_reaps_the_orphans_of_its_container() {
                   require('child_process').execSync('sh -c \"(true &) ; (exec true &)\"'); \
                   require('http').createServer().listen(0)";
     fs::write(directory.path().join("orphans.js"), orphan).unwrap();
-    let mut command = Command::new("unshare");
-    command.args([
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        support::PHALANX,
-        "run",
-        "-n",
-        "1",
-    ]);
-    command
-        .arg(directory.path().join("orphans.js"))
-        .env("PHALANX_RUNTIME_DIR", directory.path());
+    let mut command = in_a_container(directory.path());
+    command.arg(directory.path().join("orphans.js"));
     let run = Process::start(command);
     run.wait_for_line("primary 1, 1 worker", LIMIT);
     run.wait_for_line("ready: 1 of 1 worker", LIMIT);
@@ -360,4 +348,33 @@ fn as_pid_1_it_reaps_the_orphans_of_its_container() {
         (zombies == 0).then_some(())
     };
     phalanx_testkit::wait::eventually(LIMIT, "no zombies", no_zombies);
+}
+
+/// A primary in another container may share the place of the scripts, and sees no process of this one.
+#[test]
+fn a_primary_in_a_container_leaves_the_scripts_of_others() {
+    if phalanx_testkit::require("unshare").is_none() || !phalanx_sys::identity::is_root() {
+        return;
+    }
+    let mut app = app().workers(1).script("http.js").start_ready();
+    let directory = support::directory();
+    let script = changeable(directory.path(), "http.js");
+    let mut command = in_a_container(directory.path());
+    command.arg(script).env("PORT", "0");
+    let run = Process::start(command);
+    run.wait_for_line("ready: 1 of 1 worker", LIMIT);
+    let own = format!("phalanx-{}-", app.pid());
+    let scripts = fs::read_dir("/run").unwrap().flatten();
+    let mut scripts = scripts.filter(|entry| entry.file_name().to_string_lossy().starts_with(&own));
+    assert!(scripts.any(|entry| entry.path().join("worker.cjs").exists()));
+    assert!(app.stop().success());
+}
+
+/// `phalanx run -n 1` as process 1 of a namespace of pids.
+fn in_a_container(runtime: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args([support::PHALANX, "run", "-n", "1"]);
+    command.env("PHALANX_RUNTIME_DIR", runtime);
+    command
 }

@@ -1,10 +1,12 @@
 //! The script that Node workers run before their own (`preload/worker.cjs`), as a file that they can read.
 //!
 //! It lies in a directory of its own, which only this user can write to and everybody can read: a worker
-//! may run as another user. The directory is removed when the cluster ends.
+//! may run as another user. The directory is removed when the cluster ends. Until then it is locked (flock(2)):
+//! what nobody has locked was left by a primary that was killed. Its pid would not tell: a primary in another
+//! container may share the place, and does not see this one's processes.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -34,6 +36,7 @@ const EXCLUDING: [&str; 5] = [
 #[derive(Debug)]
 pub(super) struct Preload {
     directory: PathBuf,
+    _lock: File,
 }
 
 impl Preload {
@@ -61,9 +64,16 @@ impl Preload {
         let started = fs::metadata("/proc/self")?;
         let stamp = started.ctime_nsec();
         let name = format!("phalanx-{}-{number}-{stamp}", std::process::id());
-        let directory = base.join(name);
-        DirBuilder::new().mode(0o700).create(&directory)?;
-        let placed = Self { directory };
+        let directory = base.join(&name);
+        // Nobody sweeps it under its first name, before it is locked.
+        let unlocked = base.join(format!(".{name}"));
+        DirBuilder::new().mode(0o700).create(&unlocked)?;
+        let lock =
+            lock(&unlocked).and_then(|lock| fs::rename(&unlocked, &directory).map(|()| lock));
+        let placed = Self {
+            directory,
+            _lock: lock.inspect_err(|_| drop(fs::remove_dir(&unlocked)))?,
+        };
         placed.write()?;
         fs::set_permissions(&placed.directory, Permissions::from_mode(0o711))?;
         Ok(placed)
@@ -100,31 +110,42 @@ impl Drop for Preload {
     }
 }
 
-/// Removes what primaries of this user have left behind that were killed: their pid is in the name.
+/// Takes the lock of a directory, if nobody has it.
+fn lock(directory: &Path) -> io::Result<File> {
+    let file = File::open(directory)?;
+    file.try_lock()?;
+    Ok(file)
+}
+
+/// Removes what primaries of this user have left behind that were killed.
 fn sweep(base: &Path) {
     let own = phalanx_sys::identity::effective_uid();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(pid_in);
+        let is_named_so = entry.file_name().to_str().is_some_and(is_name);
         let is_ours = || {
             let found = entry.metadata();
             found.is_ok_and(|found| found.is_dir() && found.uid() == own)
         };
-        let is_gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
-        if pid.is_some_and(is_gone) && is_ours() {
-            // Another primary may be sweeping just now.
+        if !is_named_so || !is_ours() {
+            continue;
+        }
+        if let Ok(_lock) = lock(&entry.path()) {
             drop(fs::remove_file(entry.path().join(NAME)));
             drop(fs::remove_dir(entry.path()));
         }
     }
 }
 
-/// The pid in the name of such a directory: `phalanx-PID-NUMBER-STAMP`.
-fn pid_in(name: &str) -> Option<u32> {
-    let numbers = name.strip_prefix("phalanx-")?.split('-');
-    let numbers: Option<Vec<u32>> = numbers.map(|number| number.parse().ok()).collect();
-    numbers
-        .filter(|numbers| numbers.len() == 3)
-        .map(|numbers| numbers[0])
+/// Whether such a directory is called so: `phalanx-PID-NUMBER-STAMP`.
+fn is_name(name: &str) -> bool {
+    let Some(numbers) = name.strip_prefix("phalanx-") else {
+        return false;
+    };
+    let numbers: Option<Vec<u32>> = numbers
+        .split('-')
+        .map(|number| number.parse().ok())
+        .collect();
+    numbers.is_some_and(|numbers| numbers.len() == 3)
 }
 
 fn needs_quotes(byte: u8) -> bool {
@@ -209,18 +230,24 @@ mod tests {
     #[test]
     fn what_a_killed_primary_left_is_swept_and_nothing_else() {
         let base = tempfile::tempdir().unwrap();
-        // No process has this number: it is beyond `pid_max` (proc_sys_kernel(5)).
-        let left = base.path().join("phalanx-4194999-0-77");
-        let own = base
-            .path()
-            .join(format!("phalanx-{}-0-77", std::process::id()));
-        let sockets = base.path().join("phalanx-4194999");
-        for directory in [&left, &own, &sockets] {
-            fs::create_dir(directory).unwrap();
-        }
+        let directory = |name: &str| {
+            let path = base.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let left = directory("phalanx-1-0-77");
         fs::write(left.join(NAME), "").unwrap();
+        // No process has this number here, as if its primary were in another container.
+        let locked = directory("phalanx-4194999-0-77");
+        let lock = lock(&locked).unwrap();
+        let others = ["phalanx-4194999", "phalanx-1-0-7-7", "phalanx-1-a-7"].map(directory);
+        let placed = Preload::place_in(base.path()).unwrap();
         sweep(base.path());
-        assert!(!left.exists() && own.exists() && sockets.exists());
+        assert!(!left.exists() && locked.exists() && placed.is_there());
+        assert!(others.iter().all(|path| path.exists()));
+        drop(lock);
+        sweep(base.path());
+        assert!(!locked.exists() && placed.is_there());
     }
 
     #[test]
