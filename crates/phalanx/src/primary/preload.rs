@@ -1,17 +1,19 @@
 //! The script that Node workers run before their own (`preload/worker.cjs`), as a file that they can read.
 //!
 //! It lies in a directory of its own, which only this user can write to and everybody can read: a worker
-//! may run as another user. The directory is removed when the cluster ends. Until then it is locked (flock(2)):
+//! may run as another user. The directory is removed when the cluster ends. Until then the script is locked:
 //! what nobody has locked was left by a primary that was killed. Its pid would not tell: a primary in another
 //! container may share the place, and does not see this one's processes.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use phalanx_sys::lock::FileLock;
 
 use super::hub::Hub;
 
@@ -36,7 +38,7 @@ const EXCLUDING: [&str; 5] = [
 #[derive(Debug)]
 pub(super) struct Preload {
     directory: PathBuf,
-    _lock: File,
+    lock: Option<FileLock>,
 }
 
 impl Preload {
@@ -68,14 +70,15 @@ impl Preload {
         // Nobody sweeps it under its first name, before it is locked.
         let unlocked = base.join(format!(".{name}"));
         DirBuilder::new().mode(0o700).create(&unlocked)?;
-        let lock =
-            lock(&unlocked).and_then(|lock| fs::rename(&unlocked, &directory).map(|()| lock));
-        let placed = Self {
-            directory,
-            _lock: lock.inspect_err(|_| drop(fs::remove_dir(&unlocked)))?,
+        let mut placed = Self {
+            directory: unlocked,
+            lock: None,
         };
+        placed.lock = FileLock::try_exclusive(&placed.path())?;
         placed.write()?;
         fs::set_permissions(&placed.directory, Permissions::from_mode(0o711))?;
+        fs::rename(&placed.directory, &directory)?;
+        placed.directory = directory;
         Ok(placed)
     }
 
@@ -110,13 +113,6 @@ impl Drop for Preload {
     }
 }
 
-/// Takes the lock of a directory, if nobody has it.
-fn lock(directory: &Path) -> io::Result<File> {
-    let file = File::open(directory)?;
-    file.try_lock()?;
-    Ok(file)
-}
-
 /// Removes what primaries of this user have left behind that were killed.
 fn sweep(base: &Path) {
     let own = phalanx_sys::identity::effective_uid();
@@ -129,8 +125,9 @@ fn sweep(base: &Path) {
         if !is_named_so || !is_ours() {
             continue;
         }
-        if let Ok(_lock) = lock(&entry.path()) {
-            drop(fs::remove_file(entry.path().join(NAME)));
+        let script = entry.path().join(NAME);
+        if let Ok(Some(_lock)) = FileLock::try_exclusive(&script) {
+            drop(fs::remove_file(script));
             drop(fs::remove_dir(entry.path()));
         }
     }
@@ -239,7 +236,8 @@ mod tests {
         fs::write(left.join(NAME), "").unwrap();
         // No process has this number here, as if its primary were in another container.
         let locked = directory("phalanx-4194999-0-77");
-        let lock = lock(&locked).unwrap();
+        let lock = FileLock::try_exclusive(&locked.join(NAME)).unwrap();
+        assert!(lock.is_some());
         let others = ["phalanx-4194999", "phalanx-1-0-7-7", "phalanx-1-a-7"].map(directory);
         let placed = Preload::place_in(base.path()).unwrap();
         sweep(base.path());
