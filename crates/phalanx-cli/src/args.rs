@@ -21,9 +21,9 @@ pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 
-use crate::drill::DrillArgs;
-use crate::names::Name;
 use crate::values::{self, Variable, WorkerCount};
+use phalanx_control::names::Name;
+use phalanx_drill::DrillArgs;
 
 /// Put any server on every core, and never drop a request.
 ///
@@ -291,6 +291,24 @@ pub(crate) enum Generated {
         /// The directory
         directory: PathBuf,
     },
+}
+
+/// Whether the program of these words of `phalanx run` opens ports of which they do not say where they
+/// shall be. Words that cannot be read are for `phalanx run` to refuse.
+pub(crate) fn opens_unpublished_ports(words: Vec<OsString>) -> bool {
+    let Ok(Cli {
+        verb: Verb::Run(run),
+        ..
+    }) = Cli::try_parse_from(words)
+    else {
+        return false;
+    };
+    let opens_ports = match run.adopt {
+        Adopt::Auto => run.bound.bind.is_empty(),
+        Adopt::Channel | Adopt::Intercept => true,
+        Adopt::Activation | Adopt::None => false,
+    };
+    opens_ports && run.bound.publish.iter().all(|rule| rule.app_port.is_some())
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::path::Path;
 use clap::CommandFactory;
 
 use crate::args::{Cli, Generated};
-use crate::exit_code::Exit;
 use crate::report::{self, Failure, Outcome};
+use phalanx_control::exit::Exit;
 
 pub(crate) fn generate(what: Generated) -> Outcome {
     match what {

@@ -4,45 +4,24 @@
 //! engine tells by `tracing` arrives here too. Variables of the environment are never part of it.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::span;
 
+pub(crate) use phalanx_control::level::{Level, now_millis};
+
 use crate::args::{LogArgs, LogFormat};
 use crate::output::Writer;
 
-/// How much a line matters, most first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl Level {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-
-    /// The least level that is told.
-    fn of_args(args: &LogArgs) -> Self {
-        match (args.quiet, args.verbose) {
-            (0, 0) => Self::Info,
-            (0, 1) => Self::Debug,
-            (0, _) => Self::Trace,
-            (1, _) => Self::Warn,
-            (_, _) => Self::Error,
-        }
+/// The least level that is told.
+fn threshold(args: &LogArgs) -> Level {
+    match (args.quiet, args.verbose) {
+        (0, 0) => Level::Info,
+        (0, 1) => Level::Debug,
+        (0, _) => Level::Trace,
+        (1, _) => Level::Warn,
+        (_, _) => Level::Error,
     }
 }
 
@@ -57,7 +36,7 @@ impl Style {
     pub(crate) fn of_args(args: &LogArgs) -> Self {
         Self {
             format: args.log_format,
-            level: Level::of_args(args),
+            level: threshold(args),
         }
     }
 
@@ -108,14 +87,6 @@ impl Log {
             tracing::Dispatch::new(subscriber),
         ));
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_millis() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Receives the events of `tracing`; spans are of no interest.
@@ -240,7 +211,7 @@ mod tests {
     #[test]
     fn quiet_and_verbose_move_the_threshold() {
         let level = |quiet, verbose| {
-            Level::of_args(&LogArgs {
+            threshold(&LogArgs {
                 log_format: LogFormat::Text,
                 verbose,
                 quiet,

@@ -1,17 +1,12 @@
 //! The `phalanx` command: `run` supervises an app, the other verbs talk to a running one.
 //!
 //! From the top down: `args` says what can be typed; `run` starts an app and `program` says what it runs;
-//! `control` is the socket between the verbs and the app; `verbs` are its clients. Failures carry their
+//! the crate `phalanx-control` is the socket between the verbs and the app; `verbs` are its clients. Failures carry their
 //! exit status up to here.
 
 mod args;
-mod control;
-mod describe;
-mod drill;
-mod exit_code;
 mod generate;
 mod log;
-mod names;
 mod output;
 mod pid_file;
 mod program;
@@ -27,7 +22,8 @@ use std::process::ExitCode;
 
 use args::{Cli, Verb};
 use clap::Parser;
-use exit_code::Exit;
+use phalanx_control::exit::Exit;
+use phalanx_drill::DrillArgs;
 use report::{Failure, Outcome};
 
 fn main() -> ExitCode {
@@ -58,7 +54,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Stop(args) => to_the_end(verbs::stop(args)),
         Verb::Send(args) => to_the_end(verbs::send(args)),
         Verb::Events(args) => to_the_end(verbs::events(args)),
-        Verb::Drill(args) => to_the_end(drill::drill(*args)),
+        Verb::Drill(args) => to_the_end(drill(*args)),
     };
     match outcome {
         Ok(()) => Exit::Done,
@@ -67,6 +63,12 @@ fn carry_out(verb: Verb) -> Exit {
             failure.exit
         }
     }
+}
+
+async fn drill(args: DrillArgs) -> Outcome {
+    let drilled = phalanx_drill::drill(args, args::opens_unpublished_ports).await?;
+    report::print(&drilled.report)?;
+    drilled.verdict
 }
 
 /// Runs on one thread: a primary waits, it does not compute.

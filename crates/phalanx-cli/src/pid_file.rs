@@ -17,8 +17,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use tokio::io::unix::AsyncFd;
 
-use crate::exit_code::Exit;
 use crate::report::{Failure, Outcome};
+use phalanx_control::exit::Exit;
 
 /// The pid file of this process. Dropping it removes the file.
 #[derive(Debug)]

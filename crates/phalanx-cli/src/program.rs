@@ -11,10 +11,10 @@ use std::process::Command;
 use phalanx_sys::marker;
 use phalanx_sys::process::{SpawnError, resolve_program};
 
-use crate::exit_code::Exit;
-use crate::names::Name;
 use crate::report::{Failure, Outcome, with_causes};
 use crate::values::Variable;
+use phalanx_control::exit::Exit;
+use phalanx_control::names::Name;
 
 const SCRIPTS: [&str; 3] = ["js", "mjs", "cjs"];
 /// Scripts that Node runs since version 22.18 (23.6 in that line) by leaving the types out.

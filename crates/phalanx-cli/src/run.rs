@@ -27,16 +27,16 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::args::{ControlWay, Dispatch, RunArgs};
-use crate::control::place::Place;
-use crate::control::server;
-use crate::exit_code::Exit;
 use crate::log::{Level, Log, Style};
-use crate::names::{Name, Surroundings};
 use crate::output::Writer;
 use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
 use crate::values::{self, ADVANCED_REFUSED};
+use phalanx_control::exit::Exit;
+use phalanx_control::names::{Name, Surroundings};
+use phalanx_control::place::Place;
+use phalanx_control::server;
 use service::Service;
 use teller::Teller;
 

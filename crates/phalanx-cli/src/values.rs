@@ -4,33 +4,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::ToSocketAddrs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::str::FromStr;
-use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
-use phalanx::fleet::{Amount, AmountError, MAX_WORKERS, ScaleTo};
+use phalanx::fleet::{Amount, AmountError};
 use phalanx::{Bind, PolicyName, Readiness, Signal};
-
-/// How many workers to start with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WorkerCount {
-    /// One for each processor that this process may use.
-    Auto,
-    /// So many.
-    Exactly(u32),
-}
-
-impl FromStr for WorkerCount {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            _ if text == "auto" => Ok(Self::Auto),
-            Ok(count @ 1..=MAX_WORKERS) => Ok(Self::Exactly(count)),
-            Ok(_) | Err(_) => Err(format!("use a number from 1 to {MAX_WORKERS}, or auto")),
-        }
-    }
-}
+pub(crate) use phalanx_control::values::{
+    WorkerCount, counted, duration, positive_duration, scale_text, scale_to,
+};
 
 /// A variable of the environment. Its value is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,35 +48,6 @@ pub(crate) fn policy() -> impl TypedValueParser<Value = PolicyName> {
     PossibleValuesParser::new(values).try_map(|text| text.parse::<PolicyName>())
 }
 
-/// Reads `500ms`, `30s`, `2m` or `1h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let unknown = || "use a number and a unit: 500ms, 30s, 2m, 1h".to_owned();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| unknown())?;
-    let millis = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1_000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => return Err(unknown()),
-    };
-    let year = 366 * 24 * 3_600_000;
-    let millis = millis.filter(|millis| *millis <= year);
-    millis
-        .map(Duration::from_millis)
-        .ok_or_else(|| "that is longer than a year".to_owned())
-}
-
-/// As [`duration`], but not zero.
-pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
-    let duration = duration(text)?;
-    if duration.is_zero() {
-        return Err("it must be more than zero".to_owned());
-    }
-    Ok(duration)
-}
-
 /// Reads `N` or `N%`, but not nought.
 pub(crate) fn some_workers(text: &str) -> Result<Amount, String> {
     let amount: Amount = text
@@ -106,38 +57,6 @@ pub(crate) fn some_workers(text: &str) -> Result<Amount, String> {
         return Err("it must be more than zero".to_owned());
     }
     Ok(amount)
-}
-
-/// Reads `N`, `+N` or `-N`.
-pub(crate) fn scale_to(text: &str) -> Result<ScaleTo, String> {
-    let (wanted, digits): (fn(u32) -> ScaleTo, &str) = match text.as_bytes().first() {
-        Some(b'+') => (ScaleTo::Up, &text[1..]),
-        Some(b'-') => (ScaleTo::Down, &text[1..]),
-        Some(_) | None => (ScaleTo::Exactly, text),
-    };
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    match digits.parse() {
-        Ok(count @ 0..=MAX_WORKERS) if is_number => Ok(wanted(count)),
-        Ok(_) | Err(_) => Err(format!(
-            "use the number of workers, from 0 to {MAX_WORKERS}, or how many more or fewer: 4, +1, -1"
-        )),
-    }
-}
-
-/// Writes what [`scale_to`] reads.
-pub(crate) fn scale_text(to: ScaleTo) -> String {
-    match to {
-        ScaleTo::Exactly(count) => count.to_string(),
-        ScaleTo::Up(count) => format!("+{count}"),
-        ScaleTo::Down(count) => format!("-{count}"),
-    }
-}
-
-/// So many workers, in words.
-pub(crate) fn counted(workers: impl Into<u64>) -> String {
-    let workers = workers.into();
-    let plural = if workers == 1 { "" } else { "s" };
-    format!("{workers} worker{plural}")
 }
 
 /// Reads a signal that a program can act on: those that end or stop it without a word are none.
@@ -215,50 +134,6 @@ pub(crate) const ADVANCED_REFUSED: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
-        assert_eq!(duration("1h"), Ok(Duration::from_hours(1)));
-        for text in [
-            "",
-            "30",
-            "s",
-            "-1s",
-            "1.5s",
-            "1 s",
-            "3d",
-            "99999999999999999999s",
-            "9999999h",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-        assert!(positive_duration("0ms").is_err());
-    }
-
-    #[test]
-    fn scales_are_absolute_or_relative() {
-        assert_eq!(scale_to("4"), Ok(ScaleTo::Exactly(4)));
-        assert_eq!(scale_to("+2"), Ok(ScaleTo::Up(2)));
-        assert_eq!(scale_to("-1"), Ok(ScaleTo::Down(1)));
-        for text in ["", "+", "-", "++1", "1.5", "4097", "many", "+-1"] {
-            assert!(scale_to(text).is_err(), "{text}");
-        }
-        for text in ["4", "+2", "-1"] {
-            assert_eq!(scale_text(scale_to(text).unwrap()), text);
-        }
-    }
-
-    #[test]
-    fn worker_counts_are_positive_or_auto() {
-        assert_eq!("auto".parse(), Ok(WorkerCount::Auto));
-        assert_eq!("12".parse(), Ok(WorkerCount::Exactly(12)));
-        for text in ["0", "-1", "4097", "max", ""] {
-            assert!(text.parse::<WorkerCount>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_variable_does_not_show_its_value() {

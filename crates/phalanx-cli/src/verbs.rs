@@ -19,12 +19,12 @@ use crate::args::{
     EventsArgs, ListArgs, PolicyArgs, ReloadArgs, RollbackArgs, ScaleArgs, SendArgs, StatusArgs,
     StopArgs,
 };
-use crate::control::client::{Answer, App, Events};
-use crate::exit_code::Exit;
 use crate::log::now_millis;
 use crate::progress::Progress;
 use crate::report::{self, Failure, Outcome};
 use crate::{table, values};
+use phalanx_control::client::{Answer, App, Events};
+use phalanx_control::exit::Exit;
 
 pub(crate) async fn status(args: StatusArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;

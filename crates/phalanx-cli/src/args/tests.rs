@@ -130,3 +130,20 @@ fn canaries_are_some_workers_and_are_watched_for_a_minute() {
         Err(ErrorKind::MissingRequiredArgument)
     );
 }
+
+#[test]
+fn ports_are_published_by_the_drill_unless_the_options_say_where() {
+    for (options, is_published) in [
+        ("--dispatch kernel", true),
+        ("--publish 80:8080", true),
+        ("--publish 0:*", false),
+        ("--bind 127.0.0.1:0", false),
+        ("--adopt intercept", true),
+        ("--adopt none", false),
+        ("--no-such-option", false),
+    ] {
+        let words = ["phalanx", "run"].into_iter().chain(options.split(' '));
+        let words = words.chain(["--", "cat"]).map(OsString::from).collect();
+        assert_eq!(opens_unpublished_ports(words), is_published, "{options}");
+    }
+}

@@ -8,9 +8,9 @@ use phalanx_sys::intercept;
 
 use super::service;
 use crate::args::{Adopt, Dispatch, RunArgs};
-use crate::exit_code::Exit;
 use crate::program::Program;
 use crate::report::{Failure, Outcome};
+use phalanx_control::exit::Exit;
 
 /// What is known of the program.
 #[derive(Clone, Copy, Debug)]

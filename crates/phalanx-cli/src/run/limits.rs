@@ -5,9 +5,9 @@ use phalanx::supervisor::starts_at_once;
 use phalanx_sys::cpu;
 
 use crate::args::{OnBootFailure, RunArgs};
-use crate::exit_code::Exit;
 use crate::report::{Failure, Outcome};
 use crate::values::WorkerCount;
+use phalanx_control::exit::Exit;
 
 pub(super) fn fleet(args: &RunArgs) -> Outcome<FleetConfig> {
     let limits = &args.limits;

@@ -12,9 +12,9 @@ use phalanx::supervisor::Control;
 use phalanx::{Bind, Event, Events, WorkerId};
 use sd_notify::NotifyState;
 
-use crate::exit_code::Exit;
 use crate::report::{Failure, Outcome};
 use crate::values::counted;
+use phalanx_control::exit::Exit;
 
 /// `SD_LISTEN_FDS_START`.
 const FIRST_NUMBER: i32 = 3;

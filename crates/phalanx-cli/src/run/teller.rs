@@ -8,9 +8,9 @@ use phalanx::supervisor::Control;
 use phalanx::{Address, Event, Events, WorkerId};
 use serde_json::{Value, json};
 
-use crate::describe;
 use crate::log::{Level, Log};
 use crate::values::counted;
+use phalanx_control::describe;
 
 /// Tells what happens, and remembers what it has told already.
 pub(super) struct Teller {

@@ -2,6 +2,12 @@
 //! and lose or change none.
 
 mod bodies;
-pub(crate) mod client;
-pub(crate) mod place;
-pub(crate) mod server;
+pub mod client;
+pub mod describe;
+pub mod exit;
+pub mod failure;
+pub mod level;
+pub mod names;
+pub mod place;
+pub mod server;
+pub mod values;

@@ -31,7 +31,8 @@ mod target;
 mod timeline;
 mod words;
 
-pub(crate) use args::DrillArgs;
+pub use args::DrillArgs;
+pub use launch::OpensPorts;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -43,15 +44,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::control::client::App;
-use crate::exit_code::Exit;
-use crate::report::{self as output, Failure, Outcome};
 use books::Books;
 use client::Client;
 use cluster::Cluster;
 use dice::Dice;
 use director::{Director, Means};
 use mix::Way;
+use phalanx_control::client::App;
+use phalanx_control::exit::Exit;
+use phalanx_control::failure::{Failure, Outcome};
 use plan::Counts;
 use progress::Progress;
 use report::{Circumstances, Report};
@@ -66,15 +67,29 @@ struct Target {
     own: Option<Cluster>,
 }
 
-/// Carries a drill out, prints the report, and fails if the server did.
-pub(crate) async fn drill(args: DrillArgs) -> Outcome {
+/// What came of a drill.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Drilled {
+    /// The report, in words or as JSON; ends with a newline.
+    pub report: String,
+    /// A failure if the server did not pass.
+    pub verdict: Outcome,
+}
+
+/// Carries a drill out.
+///
+/// # Errors
+///
+/// Fails if the drill could not begin, or its report could not be written.
+pub async fn drill(args: DrillArgs, opens_ports: OpensPorts) -> Outcome<Drilled> {
     let counts = counts(&args)?;
     let ways = ways(&args)?;
     let mut interruption = Interruption::watch()?;
     let target = tokio::select! {
         biased;
         () = interruption.come() => return Err(interrupted("interrupted before the server was ready")),
-        target = aim(&args) => target?,
+        target = aim(&args, opens_ports) => target?,
     };
     let questions = Arc::new(questions(&args, &target));
     let report = tokio::select! {
@@ -99,18 +114,23 @@ pub(crate) async fn drill(args: DrillArgs) -> Outcome {
             )
         })?;
     }
-    tell(&report, args.json)
+    Ok(Drilled {
+        report: text(&report, args.json)?,
+        verdict: verdict(&report),
+    })
 }
 
-fn tell(report: &Report, as_json: bool) -> Outcome {
-    if as_json {
-        let json = serde_json::to_string_pretty(report);
-        let json =
-            json.map_err(|error| Failure::caused(Exit::Failed, "cannot write the report", &error))?;
-        output::print(&format!("{json}\n"))?;
-    } else {
-        output::print(&words::of(report))?;
+fn text(report: &Report, as_json: bool) -> Outcome<String> {
+    if !as_json {
+        return Ok(words::of(report));
     }
+    let json = serde_json::to_string_pretty(report);
+    let json =
+        json.map_err(|error| Failure::caused(Exit::Failed, "cannot write the report", &error))?;
+    Ok(format!("{json}\n"))
+}
+
+fn verdict(report: &Report) -> Outcome {
     if report.passed {
         return Ok(());
     }
@@ -167,7 +187,7 @@ fn ways(args: &DrillArgs) -> Outcome<Vec<Way>> {
     Ok(mix::shared_out(clients, &load.mix, load.ws.is_some()))
 }
 
-async fn aim(args: &DrillArgs) -> Outcome<Target> {
+async fn aim(args: &DrillArgs, opens_ports: OpensPorts) -> Outcome<Target> {
     if let Some(url) = &args.url {
         let (address, host) = target::of_url(url)?;
         let command = args.reload_command.clone().unwrap_or_default();
@@ -194,7 +214,7 @@ async fn aim(args: &DrillArgs) -> Outcome<Target> {
         })?;
         (app, status, None)
     } else {
-        let (cluster, status) = Cluster::start(args).await?;
+        let (cluster, status) = Cluster::start(args, opens_ports).await?;
         (cluster.app.clone(), status, Some(cluster))
     };
     let address = address_in(&status)?;

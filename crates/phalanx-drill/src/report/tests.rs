@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::drill::account::Trouble;
-use crate::drill::words;
+use crate::account::Trouble;
+use crate::words;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

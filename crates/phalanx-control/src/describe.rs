@@ -6,11 +6,12 @@ use phalanx::fleet::{HealthSummary, Reason, Report, WorkerState};
 use phalanx::{Event, Position, WorkerId};
 use serde_json::{Value, json};
 
-use crate::log::{Level, now_millis};
+use crate::level::{Level, now_millis};
 use crate::values::counted;
 
 /// An event as JSON: its own fields, and `time` (milliseconds since the Unix epoch), `level` and `text`.
-pub(crate) fn to_json(event: &Event) -> Value {
+#[must_use]
+pub fn to_json(event: &Event) -> Value {
     let (level, text) = describe(event);
     // INVARIANT: every event is an object with text keys; those always become JSON.
     let mut value = serde_json::to_value(event).unwrap_or_default();
@@ -21,7 +22,8 @@ pub(crate) fn to_json(event: &Event) -> Value {
 }
 
 /// What an event means, in words, and how much it matters.
-pub(crate) fn describe(event: &Event) -> (Level, String) {
+#[must_use]
+pub fn describe(event: &Event) -> (Level, String) {
     match event {
         Event::Setup => (Level::Trace, "the settings were changed".to_owned()),
         Event::Fork { worker, pid, .. } => debug(*worker, &format!("has pid {pid}")),

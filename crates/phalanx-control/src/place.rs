@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use phalanx_sys::lock::FileLock;
 use tokio::net::UnixListener;
 
-use crate::exit_code::Exit;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
 use crate::names::{self, Name, Surroundings};
-use crate::report::{Failure, Outcome};
 
 /// A name that this process holds. Dropping it removes its files.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     socket: PathBuf,
     lock_path: PathBuf,
     /// Released last, after the files are gone.
@@ -26,7 +26,11 @@ pub(crate) struct Place {
 
 impl Place {
     /// Takes the name, and opens the socket. Needs a runtime.
-    pub(crate) fn take(surroundings: &Surroundings, name: &Name) -> Outcome<(Self, UnixListener)> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name is taken, or its files cannot be made.
+    pub fn take(surroundings: &Surroundings, name: &Name) -> Outcome<(Self, UnixListener)> {
         let directory = surroundings.prepare_directory()?;
         let socket = names::socket_path(&directory, name)?;
         let lock_path = names::lock_path(&directory, name);
@@ -48,7 +52,8 @@ impl Place {
 
 impl Place {
     /// Where workers that know einhorn acknowledge. The name is this process's, so the path is.
-    pub(crate) fn ack_socket(&self) -> PathBuf {
+    #[must_use]
+    pub fn ack_socket(&self) -> PathBuf {
         self.socket.with_extension("ack")
     }
 }

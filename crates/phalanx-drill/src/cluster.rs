@@ -21,12 +21,12 @@ use tokio::time::timeout;
 
 use super::args::DrillArgs;
 use super::external::Running;
-use super::launch;
+use super::launch::{self, OpensPorts};
 use super::target;
-use crate::control::client::App;
-use crate::exit_code::Exit;
-use crate::names::Name;
-use crate::report::{Failure, Outcome};
+use phalanx_control::client::App;
+use phalanx_control::exit::Exit;
+use phalanx_control::failure::{Failure, Outcome};
+use phalanx_control::names::Name;
 
 /// How long the cluster may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -45,14 +45,17 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts it, and returns when all workers are ready; its status then.
-    pub(super) async fn start(args: &DrillArgs) -> Outcome<(Self, Status)> {
+    pub(super) async fn start(
+        args: &DrillArgs,
+        opens_ports: OpensPorts,
+    ) -> Outcome<(Self, Status)> {
         let failed =
             |what: &str, error: &dyn std::error::Error| Failure::caused(Exit::Failed, what, error);
         let directory = tempfile::Builder::new().prefix("phalanx-drill-").tempdir();
         let directory =
             directory.map_err(|error| failed("cannot make a directory for the drill", &error))?;
         let (reader, writer) = io::pipe().map_err(|error| failed("cannot make a pipe", &error))?;
-        let plan = launch::plan(args, &directory, writer.into());
+        let plan = launch::plan(args, opens_ports, &directory, writer.into());
         let plan = plan.map_err(|error| failed("cannot run phalanx itself again", &error))?;
         let running = Running::start(plan);
         let running = running.map_err(|error| Failure::new(Exit::Failed, error))?;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use phalanx::supervisor::Status;
 
-use crate::exit_code::Exit;
-use crate::report::{Failure, Outcome};
+use phalanx_control::exit::Exit;
+use phalanx_control::failure::{Failure, Outcome};
 
 /// The loopback address that `http://HOST:PORT` names, and what goes into `Host`.
 pub(super) fn of_url(url: &str) -> Outcome<(SocketAddr, String)> {

@@ -8,7 +8,11 @@ use std::process::ExitCode;
 /// and 130 those of the shells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Exit {
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the documented statuses are all there are"
+)]
+pub enum Exit {
     /// What was asked for is done.
     Done = 0,
     /// It was not done; standard error says why.

@@ -14,8 +14,8 @@ use std::str::FromStr;
 
 use phalanx_sys::identity;
 
-use crate::exit_code::Exit;
-use crate::report::{Failure, Outcome};
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
 
 /// Names a directory for the sockets, instead of the usual places.
 const DIRECTORY_VARIABLE: &str = "PHALANX_RUNTIME_DIR";
@@ -28,11 +28,12 @@ const FALLBACK_NAME: &str = "app";
 /// The name of an app: 1 to 64 of the letters A-Z and a-z, digits, `.`, `_` and `-`, of which the first is
 /// no `.` and no `-`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Name(String);
+pub struct Name(String);
 
 impl Name {
     /// The name of an app that runs this script or program.
-    pub(crate) fn of_program(program: &OsStr) -> Self {
+    #[must_use]
+    pub fn of_program(program: &OsStr) -> Self {
         let stem = Path::new(program).file_stem().unwrap_or_default();
         let stem = stem.to_string_lossy();
         let name = stem
@@ -46,7 +47,9 @@ impl Name {
             .unwrap_or_else(|_| Self(FALLBACK_NAME.to_owned()))
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -76,7 +79,7 @@ impl fmt::Display for Name {
 
 /// What decides where sockets lie.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Surroundings {
+pub struct Surroundings {
     /// `PHALANX_RUNTIME_DIR`.
     chosen: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
@@ -86,7 +89,9 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(crate) fn here() -> Self {
+    /// As the environment of this process has it.
+    #[must_use]
+    pub fn here() -> Self {
         // The base directory specification of freedesktop.org: a relative path is to be ignored.
         let directory = |variable| env::var_os(variable).map(PathBuf::from);
         Self {
@@ -98,7 +103,8 @@ impl Surroundings {
     }
 
     /// Where an app that is started now has its socket.
-    pub(crate) fn own_directory(&self) -> PathBuf {
+    #[must_use]
+    pub fn own_directory(&self) -> PathBuf {
         if let Some(chosen) = &self.chosen {
             chosen.clone()
         } else if let Some(runtime_dir) = &self.runtime_dir {
@@ -112,7 +118,8 @@ impl Surroundings {
 
     /// Where the apps of this user may have their sockets, whatever environment they were started in:
     /// root's shell has an `XDG_RUNTIME_DIR`, root's services have none.
-    pub(crate) fn all_directories(&self) -> Vec<PathBuf> {
+    #[must_use]
+    pub fn all_directories(&self) -> Vec<PathBuf> {
         let mut all = vec![self.own_directory()];
         if self.chosen.is_none() {
             all.push(PathBuf::from(format!("/run/user/{}/phalanx", self.uid)));
@@ -136,7 +143,11 @@ impl Surroundings {
     }
 
     /// Makes the directory for an app that is started now, or checks the one that is there.
-    pub(crate) fn prepare_directory(&self) -> Outcome<PathBuf> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be made, or is not this user's alone.
+    pub fn prepare_directory(&self) -> Outcome<PathBuf> {
         let directory = self.own_directory();
         let cannot = |cause: &dyn fmt::Display| {
             let reason = format!(
@@ -176,7 +187,11 @@ fn fault(found: &Metadata, uid: u32) -> Option<String> {
 }
 
 /// The path of an app's control socket. A path that does not fit into a socket address is refused.
-pub(crate) fn socket_path(directory: &Path, name: &Name) -> Outcome<PathBuf> {
+///
+/// # Errors
+///
+/// Fails if the path is too long.
+pub fn socket_path(directory: &Path, name: &Name) -> Outcome<PathBuf> {
     let path = directory.join(format!("{name}.sock"));
     let length = path.as_os_str().len();
     if length > LONGEST_SOCKET_PATH {
@@ -193,12 +208,14 @@ pub(crate) fn socket_path(directory: &Path, name: &Name) -> Outcome<PathBuf> {
 }
 
 /// The path of the file that only a running app of this name has locked.
-pub(crate) fn lock_path(directory: &Path, name: &Name) -> PathBuf {
+#[must_use]
+pub fn lock_path(directory: &Path, name: &Name) -> PathBuf {
     directory.join(format!("{name}.lock"))
 }
 
 /// The app whose control socket has this path.
-pub(crate) fn name_of_socket(path: &Path) -> Option<Name> {
+#[must_use]
+pub fn name_of_socket(path: &Path) -> Option<Name> {
     let is_socket = path.extension() == Some(OsStr::new("sock"));
     is_socket
         .then(|| path.file_stem()?.to_str()?.parse().ok())

@@ -12,10 +12,10 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
-use crate::drill::books::Books;
-use crate::drill::cause::{self, Cause};
-use crate::drill::request::{Body, Message};
-use crate::drill::response::{Reader, Response};
+use crate::books::Books;
+use crate::cause::{self, Cause};
+use crate::request::{Body, Message};
+use crate::response::{Reader, Response};
 
 /// A slow reader's receive buffer, its bites, the pause between two, and how many it takes slowly.
 const SLOW_BUFFER_BYTES: u32 = 4 << 10;

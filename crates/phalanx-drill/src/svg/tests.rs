@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::drill::account::{Fate, Incident, Trouble};
-use crate::drill::cause::Cause;
-use crate::drill::mix::Way;
-use crate::drill::plan::Kind;
-use crate::drill::report::Circumstances;
+use crate::account::{Fate, Incident, Trouble};
+use crate::cause::Cause;
+use crate::mix::Way;
+use crate::plan::Kind;
+use crate::report::Circumstances;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

@@ -30,7 +30,8 @@ impl Running {
             die_with_parent: Some(Signal::TERM),
             ..plan
         };
-        let process = process::spawn(plan).map_err(|error| crate::report::with_causes(&error))?;
+        let process =
+            process::spawn(plan).map_err(|error| phalanx_control::failure::with_causes(&error))?;
         let end = process.as_fd().try_clone_to_owned().and_then(watch);
         Ok(Self {
             end: end.map_err(|error| error.to_string())?,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::mix::Way;
-use crate::names::Name;
-use crate::values::{self, WorkerCount};
+use phalanx_control::names::Name;
+use phalanx_control::values::{self, WorkerCount};
 
 /// Prove that an app loses no request while it is reloaded, scaled and its workers are killed
 ///
@@ -22,7 +22,7 @@ use crate::values::{self, WorkerCount};
     phalanx drill [OPTIONS] --name NAME\n       \
     phalanx drill [OPTIONS] --url URL --reload-command COMMAND"
 )]
-pub(crate) struct DrillArgs {
+pub struct DrillArgs {
     /// The script or program, and its arguments, as for `phalanx run`
     #[arg(trailing_var_arg = true, value_name = "COMMAND [ARGS]")]
     pub(crate) command: Vec<OsString>,

@@ -14,7 +14,7 @@ use super::books::Books;
 use super::external;
 use super::kill;
 use super::plan::{Kind, Step};
-use crate::control::client::{App, Events};
+use phalanx_control::client::{App, Events};
 
 /// How long a killed worker's successor may take.
 const RESPAWN_LIMIT: Duration = Duration::from_mins(1);

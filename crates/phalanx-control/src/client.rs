@@ -11,23 +11,28 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::exit_code::Exit;
+use crate::exit::Exit;
+use crate::failure::{Failure, Outcome};
 use crate::names::{self, Name, Surroundings};
-use crate::report::{Failure, Outcome};
 
 /// A running app.
 #[derive(Clone, Debug)]
-pub(crate) struct App {
-    pub(crate) name: Name,
+pub struct App {
+    /// Its name.
+    pub name: Name,
     socket: PathBuf,
 }
 
 /// An answer that is no error.
-pub(crate) type Answer = Outcome<Value>;
+pub type Answer = Outcome<Value>;
 
 impl App {
     /// The app of that name or, without a name, the only one that runs.
-    pub(crate) async fn find(name: Option<&Name>) -> Outcome<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such app, or several are running, or its primary refuses this user.
+    pub async fn find(name: Option<&Name>) -> Outcome<Self> {
         let surroundings = Surroundings::here();
         let Some(name) = name else {
             return only_one(Self::find_all().await, &surroundings);
@@ -50,13 +55,17 @@ impl App {
     }
 
     /// The app of that name whose socket lies in this directory, whether it runs or not.
-    pub(crate) fn at(name: Name, directory: &Path) -> Outcome<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the path of the socket is too long.
+    pub fn at(name: Name, directory: &Path) -> Outcome<Self> {
         let socket = names::socket_path(directory, &name)?;
         Ok(Self { name, socket })
     }
 
     /// All apps of this user, by name.
-    pub(crate) async fn find_all() -> Vec<Self> {
+    pub async fn find_all() -> Vec<Self> {
         let mut found = Vec::new();
         for directory in Surroundings::here().all_directories() {
             for (name, socket) in sockets_in(&directory) {
@@ -69,11 +78,21 @@ impl App {
         found
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
+    /// Asks for what is at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary cannot be reached, or answers with an error.
+    pub async fn get(&self, path: &str) -> Answer {
         self.connect().await?.request(Method::GET, path, None).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+    /// Asks for something to be done.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary cannot be reached, or answers with an error.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.connect()
             .await?
             .request(Method::POST, path, Some(body))
@@ -81,7 +100,11 @@ impl App {
     }
 
     /// Subscribes to the events. Whatever happens after this has returned is among them.
-    pub(crate) async fn events(&self) -> Outcome<Events> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary cannot be reached, or gives no events.
+    pub async fn events(&self) -> Outcome<Events> {
         let mut connection = self.connect().await?;
         let response = connection.send(Method::GET, "/v1/events", None).await?;
         if response.status() != StatusCode::OK {
@@ -95,7 +118,12 @@ impl App {
         })
     }
 
-    pub(crate) async fn connect(&self) -> Outcome<Connection> {
+    /// Connects to the primary.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary cannot be reached.
+    pub async fn connect(&self) -> Outcome<Connection> {
         let stream = UnixStream::connect(&self.socket).await;
         let stream = stream.map_err(|error| cannot_connect(&self.name, &error))?;
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
@@ -115,21 +143,20 @@ impl App {
 
 /// A connection to a primary.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     app: Name,
     sender: SendRequest<Full<Bytes>>,
     /// The primary's pid, where it is known.
-    pub(crate) pid: Option<i32>,
+    pub pid: Option<i32>,
 }
 
 impl Connection {
     /// Sends a request and reads the answer. An answer that tells of an error becomes a failure.
-    pub(crate) async fn request(
-        &mut self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Answer {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the connection ends first, or the answer tells of an error.
+    pub async fn request(&mut self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         let response = self.send(method, path, body).await?;
         let status = response.status();
         let body = response
@@ -174,7 +201,7 @@ impl Connection {
 
 /// The stream of events, as JSON.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub struct Events {
     body: Incoming,
     text: Vec<u8>,
     _connection: Connection,
@@ -182,7 +209,7 @@ pub(crate) struct Events {
 
 impl Events {
     /// The next event; `None` when the stream has ended. Nothing is lost when this future is dropped.
-    pub(crate) async fn next(&mut self) -> Option<Value> {
+    pub async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(event) = next_event(&mut self.text) {
                 return Some(event);

@@ -10,17 +10,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use clap::Parser;
 use phalanx_sys::notify;
 use phalanx_sys::process::{FdMapping, SpawnPlan};
 use tempfile::TempDir;
 
 use super::args::DrillArgs;
-use crate::args::{Adopt, Cli, Verb};
-use crate::values::WorkerCount;
+use phalanx_control::values::WorkerCount;
 
 /// The app's name.
 pub(super) const NAME: &str = "drill";
+
+/// Whether the program of these words of `phalanx run` opens ports of which they do not say where they
+/// shall be. The command knows its own options.
+pub type OpensPorts = fn(Vec<OsString>) -> bool;
 
 /// Every port that no rule of the user's names.
 const PUBLISHED: [&str; 2] = ["--publish", "127.0.0.1:0:*"];
@@ -29,11 +31,16 @@ const PUBLISHED: [&str; 2] = ["--publish", "127.0.0.1:0:*"];
 const APP_VARIABLES: [&str; 2] = ["PHALANX_NAME", "PHALANX_RUNTIME_DIR"];
 
 /// The cluster of this drill, with its sockets in `directory` and its log in `log`.
-pub(super) fn plan(args: &DrillArgs, directory: &TempDir, log: OwnedFd) -> io::Result<SpawnPlan> {
+pub(super) fn plan(
+    args: &DrillArgs,
+    opens_ports: OpensPorts,
+    directory: &TempDir,
+    log: OwnedFd,
+) -> io::Result<SpawnPlan> {
     let mut plan = SpawnPlan::new(env::current_exe()?);
     // The very program that runs now, also when another one was put in its place.
     plan.executable = Some(Arc::new(File::open("/proc/self/exe")?.into()));
-    plan.args = words(args);
+    plan.args = words(args, opens_ports);
     let inherited = env::vars_os().filter(|(key, _)| is_for_the_server(key));
     plan.env = inherited.collect();
     plan.env
@@ -51,7 +58,7 @@ fn is_for_the_server(key: &OsStr) -> bool {
     own.all(|own| key != *own)
 }
 
-fn words(args: &DrillArgs) -> Vec<OsString> {
+fn words(args: &DrillArgs, opens_ports: OpensPorts) -> Vec<OsString> {
     let workers = match args.workers {
         Some(WorkerCount::Exactly(count)) => count.to_string(),
         Some(WorkerCount::Auto) | None => "auto".to_owned(),
@@ -68,71 +75,41 @@ fn words(args: &DrillArgs) -> Vec<OsString> {
             .into_iter()
             .chain(args.command.iter().cloned())
     };
-    if is_to_be_published(words.iter().cloned().chain(command())) {
+    if opens_ports(words.iter().cloned().chain(command()).collect()) {
         words.extend(PUBLISHED.map(OsString::from));
     }
     words.extend(command());
     words
 }
 
-/// Whether the program opens ports of which the user has not said where they shall be. What cannot be read is
-/// for `phalanx run` to refuse.
-fn is_to_be_published(words: impl Iterator<Item = OsString>) -> bool {
-    let Ok(Cli {
-        verb: Verb::Run(run),
-        ..
-    }) = Cli::try_parse_from(words)
-    else {
-        return false;
-    };
-    let opens_ports = match run.adopt {
-        Adopt::Auto => run.bound.bind.is_empty(),
-        Adopt::Channel | Adopt::Intercept => true,
-        Adopt::Activation | Adopt::None => false,
-    };
-    opens_ports && run.bound.publish.iter().all(|rule| rule.app_port.is_some())
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
-    fn words_of(options: &[&str]) -> String {
-        let line = ["phalanx", "drill"]
-            .iter()
-            .chain(options)
-            .chain(&["--", "cat"]);
-        let Verb::Drill(args) = Cli::try_parse_from(line).unwrap().verb else {
-            panic!("a drill was asked for");
-        };
-        let words: Vec<_> = words(&args)
-            .iter()
-            .map(|word| word.to_str().unwrap().to_owned())
-            .collect();
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DrillArgs,
+    }
+
+    fn words_of(opens_ports: OpensPorts) -> String {
+        let line = ["drill", "-n", "3", "--run", "--surge 1", "--", "cat"];
+        let args = Line::try_parse_from(line).unwrap().args;
+        let words = words(&args, opens_ports).into_iter();
+        let words: Vec<_> = words.map(|word| word.into_string().unwrap()).collect();
         words.join(" ")
     }
 
     #[test]
     fn ports_are_published_on_loopback_unless_the_user_says_where() {
-        let end = "--publish 127.0.0.1:0:* -- cat";
-        let plain = words_of(&["-n", "3"]);
-        assert!(plain.ends_with(&format!("--workers 3 {end}")), "{plain}");
-        for (options, is_published) in [
-            ("--dispatch kernel", true),
-            ("--publish 80:8080", true),
-            ("--publish 0:*", false),
-            ("--bind 127.0.0.1:0", false),
-            ("--adopt intercept", true),
-            ("--adopt none", false),
-            ("--no-such-option", false),
-        ] {
-            let words = words_of(&["--run", options]);
-            assert_eq!(words.ends_with(end), is_published, "{words}");
-            assert!(
-                words.contains(options) && words.ends_with(" -- cat"),
-                "{words}"
-            );
-        }
+        let given = "--workers 3 --surge 1";
+        let plain = words_of(|_| true);
+        let end = format!("{given} --publish 127.0.0.1:0:* -- cat");
+        assert!(plain.ends_with(&end), "{plain}");
+        let said = words_of(|words| words.len() == 2);
+        assert!(said.ends_with(&format!("{given} -- cat")), "{said}");
     }
 
     #[test]

@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::connection::{Connection, Failed};
 use super::{Asking, Client};
-use crate::drill::account::Fate;
-use crate::drill::books::Books;
-use crate::drill::cause::{self, Cause};
-use crate::drill::frame::{self, Frame, Opcode};
-use crate::drill::request::Questions;
-use crate::drill::response::Reader;
+use crate::account::Fate;
+use crate::books::Books;
+use crate::cause::{self, Cause};
+use crate::frame::{self, Frame, Opcode};
+use crate::request::Questions;
+use crate::response::Reader;
 
 /// The nonce of RFC 6455's own example, and what a server has to answer to it (1.3). A nonce of the
 /// client's own would only keep caches between them honest, and there are none.

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::bodies::{Body, Message, Policy, Reload, Scale, Stop, parse, parse_if_any};
 use crate::describe;
-use crate::report::with_causes;
+use crate::failure::with_causes;
 use crate::values;
 
 /// The longest request body; what a message to workers may have.
@@ -38,7 +38,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `end`, and then until the last answer is given and the last stream has ended.
-pub(crate) async fn serve(
+///
+/// # Errors
+///
+/// Fails if the listener does.
+pub async fn serve(
     listener: UnixListener,
     control: Control,
     end: impl Future<Output = ()> + Send + 'static,

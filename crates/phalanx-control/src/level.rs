@@ -1,0 +1,42 @@
+//! How much something matters, and when it happened.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How much a line matters, most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "there are no levels between these")]
+pub enum Level {
+    /// Something was not done.
+    Error,
+    /// Something went wrong and is being dealt with.
+    Warn,
+    /// What an operator wants to know; told by default.
+    Info,
+    /// Each step.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// The level in one word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+#[must_use]
+pub fn now_millis() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
