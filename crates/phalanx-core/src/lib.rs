@@ -4,6 +4,7 @@
 //! histories with faults can be simulated from a seed. The runtime in the `phalanx` crate executes the actions.
 
 pub mod backoff;
+pub mod clock;
 pub mod fleet;
 pub mod health;
 pub mod ids;

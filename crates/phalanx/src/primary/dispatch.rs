@@ -207,7 +207,7 @@ impl Hub {
         };
         match channel.hand_over(&listener.newconn, seq, connection.as_fd()) {
             Ok(()) => {
-                state.last_handoff = Some(phalanx_sys::clock::now());
+                state.last_handoff = Some(super::clock::now());
                 true
             }
             Err(error) => {

@@ -8,13 +8,15 @@
 //! it closes its server (seen: 2 of 40,000 requests without it, none with 100 ms).
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use phalanx_core::clock::Moment;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::outgoing;
 
 use super::Shared;
 use super::channel::Outgoing;
+use super::clock;
 use super::hub::Hub;
 use super::worker::Cell;
 
@@ -30,9 +32,9 @@ const QUIET_LOOKS: u32 = 2;
 
 enum Step {
     /// An offer is not answered yet; wait until then at most.
-    Unanswered(Instant),
+    Unanswered(Moment),
     /// Everything is answered; wait until then.
-    Settle(Instant),
+    Settle(Moment),
     /// No channel and an empty queue: it may be told when it has no connection to these ports.
     Quieten(Vec<u16>),
     /// Told, or gone.
@@ -41,7 +43,7 @@ enum Step {
 
 pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
     tokio::spawn(async move {
-        let began = phalanx_sys::clock::now();
+        let began = clock::now();
         let patience = began + ANSWER_LIMIT;
         let mut quiet_looks = 0;
         loop {
@@ -53,11 +55,11 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
             match step {
                 Step::Unanswered(until) => {
                     // Either way the next step finds out.
-                    drop(tokio::time::timeout_at(until.into(), changed).await);
+                    clock::timeout_at(until, changed).await;
                 }
-                Step::Settle(until) => tokio::time::sleep_until(until.into()).await,
+                Step::Settle(until) => clock::sleep_until(until).await,
                 Step::Quieten(ports) => {
-                    let now = phalanx_sys::clock::now();
+                    let now = clock::now();
                     let is_late = now >= began + cell.settle_timeout;
                     quiet_looks = if is_quiet(&cell, &ports) {
                         quiet_looks + 1
@@ -67,7 +69,7 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
                     if is_late || quiet_looks >= QUIET_LOOKS {
                         return stop(&shared, &cell);
                     }
-                    tokio::time::sleep_until((now + LOOK_INTERVAL).into()).await;
+                    clock::sleep_until(now + LOOK_INTERVAL).await;
                 }
                 Step::Done => return,
             }
@@ -92,7 +94,7 @@ fn stop(shared: &Weak<Shared>, cell: &Cell) {
 }
 
 impl Hub {
-    fn drain_step(&mut self, worker: WorkerId, patience: Instant) -> Step {
+    fn drain_step(&mut self, worker: WorkerId, patience: Moment) -> Step {
         let limits = self.drain_limits;
         let in_flight = self.ledger.in_flight(worker);
         let Some(state) = self.workers.get_mut(&worker) else {
@@ -101,7 +103,7 @@ impl Hub {
         if !state.cell.is_connected() || state.cell.was_told_to_stop() {
             return Step::Done;
         }
-        let now = phalanx_sys::clock::now();
+        let now = clock::now();
         if in_flight > 0 && patience > now {
             return Step::Unanswered(patience);
         }
@@ -121,7 +123,7 @@ impl Hub {
     }
 
     /// What a worker without a channel has to finish before its stop signal.
-    fn quieten(&self, worker: WorkerId, now: Instant) -> Step {
+    fn quieten(&self, worker: WorkerId, now: Moment) -> Step {
         if self.waits_in_slots(worker) {
             return Step::Settle(now + LOOK_INTERVAL);
         }

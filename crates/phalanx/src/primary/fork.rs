@@ -17,7 +17,7 @@ use super::launch::{Launch, Release};
 use super::messages::Reading;
 use super::output::{self, LastLines, Outlet, OutputSink, Stream};
 use super::worker::{Cell, Worker};
-use super::{Cluster, Shared, intercept, notices, readiness};
+use super::{Cluster, Shared, clock, intercept, notices, readiness};
 use crate::error::{Error, Result};
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -38,6 +38,7 @@ pub(crate) struct Fork<'a> {
 impl Cluster {
     /// Starts a worker and the tasks that watch it.
     pub(crate) fn start(&self, fork: Fork<'_>) -> Result<Worker> {
+        self.keep_time();
         let worker = fork.worker;
         let failed = |act| {
             move |source: io::Error| Error::Worker {
@@ -283,9 +284,9 @@ fn end(cell: &Cell) -> io::Result<Option<ExitStatus>> {
 /// Its last words are read before its exit is announced; a descendant that keeps the pipe open is not waited for.
 async fn finish_output(readers: Vec<tokio::task::JoinHandle<()>>) {
     const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
-    let deadline = tokio::time::Instant::from_std(phalanx_sys::clock::now() + LAST_WORDS);
+    let deadline = clock::now() + LAST_WORDS;
     for reader in readers {
-        if tokio::time::timeout_at(deadline, reader).await.is_err() {
+        if clock::timeout_at(deadline, reader).await.is_none() {
             return;
         }
     }

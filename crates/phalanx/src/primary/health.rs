@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use phalanx_core::clock::Moment;
 use phalanx_core::fleet;
 use phalanx_core::health::Health;
 use phalanx_core::ids::WorkerId;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::channel::Outgoing;
+use super::clock;
 use super::hub::Hub;
 
 /// Between two looks at a worker.
@@ -37,7 +39,7 @@ pub(super) struct HealthWatch {
 #[derive(Debug)]
 struct Silence {
     heard: u64,
-    since: Instant,
+    since: Moment,
 }
 
 impl HealthWatch {
@@ -55,8 +57,7 @@ impl HealthWatch {
 
 async fn probe_all(shared: Weak<Shared>, watch: u64) {
     loop {
-        let next = phalanx_sys::clock::now() + INTERVAL;
-        tokio::time::sleep_until(next.into()).await;
+        clock::sleep_until(clock::now() + INTERVAL).await;
         let Some(shared) = shared.upgrade() else {
             return;
         };
@@ -64,7 +65,7 @@ async fn probe_all(shared: Weak<Shared>, watch: u64) {
         if hub.health.number != watch {
             return;
         }
-        hub.probe_workers(phalanx_sys::clock::now());
+        hub.probe_workers(clock::now());
     }
 }
 
@@ -118,7 +119,7 @@ impl Hub {
         }
     }
 
-    fn probe_workers(&mut self, now: Instant) {
+    fn probe_workers(&mut self, now: Moment) {
         let mut hung = Vec::new();
         let serving = self.workers.iter_mut().filter(|(_, state)| state.listening);
         for (&worker, state) in serving {
@@ -134,7 +135,7 @@ impl Hub {
                     heard: channel.heard,
                     since: now,
                 };
-            } else if now.saturating_duration_since(silence.since) >= HUNG_AFTER {
+            } else if now.since(silence.since) >= HUNG_AFTER {
                 silence.since = now;
                 hung.push(worker);
             }

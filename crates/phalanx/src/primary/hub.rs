@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
+use phalanx_core::clock::Moment;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
 use phalanx_core::policy::{PolicyName, Weights};
@@ -51,7 +51,7 @@ pub(super) struct WorkerState {
     pub(super) held: BTreeMap<String, Held>,
     pub(super) online: bool,
     pub(super) listening: bool,
-    pub(super) last_handoff: Option<Instant>,
+    pub(super) last_handoff: Option<Moment>,
     /// What it says it is doing (`STATUS=`).
     pub(super) says: Option<String>,
     pub(super) standing: Standing,
@@ -240,7 +240,7 @@ impl Hub {
     /// The worker is given no new connections from now on.
     pub(super) fn exclude(&mut self, worker: WorkerId) {
         self.ledger.exclude(worker);
-        let now = phalanx_sys::clock::now();
+        let now = super::clock::now();
         if self.exclude_from_slots(worker)
             && let Some(state) = self.workers.get_mut(&worker)
         {

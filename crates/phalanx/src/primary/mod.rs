@@ -4,6 +4,7 @@ mod admit;
 mod batch;
 mod channel;
 mod choice;
+pub(crate) mod clock;
 mod dispatch;
 mod drain;
 mod fork;
@@ -30,6 +31,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phalanx_core::fleet;
@@ -57,6 +59,8 @@ pub(crate) use listeners::from_sys;
 /// What all handles of a cluster share.
 pub(crate) struct Shared {
     hub: Mutex<Hub>,
+    /// Somebody keeps the clock going.
+    keeps_time: AtomicBool,
 }
 
 impl Shared {
@@ -93,6 +97,7 @@ impl Cluster {
                 policy,
                 DispatchChoice::Auto,
             )),
+            keeps_time: AtomicBool::new(false),
         });
         Self { shared }
     }
@@ -313,6 +318,13 @@ impl Cluster {
         let all: Vec<_> = hub.listeners.keys().copied().collect();
         for id in all {
             hub.close_listener(id);
+        }
+    }
+
+    /// Has the clock kept going from now on. Needs a runtime around it.
+    pub(crate) fn keep_time(&self) {
+        if !self.shared.keeps_time.swap(true, Ordering::AcqRel) {
+            tokio::spawn(clock::keep(Arc::downgrade(&self.shared)));
         }
     }
 

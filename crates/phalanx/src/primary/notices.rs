@@ -8,8 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use phalanx_core::clock::Moment;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::notify::{Notice, Watchdog};
 use phalanx_sys::notify;
@@ -21,6 +22,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Shared;
+use super::clock;
 use super::hub::Hub;
 use super::worker::{Cell, Departure};
 use crate::event::Event;
@@ -46,6 +48,8 @@ pub(super) fn follow(shared: Weak<Shared>, cell: Arc<Cell>, socket: OwnedFd) -> 
             }
             let deadline = guard.deadline(&cell);
             tokio::select! {
+                // What it has said counts before its time is up.
+                biased;
                 readable = socket.readable() => {
                     let (Ok(mut readable), Some(shared)) = (readable, shared.upgrade()) else { return };
                     match receive(&socket, &cell) {
@@ -69,9 +73,9 @@ pub(super) fn follow(shared: Weak<Shared>, cell: Arc<Cell>, socket: OwnedFd) -> 
     Ok(())
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn until(deadline: Option<Moment>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        Some(deadline) => clock::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
@@ -97,7 +101,7 @@ fn may_speak(sender: Option<Credentials>, worker: Pid) -> bool {
 /// The watchdog of one worker.
 struct Guard {
     limit: Option<Duration>,
-    heard_at: Instant,
+    heard_at: Moment,
     is_armed: bool,
     /// How often the worker was found silent.
     times: u32,
@@ -107,17 +111,17 @@ impl Guard {
     fn new(cell: &Cell) -> Self {
         Self {
             limit: cell.watchdog,
-            heard_at: phalanx_sys::clock::now(),
+            heard_at: clock::now(),
             is_armed: false,
             times: 0,
         }
     }
 
     /// From readiness until it is asked to leave; what it may take for anything else is limited already.
-    fn deadline(&mut self, cell: &Cell) -> Option<Instant> {
+    fn deadline(&mut self, cell: &Cell) -> Option<Moment> {
         let is_due = cell.is_ready() && cell.departure() == Departure::None;
         if is_due && !self.is_armed {
-            self.heard_at = phalanx_sys::clock::now();
+            self.heard_at = clock::now();
         }
         self.is_armed = is_due;
         let limit = self.limit.filter(|_| is_due)?;
@@ -126,13 +130,13 @@ impl Guard {
 
     fn heard(&mut self, notice: &Notice) {
         if notice.watchdog == Some(Watchdog::Alive) {
-            self.heard_at = phalanx_sys::clock::now();
+            self.heard_at = clock::now();
         }
     }
 
     fn expired(&mut self) {
         self.times += 1;
-        self.heard_at = phalanx_sys::clock::now();
+        self.heard_at = clock::now();
     }
 }
 
@@ -274,11 +278,8 @@ async fn take_ack(shared: Weak<Shared>, mut stream: UnixStream) {
             }
         }
     };
-    let deadline = phalanx_sys::clock::now() + ACK_LIMIT;
-    if tokio::time::timeout_at(deadline.into(), read)
-        .await
-        .is_err()
-    {
+    let deadline = clock::now() + ACK_LIMIT;
+    if clock::timeout_at(deadline, read).await.is_none() {
         return;
     }
     if let (true, Some(pid), Some(shared)) = (is_ack(&text), pid, shared.upgrade()) {

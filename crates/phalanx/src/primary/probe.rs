@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Shared;
+use super::clock;
 use super::hub::Hub;
 use super::worker::Cell;
 use crate::settings::Readiness;
@@ -54,7 +55,7 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
 /// Does the worker answer well?
 async fn ask(shared: &Weak<Shared>, worker: WorkerId, path: &str) -> io::Result<bool> {
     let mut stream = connect(shared, worker).await?;
-    let limit = phalanx_sys::clock::now() + ANSWER_LIMIT;
+    let limit = clock::now() + ANSWER_LIMIT;
     let exchange = async {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: phalanx\r\nConnection: close\r\n\r\n"
@@ -65,7 +66,8 @@ async fn ask(shared: &Weak<Shared>, worker: WorkerId, path: &str) -> io::Result<
         stream.read_exact(&mut status).await?;
         Ok(matches!(status[9], b'2' | b'3') && status.starts_with(b"HTTP/1."))
     };
-    tokio::time::timeout_at(limit.into(), exchange).await?
+    let answer = clock::timeout_at(limit, exchange).await;
+    answer.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// A connection that waits in the worker's slot, or that it has accepted.
@@ -82,16 +84,16 @@ async fn connect(shared: &Weak<Shared>, worker: WorkerId) -> io::Result<TcpStrea
     };
     socket.bind(SocketAddr::new(address.ip(), 0))?;
     let port = socket.local_addr()?.port();
-    let limit = phalanx_sys::clock::now() + CONNECT_LIMIT;
+    let limit = clock::now() + CONNECT_LIMIT;
     {
         let shared = shared.upgrade().ok_or_else(gone)?;
         shared.hub().begin_probe(listener, worker, port)?;
     }
-    let stream = tokio::time::timeout_at(limit.into(), socket.connect(address)).await;
+    let stream = clock::timeout_at(limit, socket.connect(address)).await;
     if let Some(shared) = shared.upgrade() {
         shared.hub().end_probe(listener);
     }
-    stream?
+    stream.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Where a listener on every address is reached from here.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use phalanx_core::clock::Moment;
 use phalanx_core::fleet::{
     self, Action, Command, CommandId, Done, Fleet, FleetView, Refusal, Report, WorkerState,
 };
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Outcome;
 use crate::event::{Event, Events};
-use crate::primary::{Cluster, Fork, LastLines, OutputSink, Release};
+use crate::primary::{Cluster, Fork, LastLines, OutputSink, Release, clock};
 
 /// Of so many workers that are gone the last lines are kept.
 const KEPT_WORKERS: usize = 64;
@@ -80,7 +81,7 @@ impl Shared {
 struct Runner {
     cluster: Cluster,
     shared: Arc<Shared>,
-    started: Instant,
+    started: Moment,
     releases: BTreeMap<Generation, Result<Release, String>>,
     answers: HashMap<CommandId, oneshot::Sender<Result<Done, Refusal>>>,
     next_command: u64,
@@ -94,10 +95,11 @@ pub(super) async fn run(
     mut inbox: mpsc::UnboundedReceiver<Ask>,
     finish: oneshot::Sender<Outcome>,
 ) {
+    cluster.keep_time();
     let mut runner = Runner {
         cluster,
         shared,
-        started: phalanx_sys::clock::now(),
+        started: clock::now(),
         releases: BTreeMap::new(),
         answers: HashMap::new(),
         next_command: 1,
@@ -127,9 +129,9 @@ pub(super) async fn run(
     drop(finish.send(outcome));
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn until(deadline: Option<Moment>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        Some(deadline) => clock::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
@@ -169,10 +171,10 @@ fn translate(event: &Event) -> Option<fleet::Event> {
 
 impl Runner {
     fn now(&self) -> Duration {
-        phalanx_sys::clock::now() - self.started
+        clock::now() - self.started
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Moment> {
         let deadline = self.shared.state().fleet.next_deadline()?;
         Some(self.started + deadline)
     }
