@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod dispatch;
 pub mod fleet;
 pub mod health;
 pub mod ids;

@@ -91,6 +91,14 @@ pub fn is_listening(fd: BorrowedFd<'_>) -> io::Result<bool> {
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SocketId(u64);
 
+impl SocketId {
+    /// For sockets of which only the file's number is to be had. Cookies are counted from 1 for each processor
+    /// and never reach this half.
+    pub(crate) fn of_inode(inode: u64) -> Self {
+        Self(inode | 1 << 63)
+    }
+}
+
 /// Which socket this is, whatever its descriptor.
 ///
 /// # Errors
@@ -116,6 +124,20 @@ pub fn is_only_v6(fd: BorrowedFd<'_>) -> io::Result<bool> {
 /// `ENOTSOCK` when it is no socket.
 pub fn shares_port(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_reuseport(fd)?)
+}
+
+/// Makes a socket that is bound, or is going to be, one of a group: others with the same option may listen on its
+/// address. It counts as this process's user's: the kernel wants all of a group to belong to one.
+///
+/// # Errors
+///
+/// Those of setsockopt(2) and fchown(2): `EPERM` when it belongs to somebody else and this process lacks `CAP_CHOWN`.
+pub fn join_group(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let own = rustix::process::geteuid();
+    if rustix::fs::fstat(fd)?.st_uid != own.as_raw() {
+        rustix::fs::fchown(fd, Some(own), None)?;
+    }
+    Ok(sockopt::set_socket_reuseport(fd, true)?)
 }
 
 /// Makes reads, writes and accepts on `fd` return `EAGAIN` instead of waiting (`O_NONBLOCK`).

@@ -30,6 +30,24 @@ pub fn waits_on(pid: Pid, socket: BorrowedFd<'_>) -> io::Result<bool> {
         .any(|member| member.waits()))
 }
 
+/// How a process holds a socket.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Holding {
+    /// Under how many numbers.
+    pub(crate) numbers: usize,
+    /// One of them is registered with an epoll instance, for whatever event.
+    pub(crate) is_registered: bool,
+}
+
+/// How the process holds the socket with this inode number. What cannot be looked at is not seen.
+pub(crate) fn holding(pid: Pid, inode: u64) -> Holding {
+    let member = Member::of(pid, &format!("socket:[{inode}]"));
+    Holding {
+        numbers: member.sockets.len(),
+        is_registered: member.registers(),
+    }
+}
+
 /// A process, and what of its descriptors matters here.
 struct Member {
     pid: Pid,
@@ -70,13 +88,22 @@ impl Member {
     }
 
     fn watches(&self) -> bool {
+        self.lists(|events| events & libc::EPOLLIN.cast_unsigned() != 0)
+    }
+
+    fn registers(&self) -> bool {
+        !self.sockets.is_empty() && self.lists(|_| true)
+    }
+
+    /// Does an epoll instance list one of the sockets, with such events?
+    fn lists(&self, is_it: impl Fn(u32) -> bool) -> bool {
         let mut epolls = self.epolls.iter();
         epolls.any(|epoll| {
             let path = format!("/proc/{}/fdinfo/{epoll}", self.pid);
             let text = fs::read_to_string(path).unwrap_or_default();
             text.lines()
                 .filter_map(watched)
-                .any(|number| self.sockets.contains(&number))
+                .any(|(number, events)| is_it(events) && self.sockets.contains(&number))
         })
     }
 
@@ -149,14 +176,13 @@ fn is_set(bytes: &[u8], number: i32) -> bool {
     word.is_some_and(|word| word >> (number % 64) & 1 == 1)
 }
 
-/// The descriptor that a line of an epoll instance's information is about, if it is to be read from:
+/// The descriptor that a line of an epoll instance's information is about, and its events:
 /// `tfd:        5 events:       19 data: …`
-fn watched(line: &str) -> Option<i32> {
+fn watched(line: &str) -> Option<(i32, u32)> {
     let mut words = line.strip_prefix("tfd:")?.split_ascii_whitespace();
     let number = words.next()?.parse().ok()?;
     let events = words.nth(1)?;
-    let events = u32::from_str_radix(events, 16).ok()?;
-    (events & libc::EPOLLIN.cast_unsigned() != 0).then_some(number)
+    Some((number, u32::from_str_radix(events, 16).ok()?))
 }
 
 /// A system call that a thread waits in, and its first two arguments.
@@ -192,8 +218,11 @@ mod tests {
     #[test]
     fn what_the_kernel_writes_is_understood() {
         let line = "tfd:        5 events:       19 data:      5  pos:0 ino:3f2 sdev:8";
-        assert_eq!(watched(line), Some(5));
-        assert_eq!(watched("tfd:        5 events:       18 data: 5"), None);
+        assert_eq!(watched(line), Some((5, 0x19)));
+        assert_eq!(
+            watched("tfd:        5 events: 80000018 data: 5"),
+            Some((5, 0x8000_0018))
+        );
         assert_eq!(watched("flags: 02"), None);
         assert_eq!(Call::parse("running\n"), None);
         assert_eq!(

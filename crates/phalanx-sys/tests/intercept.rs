@@ -64,7 +64,7 @@ fn a_slot_is_planted_and_the_program_never_notices() {
     assert!(call.pass());
     let call = next_call(&started);
     assert_eq!(call.act(), Act::Listen { backlog: 7 });
-    assert!(!call.caller_holds(call.socket()));
+    assert!(!call.caller_holds(call.socket().unwrap().as_fd()));
     let (slot, address) = slot();
     call.plant(slot.as_fd()).unwrap();
     let mut client = TcpStream::connect(address).unwrap();
@@ -117,6 +117,7 @@ fn every_thread_and_descendant_is_heard() {
         match call.act() {
             Act::Bind(_) => assert!(call.pass()),
             Act::Listen { .. } => call.plant(slot().0.as_fd()).unwrap(),
+            Act::Steer => panic!("{call:?}"),
         }
     }
     assert_eq!(pass_all(&started), 0);

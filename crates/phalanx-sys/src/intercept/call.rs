@@ -1,4 +1,4 @@
-//! A stopped bind or listen of a TCP socket, and its answers.
+//! A stopped call about a TCP socket, and its answers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,10 +10,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::notice::{self, Answer, Notice};
-use super::{Next, caller, likeness};
+use super::sight::Sight;
+use super::{Channel, Next, caller, likeness};
 use crate::listening::sockets_of;
-use crate::process::Pid;
-use crate::socket::{Address, SocketKind, local_address, socket_kind};
+use crate::process::{Pid, family_of};
+use crate::socket::{self, SocketId, TcpOptions};
+use crate::waiting::holding;
 
 /// What the caller wants.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -26,6 +28,9 @@ pub enum Act {
         /// How many connections may wait; 0 for a negative number.
         backlog: u32,
     },
+    /// setsockopt(2): a program is to choose among the sockets of its group, or no program any more
+    /// (`SO_ATTACH_REUSEPORT_CBPF` and its like, socket(7)).
+    Steer,
 }
 
 /// A call that waits for its answer. Dropping it lets it pass.
@@ -34,13 +39,13 @@ pub enum Act {
 /// by a signal, after which it calls again.
 #[derive(Debug)]
 pub struct Call {
-    listener: Arc<OwnedFd>,
+    channel: Arc<Channel>,
     id: u64,
     act: Act,
     process: Pid,
     thread: Pid,
     number: i32,
-    socket: OwnedFd,
+    sight: Sight,
     is_answered: bool,
 }
 
@@ -50,14 +55,14 @@ pub struct Call {
 )]
 impl Call {
     /// Looks at a call, and answers it if it is none of ours.
-    pub(super) fn examine(listener: &Arc<OwnedFd>, notice: &Notice) -> Next {
-        match Self::look(listener, notice) {
-            Ok(Some(call)) if notice::still_waits(listener.as_fd(), notice.id) => Next::Call(call),
+    pub(super) fn examine(channel: &Arc<Channel>, notice: &Notice) -> Next {
+        match Self::look(channel, notice) {
+            Ok(Some(call)) if notice::still_waits(channel.as_fd(), notice.id) => Next::Call(call),
             // Dropping it answers it, in vain.
             Ok(Some(_)) => Next::Passed,
             outcome => {
                 // Fails only when nobody waits for it any more.
-                let _heard = notice::answer(listener.as_fd(), notice.id, Answer::Pass);
+                let _heard = notice::answer(channel.as_fd(), notice.id, Answer::Pass);
                 match outcome {
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Next::Hidden,
                     Ok(_) | Err(_) => Next::Passed,
@@ -66,7 +71,7 @@ impl Call {
         }
     }
 
-    fn look(listener: &Arc<OwnedFd>, notice: &Notice) -> io::Result<Option<Call>> {
+    fn look(channel: &Arc<Channel>, notice: &Notice) -> io::Result<Option<Call>> {
         let Some(thread) = Pid::from_number(notice.thread) else {
             return Ok(None);
         };
@@ -74,31 +79,42 @@ impl Call {
             return Ok(None);
         };
         let number = lower_half(notice.args[0]);
-        let socket = caller::descriptor(thread, process, number)?;
-        if !is_plain_tcp(socket.as_fd())? || !caller::shares_network(thread) {
+        let Some(sight) = Sight::of(thread, process, number, &channel.memory)? else {
+            return Ok(None);
+        };
+        if !caller::shares_network(thread) {
             return Ok(None);
         }
-        let act = if notice.number == libc::SYS_listen {
-            let backlog = lower_half(notice.args[1]);
-            Some(Act::Listen {
-                backlog: u32::try_from(backlog).unwrap_or(0),
-            })
-        } else {
-            let length = notice.args[2];
-            let address = caller::internet_address(thread, notice.args[1], length);
-            // The kernel refuses an address of the other family in words of its own.
-            let own = local_address(socket.as_fd())?;
-            let fits = |address: &SocketAddr| matches!(own, Address::Inet(own) if own.is_ipv6() == address.is_ipv6());
-            address.filter(fits).map(Act::Bind)
+        let act = match notice.number {
+            libc::SYS_listen => {
+                let backlog = lower_half(notice.args[1]);
+                Some(Act::Listen {
+                    backlog: u32::try_from(backlog).unwrap_or(0),
+                })
+            }
+            libc::SYS_setsockopt => option(channel, thread, &sight, notice),
+            _ => {
+                let address = caller::internet_address(thread, notice.args[1], notice.args[2]);
+                // The kernel refuses an address of the other family in words of its own.
+                let fits = |address: &SocketAddr| sight.local.is_ipv6() == address.is_ipv6();
+                address.filter(fits).map(Act::Bind)
+            }
         };
+        if let Some(Act::Bind(address)) = act
+            && sight.duplicate.is_none()
+        {
+            channel
+                .memory
+                .note(sight.id, |known| known.bound = Some(address));
+        }
         Ok(act.map(|act| Call {
-            listener: Arc::clone(listener),
+            channel: Arc::clone(channel),
             id: notice.id,
             act,
             process,
             thread,
             number,
-            socket,
+            sight,
             is_answered: false,
         }))
     }
@@ -115,33 +131,139 @@ impl Call {
         self.process
     }
 
-    /// The socket that it calls with.
+    /// A duplicate of the socket that it calls with; nothing where a sandbox forbids to make any.
     #[must_use]
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.sight.duplicate.clone()
+    }
+
+    /// Which socket that is.
+    #[must_use]
+    pub fn socket_id(&self) -> SocketId {
+        self.sight.id
+    }
+
+    /// Where the socket is bound; port 0 if it is not.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.sight.local
+    }
+
+    /// Whether it is an IPv6 socket that leaves IPv4 alone.
+    #[must_use]
+    pub fn is_only_v6(&self) -> bool {
+        self.sight.only_v6
+    }
+
+    /// Whether the program shares the port among sockets of its own (`SO_REUSEPORT`).
+    #[must_use]
+    pub fn shares_port(&self) -> bool {
+        self.sight.shares_port
+    }
+
+    /// Whether the socket listens already. Where there is no duplicate of it, that is not known, and false.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.sight.is_listening
     }
 
     /// Whether the calling process has `socket` open under another number than that of this call
     /// (`/proc/PID/fd`). False when that cannot be known.
     #[must_use]
     pub fn caller_holds(&self, socket: BorrowedFd<'_>) -> bool {
-        let inode = |fd| fstat(fd).map(|stat| stat.st_ino);
-        match (inode(socket), inode(self.socket())) {
-            (Ok(wanted), Ok(own)) if wanted != own => {
+        let own = caller::inode_of(self.thread, self.number);
+        match (fstat(socket).map(|stat| stat.st_ino), own) {
+            (Ok(wanted), Some(own)) if wanted != own => {
                 sockets_of(self.process).is_ok_and(|held| held.contains(&wanted))
             }
             (_, _) => false,
         }
     }
 
-    /// Lets others bind the same address as long as nobody listens there (`SO_REUSEADDR`, socket(7)):
-    /// the workers of one program all bind before the first of them listens.
+    /// Whether something besides the calling descriptor stands for this very socket: a duplicate, here or in
+    /// another process of `family`'s, or a registration with epoll(7). It would be lost if another socket were
+    /// planted.
+    ///
+    /// Costs a directory listing for each process, and a read for each of its epoll instances.
+    #[must_use]
+    pub fn is_attached(&self, family: Pid) -> bool {
+        let Some(inode) = caller::inode_of(self.thread, self.number) else {
+            return false;
+        };
+        let mut members = family_of(family);
+        if !members.contains(&self.process) {
+            members.push(self.process);
+        }
+        let holds = |&member: &Pid| holding(member, inode);
+        let held: Vec<_> = members.iter().map(holds).collect();
+        held.iter().map(|one| one.numbers).sum::<usize>() > 1
+            || held.iter().any(|one| one.is_registered)
+    }
+
+    /// Binds the socket to `address`, as one of a group of this process's user. Does not answer the call.
+    ///
+    /// # Errors
+    ///
+    /// Those of bind(2); `Unsupported` when there is no duplicate of the socket.
+    pub fn bind_in_group(&self, address: SocketAddr) -> io::Result<()> {
+        let Some(socket) = &self.sight.duplicate else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        socket::join_group(socket.as_fd())?;
+        sockopt::set_socket_reuseaddr(socket, true)?;
+        Ok(rustix::net::bind(socket, &address)?)
+    }
+
+    /// Binds the socket so that others can bind the same address as long as nobody listens there
+    /// (`SO_REUSEADDR`, socket(7)): the workers of one program all bind before the first of them listens. When that
+    /// has succeeded, the call returns 0; it is not answered when it fails.
+    ///
+    /// A socket of which there is no duplicate is replaced by one that this process has bound.
+    ///
+    /// # Errors
+    ///
+    /// Those of setsockopt(2), bind(2) and [`Call::plant`].
+    pub fn bind_beside(&mut self, address: SocketAddr) -> io::Result<()> {
+        if let Some(socket) = &self.sight.duplicate {
+            sockopt::set_socket_reuseaddr(socket, true)?;
+            rustix::net::bind(socket, &address)?;
+            self.answer(Answer::Done);
+            return Ok(());
+        }
+        let options = TcpOptions {
+            only_v6: self.sight.only_v6,
+            ..TcpOptions::default()
+        };
+        let own = socket::bind_tcp(address, &options)?;
+        let (only_v6, shares_port) = (self.sight.only_v6, self.sight.shares_port);
+        let id = super::id_of(own.as_fd())?;
+        self.channel.memory.note(id, |known| {
+            known.only_v6 = Some(only_v6);
+            known.shares_port = shares_port;
+            known.bound = Some(address);
+        });
+        self.replace(own.as_fd())
+    }
+
+    /// Whether this process may bind to the port on behalf of the caller: it is one that everybody may bind to, or
+    /// the caller is of the same user.
+    #[must_use]
+    pub fn may_bind_for_it(&self, port: u16) -> bool {
+        const PRIVILEGED: u16 = 1024;
+        let own = rustix::process::geteuid().as_raw();
+        port >= PRIVILEGED || caller::user_of(self.thread) == Some(own)
+    }
+
+    /// Lets others bind the same address as long as nobody listens there.
     ///
     /// # Errors
     ///
     /// Those of setsockopt(2).
     pub fn tolerate_others(&self) -> io::Result<()> {
-        Ok(sockopt::set_socket_reuseaddr(&self.socket, true)?)
+        match &self.sight.duplicate {
+            Some(socket) => Ok(sockopt::set_socket_reuseaddr(socket, true)?),
+            None => Ok(()),
+        }
     }
 
     /// The kernel carries the call out, as if nobody had watched.
@@ -169,10 +291,18 @@ impl Call {
     ///
     /// `NotFound` when the caller is gone. Any other error is the caller's as well: its call fails.
     pub fn plant(mut self, slot: BorrowedFd<'_>) -> io::Result<()> {
-        likeness::copy(self.socket(), slot);
-        let close_on_exec = caller::is_close_on_exec(self.thread, self.number).unwrap_or(true);
+        self.replace(slot)
+    }
+
+    fn replace(&mut self, slot: BorrowedFd<'_>) -> io::Result<()> {
+        let flags = caller::flags(self.thread, self.number);
+        let close_on_exec = flags.is_none_or(|flags| flags & libc::O_CLOEXEC != 0);
+        match &self.sight.duplicate {
+            Some(socket) => likeness::copy(socket.as_fd(), slot),
+            None => likeness::set_mode(slot, flags.unwrap_or(0) & libc::O_NONBLOCK != 0),
+        }
         let number = self.number.unsigned_abs();
-        let planted = notice::plant(self.listener.as_fd(), self.id, slot, number, close_on_exec);
+        let planted = notice::plant(self.channel.as_fd(), self.id, slot, number, close_on_exec);
         match planted {
             Ok(()) if self.answer(Answer::Done) => Ok(()),
             Ok(()) => Err(io::ErrorKind::NotFound.into()),
@@ -191,7 +321,7 @@ impl Call {
 
     fn answer(&mut self, answer: Answer) -> bool {
         self.is_answered = true;
-        notice::answer(self.listener.as_fd(), self.id, answer).is_ok()
+        notice::answer(self.channel.as_fd(), self.id, answer).is_ok()
     }
 }
 
@@ -199,7 +329,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.is_answered {
             // Fails only when nobody waits for it any more.
-            let _heard = notice::answer(self.listener.as_fd(), self.id, Answer::Pass);
+            let _heard = notice::answer(self.channel.as_fd(), self.id, Answer::Pass);
         }
     }
 }
@@ -210,15 +340,24 @@ fn lower_half(argument: u64) -> i32 {
     i32::from_le_bytes([a, b, c, d])
 }
 
-/// A TCP socket (multipath TCP included) that is not tied to an interface.
-fn is_plain_tcp(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    let is_tcp = match socket_kind(socket)? {
-        SocketKind::TcpListener | SocketKind::TcpStream => true,
-        SocketKind::UnixListener | SocketKind::UnixStream | SocketKind::Udp | SocketKind::Other => {
-            false
-        }
-    };
-    Ok(is_tcp && !likeness::is_tied(socket))
+/// What an option of a TCP socket asks for that is not the caller's alone. Others are remembered, where nothing else
+/// tells of them, and pass.
+fn option(channel: &Channel, thread: Pid, sight: &Sight, notice: &Notice) -> Option<Act> {
+    let (level, option) = (lower_half(notice.args[1]), lower_half(notice.args[2]));
+    if level == libc::SOL_SOCKET && option != libc::SO_REUSEPORT {
+        return Some(Act::Steer);
+    }
+    let value = caller::number(thread, notice.args[3]);
+    if let (None, Some(value)) = (&sight.duplicate, value) {
+        channel.memory.note(sight.id, |known| {
+            if level == libc::SOL_SOCKET {
+                known.shares_port = value != 0;
+            } else {
+                known.only_v6 = Some(value != 0);
+            }
+        });
+    }
+    None
 }
 
 fn errno_of(error: &io::Error) -> Errno {

@@ -32,6 +32,13 @@ pub(super) fn process_of(thread: Pid) -> Option<Pid> {
     Pid::from_number(line.trim().parse().ok()?)
 }
 
+/// As which user the caller acts (the second number of `Uid`, `proc_pid_status(5)`).
+pub(super) fn user_of(thread: Pid) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// A duplicate of a descriptor of the caller, close-on-exec (`pidfd_getfd(2)`, Linux 5.6).
 ///
 /// # Errors
@@ -52,12 +59,24 @@ pub(super) fn descriptor(thread: Pid, process: Pid, number: i32) -> io::Result<O
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// Whether the descriptor is closed by exec (`flags` in `proc_pid_fdinfo(5)`).
-pub(super) fn is_close_on_exec(thread: Pid, number: i32) -> Option<bool> {
+/// The flags of the open file, and whether the descriptor is closed by exec (`flags` in `proc_pid_fdinfo(5)`).
+pub(super) fn flags(thread: Pid, number: i32) -> Option<i32> {
     let info = fs::read_to_string(format!("/proc/{thread}/fdinfo/{number}")).ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
-    let flags = i32::from_str_radix(line.trim(), 8).ok()?;
-    Some(flags & libc::O_CLOEXEC != 0)
+    i32::from_str_radix(line.trim(), 8).ok()
+}
+
+/// The number of the descriptor's file.
+pub(super) fn inode_of(thread: Pid, number: i32) -> Option<u64> {
+    let file = fs::metadata(format!("/proc/{thread}/fd/{number}")).ok()?;
+    Some(file.ino())
+}
+
+/// An `int` in the caller's memory.
+pub(super) fn number(thread: Pid, address: u64) -> Option<i32> {
+    let mut bytes = [0; 4];
+    read_memory(thread, address, &mut bytes)?;
+    Some(i32::from_ne_bytes(bytes))
 }
 
 /// Whether the caller's network is this process's. One that cannot be seen is taken for another.

@@ -3,7 +3,8 @@
 //! A program in the kernel's classic BPF (seccomp(2)). It sees the number and the arguments of each
 //! system call, but no memory. A bind whose address is shorter than a `sockaddr_in` or longer than any
 //! address cannot be about TCP: the many binds of netlink sockets that resolving names takes (12 bytes)
-//! pass without notice.
+//! pass without notice. Of setsockopt(2), only options are noticed that a server sets once, before it
+//! listens; those that are set for each connection pass.
 #![allow(unsafe_code, reason = "seccomp(2) has no wrapper")]
 
 use std::io;
@@ -22,23 +23,27 @@ const ARCH: Option<u32> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// Where things are in `struct seccomp_data`; of the third argument the lower half.
+/// Where things are in `struct seccomp_data`; of the second and third argument the lower half.
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
-const OFFSET_LENGTH: u32 = 32;
+const OFFSET_SECOND: u32 = 24;
+const OFFSET_THIRD: u32 = 32;
 
 /// `sizeof(struct sockaddr_in)` and `sizeof(struct sockaddr_storage)`.
 const SHORTEST: u32 = 16;
 const LONGEST: u32 = 128;
 
-const LENGTH: usize = 10;
-const ALLOW: u8 = 8;
-const NOTIFY: u8 = 9;
+const LENGTH: usize = 21;
+const OPTION: u8 = 6;
+const ONLY_V6: u8 = 13;
+const ADDRESS: u8 = 16;
+const ALLOW: u8 = 19;
+const NOTIFY: u8 = 20;
 
 /// The program. A jump counts from the instruction behind it.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "constants: instruction codes fit 16 bits, and system call numbers are positive"
+    reason = "constants: instruction codes fit 16 bits, and numbers of calls and options are positive"
 )]
 const PROGRAM: [libc::sock_filter; LENGTH] = {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -58,10 +63,33 @@ const PROGRAM: [libc::sock_filter; LENGTH] = {
         one(EQUAL, 0, ALLOW - 2, arch),
         one(LOAD, 0, 0, OFFSET_NUMBER),
         one(EQUAL, NOTIFY - 4, 0, libc::SYS_listen as u32),
-        one(EQUAL, 0, ALLOW - 5, libc::SYS_bind as u32),
-        one(LOAD, 0, 0, OFFSET_LENGTH),
-        one(AT_LEAST, 0, ALLOW - 7, SHORTEST),
-        one(ABOVE, 0, NOTIFY - 8, LONGEST),
+        one(EQUAL, ADDRESS - 5, 0, libc::SYS_bind as u32),
+        one(EQUAL, OPTION - 6, ALLOW - 6, libc::SYS_setsockopt as u32),
+        // An option: at which level, and which.
+        one(LOAD, 0, 0, OFFSET_SECOND),
+        one(EQUAL, 0, ONLY_V6 - 8, libc::SOL_SOCKET as u32),
+        one(LOAD, 0, 0, OFFSET_THIRD),
+        one(EQUAL, NOTIFY - 10, 0, libc::SO_REUSEPORT as u32),
+        one(
+            AT_LEAST,
+            0,
+            ALLOW - 11,
+            libc::SO_ATTACH_REUSEPORT_CBPF as u32,
+        ),
+        one(ABOVE, 0, NOTIFY - 12, libc::SO_ATTACH_REUSEPORT_EBPF as u32),
+        one(
+            EQUAL,
+            NOTIFY - 13,
+            ALLOW - 13,
+            libc::SO_DETACH_REUSEPORT_BPF as u32,
+        ),
+        one(EQUAL, 0, ALLOW - 14, libc::IPPROTO_IPV6 as u32),
+        one(LOAD, 0, 0, OFFSET_THIRD),
+        one(EQUAL, NOTIFY - 16, ALLOW - 16, libc::IPV6_V6ONLY as u32),
+        // An address: how long.
+        one(LOAD, 0, 0, OFFSET_THIRD),
+        one(AT_LEAST, 0, ALLOW - 18, SHORTEST),
+        one(ABOVE, 0, NOTIFY - 19, LONGEST),
         one(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
         one(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
     ]
@@ -133,7 +161,12 @@ mod tests {
 
     /// What the kernel would make of a system call. Knows the instructions that the program uses.
     fn verdict(arch: u32, number: i64, length: u64) -> u32 {
+        verdict_of(arch, number, 0, length)
+    }
+
+    fn verdict_of(arch: u32, number: i64, second: u64, length: u64) -> u32 {
         let mut data = [0_u8; 64];
+        data[24..32].copy_from_slice(&second.to_ne_bytes());
         data[..4].copy_from_slice(&i32::try_from(number).unwrap().to_ne_bytes());
         data[4..8].copy_from_slice(&arch.to_ne_bytes());
         data[32..40].copy_from_slice(&length.to_ne_bytes());
@@ -170,6 +203,21 @@ mod tests {
         }
         for number in [libc::SYS_connect, libc::SYS_accept4, libc::SYS_shutdown] {
             assert_eq!(verdict(arch, number, 16), libc::SECCOMP_RET_ALLOW);
+        }
+    }
+
+    #[test]
+    fn only_options_of_servers_are_noticed() {
+        let (arch, number) = (ARCH.unwrap(), libc::SYS_setsockopt);
+        let noticed = |level: i32, option: i32| {
+            let [level, option] = [level, option].map(|one| u64::try_from(one).unwrap());
+            verdict_of(arch, number, level, option) == libc::SECCOMP_RET_USER_NOTIF
+        };
+        for option in 0..80 {
+            let expected = [15, 51, 52, 68].contains(&option);
+            assert_eq!(noticed(libc::SOL_SOCKET, option), expected, "{option}");
+            assert_eq!(noticed(libc::IPPROTO_IPV6, option), option == 26);
+            assert!(!noticed(libc::IPPROTO_TCP, option));
         }
     }
 

@@ -57,8 +57,7 @@ const ROOM: usize = 16;
 /// privilege which this process lacks, or that this kernel does not have.
 pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
     if let Ok(flags) = fcntl_getfl(from) {
-        // The mode belongs to the open file. Fails for no socket.
-        let _set = ioctl_fionbio(to, flags.contains(OFlags::NONBLOCK));
+        set_mode(to, flags.contains(OFlags::NONBLOCK));
     }
     for (level, option) in OPTIONS {
         let (Ok(wanted), Ok(present)) = (value(from, level, option), value(to, level, option))
@@ -70,6 +69,12 @@ pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
         }
     }
     copy_buffers(from, to);
+}
+
+/// Whether calls return instead of waiting. The mode belongs to the open file.
+pub(super) fn set_mode(to: BorrowedFd<'_>, is_nonblocking: bool) {
+    // Fails for no socket.
+    let _set = ioctl_fionbio(to, is_nonblocking);
 }
 
 /// The kernel doubles what is set, and tells the doubled size.

@@ -5,10 +5,14 @@
 //! process has answered. Everything that it starts inherits the filter. What cannot be a TCP socket's
 //! address is not even asked about (`filter`), so a running server costs nothing.
 //!
-//! [`Interception`] receives the calls. A [`Call`] has looked at the socket and, for bind, at the
-//! address; it is answered once: let pass, refused, or answered by *planting*: the caller's descriptor
-//! becomes another socket, under the same number, with the flags and options of the one it replaces
-//! (`likeness`). A call that is dropped passes, so nothing that goes wrong here hangs the caller.
+//! [`Interception`] receives the calls. A [`Call`] has looked at the socket (`sight`) and, for bind, at the
+//! address; it is answered once: let pass, refused, carried out by this process on a duplicate of the socket, or
+//! answered by *planting*: the caller's descriptor becomes another socket, under the same number, with the flags
+//! and options of the one it replaces (`likeness`). A call that is dropped passes, so nothing that goes wrong here
+//! hangs the caller.
+//!
+//! Where a sandbox forbids duplicates, as default containers do, there is planting only, and most options that were
+//! set before it are lost.
 //!
 //! # Time
 //!
@@ -29,6 +33,7 @@ mod caller;
 mod filter;
 mod likeness;
 mod notice;
+mod sight;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,6 +44,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 pub use call::{Act, Call};
 pub(crate) use filter::install;
+use sight::Memory;
+
+use crate::socket::SocketId;
 
 /// Why a process cannot be intercepted here. Concerns every process; no retry helps.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +72,39 @@ pub fn available() -> Result<(), Unavailable> {
     notice::check_support().map_err(Unavailable::Refused)
 }
 
+/// What [`Call::socket_id`] says of a socket of this process's when it was planted.
+///
+/// # Errors
+///
+/// `ENOTSOCK` when it is no socket.
+pub fn id_of(socket: BorrowedFd<'_>) -> io::Result<SocketId> {
+    sight::id_of(socket, can_duplicate())
+}
+
 /// The calls of one process and its descendants, as they come.
 #[derive(Debug)]
 pub struct Interception {
+    channel: Arc<Channel>,
+}
+
+/// Where calls come in, and what is remembered of them.
+#[derive(Debug)]
+struct Channel {
     fd: Arc<OwnedFd>,
+    memory: Memory,
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Whether sockets of other processes can be duplicated here (`pidfd_getfd(2)`, Linux 5.6). Where they cannot,
+/// because a sandbox forbids it, interception works, with limits.
+#[must_use]
+pub fn can_duplicate() -> bool {
+    sight::can_duplicate()
 }
 
 /// What [`Interception::next`] found.
@@ -95,13 +132,19 @@ impl Interception {
     /// `EINVAL` when the kernel cannot plant sockets (before 5.9).
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Interception> {
         notice::check_planting(fd.as_fd())?;
-        Ok(Interception { fd: Arc::new(fd) })
+        let channel = Channel {
+            fd: Arc::new(fd),
+            memory: Memory::default(),
+        };
+        Ok(Interception {
+            channel: Arc::new(channel),
+        })
     }
 
     /// The descriptor, which is readable when a call waits, for an event loop.
     #[must_use]
     pub fn descriptor(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.fd)
+        Arc::clone(&self.channel.fd)
     }
 
     /// The next call. Does not wait for one. May wait for the caller's memory.
@@ -110,7 +153,7 @@ impl Interception {
     ///
     /// Those of poll(2) and ioctl(2), which come up only when this process is out of something.
     pub fn next(&self) -> io::Result<Next> {
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.channel.fd, PollFlags::IN)];
         retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))?;
         let ready = fds[0].revents();
         if !ready.contains(PollFlags::IN) {
@@ -118,18 +161,18 @@ impl Interception {
             let is_over = ready.intersects(PollFlags::HUP | PollFlags::ERR);
             return Ok(if is_over { Next::Ended } else { Next::Nothing });
         }
-        let notice = match notice::receive(self.fd.as_fd()) {
+        let notice = match notice::receive(self.as_fd()) {
             Ok(notice) => notice,
             // It died, or a signal took it out of the call, since it was seen.
             Err(Errno::NOENT | Errno::INTR) => return Ok(Next::Passed),
             Err(errno) => return Err(errno.into()),
         };
-        Ok(Call::examine(&self.fd, &notice))
+        Ok(Call::examine(&self.channel, &notice))
     }
 }
 
 impl AsFd for Interception {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.channel.as_fd()
     }
 }

@@ -31,6 +31,7 @@ pub struct AppBuilder {
     command: Vec<OsString>,
     with_stdin: bool,
     uid: Option<u32>,
+    is_contained: bool,
 }
 
 impl AppBuilder {
@@ -45,6 +46,7 @@ impl AppBuilder {
             command: Vec::new(),
             with_stdin: false,
             uid: None,
+            is_contained: false,
         }
     }
 
@@ -131,6 +133,13 @@ impl AppBuilder {
         self
     }
 
+    /// Runs the primary as a container with default settings would: with few capabilities, and with a seccomp
+    /// filter that forbids `pidfd_getfd(2)` and bpf(2). Needs Python and root. Verbs run outside.
+    pub fn contained(mut self) -> Self {
+        self.is_contained = true;
+        self
+    }
+
     /// Starts the primary and returns at once.
     #[track_caller]
     pub fn start(self) -> App {
@@ -139,7 +148,14 @@ impl AppBuilder {
             std::os::unix::fs::chown(directory.path(), Some(uid), Some(uid))
                 .expect("root may give its directory away");
         }
-        let mut command = self.binary_command(directory.path());
+        let mut command = if self.is_contained {
+            let mut command = self.command_for("python3".as_ref(), directory.path());
+            command.arg(fixtures::fixture("contained.py"));
+            command.arg(&self.binary);
+            command
+        } else {
+            self.binary_command(directory.path())
+        };
         command
             .arg("run")
             .args(["--name", &self.name])
@@ -187,7 +203,11 @@ impl AppBuilder {
 
     /// The binary with the app's environment and user; a verb needs no more to find the app.
     pub(super) fn binary_command(&self, directory: &Path) -> Command {
-        let mut command = Command::new(&self.binary);
+        self.command_for(&self.binary, directory)
+    }
+
+    fn command_for(&self, program: &Path, directory: &Path) -> Command {
+        let mut command = Command::new(program);
         for (key, _) in env::vars_os().filter(|(key, _)| steers_an_app(key)) {
             command.env_remove(key);
         }

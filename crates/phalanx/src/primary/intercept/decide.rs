@@ -1,10 +1,11 @@
-//! What a worker's bind and listen are answered with.
+//! What a worker's calls are answered with.
 //!
 //! A socket that binds may be a server's or, rarely, a client's that wants to come from a certain address,
-//! and only listen(2) tells. So a bind passes, beside those of other workers, and the socket is replaced
-//! by the worker's slot at listen. Where there is a listener on the address already, a bind could not
-//! pass; then it is a server's, and the slot is planted at once. The same goes for published ports, on
-//! which the program is not to bind at all.
+//! and only listen(2) tells. So a bind passes, beside those of other workers, and the socket becomes the
+//! worker's slot at listen: it joins the listener's group, or is replaced by a slot that is planted
+//! (`phalanx_core::dispatch::intercept` decides). Where there is a listener on the address already, a bind could not
+//! pass: the socket is bound as one of the group, or the slot is planted at once. The same goes for published
+//! ports, on which the program is not to bind at all.
 //!
 //! Port 0 lets the kernel choose. The n-th bind of one worker to port 0 of an address is taken for the
 //! same server as the n-th of another, so all workers of a program get the same port.
@@ -15,16 +16,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use phalanx_core::dispatch::intercept::{Candidate, Refusal, Sockets, Way, way};
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{ListenRequest, Target};
-use phalanx_sys::intercept::Act;
-use phalanx_sys::socket::{self, SocketId};
+use phalanx_sys::intercept::{self, Act};
+use phalanx_sys::socket::SocketId;
 
 use super::{Decision, Question, Verdict};
 use crate::event::Event;
 use crate::primary::hub::{Held, Hub};
 use crate::primary::readiness;
+use crate::primary::slots::Slots;
 use crate::primary::worker::Departure;
 
 /// The shortest queue. The primary keeps the queue over a worker's death, and there it has to hold
@@ -34,15 +37,28 @@ const LEAST_BACKLOG: u32 = 511;
 /// Sockets that were bound to port 0 and do not listen yet: most of them never will.
 const UNDECIDED: usize = 256;
 
+const EPERM: i32 = 1;
+
 /// What is known of a worker's calls.
 #[derive(Debug, Default)]
 pub(in crate::primary) struct Calls {
     /// How often it has bound port 0 of each address.
     any_port: BTreeMap<(IpAddr, bool), u32>,
-    /// The keys for which those sockets were bound, by and large the oldest first.
-    undecided: BTreeMap<SocketId, String>,
-    /// Under which key each planted socket was planted.
+    /// What those sockets were bound for, by and large the oldest first.
+    undecided: BTreeMap<SocketId, Asked>,
+    /// Under which key each socket became the worker's.
     planted: BTreeMap<SocketId, String>,
+    /// It was told that it does not choose among the sockets.
+    knows_steering: bool,
+}
+
+/// What a socket is bound for.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// The listener's key.
+    key: String,
+    /// The port was named, by the program or by the primary.
+    is_numbered: bool,
 }
 
 impl Calls {
@@ -52,22 +68,37 @@ impl Calls {
         format!("{}:{count}", key(SocketAddr::new(ip, 0), only_v6))
     }
 
-    fn remember(&mut self, socket: SocketId, key: String) {
-        self.undecided.insert(socket, key);
+    fn remember(&mut self, socket: SocketId, asked: Asked) {
+        self.undecided.insert(socket, asked);
         if self.undecided.len() > UNDECIDED {
             self.undecided.pop_first();
         }
     }
 }
 
-/// What the same server asks for in every worker.
+impl Asked {
+    fn for_address(calls: &mut Calls, address: SocketAddr, only_v6: bool) -> Self {
+        let is_numbered = address.port() != 0;
+        let key = if is_numbered {
+            key(address, only_v6)
+        } else {
+            calls.next_any_port(address.ip(), only_v6)
+        };
+        Self { key, is_numbered }
+    }
+}
+
+/// What the same server asks for in every worker. The kernel counts every socket that is bound to one IPv6 address
+/// as one that leaves IPv4 alone (`inet6_bind`), but tells so only afterwards.
 fn key(address: SocketAddr, only_v6: bool) -> String {
+    let is_one = matches!(address, SocketAddr::V6(one) if !one.ip().is_unspecified());
+    let only_v6 = only_v6 || is_one;
     let v6 = if only_v6 { "v6:" } else { "" };
     format!("intercept:{v6}{address}")
 }
 
 impl Hub {
-    pub(super) fn decide(&mut self, worker: WorkerId, question: &Question) -> Decision {
+    pub(super) fn decide(&mut self, worker: WorkerId, question: &mut Question) -> Decision {
         let Some(state) = self.workers.get_mut(&worker) else {
             return Verdict::Pass.into();
         };
@@ -81,6 +112,15 @@ impl Hub {
                 verdict: Verdict::Done,
                 serves: Some(key.clone()),
             },
+            (Act::Steer, _) => {
+                if !std::mem::replace(&mut state.calls.knows_steering, true) {
+                    tracing::info!(
+                        worker = worker.0,
+                        "would choose among the sockets of its port by a program of its own: phalanx chooses"
+                    );
+                }
+                Verdict::Done.into()
+            }
             _ if question.is_listening || state.cell.departure() != Departure::None => {
                 Verdict::Pass.into()
             }
@@ -92,30 +132,36 @@ impl Hub {
     fn decide_bind(
         &mut self,
         worker: WorkerId,
-        question: &Question,
+        question: &mut Question,
         address: SocketAddr,
     ) -> Verdict {
         let Some(state) = self.workers.get_mut(&worker) else {
             return Verdict::Pass;
         };
-        let key = if address.port() == 0 {
-            state.calls.next_any_port(address.ip(), question.only_v6)
-        } else {
-            key(address, question.only_v6)
-        };
-        let is_open = self.listeners.values().any(|listener| listener.key == key);
+        let only_v6 = question.only_v6;
+        let calls = &mut state.calls;
+        let asked = question
+            .key
+            .get_or_insert_with(|| Asked::for_address(calls, address, only_v6))
+            .clone();
+        let is_open = self.listeners.values().any(|one| one.key == asked.key);
         if is_open || self.is_published(address.port()) {
-            let verdict = self.plant(worker, question, &key, address, LEAST_BACKLOG);
+            let verdict = self.adopt_socket(worker, question, &asked, address, LEAST_BACKLOG);
             self.expect_no_listen(worker, &verdict);
             return verdict;
         }
         if address.port() == 0 {
             if let Some(state) = self.workers.get_mut(&worker) {
-                state.calls.remember(question.socket, key);
+                state.calls.remember(question.socket, asked);
             }
             return Verdict::Pass;
         }
-        Verdict::PassBeside
+        match (&question.duplicate, question.is_attached) {
+            // It is replaced already at bind.
+            (None, None) => Verdict::Look,
+            (None, Some(true)) => self.refuse(worker, Refusal::Hidden),
+            (Some(_), _) | (None, Some(false)) => Verdict::Beside(address),
+        }
     }
 
     /// What was planted listens already, and some programs (gunicorn) look and do not call listen(2) then:
@@ -126,32 +172,41 @@ impl Hub {
         }
     }
 
-    fn decide_listen(&mut self, worker: WorkerId, question: &Question, backlog: u32) -> Decision {
+    fn decide_listen(
+        &mut self,
+        worker: WorkerId,
+        question: &mut Question,
+        backlog: u32,
+    ) -> Decision {
         let Some(state) = self.workers.get_mut(&worker) else {
             return Verdict::Pass.into();
         };
-        let local = question.local;
-        let key = match state.calls.undecided.remove(&question.socket) {
-            Some(key) => key,
-            // Never bound: the kernel would choose a port now.
-            None if local.port() == 0 => state.calls.next_any_port(local.ip(), question.only_v6),
-            None => key(local, question.only_v6),
-        };
+        let (local, only_v6) = (question.local, question.only_v6);
+        let bound_for = state.calls.undecided.remove(&question.socket);
+        let calls = &mut state.calls;
+        // Where it was never bound, the kernel would choose a port now.
+        let asked = question
+            .key
+            .get_or_insert_with(|| {
+                bound_for.unwrap_or_else(|| Asked::for_address(calls, local, only_v6))
+            })
+            .clone();
         Decision {
-            verdict: self.plant(worker, question, &key, local, backlog),
-            serves: Some(key),
+            verdict: self.adopt_socket(worker, question, &asked, local, backlog),
+            serves: Some(asked.key),
         }
     }
 
     /// The worker is to have its socket of this listener, which is opened if need be.
-    fn plant(
+    fn adopt_socket(
         &mut self,
         worker: WorkerId,
         question: &Question,
-        key: &str,
+        asked: &Asked,
         address: SocketAddr,
         backlog: u32,
     ) -> Verdict {
+        let key = &asked.key;
         let request = ListenRequest {
             target: Target::Tcp {
                 address: Some(address.ip()),
@@ -163,25 +218,87 @@ impl Hub {
             data: serde_json::Value::Null,
             key: key.to_owned(),
         };
-        let opened = self.listener_for(key, &request);
-        match opened.and_then(|id| self.slot_of(worker, id)) {
-            Ok((slot, again)) => {
-                let planted = socket::socket_id(slot.as_fd());
-                self.hold(worker, key, request, planted.ok());
-                Verdict::Plant { slot, again }
+        let done = self.listener_for(key, &request).and_then(|id| {
+            match self.way_of(worker, question, asked, id) {
+                Way::Look => Ok(Verdict::Look),
+                Way::Refuse(refusal) => Ok(self.refuse(worker, refusal)),
+                Way::Own => self.own_socket(worker, question, asked, id, request),
+                Way::Plant => {
+                    let (slot, again) = self.slot_of(worker, id)?;
+                    let planted = intercept::id_of(slot.as_fd());
+                    self.hold(worker, key, request, planted.ok());
+                    Ok(Verdict::Plant { slot, again })
+                }
             }
-            Err(error) => {
-                tracing::warn!(worker = worker.0, %error, "cannot listen on {address}");
-                Verdict::Fail(error)
+        });
+        done.unwrap_or_else(|error| {
+            tracing::warn!(worker = worker.0, %error, "cannot listen on {address}");
+            Verdict::Fail(error)
+        })
+    }
+
+    fn way_of(&self, worker: WorkerId, question: &Question, asked: &Asked, id: ListenerId) -> Way {
+        let candidate = Candidate {
+            is_visible: question.duplicate.is_some(),
+            is_attached: question.is_attached,
+            is_numbered: asked.is_numbered,
+        };
+        let slots = self.listeners.get(&id).and_then(|one| one.slots.as_ref());
+        let sockets = slots.map_or(Sockets::One, Slots::sockets);
+        way(candidate, sockets, self.has_one(worker, id))
+    }
+
+    fn has_one(&self, worker: WorkerId, id: ListenerId) -> bool {
+        let held = self.workers.get(&worker).map(|state| &state.held);
+        held.is_some_and(|held| held.values().any(|held| held.listener == id))
+    }
+
+    fn refuse(&mut self, worker: WorkerId, refusal: Refusal) -> Verdict {
+        let cut_off = "has registered its socket with epoll, or duplicated it, before it listens, which would be cut \
+                       off. The call fails with EPERM: ";
+        let way_out = match refusal {
+            Refusal::Hidden => {
+                "allow pidfd_getfd(2), which the container's seccomp profile forbids (with Docker: --cap-add \
+                 SYS_PTRACE), or give it its listeners with --bind"
             }
+            Refusal::Shared => "leave --dispatch shared out, or give it its listeners with --bind",
+        };
+        self.error(worker, format!("{cut_off}{way_out}"));
+        Verdict::Fail(io::Error::from_raw_os_error(EPERM))
+    }
+
+    /// The program's socket joins the listener's: at bind it is bound there, at listen it becomes the worker's slot.
+    fn own_socket(
+        &mut self,
+        worker: WorkerId,
+        question: &Question,
+        asked: &Asked,
+        id: ListenerId,
+        request: ListenRequest,
+    ) -> io::Result<Verdict> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let own = question.duplicate.as_ref().ok_or_else(gone)?;
+        let state = self.workers.get_mut(&worker).ok_or_else(gone)?;
+        let listener = self.listeners.get_mut(&id).ok_or_else(gone)?;
+        let slots = listener.slots.as_mut().ok_or_else(gone)?;
+        if let Act::Bind(_) = question.act {
+            let asked = Asked {
+                key: asked.key.clone(),
+                is_numbered: true,
+            };
+            state.calls.remember(question.socket, asked);
+            return Ok(Verdict::InGroup(slots.address()));
         }
+        slots.join(state.cell.position, worker, own)?;
+        self.hold(worker, &asked.key, request, Some(question.socket));
+        Ok(Verdict::Done)
     }
 
     /// The worker's socket of a listener, and whether it has been given it before.
     fn slot_of(&mut self, worker: WorkerId, id: ListenerId) -> io::Result<(Arc<OwnedFd>, bool)> {
+        let again = self.has_one(worker, id);
         let state = self.workers.get(&worker).ok_or(io::ErrorKind::NotFound)?;
         let position: Position = state.cell.position;
-        let again = state.held.values().any(|held| held.listener == id);
         let listener = self.listeners.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
         let slot = match listener.slots.as_mut() {
             None => listener.handle.clone().ok_or(io::ErrorKind::NotFound)?,
@@ -273,6 +390,8 @@ mod tests {
             assert!(!is_key_of(&key, any, true));
             assert!(!is_key_of(&key, "127.0.0.1:80".parse().unwrap(), false));
         }
+        let one: SocketAddr = "[::1]:80".parse().unwrap();
+        assert_eq!(key(one, true), key(one, false));
         let v6: SocketAddr = "[::]:80".parse().unwrap();
         assert_ne!(key(v6, true), key(v6, false));
         assert!(is_key_of(&key(v6, true), v6, true));

@@ -15,12 +15,14 @@ use std::sync::{Arc, Weak};
 
 use phalanx_core::ids::WorkerId;
 use phalanx_sys::intercept::{Act, Call, Interception, Next};
-use phalanx_sys::socket::{self, SocketId};
+use phalanx_sys::process::Pid;
+use phalanx_sys::socket::SocketId;
 use tokio::task::spawn_blocking;
 
 use super::Shared;
 use super::worker::Cell;
 use crate::watched::watch;
+use decide::Asked;
 pub(super) use decide::Calls;
 
 /// A call, as far as the hub has to know it.
@@ -28,6 +30,12 @@ pub(super) use decide::Calls;
 struct Question {
     act: Act,
     socket: SocketId,
+    /// A duplicate of the socket, where one is to be had.
+    duplicate: Option<Arc<OwnedFd>>,
+    /// Something stands for the socket; nothing before that was looked for.
+    is_attached: Option<bool>,
+    /// The listener's key, once it was decided on.
+    key: Option<Asked>,
     /// Where the socket is bound; port 0 if it is not.
     local: SocketAddr,
     only_v6: bool,
@@ -46,8 +54,12 @@ struct Decision {
 enum Verdict {
     /// It is none of ours.
     Pass,
-    /// It may bind where others of its kind bind too.
-    PassBeside,
+    /// It may bind here, where others of its kind bind too.
+    Beside(SocketAddr),
+    /// The socket is bound here, as one of the listener's group.
+    InGroup(SocketAddr),
+    /// It has to be known whether something is attached to the socket.
+    Look,
     /// It is done already.
     Done,
     Fail(io::Error),
@@ -78,7 +90,7 @@ pub(super) fn follow(
             };
             match next {
                 Ok(Received::Call(call, question)) => {
-                    if !answer(&shared, worker.id, *call, question).await {
+                    if !answer(&shared, &worker, *call, question).await {
                         return;
                     }
                 }
@@ -122,84 +134,127 @@ fn receive(interception: &Interception) -> io::Result<Received> {
 }
 
 fn examine(call: &Call) -> io::Result<Question> {
-    let socket::Address::Inet(local) = socket::local_address(call.socket())? else {
-        return Err(io::ErrorKind::Unsupported.into());
-    };
-    let is_listening = socket::is_listening(call.socket())?;
-    if matches!(call.act(), Act::Listen { .. }) && !is_listening {
+    if matches!(call.act(), Act::Listen { .. }) && !call.is_listening() {
         // The listener is going to be opened beside it.
         call.tolerate_others()?;
     }
     Ok(Question {
         act: call.act(),
-        socket: socket::socket_id(call.socket())?,
-        local,
-        only_v6: local.is_ipv6() && socket::is_only_v6(call.socket())?,
-        is_listening,
+        socket: call.socket_id(),
+        duplicate: call.socket(),
+        is_attached: None,
+        key: None,
+        local: call.local_address(),
+        only_v6: call.is_only_v6(),
+        is_listening: call.is_listening(),
     })
 }
 
+/// So often a bind is decided on anew that found the address taken.
+const BINDS_MAX: u32 = 3;
+
 /// Answers a call, and tells the hub what came of it. False when the cluster is gone.
-async fn answer(shared: &Weak<Shared>, worker: WorkerId, call: Call, question: Question) -> bool {
-    let Some(hub) = shared.upgrade() else {
-        return false;
+async fn answer(
+    shared: &Weak<Shared>,
+    worker: &Cell,
+    mut call: Call,
+    mut question: Question,
+) -> bool {
+    let mut tries = 0;
+    let answered = loop {
+        let Some(hub) = shared.upgrade() else {
+            return false;
+        };
+        let Decision { verdict, serves } = hub.hub().decide(worker.id, &mut question);
+        drop(hub);
+        tracing::trace!(worker = worker.id.0, ?question, ?verdict, "a call");
+        tries += 1;
+        let (family, is_last) = (worker.pid, tries >= BINDS_MAX);
+        let work = move || carry_out(call, &verdict, family, is_last);
+        match spawn_blocking(work).await {
+            Ok(Ok(Carried::Looked(same, is_attached))) => {
+                call = *same;
+                question.is_attached = Some(is_attached);
+            }
+            Ok(Ok(Carried::Taken(same))) => call = *same,
+            Ok(Ok(Carried::Out)) => break Ok(None),
+            Ok(Ok(Carried::Adopted)) => break Ok(serves),
+            Ok(Err(error)) => break Err(error),
+            Err(_) => return false,
+        }
     };
-    let Decision { verdict, serves } = hub.hub().decide(worker, &question);
-    drop(hub);
-    tracing::trace!(worker = worker.0, ?question, ?verdict, "a call");
-    let answered = spawn_blocking(move || carry_out(call, &verdict)).await;
     let Some(shared) = shared.upgrade() else {
         return false;
     };
     match answered {
-        Ok(Ok(true)) => {
-            if let Some(key) = serves {
-                shared.hub().serves_on(worker, &key);
-            }
-        }
-        Ok(Ok(false)) => {}
-        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
-        Ok(Err(error)) => {
+        Ok(None) => {}
+        Ok(Some(key)) => shared.hub().serves_on(worker.id, &key),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
             let message = format!("cannot be given its listener: {error}");
-            shared.hub().error(worker, message);
+            shared.hub().error(worker.id, message);
         }
-        Err(_) => return false,
     }
     true
 }
 
-/// True when the worker has the listener's socket now.
-///
+/// What came of an answer.
+enum Carried {
+    /// It is answered.
+    Out,
+    /// It is answered, and the worker has the listener's socket now.
+    Adopted,
+    /// It is not answered, but it is known whether something is attached to the socket.
+    Looked(Box<Call>, bool),
+    /// It is not answered: somebody listens on the address meanwhile, perhaps the cluster itself.
+    Taken(Box<Call>),
+}
+
 /// # Errors
 /// `NotFound` when the caller is gone.
-fn carry_out(call: Call, verdict: &Verdict) -> io::Result<bool> {
+fn carry_out(mut call: Call, verdict: &Verdict, family: Pid, is_last: bool) -> io::Result<Carried> {
     const IN_USE: i32 = 98;
     let heard = match verdict {
         Verdict::Pass => call.pass(),
-        Verdict::PassBeside => {
+        Verdict::Look => {
+            let is_attached = call.is_attached(family);
+            return Ok(Carried::Looked(Box::new(call), is_attached));
+        }
+        // The kernel shall see whether the caller may.
+        Verdict::Beside(address) if !call.may_bind_for_it(address.port()) => {
             call.tolerate_others()?;
             call.pass()
         }
+        Verdict::Beside(address) => match call.bind_beside(*address) {
+            Ok(()) => return Ok(Carried::Out),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_last => {
+                return Ok(Carried::Taken(Box::new(call)));
+            }
+            Err(error) => call.fail(&error),
+        },
+        Verdict::InGroup(address) => match call.bind_in_group(*address) {
+            Ok(()) => call.succeed(),
+            Err(error) => call.fail(&error),
+        },
         Verdict::Fail(error) => call.fail(error),
         Verdict::Done => {
             if !call.succeed() {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            return Ok(true);
+            return Ok(Carried::Adopted);
         }
         Verdict::Plant { slot, again } => {
             // Processes that share a port among themselves (`SO_REUSEPORT`) share the slot instead.
-            let is_twice =
-                *again && !socket::shares_port(call.socket())? && call.caller_holds(slot.as_fd());
+            let is_twice = *again && !call.shares_port() && call.caller_holds(slot.as_fd());
             if is_twice {
                 call.fail(&io::Error::from_raw_os_error(IN_USE))
             } else {
-                return call.plant(slot.as_fd()).map(|()| true);
+                return call.plant(slot.as_fd()).map(|()| Carried::Adopted);
             }
         }
     };
     if heard {
-        Ok(false)
+        Ok(Carried::Out)
     } else {
         Err(io::ErrorKind::NotFound.into())
     }
@@ -207,8 +262,9 @@ fn carry_out(call: Call, verdict: &Verdict) -> io::Result<bool> {
 
 fn warn_hidden(shared: &Weak<Shared>, worker: WorkerId) {
     if let Some(shared) = shared.upgrade() {
-        let message = "has become another user, and this primary may not look into it: its listeners \
-                       stay its own; give it one with --bind";
+        let message = "binds or listens, and this primary may not look into it: it has become another user, \
+                       cannot be read (execute-only), or is not dumpable (PR_SET_DUMPABLE). Its listeners \
+                       stay its own; give it one with --bind, or the primary CAP_SYS_PTRACE";
         shared.hub().error(worker, message.to_owned());
     }
 }

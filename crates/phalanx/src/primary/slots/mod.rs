@@ -11,6 +11,7 @@
 
 mod again;
 mod events;
+mod join;
 mod look;
 mod question;
 mod steer;
@@ -185,18 +186,21 @@ impl Slots {
         if let Some(mut slot) = self.pending.remove(&worker) {
             slot.base_count = self.received(position).unwrap_or(0);
             let socket = Arc::clone(&slot.socket);
-            if let Some(old) = self.active.insert(position, slot) {
+            let old = self.active.insert(position, slot);
+            self.steer.takes(position, socket.as_fd());
+            if let Some(old) = old {
                 match old.holder {
-                    Some(holder) => drop(self.retired.insert(holder, old)),
-                    None => self.release(old),
+                    Some(holder) if holder != worker => drop(self.retired.insert(holder, old)),
+                    // It has closed its socket and opened another.
+                    Some(_) | None => self.release(old),
                 }
             }
-            self.steer.takes(position, socket.as_fd());
         }
         if self.holds(position, worker) {
             self.eligible.insert(position);
             self.switch();
             self.clear_overdue();
+            self.close_unused();
         }
     }
 

@@ -1,0 +1,114 @@
+//! Programs that do something with their socket before it listens, and primaries that may not look at it.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
+
+mod cluster;
+
+use std::net::TcpListener;
+
+use cluster::{app, expect_in_turn};
+use phalanx_testkit::app::AppBuilder;
+use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, require};
+
+const NOBODY: u32 = 65_534;
+
+/// Python is there wherever Node's own build tools are, but it is no part of what phalanx needs.
+fn has_python_and_root() -> bool {
+    let root = phalanx_sys::identity::is_root();
+    assert!(
+        root || std::env::var_os("CI").is_none(),
+        "NOT RUN: it takes root"
+    );
+    require("python3").is_some() && root
+}
+
+/// The fixture that behaves in this way, and where it listens.
+fn attached(way: &str) -> (AppBuilder, Target) {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    let command = app().workers(2).command(["python3"]);
+    let command = command.arg(fixtures::fixture("programs/attached.py"));
+    let command = command.arg(way).arg(address.port().to_string());
+    (command, Target::Tcp(address))
+}
+
+/// Every worker answers, and no request is lost in a reload.
+fn expect_served(mut app: App, target: &Target, way: &str) {
+    app.wait_ready(LIMIT);
+    let because = app.status()["listeners"][0]["because"].clone();
+    if way != "inherited" && because.as_str().unwrap().contains("loaded") {
+        expect_in_turn(&mut app, target, 5);
+    } else {
+        let report = Load::new(target.clone()).requests(60).run();
+        report.expect_none_lost();
+        assert_eq!(report.pids.len(), 2, "{way}: {report}");
+    }
+    let load = Load::new(target.clone()).clients(2).request_limit(LIMIT);
+    let load = load.start();
+    load.wait_until_ok(20, LIMIT);
+    for _ in 0..2 {
+        app.verb(["reload"]).expect_success();
+        load.wait_for_more(20, LIMIT);
+    }
+    let report = load.stop();
+    report.expect_none_lost();
+    assert!(report.pids.len() >= 6, "{way}: {report}");
+}
+
+#[test]
+fn what_was_done_to_a_socket_before_it_listens_is_not_lost() {
+    if !has_python_and_root() {
+        return;
+    }
+    for way in ["registered", "duplicated", "inherited"] {
+        let (builder, target) = attached(way);
+        expect_served(builder.start(), &target, way);
+        let (builder, target) = attached(way);
+        expect_served(builder.uid(NOBODY).start(), &target, way);
+    }
+}
+
+#[test]
+fn a_program_that_would_choose_among_the_sockets_itself_does_not() {
+    if !has_python_and_root() {
+        return;
+    }
+    for uid in [0, NOBODY] {
+        let (builder, target) = attached("steering");
+        let app = builder.uid(uid).start();
+        app.wait_for_line("phalanx chooses", LIMIT);
+        expect_served(app, &target, "steering");
+    }
+}
+
+#[test]
+fn a_default_container_is_enough_for_interception() {
+    if !has_python_and_root() {
+        return;
+    }
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let builder = app().workers(2).contained();
+    let builder = builder.command(["python3"]);
+    let builder = builder.arg(fixtures::fixture("programs/binds.py"));
+    let builder = builder.arg("plain").arg(address.port().to_string());
+    expect_served(builder.start(), &Target::Tcp(address), "plain");
+    let (builder, target) = attached("steering");
+    expect_served(builder.contained().start(), &target, "steering");
+}
+
+#[test]
+fn a_container_in_which_a_program_cannot_be_served_says_so_and_is_never_ready() {
+    if !has_python_and_root() {
+        return;
+    }
+    let (builder, _) = attached("registered");
+    let output = builder.contained().run_to_end(LIMIT);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        output.stderr.contains("--cap-add SYS_PTRACE"),
+        "{}",
+        output.stderr
+    );
+    assert!(!output.stderr.contains("of 2 workers"), "{}", output.stderr);
+}

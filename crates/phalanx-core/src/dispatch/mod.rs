@@ -1,0 +1,3 @@
+//! Decisions on how connections and listeners come to workers, one file a concern.
+
+pub mod intercept;
