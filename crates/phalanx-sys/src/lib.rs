@@ -21,6 +21,7 @@ pub mod channel;
 pub mod clock;
 pub mod connections;
 pub mod cpu;
+pub mod directory;
 pub mod env;
 mod fd;
 pub mod identity;

@@ -1,13 +1,16 @@
 //! A lock that one process holds and that the kernel gives back when it is gone.
 
-use std::fs;
-use std::io;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open};
+use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::{Errno, retry_on_intr};
+
+use crate::directory::{Directory, FileId};
+use crate::identity;
 
 /// An exclusive lock on a file (flock(2)), held until it is dropped or its process ends in
 /// whatever way. The file stays.
@@ -24,10 +27,22 @@ impl FileLock {
     ///
     /// Those of open(2) and flock(2). A symbolic link is refused with `ELOOP`.
     pub fn try_exclusive(path: &Path) -> io::Result<Option<FileLock>> {
+        let (directory, name) = Directory::of(path)?;
+        FileLock::try_exclusive_in(&directory, name)
+    }
+
+    /// The same in a directory that is held, whatever its path leads to.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileLock::try_exclusive`]; `EACCES` for a file of somebody else.
+    pub fn try_exclusive_in(directory: &Directory, name: &OsStr) -> io::Result<Option<FileLock>> {
         loop {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let mode = Mode::RUSR | Mode::WUSR;
-            let file = retry_on_intr(|| open(path, flags, mode))?;
+            let file = OwnedFd::from(directory.open_or_create(name, 0o600)?);
+            // Somebody else could hold his own for ever.
+            if !identity::is_trusted(fstat(&file)?.st_uid) {
+                return Err(Errno::ACCESS.into());
+            }
             match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
@@ -35,10 +50,22 @@ impl FileLock {
             }
             // The file may have been removed between open and flock, and then a lock on it
             // would exclude nobody.
-            if is_still_at(&file, path)? {
+            if is_still_in(&file, directory, name)? {
                 return Ok(Some(FileLock { file }));
             }
         }
+    }
+
+    /// Writes the whole content of the file, in the place of what it has.
+    ///
+    /// # Errors
+    ///
+    /// Those of ftruncate(2) and write(2).
+    pub fn write(&self, content: &[u8]) -> io::Result<()> {
+        let mut file = File::from(self.file.try_clone()?);
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(content)
     }
 }
 
@@ -48,10 +75,10 @@ impl AsFd for FileLock {
     }
 }
 
-fn is_still_at(file: &OwnedFd, path: &Path) -> io::Result<bool> {
-    let held = fstat(file)?;
-    match fs::symlink_metadata(path) {
-        Ok(found) => Ok(found.dev() == held.st_dev && found.ino() == held.st_ino),
+fn is_still_in(file: &OwnedFd, directory: &Directory, name: &OsStr) -> io::Result<bool> {
+    let held = FileId::of(file.as_fd())?;
+    match directory.pin(name) {
+        Ok(found) => Ok(found.id() == held),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
@@ -59,6 +86,7 @@ fn is_still_at(file: &OwnedFd, path: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -97,10 +125,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = FileLock::try_exclusive(&path).unwrap().unwrap();
-        assert!(is_still_at(&first.file, &path).unwrap());
+        let (directory, name) = Directory::of(&path).unwrap();
+        let is_still = || is_still_in(&first.file, &directory, name).unwrap();
+        assert!(is_still());
         fs::remove_file(&path).unwrap();
-        assert!(!is_still_at(&first.file, &path).unwrap());
+        assert!(!is_still());
         fs::write(&path, "").unwrap();
-        assert!(!is_still_at(&first.file, &path).unwrap());
+        assert!(!is_still());
+    }
+
+    #[test]
+    fn what_is_written_replaces_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = FileLock::try_exclusive(&path).unwrap().unwrap();
+        for text in ["long and longer", "short"] {
+            lock.write(text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
     }
 }

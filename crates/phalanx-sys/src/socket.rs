@@ -8,11 +8,13 @@ mod accept;
 mod address;
 mod bind;
 mod inherit;
+mod path;
 mod slots;
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketType};
@@ -21,6 +23,7 @@ pub use accept::{AcceptError, accept};
 pub use address::{Address, Credentials, UnixName, local_address, peer_address, peer_credentials};
 pub use bind::{TcpOptions, UdpOptions, bind_tcp, bind_udp, bind_unix, listen};
 pub use inherit::inherited_socket;
+pub use path::{PathOptions, SocketFile, SocketPlace};
 pub(crate) use slots::attach_classic;
 pub use slots::{add_slot, bind_slots, empty_slot, queue_length};
 
@@ -138,6 +141,14 @@ pub fn join_group(fd: BorrowedFd<'_>) -> io::Result<()> {
         rustix::fs::fchown(fd, Some(own), None)?;
     }
     Ok(sockopt::set_socket_reuseport(fd, true)?)
+}
+
+/// Whether a connection waits on this listener, as far as can be told without taking it (poll(2)). When in
+/// doubt, one does.
+#[must_use]
+pub fn has_waiting(fd: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    !matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
 }
 
 /// Makes reads, writes and accepts on `fd` return `EAGAIN` instead of waiting (`O_NONBLOCK`).

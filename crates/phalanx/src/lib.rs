@@ -30,7 +30,7 @@ pub use phalanx_sys::signal::Signal;
 pub use primary::{Cluster, Worker};
 pub use publish::{BadPublish, Publish};
 pub use role::{Role, init, is_primary, is_worker};
-pub use settings::{Adoption, DispatchChoice, InspectPort, Readiness, Settings, Stdio};
+pub use settings::{Adoption, DispatchChoice, InspectPort, Readiness, Settings, Stdio, UnixFile};
 pub use worker::{Listener, Meter, Stream, StreamKind, ThisWorker, Timed, UdpSocket};
 #[cfg(feature = "tower")]
 pub use worker::{Metered, MeteredFuture};

@@ -86,6 +86,19 @@ pub enum Readiness {
     Exec,
 }
 
+/// What the files of Unix listeners are like, whoever asks for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnixFile {
+    /// The permissions: `0o660`. Default: those that the umask leaves, and what a Node worker adds by `readableAll` and
+    /// `writableAll`.
+    pub mode: Option<u32>,
+    /// The user id that they belong to. Needs privilege. Default: the primary's.
+    pub owner: Option<u32>,
+    /// The group id that they belong to. Default: the primary's.
+    pub group: Option<u32>,
+}
+
 /// Which dispatch to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -136,6 +149,8 @@ pub struct Settings {
     /// Listeners that are opened elsewhere than the program asks for, for [`Adoption::Channel`] and
     /// [`Adoption::Intercept`].
     pub publish: Vec<Publish>,
+    /// What the files of Unix listeners are like.
+    pub unix: UnixFile,
     /// What proves that a worker of [`Adoption::Activation`] serves.
     pub readiness: Readiness,
     /// A worker that is ready and says for so long nothing to its watchdog (`WATCHDOG=1`, `sd_notify(3)`)
@@ -239,6 +254,21 @@ impl Settings {
     #[must_use]
     pub fn publish(mut self, publish: Publish) -> Self {
         self.publish.push(publish);
+        self
+    }
+
+    /// Sets the permissions of the files of Unix listeners.
+    #[must_use]
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.unix.mode = Some(mode);
+        self
+    }
+
+    /// Sets who the files of Unix listeners belong to: a user id, a group id. `None` leaves it as it is.
+    #[must_use]
+    pub fn unix_owner(mut self, owner: Option<u32>, group: Option<u32>) -> Self {
+        self.unix.owner = owner;
+        self.unix.group = group;
         self
     }
 

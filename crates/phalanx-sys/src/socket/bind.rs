@@ -125,7 +125,7 @@ fn inet_socket(address: SocketAddr, kind: SocketType, only_v6: bool) -> io::Resu
     }
 }
 
-fn socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+pub(super) fn socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     Ok(net::socket_with(family, kind, flags, None)?)
 }

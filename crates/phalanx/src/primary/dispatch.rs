@@ -50,7 +50,7 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Accepting {
     /// The task only borrows it while it works: the address is free the moment this is dropped.
-    _socket: Arc<AsyncFd<Arc<OwnedFd>>>,
+    socket: Arc<AsyncFd<Arc<OwnedFd>>>,
     task: tokio::task::AbortHandle,
 }
 
@@ -63,9 +63,14 @@ impl Accepting {
     ) -> Self {
         let accepting = accept_loop(shared, listener, Arc::downgrade(&socket), room);
         Self {
-            _socket: socket,
+            socket,
             task: tokio::spawn(accepting).abort_handle(),
         }
+    }
+
+    /// Whether no connection waits.
+    pub(super) fn is_idle(&self) -> bool {
+        !socket::has_waiting(self.socket.get_ref().as_fd())
     }
 }
 
@@ -89,7 +94,7 @@ async fn accept_loop(
             let Ok(mut readable) = ready!(socket.poll_read_ready(cx)) else {
                 return Poll::Ready(Turn::Closed);
             };
-            let turn = shared.hub().accept_turn(listener);
+            let turn = shared.hub().accept_turn(listener, socket.get_ref());
             if matches!(turn, Turn::Empty) {
                 readable.clear_ready();
             }
@@ -110,14 +115,10 @@ fn deadline(after: Duration) -> tokio::time::Instant {
 }
 
 impl Hub {
-    fn accept_turn(&mut self, id: ListenerId) -> Turn {
-        let socket = self
-            .listeners
-            .get(&id)
-            .and_then(|listener| listener.handle.clone());
-        let Some(socket) = socket else {
+    fn accept_turn(&mut self, id: ListenerId, socket: &OwnedFd) -> Turn {
+        if !self.listeners.contains_key(&id) {
             return Turn::Closed;
-        };
+        }
         for _ in 0..BATCH {
             if self.ledger.has_waiting(id) || !self.ledger.has_room(id) {
                 return self.starve(id);

@@ -208,6 +208,7 @@ impl Hub {
         let mut listeners = self.listeners.iter();
         let open = listeners.find(|(_, one)| one.bound.as_ref() == Some(&target));
         if let Some((&id, _)) = open {
+            self.find_again(id, &request)?;
             return Ok((id, request));
         }
         if let Some(number) = bind.descriptor() {

@@ -5,25 +5,23 @@
 //! served by a successor. It closes when its last worker closes it of its own accord, when the fleet
 //! has settled without anybody using it, or with the cluster.
 
-use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::policy::Policy;
 use phalanx_core::wire::{ListenRequest, SocketName, Target, outgoing};
-use phalanx_sys::socket::{self, SocketKind, TcpOptions, UdpOptions, UnixName};
+use phalanx_sys::socket::TcpOptions;
 use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::choice::{Choice, Dispatch, on_address};
 use super::dispatch::Accepting;
 use super::hub::Hub;
+use super::open::{Opened, OwnFile};
 use super::published::Placed;
 use super::slots::Slots;
 use crate::address::Address;
@@ -56,19 +54,11 @@ pub(super) struct Listener {
     pub(super) room: Arc<Notify>,
     pub(super) starved: bool,
     pub(super) exhausted: bool,
-    _task: Option<Accepting>,
-    /// The file to remove when it closes.
-    unlink: Option<PathBuf>,
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Some(path) = &self.unlink
-            && let Err(error) = fs::remove_file(path)
-        {
-            tracing::debug!(%error, path = %path.display(), "cannot remove a socket's file");
-        }
-    }
+    pub(super) accepting: Option<Accepting>,
+    /// Its sockets that have lost their path, and may have connections left.
+    pub(super) former: Vec<Accepting>,
+    /// The file of a Unix listener with a path.
+    pub(super) file: Option<OwnFile>,
 }
 
 impl Listener {
@@ -106,10 +96,10 @@ impl Hub {
             .iter()
             .find(|(_, listener)| listener.key == key)
         {
-            return Ok(id);
+            return self.find_again(id, request).map(|()| id);
         }
         if let Some(id) = self.claim_bound(key, request) {
-            return Ok(id);
+            return self.find_again(id, request).map(|()| id);
         }
         if self.needs_load() {
             self.board()?;
@@ -156,8 +146,9 @@ impl Hub {
                 room,
                 starved: false,
                 exhausted: false,
-                _task: task,
-                unlink: opened.unlink,
+                accepting: task,
+                former: Vec::new(),
+                file: opened.file,
             },
         );
         Ok(id)
@@ -191,7 +182,7 @@ impl Hub {
             handle: None,
             slots: Some(slots),
             udp: false,
-            unlink: None,
+            file: None,
         })
     }
 
@@ -248,124 +239,5 @@ impl Hub {
             tracing::debug!(address = %listener.address, "listener closed");
             drop(self.ledger.remove_listener(id));
         }
-    }
-}
-
-pub(super) struct Opened {
-    address: Address,
-    /// The one socket, or the slots.
-    handle: Option<Arc<OwnedFd>>,
-    slots: Option<Slots>,
-    udp: bool,
-    unlink: Option<PathBuf>,
-}
-
-/// Binds, and for streams listens at once, so that connections queue from now on and an address in
-/// use shows now.
-pub(super) fn open(request: &ListenRequest) -> io::Result<Opened> {
-    let backlog = request.backlog.unwrap_or(BACKLOG);
-    let mut unlink = None;
-    let socket = match &request.target {
-        Target::Tcp {
-            address,
-            port,
-            only_v6,
-        } => listen_tcp(*address, *port, *only_v6, backlog)?,
-        Target::UnixPath {
-            path,
-            readable_all,
-            writable_all,
-        } => {
-            let socket = socket::bind_unix(&UnixName::Path(path.clone()))?;
-            let listens = open_up(path, *readable_all, *writable_all)
-                .and_then(|()| socket::listen(socket.as_fd(), backlog));
-            if let Err(error) = listens {
-                // It was made just now, by us; the error to tell is the first one.
-                drop(fs::remove_file(path));
-                return Err(error);
-            }
-            unlink = Some(path.clone());
-            socket
-        }
-        Target::UnixAbstract(name) => {
-            let socket = socket::bind_unix(&UnixName::Abstract(name.clone()))?;
-            socket::listen(socket.as_fd(), backlog)?;
-            socket
-        }
-        Target::Udp {
-            address,
-            port,
-            v6,
-            only_v6,
-            reuse_address,
-        } => {
-            let any = if *v6 {
-                Ipv6Addr::UNSPECIFIED.into()
-            } else {
-                Ipv4Addr::UNSPECIFIED.into()
-            };
-            let options = UdpOptions {
-                only_v6: *only_v6,
-                reuse_addr: *reuse_address,
-            };
-            socket::bind_udp(SocketAddr::new(address.unwrap_or(any), *port), &options)?
-        }
-        Target::Descriptor(number) => inherited(*number, backlog)?,
-    };
-    let udp = socket::socket_kind(socket.as_fd())? == SocketKind::Udp;
-    Ok(Opened {
-        address: from_sys(socket::local_address(socket.as_fd())?),
-        handle: Some(Arc::new(socket)),
-        slots: None,
-        udp,
-        unlink,
-    })
-}
-
-fn listen_tcp(
-    address: Option<IpAddr>,
-    port: u16,
-    only_v6: bool,
-    backlog: u32,
-) -> io::Result<OwnedFd> {
-    let options = TcpOptions {
-        only_v6,
-        backlog,
-        reuse_port: false,
-    };
-    on_address(address, |address| {
-        let socket = socket::bind_tcp(SocketAddr::new(address, port), &options)?;
-        socket::listen(socket.as_fd(), backlog)?;
-        Ok(socket)
-    })
-}
-
-/// A socket that the primary was started with; one that does not listen yet is made to.
-fn inherited(number: i32, backlog: u32) -> io::Result<OwnedFd> {
-    let socket = socket::inherited_socket(number)?;
-    match socket::socket_kind(socket.as_fd())? {
-        SocketKind::TcpListener | SocketKind::UnixListener | SocketKind::Udp => {}
-        SocketKind::TcpStream | SocketKind::UnixStream => socket::listen(socket.as_fd(), backlog)?,
-        SocketKind::Other | _ => return Err(io::Error::from_raw_os_error(22)),
-    }
-    Ok(socket)
-}
-
-fn open_up(path: &Path, readable: bool, writable: bool) -> io::Result<()> {
-    if !readable && !writable {
-        return Ok(());
-    }
-    let mut mode = fs::metadata(path)?.permissions().mode();
-    mode |= if readable { 0o444 } else { 0 };
-    mode |= if writable { 0o222 } else { 0 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-
-pub(crate) fn from_sys(address: socket::Address) -> Address {
-    match address {
-        socket::Address::Inet(address) => Address::Inet(address),
-        socket::Address::Unix(UnixName::Path(path)) => Address::Unix(path),
-        socket::Address::Unix(UnixName::Abstract(name)) => Address::Abstract(name),
-        socket::Address::Unnamed | _ => Address::Unnamed,
     }
 }

@@ -1,6 +1,7 @@
 //! The primary's side: [`Cluster`] and what stands behind it.
 
 mod admit;
+mod anew;
 mod batch;
 mod channel;
 mod choice;
@@ -18,6 +19,7 @@ mod listeners;
 mod load;
 mod messages;
 mod notices;
+mod open;
 mod output;
 mod policy;
 mod preload;
@@ -54,7 +56,7 @@ use crate::settings::{DispatchChoice, Settings};
 use crate::supervisor::ListenerStatus;
 use choice::Dispatch;
 use hub::Hub;
-pub(crate) use listeners::from_sys;
+pub(crate) use open::from_sys;
 
 /// What all handles of a cluster share.
 pub(crate) struct Shared {

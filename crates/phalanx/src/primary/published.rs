@@ -6,7 +6,7 @@ use phalanx_core::wire::{ListenRequest, Target};
 
 use super::choice::{Choice, Dispatch};
 use super::hub::Hub;
-use super::listeners::{Opened, open};
+use super::open::{Opened, open};
 
 /// A listener that was opened.
 pub(super) struct Placed {
@@ -39,7 +39,7 @@ impl Hub {
         let choice = self.choose_dispatch(&place.target, asked_port.is_some());
         let opened = match choice.dispatch {
             Dispatch::Kernel => self.open_slots(place)?,
-            Dispatch::Handoff | Dispatch::Shared => open(place)?,
+            Dispatch::Handoff | Dispatch::Shared => open(place, self.settings.unix)?,
         };
         Ok(Placed {
             opened,

@@ -1,0 +1,472 @@
+//! Directories held open: what is done in one is done there, wherever its path leads by now.
+//!
+//! Whoever may write to a directory may move what lies in it, and put a link in its place. So nothing is
+//! done twice by one path: the way is walked once, link by link, and from then on names are looked up in the
+//! descriptor at its end and never followed. The walk also tells whether somebody else could have moved
+//! a part of the way: then the same path may lead elsewhere the next time.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{self as fs, AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::identity;
+
+/// As many as the kernel follows (path_resolution(7)).
+const LINKS_MAX: u32 = 40;
+const FOR_OTHERS_TO_WRITE: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// A directory, and the way to it.
+#[derive(Debug)]
+pub struct Directory {
+    fd: OwnedFd,
+    exposed: Option<Exposed>,
+}
+
+/// A part of a way that somebody else than this user and root can move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exposed {
+    /// The directory that somebody else can change, or what belongs to somebody else.
+    pub path: PathBuf,
+    /// Its owner.
+    pub uid: u32,
+    /// Its mode, without the kind of file.
+    pub mode: u32,
+}
+
+impl fmt::Display for Exposed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, uid, mode } = self;
+        let path = path.display();
+        write!(
+            f,
+            "others can move what lies in {path} (owner {uid}, mode {mode:04o})"
+        )
+    }
+}
+
+/// Which file something is, as long as it is held open.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Which file this descriptor is of.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn of(fd: BorrowedFd<'_>) -> io::Result<FileId> {
+        let stat = fs::fstat(fd)?;
+        Ok(FileId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+}
+
+/// A file of whatever kind, held without being opened (`O_PATH`, open(2)): it stays what it is, and nobody
+/// else gets its [`FileId`] meanwhile.
+#[derive(Debug)]
+pub struct Pinned {
+    fd: OwnedFd,
+    stat: Stat,
+}
+
+impl Pinned {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        let stat = fs::fstat(&fd)?;
+        Ok(Self { fd, stat })
+    }
+
+    /// Which file it is.
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        FileId {
+            device: self.stat.st_dev,
+            inode: self.stat.st_ino,
+        }
+    }
+
+    /// Its owner, when it was found.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.stat.st_uid
+    }
+
+    /// Its permissions, when it was found.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        self.stat.st_mode & 0o7777
+    }
+
+    /// How many names it has.
+    pub(crate) fn name_count(&self) -> u64 {
+        u64::from(self.stat.st_nlink)
+    }
+
+    /// Whether it is a socket.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        self.kind() == FileType::Socket
+    }
+
+    /// Whether it is a regular file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.kind() == FileType::RegularFile
+    }
+
+    fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    /// A path that leads to this very file, in this process (`/proc/self/fd`, proc(5)).
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        descriptor_path(self.fd.as_fd())
+    }
+}
+
+impl AsFd for Pinned {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Directory {
+    /// Opens the directory at `path`; links on the way are followed. One that may be searched
+    /// and not read can be opened too.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP` and the like (path_resolution(7)).
+    pub fn open(path: &Path) -> io::Result<Directory> {
+        Walk::start(path)?.to_the_end()
+    }
+
+    /// Opens the directory in which `path` lies, and says what `path` is called there.
+    ///
+    /// # Errors
+    /// As [`Directory::open`]; `InvalidInput` when `path` ends with no name.
+    pub fn of(path: &Path) -> io::Result<(Directory, &OsStr)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        Ok((Directory::open(parent)?, name))
+    }
+
+    /// What somebody else could move on the way here. `None`: the same path leads here as long as this
+    /// user and root want it.
+    #[must_use]
+    pub fn exposed(&self) -> Option<&Exposed> {
+        self.exposed.as_ref()
+    }
+
+    /// Whether somebody else than this user and root can change what lies in it; stickiness is no help to
+    /// who looks for a name that is not there yet.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn changeable(&self) -> io::Result<Option<Exposed>> {
+        let stat = fs::fstat(&self.fd)?;
+        if identity::is_trusted(stat.st_uid) && stat.st_mode & FOR_OTHERS_TO_WRITE == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Exposed::new(self.real_path()?, &stat)))
+    }
+
+    /// The owner.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(fs::fstat(&self.fd)?.st_uid)
+    }
+
+    /// Where it is now, without links.
+    ///
+    /// # Errors
+    /// When `/proc` is not mounted.
+    pub fn real_path(&self) -> io::Result<PathBuf> {
+        let path = fs::readlink(descriptor_path(self.fd.as_fd()), Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))
+    }
+
+    /// A path to `name` in this very directory, in this process.
+    #[must_use]
+    pub fn path_of(&self, name: &OsStr) -> PathBuf {
+        descriptor_path(self.fd.as_fd()).join(name)
+    }
+
+    /// What is there under this name; a link is not followed.
+    ///
+    /// # Errors
+    /// `ENOENT` and the like.
+    pub fn pin(&self, name: &OsStr) -> io::Result<Pinned> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = retry_on_intr(|| fs::openat(&self.fd, name, flags, Mode::empty()))?;
+        Pinned::new(fd)
+    }
+
+    /// Whether this very file has this name here.
+    #[must_use]
+    pub fn holds(&self, name: &OsStr, id: FileId) -> bool {
+        self.pin(name).is_ok_and(|found| found.id() == id)
+    }
+
+    /// Opens the file of this name for reading; no link, and nothing that one would wait for.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link, `InvalidInput` for what is no regular file, `ENOENT` and the like.
+    pub fn read(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        self.open_file(name, flags, Mode::empty())
+    }
+
+    /// The first `limit` bytes of the file of this name, as [`Directory::read`].
+    ///
+    /// # Errors
+    /// As [`Directory::read`]; `InvalidData` when they are no text.
+    pub fn read_text(&self, name: &OsStr, limit: u64) -> io::Result<String> {
+        let mut text = String::new();
+        self.read(name)?.take(limit).read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Makes a file that is not there yet, for writing. Nothing is followed, nothing is overwritten.
+    ///
+    /// # Errors
+    /// `EEXIST` when there is anything of this name; those of open(2).
+    pub fn create(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open_file(name, flags, Mode::from_raw_mode(mode))
+    }
+
+    pub(crate) fn open_or_create(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        self.open_file(name, flags, Mode::from_raw_mode(mode))
+    }
+
+    fn open_file(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<File> {
+        let fd = retry_on_intr(|| fs::openat(&self.fd, name, flags, mode))?;
+        match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
+            FileType::RegularFile => Ok(File::from(fd)),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Makes a directory that is not there yet, and opens it.
+    ///
+    /// # Errors
+    /// `EEXIST`; those of mkdir(2).
+    pub fn make(&self, name: &OsStr, mode: u32) -> io::Result<Directory> {
+        fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))?;
+        self.enter(name)
+    }
+
+    /// Opens a directory in this one; not through a link.
+    ///
+    /// # Errors
+    /// `ENOTDIR` when it is none, a link included; `ENOENT` and the like.
+    pub fn enter(&self, name: &OsStr) -> io::Result<Directory> {
+        let mut walk = Walk::from(self.fd.try_clone()?, PathBuf::new());
+        walk.exposed.clone_from(&self.exposed);
+        let found = self.pin(name)?;
+        if found.kind() != FileType::Directory {
+            return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+        }
+        walk.look_at_entry(name, &found.stat)?;
+        Ok(Directory {
+            fd: found.fd,
+            exposed: walk.exposed,
+        })
+    }
+
+    /// Changes its permissions.
+    ///
+    /// # Errors
+    /// Those of chmod(2).
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let path = descriptor_path(self.fd.as_fd());
+        Ok(fs::chmod(path, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Renames within this directory, over what was there.
+    ///
+    /// # Errors
+    /// Those of rename(2).
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(fs::renameat(&self.fd, from, &self.fd, to)?)
+    }
+
+    /// Removes this very file if it has this name here still; says whether it had.
+    ///
+    /// Whoever may write here could put something else under the name at the last moment: then
+    /// that is removed, which he could have removed himself.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn remove(&self, name: &OsStr, id: FileId) -> io::Result<bool> {
+        if !self.holds(name, id) {
+            return Ok(false);
+        }
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Removes an empty directory in this one.
+    ///
+    /// # Errors
+    /// Those of rmdir(2).
+    pub fn remove_directory(&self, name: &OsStr) -> io::Result<()> {
+        Ok(fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)?)
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Exposed {
+    fn new(path: PathBuf, stat: &Stat) -> Self {
+        Self {
+            path,
+            uid: stat.st_uid,
+            mode: stat.st_mode & 0o7777,
+        }
+    }
+}
+
+/// One step of a way.
+enum Step {
+    Root,
+    Up,
+    Into(OsString),
+}
+
+/// A way that is being walked.
+struct Walk {
+    at: OwnedFd,
+    /// The same as a path, to be shown.
+    shown: PathBuf,
+    steps: VecDeque<Step>,
+    links: u32,
+    exposed: Option<Exposed>,
+}
+
+impl Walk {
+    fn start(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let at = retry_on_intr(|| fs::openat(CWD, c".", flags, Mode::empty()))?;
+        let mut walk = Self::from(at, PathBuf::new());
+        walk.put_first(path);
+        Ok(walk)
+    }
+
+    fn from(at: OwnedFd, shown: PathBuf) -> Self {
+        Self {
+            at,
+            shown,
+            steps: VecDeque::new(),
+            links: 0,
+            exposed: None,
+        }
+    }
+
+    fn put_first(&mut self, path: &Path) {
+        for component in path.components().rev() {
+            let step = match component {
+                Component::Prefix(_) | Component::CurDir => continue,
+                Component::RootDir => Step::Root,
+                Component::ParentDir => Step::Up,
+                Component::Normal(name) => Step::Into(name.to_owned()),
+            };
+            self.steps.push_front(step);
+        }
+    }
+
+    fn to_the_end(mut self) -> io::Result<Directory> {
+        while let Some(step) = self.steps.pop_front() {
+            match step {
+                Step::Root => self.go(c"/", "/".into())?,
+                Step::Up => self.go(c"..", self.shown.join(".."))?,
+                Step::Into(name) => self.go_into(&name)?,
+            }
+        }
+        Ok(Directory {
+            fd: self.at,
+            exposed: self.exposed,
+        })
+    }
+
+    fn go(&mut self, name: &std::ffi::CStr, shown: PathBuf) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.at = retry_on_intr(|| fs::openat(&self.at, name, flags, Mode::empty()))?;
+        self.shown = shown;
+        Ok(())
+    }
+
+    fn go_into(&mut self, name: &OsStr) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = retry_on_intr(|| fs::openat(&self.at, name, flags, Mode::empty()))?;
+        let stat = fs::fstat(&found)?;
+        self.look_at_entry(name, &stat)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                self.at = found;
+                self.shown.push(name);
+                Ok(())
+            }
+            FileType::Symlink => {
+                self.links += 1;
+                if self.links > LINKS_MAX {
+                    return Err(Errno::LOOP.into());
+                }
+                let target = fs::readlinkat(&found, c"", Vec::new())?;
+                self.put_first(Path::new(OsStr::from_bytes(target.to_bytes())));
+                Ok(())
+            }
+            _ => Err(Errno::NOTDIR.into()),
+        }
+    }
+
+    /// Can somebody else move what was found under `name`?
+    fn look_at_entry(&mut self, name: &OsStr, entry: &Stat) -> io::Result<()> {
+        if self.exposed.is_some() {
+            return Ok(());
+        }
+        let directory = fs::fstat(&self.at)?;
+        let is_open = directory.st_mode & FOR_OTHERS_TO_WRITE != 0;
+        let is_sticky = directory.st_mode & STICKY != 0;
+        if !identity::is_trusted(directory.st_uid) || (is_open && !is_sticky) {
+            self.exposed = Some(Exposed::new(self.shown.clone(), &directory));
+        } else if is_open && !identity::is_trusted(entry.st_uid) {
+            // In a sticky directory each owner moves his own.
+            self.exposed = Some(Exposed::new(self.shown.join(name), entry));
+        }
+        Ok(())
+    }
+}
+
+fn descriptor_path(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests;
