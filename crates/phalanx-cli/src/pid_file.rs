@@ -1,17 +1,17 @@
 //! The pid file: says which process is the primary and, where that was asked for, reloads the app when
 //! somebody deletes it.
 //!
-//! INVARIANT: the file is complete whenever it is there (written beside, then renamed), and this process
-//! removes none but its own.
+//! INVARIANT: the file is complete whenever it is there (written beside, then renamed), this process
+//! removes none but its own, and no link is followed: its directory may be one where others write.
 
-use std::ffi::{CStr, OsString};
-use std::fs;
-use std::io;
+use std::ffi::{CStr, OsStr, OsString};
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use phalanx_sys::directory::{Directory, FileId};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -23,8 +23,14 @@ use phalanx_control::exit::Exit;
 /// The pid file of this process. Dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct PidFile {
-    path: PathBuf,
+    directory: Directory,
+    name: OsString,
 }
+
+/// A pid and its end of line fit.
+const BYTES_MAX: u64 = 32;
+/// Everybody may know who the primary is.
+const MODE: u32 = 0o644;
 
 impl PidFile {
     /// Writes the file. One that names a living process is left alone.
@@ -33,9 +39,10 @@ impl PidFile {
             let what = format!("cannot write the pid file {}", path.display());
             Failure::caused(Exit::CannotCreate, &what, &error)
         };
-        // The working directory may change; the file stays where it is.
+        let (directory, name) = Directory::of(path).map_err(cannot)?;
         let file = Self {
-            path: std::path::absolute(path).map_err(cannot)?,
+            directory,
+            name: name.to_owned(),
         };
         if let Some(pid) = file
             .named_process()
@@ -54,13 +61,14 @@ impl PidFile {
 
     /// Writes the file, again if need be.
     pub(crate) fn write(&self) -> io::Result<()> {
-        let pid = std::process::id();
-        let mut beside = OsString::from(&self.path);
-        beside.push(format!(".{pid}.new"));
-        fs::write(&beside, format!("{pid}\n"))?;
-        fs::rename(&beside, &self.path).inspect_err(|_| {
-            drop(fs::remove_file(&beside));
-        })
+        let mut beside = OsString::from(".");
+        beside.push(&self.name);
+        beside.push(format!(".{}", phalanx_sys::random::name()?));
+        let mut new = self.directory.create(&beside, MODE)?;
+        let id = FileId::of(new.as_fd())?;
+        let written = writeln!(new, "{}", std::process::id());
+        let placed = written.and_then(|()| self.directory.rename(&beside, &self.name));
+        placed.inspect_err(|_| drop(self.directory.remove(&beside, id)))
     }
 
     /// Watches the file from now on. Needs a runtime.
@@ -68,26 +76,28 @@ impl PidFile {
         deprecated,
         reason = "its successor is unsafe for the sake of types that may give their descriptor away; OwnedFd does not"
     )]
-    pub(crate) fn deletions(&self) -> io::Result<Deletions> {
+    pub(crate) fn deletions(&self) -> io::Result<Deletions<'_>> {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        let directory = self.directory.path_of(OsStr::new("."));
         let flags = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR;
         inotify::add_watch(&queue, directory, flags)?;
         Ok(Deletions {
-            path: self.path.clone(),
+            file: self,
             queue: AsyncFd::new(queue)?,
         })
     }
 
     fn named_process(&self) -> Option<Pid> {
-        Pid::from_raw(fs::read_to_string(&self.path).ok()?.trim().parse().ok()?)
+        let text = self.directory.read_text(&self.name, BYTES_MAX).ok()?;
+        Pid::from_raw(text.trim().parse().ok()?)
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if self.named_process() == Some(own_pid()) {
-            drop(fs::remove_file(&self.path));
+        let found = self.directory.pin(&self.name);
+        if let (Ok(file), true) = (found, self.named_process() == Some(own_pid())) {
+            drop(self.directory.remove(&self.name, file.id()));
         }
     }
 }
@@ -102,12 +112,12 @@ fn is_alive(pid: Pid) -> bool {
 
 /// Tells when a file is deleted, or moved away (inotify(7)).
 #[derive(Debug)]
-pub(crate) struct Deletions {
-    path: PathBuf,
+pub(crate) struct Deletions<'a> {
+    file: &'a PidFile,
     queue: AsyncFd<OwnedFd>,
 }
 
-impl Deletions {
+impl Deletions<'_> {
     /// Waits until the file is gone.
     ///
     /// # Errors
@@ -116,11 +126,15 @@ impl Deletions {
         loop {
             let mut guard = self.queue.readable().await?;
             match self.drain() {
-                Ok(true) if !self.path.exists() => return Ok(()),
+                Ok(true) if self.is_gone() => return Ok(()),
                 Ok(_) => guard.clear_ready(),
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.file.directory.pin(&self.file.name).is_err()
     }
 
     /// Reads what the kernel has to tell; true if it tells that the file was deleted.
@@ -130,17 +144,16 @@ impl Deletions {
         let mut deleted = false;
         loop {
             match reader.next() {
-                Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::NotFound,
-                        "its directory is gone",
-                    ));
-                }
                 // After an overflow of the queue anything may have happened.
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => deleted = true,
                 Ok(event) => {
                     let name = event.file_name().map(CStr::to_bytes);
-                    deleted |= name == self.path.file_name().map(OsStrExt::as_bytes);
+                    deleted |= name == Some(self.file.name.as_bytes());
+                }
+                // Held as it is, a directory tells nothing of its own end.
+                Err(Errno::WOULDBLOCK) if self.file.directory.is_removed() => {
+                    let gone = "its directory is gone";
+                    return Err(io::Error::new(io::ErrorKind::NotFound, gone));
                 }
                 Err(Errno::WOULDBLOCK) => return Ok(deleted),
                 Err(Errno::INTR) => {}
@@ -152,6 +165,9 @@ impl Deletions {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -180,6 +196,22 @@ mod tests {
             fs::write(&path, stale).unwrap();
             drop(PidFile::create(&path).unwrap());
         }
+    }
+
+    #[test]
+    fn no_link_that_waits_for_the_file_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        let path = directory.path().join("app.pid");
+        let guessed = format!("app.pid.{}.new", std::process::id());
+        symlink(&precious, directory.path().join(guessed)).unwrap();
+        symlink(&precious, &path).unwrap();
+        let file = PidFile::create(&path).unwrap();
+        assert!(!path.is_symlink());
+        drop(file);
+        assert!(!path.exists());
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::identity;
 
-/// As many as the kernel follows (path_resolution(7)).
+/// As many as the kernel follows (`path_resolution(7)`).
 const LINKS_MAX: u32 = 40;
 const FOR_OTHERS_TO_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
@@ -110,9 +110,9 @@ impl Pinned {
         self.stat.st_mode & 0o7777
     }
 
-    /// How many names it has.
-    pub(crate) fn name_count(&self) -> u64 {
-        u64::from(self.stat.st_nlink)
+    /// Whether it has no other name.
+    pub(crate) fn has_one_name(&self) -> bool {
+        self.stat.st_nlink == 1
     }
 
     /// Whether it is a socket.
@@ -149,9 +149,9 @@ impl Directory {
     /// and not read can be opened too.
     ///
     /// # Errors
-    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP` and the like (path_resolution(7)).
+    /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP` and the like (`path_resolution(7)`).
     pub fn open(path: &Path) -> io::Result<Directory> {
-        Walk::start(path)?.to_the_end()
+        Walk::start(path)?.finish()
     }
 
     /// Opens the directory in which `path` lies, and says what `path` is called there.
@@ -190,6 +190,12 @@ impl Directory {
     /// Those of stat(2).
     pub fn owner(&self) -> io::Result<u32> {
         Ok(fs::fstat(&self.fd)?.st_uid)
+    }
+
+    /// Whether it was removed: it is still held, and nothing can be made in it.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     /// Where it is now, without links.
@@ -260,9 +266,10 @@ impl Directory {
 
     fn open_file(&self, name: &OsStr, flags: OFlags, mode: Mode) -> io::Result<File> {
         let fd = retry_on_intr(|| fs::openat(&self.fd, name, flags, mode))?;
-        match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
-            FileType::RegularFile => Ok(File::from(fd)),
-            _ => Err(io::ErrorKind::InvalidInput.into()),
+        if FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) == FileType::RegularFile {
+            Ok(File::from(fd))
+        } else {
+            Err(io::ErrorKind::InvalidInput.into())
         }
     }
 
@@ -401,7 +408,7 @@ impl Walk {
         }
     }
 
-    fn to_the_end(mut self) -> io::Result<Directory> {
+    fn finish(mut self) -> io::Result<Directory> {
         while let Some(step) = self.steps.pop_front() {
             match step {
                 Step::Root => self.go(c"/", "/".into())?,
@@ -427,23 +434,22 @@ impl Walk {
         let found = retry_on_intr(|| fs::openat(&self.at, name, flags, Mode::empty()))?;
         let stat = fs::fstat(&found)?;
         self.look_at_entry(name, &stat)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                self.at = found;
-                self.shown.push(name);
-                Ok(())
-            }
-            FileType::Symlink => {
-                self.links += 1;
-                if self.links > LINKS_MAX {
-                    return Err(Errno::LOOP.into());
-                }
-                let target = fs::readlinkat(&found, c"", Vec::new())?;
-                self.put_first(Path::new(OsStr::from_bytes(target.to_bytes())));
-                Ok(())
-            }
-            _ => Err(Errno::NOTDIR.into()),
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            self.at = found;
+            self.shown.push(name);
+            return Ok(());
         }
+        if kind != FileType::Symlink {
+            return Err(Errno::NOTDIR.into());
+        }
+        self.links += 1;
+        if self.links > LINKS_MAX {
+            return Err(Errno::LOOP.into());
+        }
+        let target = fs::readlinkat(&found, c"", Vec::new())?;
+        self.put_first(Path::new(OsStr::from_bytes(target.to_bytes())));
+        Ok(())
     }
 
     /// Can somebody else move what was found under `name`?

@@ -16,17 +16,17 @@ pub fn is_root() -> bool {
 }
 
 /// Whether this user may do as he likes here anyway: root, or the user of this process. In a
-/// namespace that does not know every user, also root outside of it (user_namespaces(7)).
+/// namespace that does not know every user, also root outside of it (`user_namespaces(7)`).
 #[must_use]
 pub fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == effective_uid() || Some(uid) == *outsider()
+    uid == 0 || uid == effective_uid() || Some(uid) == outsider()
 }
 
 /// How users appear that have no number in this namespace: root of the machine among them. `None` where
 /// everybody has one.
-fn outsider() -> &'static Option<u32> {
+fn outsider() -> Option<u32> {
     static OUTSIDER: OnceLock<Option<u32>> = OnceLock::new();
-    OUTSIDER.get_or_init(|| {
+    *OUTSIDER.get_or_init(|| {
         let map = std::fs::read_to_string("/proc/self/uid_map").ok()?;
         if maps_everybody(&map) {
             return None;

@@ -33,6 +33,7 @@ mod mapping;
 pub mod marker;
 pub mod notify;
 pub mod process;
+pub mod random;
 pub mod scoreboard;
 pub mod signal;
 pub mod socket;

@@ -1,7 +1,6 @@
 //! Unix listeners with a path: what becomes of their files when others have a hand in the directory.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a test that cannot be set up has failed"
 )]
 

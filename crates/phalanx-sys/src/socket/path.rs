@@ -198,8 +198,7 @@ fn furnish(file: &Pinned, options: &PathOptions) -> io::Result<()> {
     }
     // Somebody may have put another file in its place before it was looked at: only a socket that this user
     // made and that is nowhere else may be changed.
-    let is_own =
-        file.is_socket() && file.uid() == identity::effective_uid() && file.name_count() == 1;
+    let is_own = file.is_socket() && file.uid() == identity::effective_uid() && file.has_one_name();
     if !is_own {
         return Err(Errno::STALE.into());
     }
