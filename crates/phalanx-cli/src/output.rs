@@ -6,15 +6,19 @@
 //! told as soon as the reader takes something again.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, IsTerminal, Write};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::stdio::{dup2_stderr, dup2_stdout};
 
 /// What may wait for the reader of one stream: half of it in the queue, half of it being written.
 const QUEUE_BYTES: usize = 1 << 20;
@@ -29,6 +33,9 @@ type OnDropped = Box<dyn Fn(u64) + Send>;
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     is_terminal: bool,
+    /// Where the stream leads, if that is a file.
+    path: Option<PathBuf>,
+    is_stdout: bool,
 }
 
 struct Shared {
@@ -41,6 +48,8 @@ struct Shared {
 struct State {
     waiting: Vec<u8>,
     dropped_lines: u64,
+    /// Takes the place of the stream.
+    replacement: Option<File>,
     /// No more lines will come.
     closed: bool,
     /// The thread has written everything, or cannot write any more.
@@ -54,7 +63,10 @@ impl Writer {
     /// When the stream is closed, or no thread can be started.
     pub(crate) fn stdout(on_dropped: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
         let stdout = io::stdout();
-        Self::start(stdout.as_fd(), stdout.is_terminal(), Box::new(on_dropped))
+        let mut writer = Self::start(stdout.as_fd(), stdout.is_terminal(), Box::new(on_dropped))?;
+        writer.path = path_of(1);
+        writer.is_stdout = true;
+        Ok(writer)
     }
 
     /// Standard error. What it drops it tells by itself, in the words of `told`.
@@ -68,7 +80,10 @@ impl Writer {
         let on_dropped = Box::new(move |lines| {
             itself.push(told(lines).as_bytes());
         });
-        Self::start_with(shared, stderr.as_fd(), stderr.is_terminal(), on_dropped)
+        let mut writer =
+            Self::start_with(shared, stderr.as_fd(), stderr.is_terminal(), on_dropped)?;
+        writer.path = path_of(2);
+        Ok(writer)
     }
 
     fn start(stream: BorrowedFd<'_>, is_terminal: bool, on_dropped: OnDropped) -> io::Result<Self> {
@@ -86,6 +101,8 @@ impl Writer {
         let writer = Self {
             shared: Arc::clone(&shared),
             is_terminal,
+            path: None,
+            is_stdout: false,
         };
         thread::Builder::new()
             .name("output".to_owned())
@@ -114,6 +131,26 @@ impl Writer {
             marked.push(b'\n');
         }
         self.push(&marked);
+    }
+
+    /// Where the stream is a file, opens that path anew for what comes from now on: somebody has moved the file away.
+    ///
+    /// # Errors
+    /// When the path cannot be opened; then the old file is written on.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY;
+        let mode = Mode::from_raw_mode(0o640);
+        let file = open(path, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
+        if self.is_stdout {
+            dup2_stdout(&file)?;
+        } else {
+            dup2_stderr(&file)?;
+        }
+        self.shared.lock().replacement = Some(File::from(file));
+        Ok(())
     }
 
     /// Lets the thread write what waits, but no longer than `limit`.
@@ -188,6 +225,9 @@ impl Shared {
 fn write_until_closed(shared: &Shared, mut stream: File, on_dropped: &OnDropped) {
     let mut batch = Vec::new();
     while let Some(dropped_lines) = shared.take(&mut batch) {
+        if let Some(replacement) = shared.lock().replacement.take() {
+            stream = replacement;
+        }
         if write_all(&mut stream, &batch).is_err() {
             // The reader is gone. That is no reason for the app to stop serving.
             return;
@@ -198,6 +238,15 @@ fn write_until_closed(shared: &Shared, mut stream: File, on_dropped: &OnDropped)
             on_dropped(dropped_lines);
         }
     }
+}
+
+/// The path of an open file that has one; nothing of a pipe, a terminal or a removed file.
+fn path_of(descriptor: u8) -> Option<PathBuf> {
+    let link = format!("/proc/self/fd/{descriptor}");
+    let opened = fs::metadata(&link).ok().filter(Metadata::is_file)?;
+    let path = fs::read_link(&link).ok()?;
+    let there = fs::symlink_metadata(&path).ok()?;
+    ((opened.dev(), opened.ino()) == (there.dev(), there.ino())).then_some(path)
 }
 
 /// Writes everything, also to a stream that somebody has made non-blocking: the flag belongs to the

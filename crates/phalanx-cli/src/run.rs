@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx::supervisor::{
-    Control, Outcome as Ended, OutputLine, OutputSink, Stream, Supervisor, SupervisorOptions,
+    Control, Outcome as Ended, OutputLine, OutputSink, ReopenLog, Stream, Supervisor,
+    SupervisorOptions,
 };
 use phalanx::{DispatchChoice, PolicyName, Settings};
 use phalanx_sys::process;
@@ -79,12 +80,13 @@ fn try_run(args: RunArgs, style: Style) -> Outcome {
     }
     let program = resolve_program(&args)?;
     let name = args.name.clone().unwrap_or_else(|| program.name.clone());
-    let options = options(&args, program, &name)?;
+    let mut options = options(&args, program, &name)?;
     let (stdout, stderr) = streams(style).map_err(|error| {
         Failure::caused(Exit::Failed, "cannot use the standard streams", &error)
     })?;
     let log = Log::new(style, stderr.clone());
     log.take_tracing();
+    options.reopen_log = Some(reopen(stdout.clone(), stderr.clone()));
     let app = App { args, name, log };
     let ended = crate::to_the_end(app.run(options, sink(stdout.clone(), stderr.clone())));
     stdout.finish(FLUSH_LIMIT);
@@ -179,6 +181,16 @@ fn sink(stdout: Writer, stderr: Writer) -> OutputSink {
     Arc::new(move |line: OutputLine<'_>| match line.stream {
         Stream::Stdout => stdout.push_worker_line(line.position, line.line),
         Stream::Stderr => stderr.push_worker_line(line.position, line.line),
+    })
+}
+
+fn reopen(stdout: Writer, stderr: Writer) -> ReopenLog {
+    Arc::new(move || {
+        for (name, stream) in [("standard output", &stdout), ("standard error", &stderr)] {
+            if let Err(error) = stream.reopen() {
+                tracing::error!(%error, "cannot open the file of {name} anew");
+            }
+        }
     })
 }
 

@@ -3,12 +3,17 @@
 
 mod cluster;
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use cluster::{app, connect, wait_report};
 use phalanx_testkit::app::{is_settled, pids};
-use phalanx_testkit::wait::now;
-use phalanx_testkit::{App, LIMIT, Signal};
+use phalanx_testkit::wait::{self, now};
+use phalanx_testkit::{App, LIMIT, Process, Signal};
+
+const PHALANX: &str = env!("CARGO_BIN_EXE_phalanx");
 
 /// An app whose workers tell what they know of themselves.
 fn plain(workers: usize) -> App {
@@ -124,5 +129,142 @@ fn a_signal_during_the_start_is_obeyed() {
         app.wait_status(LIMIT, |status| {
             is_settled(status) && status["generation"] == 2
         });
+    }
+}
+
+#[test]
+fn no_signal_ends_an_app_by_accident() {
+    let mut app = plain(1);
+    let before = app.worker_pids();
+    // By kill(1), which knows the real-time signals too.
+    let send = |name: &str| {
+        let pid = app.pid().to_string();
+        let number = name
+            .parse::<phalanx_sys::signal::Signal>()
+            .unwrap()
+            .number();
+        let sent = Command::new("kill")
+            .arg(format!("-{number}"))
+            .arg(pid)
+            .status();
+        assert!(sent.unwrap().success());
+    };
+    for name in [
+        "SIGALRM",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGIO",
+        "SIGSTKFLT",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGRTMIN",
+        "SIGRTMIN+3",
+        "SIGRTMIN+30",
+    ] {
+        send(name);
+        app.wait_for_line(&format!("{name} received and ignored"), LIMIT);
+    }
+    app.signal(Signal::USR1);
+    app.wait_for_line("SIGUSR1 received: log opened anew", LIMIT);
+    for name in ["SIGWINCH", "SIGURG", "SIGCONT", "SIGPIPE"] {
+        send(name);
+    }
+    let status = app.try_status().unwrap();
+    assert_eq!(pids(&status), before);
+    send("SIGPWR");
+    assert!(app.wait_exit(LIMIT).success());
+}
+
+/// The words that run an app of one worker, which listens on any port.
+fn words(directory: &Path) -> Vec<String> {
+    let script = phalanx_testkit::fixtures::fixture("http.js");
+    let words = [PHALANX, "run", "--name", "one", "--workers", "1"];
+    let words = words.map(str::to_owned).into_iter();
+    let place = format!("PHALANX_RUNTIME_DIR={}", directory.display());
+    let place = ["env".to_owned(), place, "PORT=0".to_owned()];
+    let script = script.display().to_string();
+    place.into_iter().chain(words).chain([script]).collect()
+}
+
+fn wait_for_text(file: &Path, text: &str) {
+    let has = || {
+        fs::read_to_string(file)
+            .ok()
+            .filter(|all| all.contains(text))
+    };
+    wait::eventually(LIMIT, &format!("{text:?} in {}", file.display()), has);
+}
+
+#[test]
+fn usr1_opens_a_log_anew_that_was_moved_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, moved) = (directory.path().join("log"), directory.path().join("log.1"));
+    let mut shell = Command::new("sh");
+    let script = format!("exec \"$@\" >> {} 2>&1", log.display());
+    shell
+        .args(["-c", &script, "sh"])
+        .args(words(directory.path()));
+    let mut app = Process::start(shell);
+    wait_for_text(&log, "ready: 1 of 1");
+    fs::rename(&log, &moved).unwrap();
+    app.signal(Signal::USR1);
+    wait_for_text(&log, "log opened anew");
+    app.signal(Signal::TERM);
+    assert!(app.wait_exit(LIMIT).success());
+    wait_for_text(&log, "SIGTERM received");
+    assert!(!fs::read_to_string(&moved).unwrap().contains("SIGTERM"));
+}
+
+/// Runs the words on a terminal of their own, closes it when the file has the text, and exits as they do.
+const ON_A_TERMINAL: &str = "
+import os, pty, signal, sys, threading
+how, log, words = sys.argv[1], sys.argv[2], sys.argv[3:]
+pid, terminal = pty.fork()
+if pid == 0:
+    if how == 'nohup':
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.execvp(words[0], words)
+print('pid', pid, flush=True)
+sys.stdin.readline()
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+
+#[test]
+fn the_end_of_the_terminal_stops_the_app_unless_it_is_to_outlive_it() {
+    if phalanx_testkit::require("python3").is_none() {
+        return;
+    }
+    for (how, line) in [
+        ("plain", "SIGHUP received because the terminal was closed"),
+        (
+            "nohup",
+            "SIGHUP received and ignored: the terminal was closed",
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let mut python = Command::new("python3");
+        python.args(["-c", ON_A_TERMINAL, how]).arg(&log);
+        python.args(words(directory.path()));
+        let mut terminal = Process::start_with_stdin(python);
+        let told = terminal.wait_for_line("pid ", LIMIT);
+        wait_for_text(&log, "ready: 1 of 1");
+        terminal.write_line("close");
+        wait_for_text(&log, line);
+        if how == "nohup" {
+            let pid = told.rsplit(' ').next().unwrap();
+            let kill = |signal: &str| Command::new("kill").args([signal, pid]).status().unwrap();
+            assert!(kill("-USR2").success());
+            wait_for_text(&log, "generation 2 serves");
+            assert!(kill("-TERM").success());
+        }
+        assert!(terminal.wait_exit(LIMIT).success());
+        assert!(
+            !fs::read_to_string(&log)
+                .unwrap()
+                .contains("SIGHUP received\n")
+        );
     }
 }

@@ -38,4 +38,5 @@ pub mod scoreboard;
 pub mod signal;
 pub mod socket;
 pub mod steering;
+pub mod terminal;
 pub mod waiting;

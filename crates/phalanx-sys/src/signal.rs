@@ -108,6 +108,21 @@ impl Signal {
         name_of(number).map(|_| Signal(number))
     }
 
+    /// Every signal that can be used.
+    pub fn all() -> impl Iterator<Item = Signal> {
+        (1..=libc::SIGRTMAX()).filter_map(Signal::from_number)
+    }
+
+    /// Whether this process ignores the signal now, as proc(5) tells; a program is started so by nohup(1). False where
+    /// `/proc` is not there.
+    #[must_use]
+    pub fn is_ignored(self) -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask >> (self.0 - 1) & 1 == 1)
+    }
+
     /// The number, as kill(2) takes it.
     #[must_use]
     pub const fn number(self) -> i32 {

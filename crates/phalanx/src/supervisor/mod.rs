@@ -20,6 +20,7 @@ use phalanx_core::wire::DrainLimits;
 use tokio::sync::{mpsc, oneshot};
 
 pub use control::{CommandError, CommandErrorKind, Control};
+pub use signals::ReopenLog;
 pub use status::{ListenerStatus, Status, WorkerStatus};
 
 use crate::error::{Error, Result};
@@ -56,6 +57,8 @@ pub struct SupervisorOptions {
     pub dispatch: DispatchChoice,
     /// Takes the workers' output where [`Settings`] pipes it.
     pub output: Option<OutputSink>,
+    /// Called on SIGUSR1, which logrotate(8) and the like send when they have moved a log. Without it, that signal is ignored.
+    pub reopen_log: Option<ReopenLog>,
 }
 
 impl SupervisorOptions {
@@ -76,6 +79,7 @@ impl SupervisorOptions {
             own_policy: None,
             dispatch: DispatchChoice::default(),
             output: None,
+            reopen_log: None,
         }
     }
 }
@@ -119,10 +123,18 @@ pub enum Outcome {
 }
 
 /// A running app.
-#[derive(Debug)]
 pub struct Supervisor {
     control: Control,
     outcome: oneshot::Receiver<Outcome>,
+    reopen_log: Option<ReopenLog>,
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("control", &self.control)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Supervisor {
@@ -159,7 +171,11 @@ impl Supervisor {
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands);
         let events = cluster.all_events();
         tokio::spawn(runner::run(cluster, shared, events, inbox, finish));
-        Ok(Self { control, outcome })
+        Ok(Self {
+            control,
+            outcome,
+            reopen_log: options.reopen_log,
+        })
     }
 
     /// The handle for commands and questions.
@@ -168,15 +184,18 @@ impl Supervisor {
         self.control.clone()
     }
 
-    /// Obeys signals from now on: TERM stops, INT stops and a second one stops fast, QUIT stops fast,
-    /// HUP and USR2 reload, TTIN and TTOU add and remove a worker.
+    /// Obeys signals from now on: TERM and PWR stop, INT stops and a second one stops fast, QUIT stops fast,
+    /// HUP and USR2 reload, TTIN and TTOU add and remove a worker, USR1 reopens the log. A HUP that comes with the end
+    /// of the terminal stops. Others that would end the process by default are ignored, with a line in the log.
     ///
     /// # Errors
     /// [`Error::Setup`] when a handler cannot be installed.
     pub fn handle_signals(&self) -> Result<()> {
-        signals::obey(self.control.clone()).map_err(|source| Error::Setup {
-            what: "signal handlers",
-            source,
+        signals::obey(self.control.clone(), self.reopen_log.clone()).map_err(|source| {
+            Error::Setup {
+                what: "signal handlers",
+                source,
+            }
         })
     }
 
