@@ -53,6 +53,12 @@ bpf-check:
     fi
     echo "bpf/steer.bpf.o: agrees with its source"
 
+# The release binary, and its debug information in files of its own: target/release/phalanx and target/release-debug/phalanx.dwp
+debug-info:
+    cargo build --release -p phalanx-cli
+    cargo build --profile release-debug -p phalanx-cli
+    ls -l target/release/phalanx target/release-debug/phalanx target/release-debug/phalanx.dwp
+
 # The API documentation
 doc:
     cargo doc --workspace --no-deps

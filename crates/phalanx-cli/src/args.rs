@@ -7,6 +7,7 @@ mod connections;
 mod limits;
 mod polite;
 mod reload;
+mod unknown;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use connections::{Adopt, BindArgs, Dispatch};
 pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
+pub(crate) use unknown::explain;
 
 use crate::values::{self, Variable, WorkerCount};
 use phalanx_control::names::Name;

@@ -30,7 +30,10 @@ fn main() -> ExitCode {
     let exit = match Cli::try_parse() {
         Ok(cli) => carry_out(cli.verb),
         Err(error) => {
-            report::show_clap(&error);
+            match args::explain(&error) {
+                Some(reason) => report::show_failure(&Failure::new(Exit::Usage, reason)),
+                None => report::show_clap(&error),
+            }
             if error.use_stderr() {
                 Exit::Usage
             } else {

@@ -2,6 +2,8 @@
 
 use phalanx::supervisor::{ListenerStatus, Status, WorkerStatus};
 
+use crate::values::counted;
+
 /// The state of an app, for people. `now` is in milliseconds since the Unix epoch.
 pub(crate) fn status(status: &Status, now: u64) -> String {
     let ready = status
@@ -15,13 +17,13 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         adoption => format!(", adoption {adoption}"),
     };
     let mut text = format!(
-        "{}: primary {}, {}, {}{adoption}, generation {}\n{ready} of {} workers ready{}\n",
+        "{}: primary {}, {}, {}{adoption}, generation {}\n{ready} of {} ready{}\n",
         status.name,
         status.pid,
         policy(status),
         status.dispatch,
         status.generation,
-        status.target,
+        counted(status.target),
         match (status.stopping, status.reloading) {
             (true, _) => ", stopping",
             (false, true) if status.watching => ", reloading: watching the first",

@@ -84,8 +84,9 @@ pub(crate) async fn scale(args: ScaleArgs) -> Outcome {
     let answer = follow(events, "scaling", app.post("/v1/scale", &body)).await;
     let done = answer.map_err(|failure| not_done(&app, "scaled", failure))?;
     report::print(&format!(
-        "{} scaled: {} workers\n",
-        app.name, done["workers"]
+        "{} scaled: {}\n",
+        app.name,
+        values::counted(done["workers"].as_u64().unwrap_or_default())
     ))
 }
 
@@ -148,9 +149,28 @@ pub(crate) async fn send(args: SendArgs) -> Outcome {
     };
     let sent = app.post("/v1/messages", &body).await.map_err(failed)?;
     match sent["workers"].as_u64().unwrap_or_default() {
-        0 => Err(failed(Failure::new(Exit::Failed, "it has no workers now"))),
+        0 => {
+            let status = read_status(app.get("/v1/status").await?)?;
+            let reason = nobody_to_send_to(&status);
+            Err(failed(Failure::new(Exit::Failed, reason)))
+        }
         workers => report::print(&format!("sent to {}\n", values::counted(workers))),
     }
+}
+
+/// Why a message went to no worker.
+fn nobody_to_send_to(status: &Status) -> String {
+    if status.workers.is_empty() {
+        return "it has no workers now".to_owned();
+    }
+    if status.adoption == "channel" {
+        return "none of its workers is connected now".to_owned();
+    }
+    format!(
+        "its workers have no channel (adoption {}); messages reach Node scripts and programs that are built with the \
+         phalanx library",
+        status.adoption
+    )
 }
 
 pub(crate) async fn events(args: EventsArgs) -> Outcome {

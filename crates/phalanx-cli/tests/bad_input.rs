@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use phalanx_testkit::{LIMIT, Process};
 use support::{expect_refused, fixture, phalanx, run_alone};
@@ -105,7 +106,7 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
         (&["run", "--watchdog", "1s", "cat"], "add --bind ADDR"),
         (&["scale", "many"], "4, +1, -1"),
         (&["send", "{greet"], "not JSON"),
-        (&["frobnicate"], "unrecognized subcommand"),
+        (&["frobnicate"], "there is no command \"frobnicate\""),
     ] {
         expect_refused(&run_alone(words), 64, &[part]);
     }
@@ -244,4 +245,34 @@ fn a_verb_that_could_mean_several_apps_names_them() {
             .stdout
             .starts_with("green: primary ")
     );
+}
+
+#[test]
+fn a_mistyped_command_is_answered_with_the_one_that_was_meant() {
+    for (word, part) in [
+        ("start", "did you mean `phalanx run`?"),
+        ("restart", "did you mean `phalanx reload`?"),
+        ("ps", "did you mean `phalanx list`?"),
+        ("logs", "standard error of `phalanx run`"),
+        ("monit", "`phalanx status`"),
+        ("./server.js", "`phalanx run ./server.js`"),
+    ] {
+        expect_refused(&run_alone(&[word]), 64, &[part]);
+    }
+}
+
+#[test]
+fn what_the_kernel_cannot_execute_is_refused_with_126_before_anything_starts() {
+    let directory = support::directory();
+    for (name, text, part) in [
+        ("interpreter", "#!/no/such/shell\n", "/no/such/shell"),
+        ("text", "echo hi\n", "without a first line"),
+    ] {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let output = run_alone(&["run", "-n", "1", "--", path.to_str().unwrap()]);
+        expect_refused(&output, 126, &[part]);
+        assert!(!output.stderr.contains("primary"), "{}", output.stderr);
+    }
 }

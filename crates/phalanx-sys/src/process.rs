@@ -14,6 +14,7 @@
 mod child;
 mod error;
 mod family;
+mod header;
 mod pid;
 mod plan;
 mod prepare;

@@ -124,7 +124,7 @@ pub enum Refusal {
         rolled_back: bool,
     },
     /// A new position's worker failed to start. The target stays and the fleet keeps trying.
-    #[error("scaling to {workers} workers: {failure}")]
+    #[error("scaling to {workers} worker{}: {failure}", if *.workers == 1 { "" } else { "s" })]
     ScaleFailed {
         /// The target.
         workers: u32,

@@ -12,6 +12,7 @@
 mod frames;
 mod from_worker;
 mod pacing;
+mod place;
 mod to_worker;
 
 pub use frames::{Frame, Frames, MAX_MESSAGE_BYTES};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Access, access};
 
 use super::SpawnError;
+use super::header;
 use crate::signal::Signal;
 
 /// A process to be started by [`spawn`](super::spawn). What is not listed is not inherited,
@@ -210,7 +211,8 @@ fn check_executable(path: &Path) -> io::Result<()> {
     if !metadata.is_file() {
         return Err(io::Error::from_raw_os_error(libc::EACCES));
     }
-    Ok(access(path, Access::EXEC_OK)?)
+    access(path, Access::EXEC_OK)?;
+    header::check(path)
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -16,6 +16,7 @@ const EADDRINUSE: i32 = 98;
 impl Hub {
     pub(super) fn query_server(&mut self, worker: WorkerId, seq: u64, request: ListenRequest) {
         let key = listener_key(&request);
+        let place = request.target.to_string();
         let Some(state) = self.workers.get(&worker) else {
             return;
         };
@@ -31,7 +32,7 @@ impl Hub {
         };
         let id = match opened {
             Ok(id) => id,
-            Err(error) => return self.refuse_listen(worker, seq, &key, &error),
+            Err(error) => return self.refuse_listen(worker, seq, (&key, &place), &error),
         };
         let Some(listener) = self.listeners.get_mut(&id) else {
             return;
@@ -44,7 +45,7 @@ impl Hub {
         let (sockname, udp) = (listener.sockname(), listener.udp);
         let handle = match handle {
             Ok(handle) => handle,
-            Err(error) => return self.refuse_listen(worker, seq, &key, &error),
+            Err(error) => return self.refuse_listen(worker, seq, (&key, &place), &error),
         };
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
@@ -72,8 +73,14 @@ impl Hub {
         });
     }
 
-    fn refuse_listen(&mut self, worker: WorkerId, seq: u64, key: &str, error: &io::Error) {
-        tracing::warn!(worker = worker.0, %error, "cannot listen on {key}");
+    fn refuse_listen(
+        &mut self,
+        worker: WorkerId,
+        seq: u64,
+        (key, place): (&str, &str),
+        error: &io::Error,
+    ) {
+        tracing::warn!(worker = worker.0, %error, "cannot listen on {place}");
         let errno = error.raw_os_error().unwrap_or(22);
         if let Some(channel) = self.channel_mut(worker) {
             let number = channel.next_seq();

@@ -1,0 +1,163 @@
+//! What was meant by a verb that does not exist: the words of other tools of the field, slips of the key, a script without `run`.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::Cli;
+
+/// The verb that does what other tools call otherwise.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("start", "run"),
+    ("up", "run"),
+    ("serve", "run"),
+    ("exec", "run"),
+    ("cluster", "run"),
+    ("restart", "reload"),
+    ("gracefulreload", "reload"),
+    ("graceful", "reload"),
+    ("deploy", "reload"),
+    ("update", "reload"),
+    ("upgrade", "reload"),
+    ("ls", "list"),
+    ("ps", "list"),
+    ("l", "list"),
+    ("apps", "list"),
+    ("kill", "stop"),
+    ("delete", "stop"),
+    ("del", "stop"),
+    ("down", "stop"),
+    ("shutdown", "stop"),
+    ("quit", "stop"),
+    ("info", "status"),
+    ("show", "status"),
+    ("describe", "status"),
+    ("desc", "status"),
+    ("stat", "status"),
+    ("stats", "status"),
+    ("undo", "rollback"),
+    ("revert", "rollback"),
+    ("message", "send"),
+    ("trigger", "send"),
+    ("watch", "events"),
+    ("completion", "generate"),
+    ("completions", "generate"),
+    ("man", "generate"),
+];
+
+/// What phalanx has no verb for, and what there is instead.
+const INSTEAD: &[(&[&str], &str)] = &[
+    (
+        &["logs", "log", "tail"],
+        "phalanx keeps no log files: workers' output and the log go to the standard output and standard error of \
+         `phalanx run` (under systemd: journalctl -u UNIT); `phalanx events` prints what happens",
+    ),
+    (
+        &["monit", "monitor", "top", "dash", "dashboard"],
+        "use `phalanx status`, or `watch phalanx status`; `phalanx events` prints what happens",
+    ),
+    (
+        &[
+            "startup",
+            "save",
+            "resurrect",
+            "install",
+            "enable",
+            "daemon",
+        ],
+        "an app is started by a service manager: docs/systemd.md has a unit",
+    ),
+];
+
+/// As many keys may have slipped in a word of that length.
+fn slips(length: usize) -> usize {
+    if length < 4 { 1 } else { 2 }
+}
+
+/// What to tell about this error, if it is about a verb that does not exist.
+pub(crate) fn explain(error: &clap::Error) -> Option<String> {
+    let is_about_a_verb = error.kind() == ErrorKind::InvalidSubcommand;
+    match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) if is_about_a_verb => Some(reason(word)),
+        Some(_) | None => None,
+    }
+}
+
+fn reason(word: &str) -> String {
+    let unknown = format!("there is no command {word:?}");
+    if let Some((_, instead)) = INSTEAD.iter().find(|(words, _)| words.contains(&word)) {
+        return format!("{unknown}: {instead}");
+    }
+    if let Some(verb) = meant(word) {
+        return format!("{unknown}; did you mean `phalanx {verb}`?");
+    }
+    if is_a_program(word) {
+        return format!("{unknown}; to run that: `phalanx run {word}`");
+    }
+    format!("{unknown}; `phalanx help` lists the commands")
+}
+
+fn meant(word: &str) -> Option<String> {
+    let word = word.to_ascii_lowercase();
+    if let Some((_, verb)) = SYNONYMS.iter().find(|(synonym, _)| *synonym == word) {
+        return Some((*verb).to_owned());
+    }
+    let cli = Cli::command();
+    let verbs = cli.get_subcommands().map(|verb| verb.get_name().to_owned());
+    let near = verbs.map(|verb| (strsim::osa_distance(&word, &verb), verb));
+    let near = near.filter(|(distance, _)| *distance <= slips(word.len()));
+    near.min().map(|(_, verb)| verb)
+}
+
+fn is_a_program(word: &str) -> bool {
+    let path = Path::new(word);
+    let extension = path.extension().and_then(OsStr::to_str);
+    extension.is_some_and(|one| ["js", "mjs", "cjs", "ts", "py", "rb", "php"].contains(&one))
+        || word.contains('/')
+        || path.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_other_tools_lead_to_the_verb_that_does_it() {
+        for (word, verb) in [
+            ("start", "run"),
+            ("restart", "reload"),
+            ("ls", "list"),
+            ("ps", "list"),
+            ("kill", "stop"),
+            ("relaod", "reload"),
+            ("stauts", "status"),
+            ("lst", "list"),
+            ("Status", "status"),
+        ] {
+            let reason = reason(word);
+            assert!(reason.contains(&format!("`phalanx {verb}`")), "{reason}");
+        }
+        assert!(reason("logs").contains("standard error"));
+        assert!(reason("monit").contains("phalanx status"));
+        assert!(reason("server.js").contains("`phalanx run server.js`"));
+    }
+
+    #[test]
+    fn what_resembles_nothing_is_not_guessed() {
+        for word in ["frobnicate", "x", "pm2", "https"] {
+            let reason = reason(word);
+            assert!(reason.ends_with("lists the commands"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn every_synonym_leads_to_a_verb_and_is_none_itself() {
+        let cli = Cli::command();
+        let is_verb = |word: &str| cli.find_subcommand(word).is_some();
+        for (synonym, verb) in SYNONYMS {
+            assert!(is_verb(verb) && !is_verb(synonym), "{synonym} {verb}");
+        }
+    }
+}
