@@ -27,6 +27,7 @@ use phalanx_drill::DrillArgs;
 use report::{Failure, Outcome};
 
 fn main() -> ExitCode {
+    phalanx::keep_if_asked();
     let exit = match Cli::try_parse() {
         Ok(cli) => carry_out(cli.verb),
         Err(error) => {

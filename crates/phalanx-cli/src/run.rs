@@ -211,9 +211,10 @@ impl App {
             .map(PidFile::create)
             .transpose()?;
         options.output = Some(output);
+        options.adopts_orphans = adopt_orphans();
         options.settings.ack_socket = Some(place.ack_socket());
         self.tell_start(&options);
-        let target = options.fleet.workers;
+        let (target, adopts) = (options.fleet.workers, options.adopts_orphans);
         let supervisor = Supervisor::start(options).map_err(|error| cannot_start(&error))?;
         supervisor
             .handle_signals()
@@ -231,7 +232,7 @@ impl App {
                 teller.follow(),
                 Service::new(&control, target).follow(),
                 self.take_commands(&control, pid_file.as_ref()),
-                reap_strangers()
+                reap_strangers(adopts)
             );
         });
         let ended = ended.await;
@@ -293,9 +294,18 @@ async fn alongside<T>(work: impl Future<Output = T>, beside: impl Future<Output 
     work.await
 }
 
-/// PID 1 inherits the orphans of its container, and has to reap them.
-async fn reap_strangers() {
-    if std::process::id() != 1 {
+/// Has what workers leave behind adopted by this process, which ends it and starts nothing but workers.
+fn adopt_orphans() -> bool {
+    let adopts = process::adopt_orphans();
+    if let Err(error) = &adopts {
+        tracing::warn!(%error, "orphans of workers cannot be adopted");
+    }
+    adopts.is_ok()
+}
+
+/// Who adopts orphans, as PID 1 of a container does too, has to reap them.
+async fn reap_strangers(adopts: bool) {
+    if !adopts && std::process::id() != 1 {
         return;
     }
     match signal(SignalKind::child()) {

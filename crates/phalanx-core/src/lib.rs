@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod health;
 pub mod ids;
 pub mod ledger;
+pub mod leftovers;
 pub mod notify;
 pub mod policy;
 pub mod rng;

@@ -21,6 +21,7 @@ mod prepare;
 mod reap;
 mod running;
 mod spawner;
+mod tree;
 
 pub use error::SpawnError;
 pub use family::{descends_from, family_of};
@@ -29,3 +30,4 @@ pub use plan::{FdMapping, FdSource, SpawnPlan, resolve_program};
 pub use reap::reap_strangers;
 pub use running::{ExitStatus, Process};
 pub use spawner::spawn;
+pub use tree::{Among, Member, Tree, adopt_orphans, adopted, descendants_of, set_name, wait_ended};

@@ -1,5 +1,8 @@
 //! Signals by number and by name (signal(7)).
-#![allow(unsafe_code, reason = "rustix has real-time signals only unchecked")]
+#![allow(
+    unsafe_code,
+    reason = "the signal mask; rustix has real-time signals only unchecked"
+)]
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +11,16 @@ use std::str::FromStr;
 /// The two or three that the C library keeps for itself (32 to `SIGRTMIN` - 1) are none.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Signal(i32);
+
+/// Blocks every signal that can be blocked in the calling thread, and in those that it starts.
+pub fn block_all() {
+    // SAFETY: a `sigset_t` of zeros is valid memory for sigfillset to fill.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `all` is valid for writing.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: `all` is valid and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+}
 
 /// A text that names no signal.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -114,14 +114,20 @@ pub(crate) fn all_pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The direct children of a process, zombies included, in ascending order of pid.
+/// The direct children of a process, zombies included, in ascending order of pid; without the keeper of a primary.
 #[must_use]
 pub fn children(pid: u32) -> Vec<u32> {
     let mut found: Vec<u32> = all_pids()
         .filter(|&candidate| stat(candidate).is_some_and(|stat| stat.parent_pid == pid))
+        .filter(|&candidate| !is_keeper(candidate))
         .collect();
     found.sort_unstable();
     found
+}
+
+fn is_keeper(pid: u32) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    command.starts_with(b"phalanx-keeper\0")
 }
 
 /// All descendants of a process, without itself: children before grandchildren.

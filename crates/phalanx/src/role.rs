@@ -38,6 +38,7 @@ pub enum Role {
 /// [`Error::Serialization`] when the environment names a channel that cannot be used.
 pub fn init() -> Result<Role> {
     phalanx_sys::marker::mark();
+    crate::keeper::keep_if_asked();
     let (Some(id), Some(fd)) = (variable(UNIQUE_ID), variable(CHANNEL_FD)) else {
         IS_WORKER.get_or_init(|| false);
         return Ok(Role::Primary(Cluster::new()));

@@ -34,16 +34,23 @@ pub fn family_of(pid: Pid) -> Vec<Pid> {
     let mut next = 0;
     while let Some(&member) = family.get(next) {
         next += 1;
-        let Ok(tasks) = fs::read_dir(format!("/proc/{member}/task")) else {
-            continue;
-        };
-        for task in tasks.flatten() {
-            let listed = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            let numbers = listed.split_ascii_whitespace();
-            family.extend(numbers.filter_map(|number| Pid::from_number(number.parse().ok()?)));
-        }
+        family.extend(children_of(member));
     }
     family
+}
+
+/// The children of `pid`, zombies included, those that it has adopted too.
+pub(super) fn children_of(pid: Pid) -> Vec<Pid> {
+    let mut children = Vec::new();
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return children;
+    };
+    for task in tasks.flatten() {
+        let listed = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        let numbers = listed.split_ascii_whitespace();
+        children.extend(numbers.filter_map(|number| Pid::from_number(number.parse().ok()?)));
+    }
+    children
 }
 
 /// Nothing for the first process of a namespace, and for one that is not there.

@@ -14,6 +14,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::{WaitOptions, waitpid};
 
 use super::Pid;
+use super::family::children_of;
 
 /// The processes from `spawn` that are not reaped.
 pub(super) type Registry = BTreeSet<Pid>;
@@ -32,14 +33,14 @@ pub(super) fn registry() -> MutexGuard<'static, Registry> {
 /// `std::process`). Returns how many there were. Never waits.
 ///
 /// Call it after `SIGCHLD` if this process is PID 1 or a subreaper; elsewhere it finds nothing.
-/// Costs one system call when there is nothing to reap, and a walk through `/proc` when a
+/// Costs one system call when there is nothing to reap, and a look at the list of children when a
 /// process of ours waits for being reaped.
 pub fn reap_strangers(is_ours: impl Fn(Pid) -> bool) -> usize {
     let mut count = 0;
     while let Some(pid) = first_zombie() {
         if !reap_unless_ours(pid, &is_ours) {
             // It stays the first one, and hides those behind it.
-            return count + reap_from_proc(&is_ours);
+            return count + reap_from_list(&is_ours);
         }
         count += 1;
     }
@@ -59,15 +60,13 @@ fn first_zombie() -> Option<Pid> {
     Pid::from_raw(unsafe { info.si_pid() })
 }
 
-fn reap_from_proc(is_ours: impl Fn(Pid) -> bool) -> usize {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return 0;
-    };
-    let pids = entries.filter_map(|entry| {
-        let number = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        Pid::from_number(number)
-    });
-    pids.filter(|pid| is_own_zombie(*pid) && reap_unless_ours(*pid, &is_ours))
+fn reap_from_list(is_ours: impl Fn(Pid) -> bool) -> usize {
+    let mut strangers = children_of(Pid::current());
+    let ours = registry().clone();
+    strangers.retain(|pid| !ours.contains(pid));
+    strangers
+        .into_iter()
+        .filter(|pid| is_own_zombie(*pid) && reap_unless_ours(*pid, &is_ours))
         .count()
 }
 

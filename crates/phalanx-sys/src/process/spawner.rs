@@ -22,7 +22,7 @@ use super::child::{self, Failure, Instructions, Step};
 use super::prepare::{PidVariable, Prepared};
 use super::{Pid, Process, SpawnError, SpawnPlan, reap};
 use crate::fd;
-use crate::signal::Signal;
+use crate::signal::{self, Signal};
 
 /// Starts a process. When this returns, the program is being executed, or nothing is left.
 ///
@@ -68,7 +68,7 @@ fn spawner() -> io::Result<Sender<Request>> {
 /// INVARIANT: never ends and never panics, or every worker with a parent-death signal dies.
 /// The sender is in a static, so the requests never end.
 fn serve(requests: &Receiver<Request>) {
-    block_all_signals();
+    signal::block_all();
     for Request { prepared, answer } in requests {
         let result = fork_and_exec(&prepared);
         // Closes the owned descriptors before the caller goes on.
@@ -76,15 +76,6 @@ fn serve(requests: &Receiver<Request>) {
         // The caller waits for the answer; if it is gone nevertheless, so is its interest.
         let _delivered = answer.send(result);
     }
-}
-
-fn block_all_signals() {
-    // SAFETY: a `sigset_t` of zeros is valid memory for sigfillset to fill.
-    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `all` is valid for writing.
-    unsafe { libc::sigfillset(&raw mut all) };
-    // SAFETY: `all` is valid and the old mask is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut()) };
 }
 
 fn fork_and_exec(prepared: &Prepared) -> Result<Process, SpawnError> {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Weak};
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_sys::process;
-use phalanx_sys::signal::Signal;
 use tokio::io::unix::AsyncFd;
 
 use super::channel::Channel;
@@ -17,7 +16,7 @@ use super::launch::{Launch, Release};
 use super::messages::Reading;
 use super::output::{self, LastLines, Outlet, OutputSink, Stream};
 use super::worker::{Cell, Worker};
-use super::{Cluster, Shared, clock, intercept, notices, readiness};
+use super::{Cluster, Shared, clock, intercept, notices, readiness, trees};
 use crate::error::{Error, Result};
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -66,6 +65,7 @@ impl Cluster {
             stdout: out_write,
             stderr: err_write,
             inspector,
+            mark: self.shared.trees.variable(),
         });
         let mut process = process::spawn(plan).map_err(|source| {
             self.shared.hub().take_back(worker, fork.position, &gift);
@@ -113,6 +113,7 @@ impl Cluster {
             readers,
         ));
         readiness::start(&shared, &cell, gift.sockets());
+        self.shared.trees.has_changed(worker);
         Ok(Worker { cell, shared })
     }
 
@@ -239,6 +240,12 @@ async fn follow_exit(
         let Ok(mut readable) = pidfd.readable().await else {
             return;
         };
+        if has_ended(&cell) {
+            if let Some(shared) = shared.upgrade() {
+                shared.hub().ended(cell.id);
+            }
+            trees::clear(&shared, &cell).await;
+        }
         match end(&cell) {
             Ok(Some(status)) => break status,
             Ok(None) => readable.clear_ready(),
@@ -263,17 +270,18 @@ async fn follow_exit(
     }
 }
 
-/// Reaps the process. While it is unreaped its number cannot be reused, so this is the moment to ask
-/// what it left in its process group to go too.
+fn has_ended(cell: &Cell) -> bool {
+    let held = cell.process();
+    held.as_ref()
+        .is_some_and(|process| process.has_exited().unwrap_or(false))
+}
+
+/// Reaps the process; nothing while it runs.
 fn end(cell: &Cell) -> io::Result<Option<ExitStatus>> {
     let mut held = cell.process();
     let Some(process) = held.as_mut() else {
         return Ok(None);
     };
-    if !process.has_exited()? {
-        return Ok(None);
-    }
-    process.signal_group(Signal::TERM)?;
     let status = process.try_reap()?;
     Ok(status.map(|status| match status {
         process::ExitStatus::Code(code) => ExitStatus::Code(code),

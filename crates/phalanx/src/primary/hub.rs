@@ -226,6 +226,19 @@ impl Hub {
         self.pump();
     }
 
+    pub(super) fn cells(&self) -> Vec<Arc<Cell>> {
+        let workers = self.workers.values();
+        workers.map(|state| Arc::clone(&state.cell)).collect()
+    }
+
+    /// The process has ended, though others of its tree may live: it gets nothing new.
+    pub(super) fn ended(&mut self, worker: WorkerId) {
+        let state = self.workers.get(&worker);
+        if state.is_some_and(|state| state.channel.is_none()) {
+            self.detach(worker);
+        }
+    }
+
     /// The process is gone; whatever it wrote has been read.
     pub(super) fn exited(&mut self, worker: WorkerId, status: ExitStatus) {
         self.detach(worker);

@@ -49,6 +49,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) stderr: Option<OwnedFd>,
     /// Counts the workers with an inspector.
     pub(crate) inspector: u16,
+    /// The variable by which its descendants are known.
+    pub(crate) mark: (&'a str, &'a str),
 }
 
 impl Release {
@@ -127,6 +129,7 @@ impl Release {
             ("NODE_APP_INSTANCE", &position),
             ("PHALANX_POSITION", &position),
             ("PHALANX_WORKER_ID", &id),
+            (launch.mark.0, &launch.mark.1.to_owned()),
         ] {
             env.insert(name.into(), value.into());
         }

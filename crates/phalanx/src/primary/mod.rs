@@ -28,6 +28,7 @@ mod published;
 mod readiness;
 mod requests;
 mod slots;
+mod trees;
 mod watch;
 mod worker;
 
@@ -47,6 +48,7 @@ pub(crate) use fork::Fork;
 pub(crate) use launch::Release;
 pub(crate) use output::LastLines;
 pub use output::{OutputLine, OutputSink, Stream};
+pub(crate) use trees::Options as TreeOptions;
 pub use worker::Worker;
 
 use crate::error::{Error, Result};
@@ -63,6 +65,7 @@ pub(crate) struct Shared {
     hub: Mutex<Hub>,
     /// Somebody keeps the clock going.
     keeps_time: AtomicBool,
+    pub(crate) trees: trees::Trees,
 }
 
 impl Shared {
@@ -100,6 +103,7 @@ impl Cluster {
                 DispatchChoice::Auto,
             )),
             keeps_time: AtomicBool::new(false),
+            trees: trees::Trees::new(),
         });
         Self { shared }
     }

@@ -116,6 +116,9 @@ impl Hub {
         }
         state.listening = true;
         state.cell.set_ready();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.trees.has_changed(worker);
+        }
         let takes_part = state.cell.takes_part();
         let position = state.cell.position;
         let mut addresses = Vec::new();

@@ -1,5 +1,6 @@
 //! The primary's view of one worker: the counterpart of Node's `Worker`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use phalanx_core::ids::{ExitStatus, Position, WorkerId};
 use phalanx_core::wire::outgoing;
-use phalanx_sys::process::{Pid, Process};
+use phalanx_sys::process::{Member, Pid, Process};
 use phalanx_sys::signal::Signal;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -53,6 +54,10 @@ pub(super) struct Cell {
     pub(super) changed: Notify,
     /// Let go at the exit, so that a handle that is kept holds no descriptor.
     process: Mutex<Option<Process>>,
+    /// It is to be killed, with everything that it has started.
+    doomed: AtomicBool,
+    /// Descendants of its that were seen.
+    relatives: Mutex<BTreeSet<Member>>,
     state: Mutex<CellState>,
 }
 
@@ -85,6 +90,8 @@ impl Cell {
             told_to_stop: AtomicBool::new(false),
             changed: Notify::new(),
             process: Mutex::new(Some(process)),
+            doomed: AtomicBool::new(false),
+            relatives: Mutex::default(),
             state: Mutex::new(CellState {
                 departure: Departure::None,
                 exit: None,
@@ -115,6 +122,26 @@ impl Cell {
 
     pub(super) fn process(&self) -> MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn relatives(&self) -> MutexGuard<'_, BTreeSet<Member>> {
+        self.relatives
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
+    }
+
+    /// Kills it with its process group. What else it has started is killed when it has ended.
+    fn kill_group(&self) -> io::Result<()> {
+        self.doomed.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+        match self.process().as_ref() {
+            Some(process) => process.signal_group(Signal::KILL),
+            None => Ok(()),
+        }
     }
 
     /// Marks the worker as leaving. False when it was already.
@@ -262,13 +289,9 @@ impl Worker {
         })
     }
 
-    /// Kills it with everything in its process group.
+    /// Kills it with everything that it has started.
     pub(crate) fn kill_group(&self) -> Result<()> {
-        let killed = match self.cell.process().as_ref() {
-            Some(process) => process.signal_group(Signal::KILL),
-            None => Ok(()),
-        };
-        killed.map_err(|source| Error::Worker {
+        self.cell.kill_group().map_err(|source| Error::Worker {
             act: "kill the process group",
             worker: self.cell.id,
             source,

@@ -25,7 +25,7 @@ pub use status::{ListenerStatus, Status, WorkerStatus};
 
 use crate::error::{Error, Result};
 use crate::policy::MakePolicy;
-use crate::primary::{Cluster, Release, scheduling_from_environment};
+use crate::primary::{Cluster, Release, TreeOptions, scheduling_from_environment};
 pub use crate::primary::{OutputLine, OutputSink, Stream};
 use crate::settings::{DispatchChoice, Settings};
 
@@ -55,6 +55,9 @@ pub struct SupervisorOptions {
     pub own_policy: Option<MakePolicy>,
     /// How it gets there.
     pub dispatch: DispatchChoice,
+    /// This process adopts the orphans of its workers ([`adopt_orphans`](phalanx_sys::process::adopt_orphans)), reaps
+    /// them, and has no children but workers: so all of its other children are ended with the app. Default: no.
+    pub adopts_orphans: bool,
     /// Takes the workers' output where [`Settings`] pipes it.
     pub output: Option<OutputSink>,
     /// Called on SIGUSR1, which logrotate(8) and the like send when they have moved a log. Without it, that signal is ignored.
@@ -78,6 +81,7 @@ impl SupervisorOptions {
             weights: Weights::default(),
             own_policy: None,
             dispatch: DispatchChoice::default(),
+            adopts_orphans: false,
             output: None,
             reopen_log: None,
         }
@@ -151,6 +155,10 @@ impl Supervisor {
             drain: options.fleet.drain_timeout,
             stream: options.stream_timeout,
         };
+        let trees = TreeOptions {
+            adopts: options.adopts_orphans,
+            kill_timeout: options.fleet.kill_timeout,
+        };
         let fleet = Fleet::new(options.fleet)?;
         // A program that is not there is found out before anything is started.
         Release::resolve(&options.settings)?;
@@ -170,6 +178,7 @@ impl Supervisor {
         let shared = Arc::new(runner::Shared::new(options.name, fleet, options.output));
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands);
         let events = cluster.all_events();
+        cluster.watch_trees(trees);
         tokio::spawn(runner::run(cluster, shared, events, inbox, finish));
         Ok(Self {
             control,

@@ -125,6 +125,7 @@ pub(super) async fn run(
         }
     };
     runner.cluster.close_listeners();
+    runner.cluster.clear_trees().await;
     // Whoever waits for the end may have stopped waiting.
     drop(finish.send(outcome));
 }

@@ -1,0 +1,190 @@
+//! Workers that are more than one process: nothing of them outlives its worker, the app, or a primary that is killed.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
+
+mod cluster;
+
+use std::net::TcpListener;
+
+use cluster::{app, get, pid_in};
+use phalanx_testkit::app::AppBuilder;
+use phalanx_testkit::{App, LIMIT, Signal, fixtures, procs, require};
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+/// `sh -c TEXT`, in which `SERVER` is one that binds the port itself; nothing without Python.
+fn shell(text: &str, port: u16) -> Option<AppBuilder> {
+    require("python3")?;
+    let script = fixtures::fixture("programs/binds.py");
+    let server = format!("python3 {} plain {port}", script.display());
+    let text = text.replace("SERVER", &server);
+    Some(in_haste().command(["sh", "-c"]).arg(text))
+}
+
+fn forks(way: &str, port: u16) -> Option<AppBuilder> {
+    require("python3")?;
+    let script = fixtures::fixture("programs/forks.py");
+    let command = in_haste().command(["python3"]).arg(script);
+    Some(command.arg(way).arg(port.to_string()))
+}
+
+fn in_haste() -> AppBuilder {
+    app().workers(2).options([
+        "--drain-timeout",
+        "2s",
+        "--kill-timeout",
+        "1s",
+        "--settle-timeout",
+        "1s",
+    ])
+}
+
+/// Kills the primary: soon nothing that descends from it lives, and the port is free.
+#[track_caller]
+fn expect_nothing_left_of_a_killed_primary(mut app: App, port: u16) {
+    let descendants = procs::descendants(app.pid());
+    assert!(descendants.len() >= 4, "{descendants:?}");
+    app.signal(Signal::KILL);
+    app.wait_exit(LIMIT);
+    for pid in descendants {
+        assert!(procs::wait_gone(pid, LIMIT), "{pid} lives on");
+    }
+    TcpListener::bind(("127.0.0.1", port)).unwrap();
+}
+
+#[test]
+fn a_shell_and_its_server_end_with_a_primary_that_is_killed() {
+    let port = free_port();
+    if let Some(builder) = shell("SERVER & wait", port) {
+        expect_nothing_left_of_a_killed_primary(builder.start_ready(), port);
+    }
+}
+
+#[test]
+fn a_server_in_a_session_of_its_own_ends_with_a_primary_that_is_killed() {
+    let port = free_port();
+    if let Some(builder) = shell("trap '' TERM; setsid SERVER & wait", port) {
+        expect_nothing_left_of_a_killed_primary(builder.start_ready(), port);
+    }
+}
+
+#[test]
+fn a_worker_that_changes_its_user_ends_with_a_primary_that_is_killed() {
+    if require("setpriv").is_none() || !phalanx_sys::identity::is_root() {
+        return;
+    }
+    let port = free_port();
+    // The first change makes the kernel forget whom it is to end with; the server is a child of the second.
+    let text = "exec setpriv --clear-groups --reuid 65534 sh -c 'SERVER & wait'";
+    if let Some(builder) = shell(text, port) {
+        expect_nothing_left_of_a_killed_primary(builder.start_ready(), port);
+    }
+}
+
+#[test]
+fn a_master_and_its_workers_end_with_a_primary_that_is_killed() {
+    let port = free_port();
+    if let Some(builder) = forks("prefork", port) {
+        expect_nothing_left_of_a_killed_primary(builder.start_ready(), port);
+    }
+}
+
+/// No variable, group or session tells whose it is.
+#[test]
+fn a_server_without_an_environment_ends_with_the_app() {
+    let port = free_port();
+    let text = "env -i PATH=\"$PATH\" setsid SERVER & wait";
+    let Some(builder) = shell(text, port) else {
+        return;
+    };
+    let mut app = builder.start_ready();
+    let descendants = procs::descendants(app.pid());
+    for shell in app.worker_pids() {
+        assert!(app.kill_worker(shell));
+    }
+    assert!(app.stop().success());
+    for pid in descendants {
+        assert!(procs::wait_gone(pid, LIMIT), "{pid} lives on");
+    }
+}
+
+/// The worker is the shell; its server deafly lives in a session of its own.
+#[test]
+fn a_server_ends_with_its_shell_before_there_is_another() {
+    let port = free_port();
+    let Some(builder) = shell("trap '' TERM; setsid SERVER & wait", port) else {
+        return;
+    };
+    let mut app = builder.start_ready();
+    let shell = app.worker_pids()[0];
+    let servers = procs::descendants(shell);
+    assert_eq!(servers.len(), 1);
+    assert!(app.kill_worker(shell));
+    app.wait_status(LIMIT, |status| {
+        let workers = status["workers"].as_array().unwrap();
+        workers.iter().all(|worker| worker["pid"] != shell) && workers.len() == 2
+    });
+    assert!(!procs::is_alive(servers[0]), "it serves without its worker");
+    app.wait_ready(LIMIT);
+    assert!(app.stop().success());
+}
+
+#[test]
+fn the_workers_of_a_killed_master_answer_no_more() {
+    let port = free_port();
+    let Some(builder) = forks("prefork", port) else {
+        return;
+    };
+    let mut app = builder.start_ready();
+    let target = app.address();
+    let master = app.worker_pids()[0];
+    let orphans = procs::descendants(master);
+    assert!(app.kill_worker(master));
+    app.wait_status(LIMIT, |status| {
+        let workers = status["workers"].as_array().unwrap();
+        workers.iter().all(|worker| worker["pid"] != master)
+    });
+    app.wait_ready(LIMIT);
+    for _ in 0..20 {
+        let answered = pid_in(&get(&target, "/"));
+        assert!(!orphans.contains(&answered), "{answered} is an orphan");
+    }
+    assert!(app.stop().success());
+}
+
+#[test]
+fn a_reload_and_a_stop_leave_nothing_of_a_master_with_deaf_workers() {
+    let port = free_port();
+    let Some(builder) = forks("prefork", port) else {
+        return;
+    };
+    let mut app = builder.start_ready();
+    let mut before = Vec::new();
+    for pid in app.worker_pids() {
+        before.extend(procs::descendants(pid));
+    }
+    assert_eq!(before.len(), 4);
+    app.verb(["reload"]).expect_success();
+    for pid in before {
+        assert!(procs::wait_gone(pid, LIMIT), "{pid} outlives its release");
+    }
+    app.wait_ready(LIMIT);
+    assert!(app.stop().success());
+}
+
+#[test]
+fn nothing_is_left_of_a_program_that_daemonizes() {
+    let Some(builder) = forks("daemon", free_port()) else {
+        return;
+    };
+    let mut app = builder.start();
+    app.wait_for_line("it has left processes behind", LIMIT);
+    app.wait_for_line("after 3 failures", LIMIT);
+    let of_two_starts = 2 * 2 + 1;
+    assert!(app.family().len() <= of_two_starts, "{:?}", app.family());
+    app.signal(Signal::TERM);
+    app.wait_exit(LIMIT);
+    app.wait_family_gone(LIMIT);
+}
