@@ -102,7 +102,8 @@ fn every_worker_of_a_program_that_binds_port_0_gets_the_same_port() {
 #[test]
 fn a_program_may_have_several_listeners() {
     needs!("python3");
-    let mut app = binds("several", free_port()).start_ready();
+    let several = binds("several", free_port());
+    let mut app = several.options(["--share", "127.0.0.1:0"]).start_ready();
     app.wait_for_line("three listens", LIMIT);
     app.wait_status(LIMIT, |status| {
         let listeners = status["listeners"].as_array().unwrap();

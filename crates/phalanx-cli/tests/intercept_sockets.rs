@@ -5,7 +5,7 @@ mod cluster;
 
 use std::net::TcpListener;
 
-use cluster::{app, expect_in_turn};
+use cluster::{app, expect_in_turn, get, pid_in};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, require};
 
@@ -111,4 +111,64 @@ fn a_container_in_which_a_program_cannot_be_served_says_so_and_is_never_ready() 
         output.stderr
     );
     assert!(!output.stderr.contains("of 2 workers"), "{}", output.stderr);
+}
+
+/// The fixture that binds in this way, and where it listens.
+fn binds(way: &str) -> (AppBuilder, Target) {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    let command = app().workers(2).command(["python3"]);
+    let command = command.arg(fixtures::fixture("programs/binds.py"));
+    let command = command.arg(way).arg(address.port().to_string());
+    (command, Target::Tcp(address))
+}
+
+#[test]
+fn a_helper_on_port_0_is_reached_by_its_own_worker_alone() {
+    if require("python3").is_none() {
+        return;
+    }
+    let (builder, target) = binds("helper");
+    let mut app = builder.start_ready();
+    for generation in 1..=3 {
+        let mut pids = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let answer = get(&target, "/");
+            assert!(
+                answer.starts_with("its own helper"),
+                "{generation}: {answer}"
+            );
+            pids.insert(pid_in(&answer));
+        }
+        assert_eq!(pids.len(), 2);
+        let status = app.status();
+        assert_eq!(status["listeners"].as_array().unwrap().len(), 1, "{status}");
+        app.verb(["reload"]).expect_success();
+    }
+}
+
+#[test]
+fn listeners_that_come_and_go_leave_nothing_with_the_primary() {
+    if require("python3").is_none() {
+        return;
+    }
+    let (builder, target) = binds("passive");
+    let mut app = builder.start_ready();
+    let primary = app.status()["pid"].as_u64().unwrap();
+    let held = || {
+        std::fs::read_dir(format!("/proc/{primary}/fd"))
+            .unwrap()
+            .count()
+    };
+    get(&target, "/10");
+    let before = held();
+    for _ in 0..4 {
+        assert!(get(&target, "/250").starts_with("opened 250"));
+    }
+    assert!(
+        held() <= before + 4,
+        "{} descriptors, {before} before",
+        held()
+    );
+    assert_eq!(app.status()["listeners"].as_array().unwrap().len(), 1);
 }

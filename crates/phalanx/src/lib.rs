@@ -15,6 +15,7 @@ mod primary;
 mod publish;
 mod role;
 mod settings;
+mod share;
 pub mod supervisor;
 mod watched;
 mod worker;
@@ -33,6 +34,7 @@ pub use primary::{Cluster, Worker};
 pub use publish::{BadPublish, Publish};
 pub use role::{Role, init, is_primary, is_worker};
 pub use settings::{Adoption, DispatchChoice, InspectPort, Readiness, Settings, Stdio, UnixFile};
+pub use share::{BadShare, Share};
 pub use worker::{Listener, Meter, Stream, StreamKind, ThisWorker, Timed, UdpSocket};
 #[cfg(feature = "tower")]
 pub use worker::{Metered, MeteredFuture};

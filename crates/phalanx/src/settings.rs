@@ -8,6 +8,7 @@ use phalanx_sys::signal::Signal;
 
 use crate::bind::Bind;
 use crate::publish::Publish;
+use crate::share::Share;
 
 /// What becomes of a standard stream of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,6 +152,8 @@ pub struct Settings {
     pub publish: Vec<Publish>,
     /// What the files of Unix listeners are like.
     pub unix: UnixFile,
+    /// Listeners on port 0 that all workers of [`Adoption::Intercept`] share, although the app has others.
+    pub share: Vec<Share>,
     /// What proves that a worker of [`Adoption::Activation`] serves.
     pub readiness: Readiness,
     /// A worker that is ready and says for so long nothing to its watchdog (`WATCHDOG=1`, `sd_notify(3)`)
@@ -247,6 +250,13 @@ impl Settings {
     #[must_use]
     pub fn bind(mut self, bind: Bind) -> Self {
         self.bind.push(bind);
+        self
+    }
+
+    /// Has a listener on port 0 shared by all workers.
+    #[must_use]
+    pub fn share(mut self, share: Share) -> Self {
+        self.share.push(share);
         self
     }
 

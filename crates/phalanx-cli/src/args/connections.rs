@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use phalanx::{Bind, Publish, Readiness};
+use phalanx::{Bind, Publish, Readiness, Share};
 
 use crate::values;
 
@@ -21,6 +21,13 @@ pub(crate) struct BindArgs {
     /// Listen on PORT where the program asks for `APP_PORT`; can be repeated. `0:*`: on a free port, whatever it asks for
     #[arg(long, value_name = "[HOST:]PORT:APP_PORT")]
     pub(crate) publish: Vec<Publish>,
+
+    /// Share a listener on port 0 among all workers, although the program listens elsewhere too; can be repeated
+    ///
+    /// HOST is an address, or left out for every address. Without this, a listener on port 0 is the worker's own unless the
+    /// app has no other. For programs that open their listeners themselves, by interception.
+    #[arg(long, value_name = "[HOST]:0")]
+    pub(crate) share: Vec<Share>,
 
     /// What proves that a worker serves, which was given its listeners [default: auto]
     ///

@@ -56,6 +56,9 @@ pub(super) fn apply(args: &RunArgs, kind: Kind, settings: Settings) -> Outcome<S
     for publish in &args.bound.publish {
         settings = settings.publish(publish.clone());
     }
+    for share in &args.bound.share {
+        settings = settings.share(*share);
+    }
     if let Some(readiness) = &args.bound.ready {
         settings = settings.readiness(readiness.clone());
     }
@@ -106,6 +109,8 @@ fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
         }
     } else if !opens_itself && !bound.publish.is_empty() {
         "--publish is for programs that open their listeners themselves: leave it out".to_owned()
+    } else if adoption != Adoption::Intercept && !bound.share.is_empty() {
+        "--share is for programs whose bind and listen are intercepted: leave it out".to_owned()
     } else if adoption == Adoption::Intercept && !bound.bind.is_empty() {
         "--adopt intercept gives no listeners: leave --bind out, or use --adopt activation"
             .to_owned()

@@ -124,7 +124,7 @@ fn bind_first(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> 
     rustix::net::bind(&slot, &address)?;
     listen(slot.as_fd(), options.backlog)?;
     sockopt::set_socket_reuseport(&slot, true)?;
-    detach_placeholder(slot.as_fd())?;
+    detach_choice(slot.as_fd())?;
     Ok(slot)
 }
 
@@ -168,7 +168,12 @@ pub(crate) fn attach_classic(socket: BorrowedFd<'_>, code: &[Classic]) -> io::Re
     set_option(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 
-fn detach_placeholder(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// No program chooses among the sockets of the group any more: the kernel's hash does.
+///
+/// # Errors
+///
+/// `ENOENT` when there is none.
+pub fn detach_choice(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option::<libc::c_int>(socket, libc::SO_DETACH_REUSEPORT_BPF, &0)
 }
 

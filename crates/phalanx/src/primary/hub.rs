@@ -10,12 +10,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::any_port::AnyPort;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
 use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::{DrainLimits, ListenRequest};
 use phalanx_sys::scoreboard::Scoreboard;
 use phalanx_sys::steering::{Steering, Unavailable};
+use tokio::sync::Notify;
 
 use super::Shared;
 use super::channel::Channel;
@@ -92,6 +94,9 @@ pub(crate) struct Hub {
     pub(super) preload: Option<Preload>,
     /// The limits of those who keep any.
     pub(super) drain_limits: Option<DrainLimits>,
+    /// Whose listeners on port 0 are, and what rings when that was decided.
+    pub(super) any_port: AnyPort,
+    pub(super) any_port_decided: Arc<Notify>,
     /// A timer that lets returned connections be offered to everyone again is running.
     pub(super) forgiving: bool,
     /// A timer after which a turn is awaited no more is running.
@@ -128,6 +133,8 @@ impl Hub {
             acks: None,
             preload: None,
             drain_limits: None,
+            any_port: AnyPort::default(),
+            any_port_decided: Arc::default(),
             forgiving: false,
             waiting_for_turn: false,
         }
@@ -216,6 +223,7 @@ impl Hub {
         let had_channel = state.channel.take().is_some();
         state.held.clear();
         state.cell.changed.notify_waiters();
+        self.trier_gone(worker);
         self.forget_load(worker);
         self.gone_from_slots(worker);
         let returned = self.ledger.worker_gone(worker);

@@ -11,23 +11,21 @@
 //! same server as the n-th of another, so all workers of a program get the same port.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use phalanx_core::dispatch::intercept::{Candidate, Refusal, Sockets, Way, way};
-use phalanx_core::ids::{Position, WorkerId};
-use phalanx_core::ledger::ListenerId;
+use phalanx_core::dispatch::any_port::Owner;
+use phalanx_core::dispatch::intercept::{Refusal, Way};
+use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{ListenRequest, Target};
 use phalanx_sys::intercept::{self, Act};
 use phalanx_sys::socket::SocketId;
 
-use super::{Decision, Question, Verdict};
+use super::{Decision, Question, Verdict, any_port};
 use crate::event::Event;
 use crate::primary::hub::{Held, Hub};
 use crate::primary::readiness;
-use crate::primary::slots::Slots;
 use crate::primary::worker::Departure;
 
 /// The shortest queue. The primary keeps the queue over a worker's death, and there it has to hold
@@ -36,8 +34,6 @@ const LEAST_BACKLOG: u32 = 511;
 
 /// Sockets that were bound to port 0 and do not listen yet: most of them never will.
 const UNDECIDED: usize = 256;
-
-const EPERM: i32 = 1;
 
 /// What is known of a worker's calls.
 #[derive(Debug, Default)]
@@ -56,19 +52,21 @@ pub(in crate::primary) struct Calls {
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     /// The listener's key.
-    key: String,
+    pub(super) key: String,
     /// The port was named, by the program or by the primary.
-    is_numbered: bool,
+    pub(super) is_numbered: bool,
 }
 
 impl Calls {
     fn next_any_port(&mut self, ip: IpAddr, only_v6: bool) -> String {
         let count = self.any_port.entry((ip, only_v6)).or_default();
         *count = count.saturating_add(1);
-        format!("{}:{count}", key(SocketAddr::new(ip, 0), only_v6))
+        let address = key(SocketAddr::new(ip, 0), only_v6);
+        let address = address.trim_start_matches("intercept:");
+        format!("{}{address}:{count}", any_port::PREFIX)
     }
 
-    fn remember(&mut self, socket: SocketId, asked: Asked) {
+    pub(super) fn remember(&mut self, socket: SocketId, asked: Asked) {
         self.undecided.insert(socket, asked);
         if self.undecided.len() > UNDECIDED {
             self.undecided.pop_first();
@@ -145,6 +143,13 @@ impl Hub {
             .get_or_insert_with(|| Asked::for_address(calls, address, only_v6))
             .clone();
         let is_open = self.listeners.values().any(|one| one.key == asked.key);
+        if is_open && !asked.is_numbered {
+            match self.owner_of(worker, &asked.key, question) {
+                Owner::App => {}
+                Owner::Worker => return Verdict::Pass,
+                Owner::Undecided => return Verdict::Wait,
+            }
+        }
         if is_open || self.is_published(address.port()) {
             let verdict = self.adopt_socket(worker, question, &asked, address, LEAST_BACKLOG);
             self.expect_no_listen(worker, &verdict);
@@ -191,6 +196,15 @@ impl Hub {
                 bound_for.unwrap_or_else(|| Asked::for_address(calls, local, only_v6))
             })
             .clone();
+        if asked.is_numbered {
+            self.opens_another();
+        } else {
+            match self.owner_of(worker, &asked.key, question) {
+                Owner::App => {}
+                Owner::Worker => return Verdict::Pass.into(),
+                Owner::Undecided => return Verdict::Wait.into(),
+            }
+        }
         Decision {
             verdict: self.adopt_socket(worker, question, &asked, local, backlog),
             serves: Some(asked.key),
@@ -237,77 +251,7 @@ impl Hub {
         })
     }
 
-    fn way_of(&self, worker: WorkerId, question: &Question, asked: &Asked, id: ListenerId) -> Way {
-        let candidate = Candidate {
-            is_visible: question.duplicate.is_some(),
-            is_attached: question.is_attached,
-            is_numbered: asked.is_numbered,
-        };
-        let slots = self.listeners.get(&id).and_then(|one| one.slots.as_ref());
-        let sockets = slots.map_or(Sockets::One, Slots::sockets);
-        way(candidate, sockets, self.has_one(worker, id))
-    }
-
-    fn has_one(&self, worker: WorkerId, id: ListenerId) -> bool {
-        let held = self.workers.get(&worker).map(|state| &state.held);
-        held.is_some_and(|held| held.values().any(|held| held.listener == id))
-    }
-
-    fn refuse(&mut self, worker: WorkerId, refusal: Refusal) -> Verdict {
-        let cut_off = "has registered its socket with epoll, or duplicated it, before it listens, which would be cut \
-                       off. The call fails with EPERM: ";
-        let way_out = match refusal {
-            Refusal::Hidden => {
-                "allow pidfd_getfd(2), which the container's seccomp profile forbids (with Docker: --cap-add \
-                 SYS_PTRACE), or give it its listeners with --bind"
-            }
-            Refusal::Shared => "leave --dispatch shared out, or give it its listeners with --bind",
-        };
-        self.error(worker, format!("{cut_off}{way_out}"));
-        Verdict::Fail(io::Error::from_raw_os_error(EPERM))
-    }
-
-    /// The program's socket joins the listener's: at bind it is bound there, at listen it becomes the worker's slot.
-    fn own_socket(
-        &mut self,
-        worker: WorkerId,
-        question: &Question,
-        asked: &Asked,
-        id: ListenerId,
-        request: ListenRequest,
-    ) -> io::Result<Verdict> {
-        let gone = || io::Error::from(io::ErrorKind::NotFound);
-        let own = question.duplicate.as_ref().ok_or_else(gone)?;
-        let state = self.workers.get_mut(&worker).ok_or_else(gone)?;
-        let listener = self.listeners.get_mut(&id).ok_or_else(gone)?;
-        let slots = listener.slots.as_mut().ok_or_else(gone)?;
-        if let Act::Bind(_) = question.act {
-            let asked = Asked {
-                key: asked.key.clone(),
-                is_numbered: true,
-            };
-            state.calls.remember(question.socket, asked);
-            return Ok(Verdict::InGroup(slots.address()));
-        }
-        slots.join(state.cell.position, worker, own)?;
-        self.hold(worker, &asked.key, request, Some(question.socket));
-        Ok(Verdict::Done)
-    }
-
-    /// The worker's socket of a listener, and whether it has been given it before.
-    fn slot_of(&mut self, worker: WorkerId, id: ListenerId) -> io::Result<(Arc<OwnedFd>, bool)> {
-        let again = self.has_one(worker, id);
-        let state = self.workers.get(&worker).ok_or(io::ErrorKind::NotFound)?;
-        let position: Position = state.cell.position;
-        let listener = self.listeners.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
-        let slot = match listener.slots.as_mut() {
-            None => listener.handle.clone().ok_or(io::ErrorKind::NotFound)?,
-            Some(slots) => slots.slot_again(position, worker)?,
-        };
-        Ok((slot, again))
-    }
-
-    fn hold(
+    pub(super) fn hold(
         &mut self,
         worker: WorkerId,
         key: &str,
@@ -362,8 +306,14 @@ impl Hub {
 /// Whether a socket that was planted under this key is what a bind to this address asks for.
 fn is_key_of(planted: &str, address: SocketAddr, only_v6: bool) -> bool {
     let asked = key(address, only_v6);
-    let rest = planted.strip_prefix(&asked);
-    rest.is_some_and(|rest| rest.is_empty() || (address.port() == 0 && rest.starts_with(':')))
+    match planted.strip_prefix(any_port::PREFIX) {
+        Some(rest) => {
+            let address = asked.trim_start_matches("intercept:");
+            let count = rest.strip_prefix(address);
+            count.is_some_and(|count| count.starts_with(':'))
+        }
+        None => planted == asked,
+    }
 }
 
 impl From<Verdict> for Decision {

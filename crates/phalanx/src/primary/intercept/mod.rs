@@ -6,10 +6,12 @@
 //!
 //! A call that is not answered, for whatever reason, passes: the worker is never left waiting.
 
+mod adopt;
+mod any_port;
 mod decide;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
@@ -42,6 +44,16 @@ struct Question {
     is_listening: bool,
 }
 
+impl Question {
+    /// The address that it is about.
+    fn asked_ip(&self) -> IpAddr {
+        match self.act {
+            Act::Bind(address) => address.ip(),
+            Act::Listen { .. } | Act::Steer => self.local.ip(),
+        }
+    }
+}
+
 /// What is to be done about it.
 #[derive(Debug)]
 struct Decision {
@@ -58,6 +70,8 @@ enum Verdict {
     Beside(SocketAddr),
     /// The socket is bound here, as one of the listener's group.
     InGroup(SocketAddr),
+    /// It will show soon what is to be done.
+    Wait,
     /// It has to be known whether something is attached to the socket.
     Look,
     /// It is done already.
@@ -168,6 +182,10 @@ async fn answer(
         let Decision { verdict, serves } = hub.hub().decide(worker.id, &mut question);
         drop(hub);
         tracing::trace!(worker = worker.id.0, ?question, ?verdict, "a call");
+        if matches!(verdict, Verdict::Wait) {
+            any_port::wait(shared).await;
+            continue;
+        }
         tries += 1;
         let (family, is_last) = (worker.pid, tries >= BINDS_MAX);
         let work = move || carry_out(call, &verdict, family, is_last);
@@ -215,7 +233,7 @@ enum Carried {
 fn carry_out(mut call: Call, verdict: &Verdict, family: Pid, is_last: bool) -> io::Result<Carried> {
     const IN_USE: i32 = 98;
     let heard = match verdict {
-        Verdict::Pass => call.pass(),
+        Verdict::Pass | Verdict::Wait => call.pass(),
         Verdict::Look => {
             let is_attached = call.is_attached(family);
             return Ok(Carried::Looked(Box::new(call), is_attached));

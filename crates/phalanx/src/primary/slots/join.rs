@@ -48,6 +48,16 @@ impl Slots {
         Ok(())
     }
 
+    /// Nobody chooses any more: the listener is going to be closed here, and whoever has a socket of it keeps it.
+    pub(in crate::primary) fn set_free(&self) {
+        let held = self.active.values().chain(self.pending.values());
+        for slot in held {
+            if let Err(error) = socket::detach_choice(slot.socket.as_fd()) {
+                tracing::debug!(%error, "a socket has no program to be freed of");
+            }
+        }
+    }
+
     /// Closes the socket that opened the group, once there are others that workers have brought along. What has
     /// come to it meanwhile moves to them.
     pub(super) fn close_unused(&mut self) {
