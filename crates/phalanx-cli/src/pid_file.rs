@@ -7,7 +7,7 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -65,7 +65,7 @@ impl PidFile {
         beside.push(&self.name);
         beside.push(format!(".{}", phalanx_sys::random::name()?));
         let mut new = self.directory.create(&beside, MODE)?;
-        let id = FileId::of(new.as_fd())?;
+        let id = FileId::of(&new)?;
         let written = writeln!(new, "{}", std::process::id());
         let placed = written.and_then(|()| self.directory.rename(&beside, &self.name));
         placed.inspect_err(|_| drop(self.directory.remove(&beside, id)))

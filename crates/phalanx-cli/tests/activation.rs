@@ -3,7 +3,6 @@
 
 mod cluster;
 
-use std::os::linux::net::SocketAddrExt;
 use std::time::Duration;
 
 use cluster::{
@@ -11,7 +10,7 @@ use cluster::{
     get_json, try_get, wait_report,
 };
 use phalanx_testkit::app::{AppBuilder, is_settled, pids};
-use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, procs, require};
+use phalanx_testkit::{App, LIMIT, Load, Process, Signal, Target, fixtures, procs, require};
 
 /// The fixture with these words behind it, on a port that the kernel chooses.
 fn activated(words: &[&str]) -> AppBuilder {
@@ -233,15 +232,10 @@ fn a_worker_cannot_speak_for_another() {
     needs_python!();
     let mut app = activated(&["notify"]).start_ready();
     let env = get_json(&app.address(), "/env");
-    let name = env["NOTIFY_SOCKET"]
-        .as_str()
-        .unwrap()
-        .trim_start_matches('@')
-        .to_owned();
-    let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+    let path = env["NOTIFY_SOCKET"].as_str().unwrap();
     let stranger = std::os::unix::net::UnixDatagram::unbound().unwrap();
     stranger
-        .send_to_addr(b"STATUS=stolen\nSTOPPING=1", &address)
+        .send_to(b"STATUS=stolen\nSTOPPING=1", path)
         .unwrap();
     app.wait_for_line("a stranger tried to speak for a worker", LIMIT);
     let status = app.wait_ready(Duration::from_secs(5));
@@ -253,6 +247,27 @@ fn a_worker_cannot_speak_for_another() {
             .all(|one| one["says"] == "serves")
     );
     assert!(app.worker_pids().into_iter().all(procs::is_alive));
+}
+
+#[test]
+fn who_is_gone_when_he_is_heard_has_said_nothing() {
+    needs_python!();
+    let mut app = activated(&["notify"]).start_ready();
+    let worker = app.worker_pids()[0];
+    let env = get_json(&app.address(), "/env");
+    let path = env["NOTIFY_SOCKET"].as_str().unwrap();
+    // He sends while the primary stands still, and is gone before it goes on.
+    app.signal(Signal::STOP);
+    let code = "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
+                s.sendto(b'STATUS=stolen\\nSTOPPING=1',sys.argv[1])";
+    let mut forger = std::process::Command::new("python3");
+    forger.args(["-c", code, path]);
+    Process::run(forger, LIMIT).expect_success();
+    app.signal(Signal::CONT);
+    app.wait_for_line("a stranger tried to speak for a worker", LIMIT);
+    let status = app.wait_ready(LIMIT);
+    assert_eq!(status["workers"][0]["says"], "serves", "{status}");
+    assert!(app.worker_pids().contains(&worker));
 }
 
 #[test]

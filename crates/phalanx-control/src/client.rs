@@ -8,12 +8,14 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use phalanx_sys::identity;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use crate::directories::Surroundings;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::names::{self, Name, Surroundings};
+use crate::names::{self, Name};
 
 /// A running app.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct App {
     /// Its name.
     pub name: Name,
     socket: PathBuf,
+    /// The owner of the directory in which its socket lies.
+    owner: u32,
 }
 
 /// An answer that is no error.
@@ -37,45 +41,72 @@ impl App {
         let Some(name) = name else {
             return only_one(Self::find_all().await, &surroundings);
         };
-        for directory in surroundings.all_directories() {
-            let socket = names::socket_path(&directory, name)?;
-            match UnixStream::connect(&socket).await {
-                Ok(_) => {
-                    return Ok(Self {
-                        name: name.clone(),
-                        socket,
-                    });
-                }
+        let (directories, refused) = trusted(&surroundings);
+        for (directory, owner) in directories {
+            let app = Self {
+                name: name.clone(),
+                socket: names::socket_path(&directory, name)?,
+                owner,
+            };
+            match app.reach().await {
+                Ok(_) => return Ok(app),
                 Err(error) if is_nobody_there(&error) => {}
                 Err(error) => return Err(cannot_connect(name, &error)),
             }
         }
-        let reason = format!("no app named {name} is running{}", looked_in(&surroundings));
+        let looked_in = looked_in(&surroundings, &refused);
+        let reason = format!("no app named {name} is running{looked_in}");
         Err(Failure::new(Exit::NoApp, reason))
     }
 
-    /// The app of that name whose socket lies in this directory, whether it runs or not.
+    /// The app of that name whose socket lies in this directory of this user, whether it runs or not.
     ///
     /// # Errors
     ///
     /// Fails if the path of the socket is too long.
     pub fn at(name: Name, directory: &Path) -> Outcome<Self> {
         let socket = names::socket_path(directory, &name)?;
-        Ok(Self { name, socket })
+        let owner = identity::effective_uid();
+        Ok(Self {
+            name,
+            socket,
+            owner,
+        })
     }
 
-    /// All apps of this user, by name.
+    /// All apps of this user, by name. For root, those of service users too.
     pub async fn find_all() -> Vec<Self> {
         let mut found = Vec::new();
-        for directory in Surroundings::here().all_directories() {
+        for (directory, owner) in trusted(&Surroundings::here()).0 {
             for (name, socket) in sockets_in(&directory) {
-                if UnixStream::connect(&socket).await.is_ok() {
-                    found.push(Self { name, socket });
+                let app = Self {
+                    name,
+                    socket,
+                    owner,
+                };
+                if app.reach().await.is_ok() {
+                    found.push(app);
                 }
             }
         }
         found.sort_by(|one, other| one.name.cmp(&other.name));
         found
+    }
+
+    /// Connects, if it is the owner of the directory who answers.
+    async fn reach(&self) -> io::Result<UnixStream> {
+        let stream = UnixStream::connect(&self.socket).await?;
+        let peer = stream.peer_cred()?.uid();
+        let is_own = self.owner == identity::effective_uid();
+        if peer == self.owner || (is_own && identity::is_trusted(peer)) {
+            return Ok(stream);
+        }
+        let reason = format!(
+            "{} lies in a directory of the user with id {}, and the user with id {peer} serves it",
+            self.socket.display(),
+            self.owner
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
     }
 
     /// Asks for what is at `path`.
@@ -124,7 +155,7 @@ impl App {
     ///
     /// Fails if the primary cannot be reached.
     pub async fn connect(&self) -> Outcome<Connection> {
-        let stream = UnixStream::connect(&self.socket).await;
+        let stream = self.reach().await;
         let stream = stream.map_err(|error| cannot_connect(&self.name, &error))?;
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let broken = |error| broken(&self.name, &error);
@@ -256,19 +287,40 @@ fn only_one(mut all: Vec<App>, surroundings: &Surroundings) -> Outcome<App> {
     let none = || {
         Failure::new(
             Exit::NoApp,
-            format!("no app is running{}", looked_in(surroundings)),
+            format!(
+                "no app is running{}",
+                looked_in(surroundings, &trusted(surroundings).1)
+            ),
         )
     };
     all.pop().ok_or_else(none)
 }
 
-fn looked_in(surroundings: &Surroundings) -> String {
+/// The directories that may be looked into, with their owners; and why others may not.
+fn trusted(surroundings: &Surroundings) -> (Vec<(PathBuf, u32)>, Vec<String>) {
+    let (mut good, mut refused) = (Vec::new(), Vec::new());
+    for candidate in surroundings.all_directories() {
+        match surroundings.trusted_owner(&candidate) {
+            Some(Ok(owner)) => good.push((candidate.path, owner)),
+            Some(Err(fault)) => refused.push(format!("{}: {fault}", candidate.path.display())),
+            None => {}
+        }
+    }
+    (good, refused)
+}
+
+fn looked_in(surroundings: &Surroundings, refused: &[String]) -> String {
     let directories = surroundings.all_directories();
     let directories: Vec<_> = directories
         .iter()
-        .map(|path| path.display().to_string())
+        .map(|one| one.path.display().to_string())
         .collect();
-    format!(" (looked in {})", directories.join(", "))
+    let mut text = format!(" (looked in {})", directories.join(", "));
+    for fault in refused {
+        text.push_str("; refused to look into ");
+        text.push_str(fault);
+    }
+    text
 }
 
 /// No socket, or one that nobody listens on any more.
@@ -357,6 +409,7 @@ mod tests {
         let app = |name: &str| App {
             name: name.parse().unwrap(),
             socket: PathBuf::new(),
+            owner: 0,
         };
         let failure = only_one(vec![], &here).unwrap_err();
         assert!(

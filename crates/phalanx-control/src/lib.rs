@@ -4,6 +4,7 @@
 mod bodies;
 pub mod client;
 pub mod describe;
+pub mod directories;
 pub mod exit;
 pub mod failure;
 pub mod level;

@@ -3,25 +3,34 @@
 //! INVARIANT: only the holder of the lock makes or removes the socket, so a socket that is there when
 //! the lock is free belongs to nobody and may be replaced.
 
-use std::fs::{self, Permissions};
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
+use phalanx_sys::directory::{Directory, FileId};
 use phalanx_sys::lock::FileLock;
+use phalanx_sys::socket::{PathOptions, SocketFile, SocketPlace};
 use tokio::net::UnixListener;
 
+use crate::directories::Surroundings;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
-use crate::names::{self, Name, Surroundings};
+use crate::names::{self, Name};
 
-/// A name that this process holds. Dropping it removes its files.
+/// Nobody but the user and root.
+const MODE: u32 = 0o600;
+/// Clients that may wait.
+const BACKLOG: u32 = 1024;
+/// A pid fits.
+const LOCK_BYTES_MAX: u64 = 32;
+
+/// A name that this process holds. Dropping it removes its files, if they are still the ones that it made.
 #[derive(Debug)]
 pub struct Place {
-    socket: PathBuf,
-    lock_path: PathBuf,
-    /// Released last, after the files are gone.
-    _lock: FileLock,
+    socket: SocketFile,
+    /// Released last, after the socket is gone.
+    _held: Held,
 }
 
 impl Place {
@@ -29,52 +38,81 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// Fails if the name is taken, or its files cannot be made.
+    /// Fails if the name is taken, or its files cannot be made. What was there before is there still.
     pub fn take(surroundings: &Surroundings, name: &Name) -> Outcome<(Self, UnixListener)> {
         let directory = surroundings.prepare_directory()?;
-        let socket = names::socket_path(&directory, name)?;
-        let lock_path = names::lock_path(&directory, name);
-        let lock = FileLock::try_exclusive(&lock_path)
-            .map_err(|error| cannot_create(&lock_path, &error))?
-            .ok_or_else(|| taken(name, &lock_path))?;
+        let path = names::socket_path(&directory, name)?;
+        let held = Held::take(&names::lock_path(&directory, name), name)?;
+        let (listener, socket) = listen(&path).map_err(|error| cannot_create(&path, &error))?;
         let place = Self {
             socket,
-            lock_path,
-            _lock: lock,
+            _held: held,
         };
-        fs::write(&place.lock_path, std::process::id().to_string())
-            .map_err(|error| cannot_create(&place.lock_path, &error))?;
-        let listener =
-            listen(&place.socket).map_err(|error| cannot_create(&place.socket, &error))?;
         Ok((place, listener))
     }
-}
 
-impl Place {
     /// Where workers that know einhorn acknowledge. The name is this process's, so the path is.
     #[must_use]
     pub fn ack_socket(&self) -> PathBuf {
-        self.socket.with_extension("ack")
+        self.socket.path().with_extension("ack")
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         // What cannot be removed will be found stale by the next app of this name.
-        drop(fs::remove_file(&self.socket));
-        drop(fs::remove_file(&self.lock_path));
+        drop(self.socket.remove());
     }
 }
 
-fn listen(socket: &Path) -> io::Result<UnixListener> {
-    match fs::symlink_metadata(socket) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(socket)?,
-        // Anything else is not ours to remove; bind(2) will refuse it.
-        Ok(_) | Err(_) => {}
+/// The lock on a name, and its file.
+#[derive(Debug)]
+struct Held {
+    directory: Directory,
+    name: OsString,
+    file: FileId,
+    lock: FileLock,
+}
+
+impl Held {
+    fn take(path: &Path, app: &Name) -> Outcome<Self> {
+        let cannot = |error: io::Error| cannot_create(path, &error);
+        let (directory, name) = Directory::of(path).map_err(cannot)?;
+        let lock = FileLock::try_exclusive_in(&directory, name).map_err(cannot)?;
+        let lock = lock.ok_or_else(|| taken(app, &directory, name))?;
+        let held = Self {
+            file: FileId::of(&lock).map_err(cannot)?,
+            name: name.to_owned(),
+            directory,
+            lock,
+        };
+        let pid = std::process::id().to_string();
+        held.lock.write(pid.as_bytes()).map_err(cannot)?;
+        Ok(held)
     }
-    let listener = UnixListener::bind(socket)?;
-    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
-    Ok(listener)
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.directory.remove(&self.name, self.file));
+    }
+}
+
+/// A socket that is there when the lock is free is nobody's, and is replaced; anything else is not ours to remove.
+fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let options = PathOptions {
+        mode: Some(MODE),
+        backlog: BACKLOG,
+        ..PathOptions::default()
+    };
+    let (socket, file) = SocketPlace::find(path)?.listen(&options)?;
+    match UnixListener::from_std(net::UnixListener::from(socket)) {
+        Ok(listener) => Ok((listener, file)),
+        Err(error) => {
+            drop(file.remove());
+            Err(error)
+        }
+    }
 }
 
 fn cannot_create(path: &Path, error: &io::Error) -> Failure {
@@ -85,9 +123,10 @@ fn cannot_create(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
-fn taken(name: &Name, lock_path: &Path) -> Failure {
+fn taken(name: &Name, directory: &Directory, lock: &OsStr) -> Failure {
     // The holder writes its pid right after it took the lock; in between there is none to tell.
-    let pid = fs::read_to_string(lock_path)
+    let pid = directory
+        .read_text(lock, LOCK_BYTES_MAX)
         .ok()
         .and_then(|text| text.trim().parse::<u32>().ok());
     let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("pid {pid}"));

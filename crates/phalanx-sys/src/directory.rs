@@ -66,7 +66,7 @@ impl FileId {
     ///
     /// # Errors
     /// Those of stat(2).
-    pub fn of(fd: BorrowedFd<'_>) -> io::Result<FileId> {
+    pub fn of(fd: impl AsFd) -> io::Result<FileId> {
         let stat = fs::fstat(fd)?;
         Ok(FileId {
             device: stat.st_dev,
@@ -121,10 +121,10 @@ impl Pinned {
         self.kind() == FileType::Socket
     }
 
-    /// Whether it is a regular file.
+    /// Whether it is a directory.
     #[must_use]
-    pub fn is_file(&self) -> bool {
-        self.kind() == FileType::RegularFile
+    pub fn is_directory(&self) -> bool {
+        self.kind() == FileType::Directory
     }
 
     fn kind(&self) -> FileType {
@@ -273,6 +273,26 @@ impl Directory {
         }
     }
 
+    /// The names of what is in it.
+    ///
+    /// # Errors
+    /// `EACCES` when it may not be read.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let entries = std::fs::read_dir(self.path_of(OsStr::new(".")))?;
+        entries.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    /// The same directory once more.
+    ///
+    /// # Errors
+    /// `EMFILE` and the like.
+    pub fn try_clone(&self) -> io::Result<Directory> {
+        Ok(Directory {
+            fd: self.fd.try_clone()?,
+            exposed: self.exposed.clone(),
+        })
+    }
+
     /// Makes a directory that is not there yet, and opens it.
     ///
     /// # Errors
@@ -290,7 +310,7 @@ impl Directory {
         let mut walk = Walk::from(self.fd.try_clone()?, PathBuf::new());
         walk.exposed.clone_from(&self.exposed);
         let found = self.pin(name)?;
-        if found.kind() != FileType::Directory {
+        if !found.is_directory() {
             return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
         }
         walk.look_at_entry(name, &found.stat)?;

@@ -76,7 +76,7 @@ impl AsFd for FileLock {
 }
 
 fn is_still_in(file: &OwnedFd, directory: &Directory, name: &OsStr) -> io::Result<bool> {
-    let held = FileId::of(file.as_fd())?;
+    let held = FileId::of(file)?;
     match directory.pin(name) {
         Ok(found) => Ok(found.id() == held),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -4,14 +4,19 @@
     reason = "rustix's credentials cannot hold a pid of a foreign namespace"
 )]
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::ffi::OsString;
+use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use rustix::fs::{AtFlags, Mode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
+use crate::directory::{Directory, Pinned};
+use crate::identity;
 use crate::process::Pid;
+use crate::random;
 use crate::socket::Credentials;
 
 /// Variables that tell a process what *it* was given by its service manager (`sd_listen_fds(3)`) and what that
@@ -35,21 +40,85 @@ pub struct Datagram {
     pub sender: Option<Credentials>,
 }
 
-/// A socket with a name that cannot be guessed, in the abstract namespace, so that a worker that has
-/// become another user reaches it; and the name, as `NOTIFY_SOCKET` has it. Non-blocking.
+/// A socket on which a program speaks of itself.
+#[derive(Debug)]
+pub struct NotifySocket {
+    /// What the program is told (`NOTIFY_SOCKET`).
+    pub name: String,
+    /// The socket. Non-blocking.
+    pub socket: OwnedFd,
+    /// Its file, if it has one.
+    pub file: Option<NotifyFile>,
+}
+
+/// The file of a [`NotifySocket`]. Dropping it removes the file.
+#[derive(Debug)]
+pub struct NotifyFile {
+    directory: Directory,
+    name: OsString,
+    file: Pinned,
+}
+
+impl Drop for NotifyFile {
+    fn drop(&mut self) {
+        // What is gone already need not be removed.
+        drop(self.directory.remove(&self.name, self.file.id()));
+    }
+}
+
+/// A socket with a name that cannot be guessed, in a directory that is called `path`, for programs that run as
+/// `owner`. Without an owner root's program may become anybody, and anybody can send: see who did.
+///
+/// # Errors
+/// Those of socket(2), bind(2) and chown(2); `ENAMETOOLONG`.
+pub fn bind_in(directory: &Directory, path: &Path, owner: Option<u32>) -> io::Result<NotifySocket> {
+    let name = OsString::from(format!("notify-{}", random::name()?));
+    let told = path.join(&name).into_os_string().into_string();
+    let told = told.map_err(|_| io::ErrorKind::InvalidInput)?;
+    let address = SocketAddrUnix::new(told.as_str())?;
+    let socket = unbound()?;
+    rustix::net::bind(&socket, &address)?;
+    let file = NotifyFile {
+        file: directory.pin(&name)?,
+        directory: directory.try_clone()?,
+        name,
+    };
+    if let Some(owner) = owner.map(rustix::fs::Uid::from_raw) {
+        let flags = AtFlags::EMPTY_PATH;
+        rustix::fs::chownat(&file.file, c"", Some(owner), None, flags)?;
+    }
+    let is_for_all = owner.is_none() && identity::is_root();
+    let mode = if is_for_all { 0o666 } else { 0o600 };
+    rustix::fs::chmod(file.file.path(), Mode::from_raw_mode(mode))?;
+    Ok(NotifySocket {
+        name: told,
+        socket,
+        file: Some(file),
+    })
+}
+
+/// The same in the abstract namespace, for want of a directory: everybody can find it and send.
 ///
 /// # Errors
 /// Those of socket(2) and bind(2), and of reading `/dev/urandom`.
-pub fn bind() -> io::Result<(OwnedFd, String)> {
-    let mut random = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let name = format!("phalanx/{:032x}", u128::from_ne_bytes(random));
+pub fn bind() -> io::Result<NotifySocket> {
+    let name = format!("phalanx/{}", random::name()?);
+    let socket = unbound()?;
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(NotifySocket {
+        name: format!("@{name}"),
+        socket,
+        file: None,
+    })
+}
+
+/// Tells who sends.
+fn unbound() -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     sockopt::set_socket_passcred(&socket, true)?;
-    let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
-    rustix::net::bind(&socket, &address)?;
-    Ok((socket, format!("@{name}")))
+    Ok(socket)
 }
 
 /// Takes one datagram. Descriptors that come with it are closed (`FDSTORE=1`, `BARRIER=1`).
@@ -131,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_datagram_comes_with_its_sender() {
-        let (socket, name) = bind().unwrap();
+        let NotifySocket { socket, name, .. } = bind().unwrap();
         let mut buffer = [0; 64];
         let nothing = receive(socket.as_fd(), &mut buffer).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
@@ -143,5 +212,26 @@ mod tests {
         let sender = datagram.sender.unwrap();
         assert_eq!(sender.pid, Some(Pid::current()));
         assert_eq!(sender.uid, rustix::process::getuid().as_raw());
+    }
+    #[test]
+    fn a_socket_in_a_directory_is_the_programs_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(place.path()).unwrap();
+        let own = identity::effective_uid();
+        let NotifySocket { socket, name, file } =
+            bind_in(&directory, place.path(), Some(own)).unwrap();
+        assert_eq!(
+            file.as_ref()
+                .map(|file| file.directory.pin(&file.name).unwrap().mode()),
+            Some(0o600)
+        );
+        UnixDatagram::unbound()
+            .unwrap()
+            .send_to(b"READY=1", &name)
+            .unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(receive(socket.as_fd(), &mut buffer).unwrap().bytes, 7);
+        drop(file);
+        assert!(!Path::new(&name).exists());
     }
 }

@@ -26,6 +26,16 @@ pub fn descends_from(pid: Pid, ancestor: Pid) -> Option<bool> {
     Some(false)
 }
 
+/// Whether one of the user ids of `pid` is `uid`: real, effective, saved, or that of the file system (proc(5)); `None`
+/// when there is no such process.
+#[must_use]
+pub fn acts_for(pid: Pid, uid: u32) -> Option<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let mut ids = ids.split_ascii_whitespace();
+    Some(ids.any(|id| id.parse() == Ok(uid)))
+}
+
 /// All processes that descend from `pid`, and itself, as far as the kernel lists them
 /// (`/proc/PID/task/TID/children`, `proc_pid_task(5)`).
 #[must_use]
@@ -65,6 +75,14 @@ fn parent_of(pid: Pid) -> Option<Pid> {
 mod tests {
     use super::*;
     use crate::process::parent_pid;
+
+    #[test]
+    fn a_process_acts_for_its_user() {
+        let me = Pid::current();
+        let own = crate::identity::effective_uid();
+        assert_eq!(acts_for(me, own), Some(true));
+        assert_eq!(acts_for(me, own + 4711), Some(false));
+    }
 
     #[test]
     fn this_process_descends_from_its_parent_and_not_the_other_way_round() {

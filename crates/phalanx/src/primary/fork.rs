@@ -98,7 +98,7 @@ impl Cluster {
         let notify = gift.notify.take();
         self.enrol(&cell, fork.generation, socket, &gift);
         let shared = Arc::downgrade(&self.shared);
-        if let Some((_, notify)) = notify {
+        if let Some(notify) = notify {
             notices::follow(shared.clone(), Arc::clone(&cell), notify)
                 .map_err(failed("watch the notify socket"))?;
         }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{ListenRequest, Target, outgoing};
+use phalanx_sys::notify::{self, NotifySocket};
 use phalanx_sys::process::FdMapping;
 use phalanx_sys::socket;
 
@@ -30,7 +31,7 @@ const FIRST_NUMBER: i32 = 3;
 pub(crate) struct Gift {
     sockets: Vec<Given>,
     /// The name and the primary's end of the socket on which the worker speaks of itself.
-    pub(super) notify: Option<(String, OwnedFd)>,
+    pub(super) notify: Option<NotifySocket>,
 }
 
 #[derive(Debug)]
@@ -47,8 +48,8 @@ impl Gift {
     pub(super) fn env(&self, position: Position, settings: &Settings) -> Vec<(OsString, OsString)> {
         let mut env = Vec::new();
         let mut set = |name: String, value: String| env.push((name.into(), value.into()));
-        if let Some((name, _)) = &self.notify {
-            set("NOTIFY_SOCKET".to_owned(), name.clone());
+        if let Some(notify) = &self.notify {
+            set("NOTIFY_SOCKET".to_owned(), notify.name.clone());
         }
         if let Some(limit) = settings.watchdog {
             set("WATCHDOG_USEC".to_owned(), limit.as_micros().to_string());
@@ -139,12 +140,12 @@ impl Hub {
                 source,
             })?;
         }
-        let notify = phalanx_sys::notify::bind().map_err(|source| Error::Worker {
+        let notify = self.notify_socket(settings.uid);
+        gift.notify = Some(notify.map_err(|source| Error::Worker {
             act: "make the notify socket",
             worker,
             source,
-        })?;
-        gift.notify = Some((notify.1, notify.0));
+        })?);
         for bind in &settings.bind {
             let given = self
                 .open_bound(bind)
@@ -161,6 +162,17 @@ impl Hub {
             }
         }
         Ok(gift)
+    }
+
+    /// In the private directory, if there is one and its path is short enough.
+    fn notify_socket(&mut self, uid: Option<u32>) -> io::Result<NotifySocket> {
+        let private = self
+            .private()
+            .and_then(|private| private.notify_socket(uid));
+        private.or_else(|error| {
+            tracing::debug!(%error, "a notify socket has no place among files");
+            notify::bind()
+        })
     }
 
     /// The worker was not started: its slots are nobody's.

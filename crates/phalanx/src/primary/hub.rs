@@ -27,7 +27,7 @@ use super::listeners::Listener;
 use super::load::Standing;
 use super::notices::Acks;
 use super::output::OutputSink;
-use super::preload::Preload;
+use super::private::Private;
 use super::worker::{Cell, Departure};
 use crate::event::{Event, Subscribers};
 use crate::policy::MakePolicy;
@@ -91,7 +91,7 @@ pub(crate) struct Hub {
     /// Where einhorn's acknowledgements are taken.
     pub(super) acks: Option<Acks>,
     /// The script of Node workers, once one was started.
-    pub(super) preload: Option<Preload>,
+    pub(super) privates: Vec<Private>,
     /// The limits of those who keep any.
     pub(super) drain_limits: Option<DrainLimits>,
     /// Whose listeners on port 0 are, and what rings when that was decided.
@@ -131,7 +131,7 @@ impl Hub {
             inspectors: 0,
             scratch: Vec::new(),
             acks: None,
-            preload: None,
+            privates: Vec::new(),
             drain_limits: None,
             any_port: AnyPort::default(),
             any_port_decided: Arc::default(),

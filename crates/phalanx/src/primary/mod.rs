@@ -23,6 +23,7 @@ mod open;
 mod output;
 mod policy;
 mod preload;
+mod private;
 mod probe;
 mod published;
 mod readiness;

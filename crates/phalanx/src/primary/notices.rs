@@ -6,17 +6,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::net;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::notify::{Notice, Watchdog};
-use phalanx_sys::notify;
-use phalanx_sys::process::{Pid, descends_from};
+use phalanx_sys::notify::{self, NotifySocket};
+use phalanx_sys::process::{Pid, acts_for, descends_from};
 use phalanx_sys::signal::Signal;
-use phalanx_sys::socket::Credentials;
+use phalanx_sys::socket::{Credentials, PathOptions, SocketFile, SocketPlace};
 use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
@@ -37,9 +38,16 @@ const EARLY_MAX: usize = 64;
 const ACK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Listens to a worker until it is gone.
-pub(super) fn follow(shared: Weak<Shared>, cell: Arc<Cell>, socket: OwnedFd) -> io::Result<()> {
+pub(super) fn follow(
+    shared: Weak<Shared>,
+    cell: Arc<Cell>,
+    notify: NotifySocket,
+) -> io::Result<()> {
+    let NotifySocket { socket, file, .. } = notify;
     let socket = watch(socket)?;
     tokio::spawn(async move {
+        let _file = file;
+        let mut strangers = 0_u32;
         let mut guard = Guard::new(&cell);
         loop {
             let changed = cell.changed.notified();
@@ -53,9 +61,13 @@ pub(super) fn follow(shared: Weak<Shared>, cell: Arc<Cell>, socket: OwnedFd) -> 
                 readable = socket.readable() => {
                     let (Ok(mut readable), Some(shared)) = (readable, shared.upgrade()) else { return };
                     match receive(&socket, &cell) {
-                        Ok(notice) => {
+                        Ok(Some(notice)) => {
                             guard.heard(&notice);
                             shared.hub().noticed(cell.id, notice);
+                        }
+                        Ok(None) => {
+                            strangers = strangers.saturating_add(1);
+                            tell_of_strangers(cell.id, strangers);
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                         Err(error) => tracing::debug!(worker = cell.id.0, %error, "a notice is lost"),
@@ -80,22 +92,32 @@ async fn until(deadline: Option<Moment>) {
     }
 }
 
-/// Reads one datagram; one of a stranger says nothing.
-fn receive(socket: &AsyncFd<OwnedFd>, cell: &Cell) -> io::Result<Notice> {
-    let mut buffer = [0; MESSAGE_BYTES_MAX];
-    let datagram = notify::receive(socket.get_ref().as_fd(), &mut buffer)?;
-    if !may_speak(datagram.sender, cell.pid) {
-        tracing::warn!(worker = cell.id.0, "a stranger tried to speak for a worker");
-        return Ok(Notice::default());
+/// Strangers cannot fill the log: the first is told, then each time that they are twice as many.
+fn tell_of_strangers(worker: WorkerId, count: u32) {
+    if count.is_power_of_two() {
+        tracing::warn!(
+            worker = worker.0,
+            count,
+            "a stranger tried to speak for a worker"
+        );
     }
-    Ok(Notice::parse(&buffer[..datagram.bytes]))
 }
 
-/// The worker and its descendants may. So may a process that is gone by now, such as `systemd-notify(1)`:
-/// it knew the socket's name, which only the worker was told.
+/// Reads one datagram; one of a stranger says nothing.
+fn receive(socket: &AsyncFd<OwnedFd>, cell: &Cell) -> io::Result<Option<Notice>> {
+    let mut buffer = [0; MESSAGE_BYTES_MAX];
+    let datagram = notify::receive(socket.get_ref().as_fd(), &mut buffer)?;
+    let is_heard = may_speak(datagram.sender, cell.pid);
+    Ok(is_heard.then(|| Notice::parse(&buffer[..datagram.bytes])))
+}
+
+/// The worker and its descendants may, as long as they are there: what has gone meanwhile could have been anybody.
+/// `systemd-notify(1)` waits until it was heard. Its user tells a process from a stranger's that had its number before.
 fn may_speak(sender: Option<Credentials>, worker: Pid) -> bool {
-    let pid = sender.and_then(|sender| sender.pid);
-    pid.is_some_and(|pid| descends_from(pid, worker).unwrap_or(true))
+    let spoken = sender.and_then(|sender| Some((sender.pid?, sender.uid)));
+    spoken.is_some_and(|(pid, uid)| {
+        acts_for(pid, uid) == Some(true) && descends_from(pid, worker) == Some(true)
+    })
 }
 
 /// The watchdog of one worker.
@@ -231,17 +253,14 @@ pub(super) struct Acks {
     /// Who acknowledged and belongs to no worker yet.
     early: Vec<Pid>,
     task: tokio::task::JoinHandle<()>,
-    path: PathBuf,
+    file: SocketFile,
 }
 
 impl Acks {
     fn start(shared: Weak<Shared>, path: &Path) -> io::Result<Self> {
-        // What a primary left there that was killed.
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let listener = UnixListener::bind(path)?;
+        // What a primary left there that was killed is replaced.
+        let (socket, file) = SocketPlace::find(path)?.listen(&PathOptions::default())?;
+        let listener = UnixListener::from_std(net::UnixListener::from(socket))?;
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(take_ack(shared.clone(), stream));
@@ -250,7 +269,7 @@ impl Acks {
         Ok(Self {
             early: Vec::new(),
             task,
-            path: path.to_owned(),
+            file,
         })
     }
 }
@@ -258,8 +277,9 @@ impl Acks {
 impl Drop for Acks {
     fn drop(&mut self) {
         self.task.abort();
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(%error, path = %self.path.display(), "cannot remove a socket's file");
+        if let Err(error) = self.file.remove() {
+            let path = self.file.path().display();
+            tracing::debug!(%error, %path, "cannot remove a socket's file");
         }
     }
 }
