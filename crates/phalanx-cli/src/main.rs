@@ -24,10 +24,12 @@ use args::{Cli, Verb};
 use clap::Parser;
 use phalanx_control::exit::Exit;
 use phalanx_drill::DrillArgs;
+use phalanx_sys::signal;
 use report::{Failure, Outcome};
 
 fn main() -> ExitCode {
     phalanx::keep_if_asked();
+    signal::unblock_all();
     let exit = match Cli::try_parse() {
         Ok(cli) => carry_out(cli.verb),
         Err(error) => {

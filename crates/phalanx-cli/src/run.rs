@@ -21,6 +21,7 @@ use phalanx::supervisor::{
     SupervisorOptions,
 };
 use phalanx::{DispatchChoice, PolicyName, Settings};
+use phalanx_sys::limits as limits_of_process;
 use phalanx_sys::process;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,6 +71,8 @@ pub(crate) fn run(args: RunArgs) -> Exit {
 }
 
 fn try_run(args: RunArgs, style: Style) -> Outcome {
+    // While there are no threads; the engine tells when it fails.
+    drop(limits_of_process::raise_open_files());
     if args.weights.is_some() && args.policy != Some(PolicyName::Weighted) {
         let reason = "--weights are for --policy weighted";
         return Err(Failure::new(Exit::Usage, reason));

@@ -2,21 +2,32 @@
 
 use std::fs;
 use std::io;
+use std::sync::OnceLock;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::process::Pid;
 
-/// Raises the soft limit of open files to the hard one, and returns it (`u64::MAX`: unlimited).
+/// The soft limit of open files that this process was started with, once it was raised.
+static INHERITED: OnceLock<Option<u64>> = OnceLock::new();
+
+/// So many entries the table of descriptors gets at once.
+const TABLE_SIZE: u64 = 16_384;
+
+/// Raises the soft limit of open files to the hard one, and returns it (`u64::MAX`: unlimited). Also gives the table of
+/// descriptors room for [`TABLE_SIZE`] of them (8 bytes each): in a process with threads each growth waits for
+/// all processors (`synchronize_rcu`), which takes milliseconds. So call it before threads are started.
 ///
-/// Processes started afterwards inherit the raised limit. That harms only programs that use
-/// select(2), which cannot watch a descriptor above 1023.
+/// What [`spawn`](crate::process::spawn) starts has the soft limit of before: programs that use select(2) cannot
+/// watch a descriptor above 1023, and rely on never being given one.
 ///
 /// # Errors
 ///
 /// Those of setrlimit(2).
 pub fn raise_open_files() -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
+    INHERITED.get_or_init(|| limit.current);
     if limit.current != limit.maximum {
         setrlimit(
             Resource::Nofile,
@@ -26,7 +37,24 @@ pub fn raise_open_files() -> io::Result<u64> {
             },
         )?;
     }
-    Ok(limit.maximum.unwrap_or(u64::MAX))
+    let maximum = limit.maximum.unwrap_or(u64::MAX);
+    grow_table(maximum.min(TABLE_SIZE))?;
+    Ok(maximum)
+}
+
+/// Opens the highest descriptor of so many for a moment.
+fn grow_table(size: u64) -> io::Result<()> {
+    let highest = i32::try_from(size.saturating_sub(1)).unwrap_or(i32::MAX);
+    let null = fs::File::open("/dev/null")?;
+    drop(fcntl_dupfd_cloexec(null, highest)?);
+    Ok(())
+}
+
+/// The limits of open files for a program that is started: those that this process was started with.
+pub(crate) fn inherited_open_files() -> Option<Rlimit> {
+    let current = *INHERITED.get()?;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Some(Rlimit { current, maximum })
 }
 
 /// How many descriptors this process has open, the one used for counting left out

@@ -12,6 +12,37 @@ use std::str::FromStr;
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Signal(i32);
 
+/// Sets what this process relies on, whatever its parent has left: ended children are kept until they are waited
+/// for. With SIGCHLD ignored, or with `SA_NOCLDWAIT`, their status would be lost, and their number given away (sigaction(2)).
+/// A handler is left as it is.
+pub fn heed_children() {
+    // SAFETY: a `struct sigaction` of zeros is valid memory, and means the default disposition.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: `action` is valid for writing, and nothing is changed.
+    unsafe { libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action) };
+    let forgets = action.sa_flags & libc::SA_NOCLDWAIT != 0;
+    if action.sa_sigaction != libc::SIG_IGN && !forgets {
+        return;
+    }
+    if action.sa_sigaction == libc::SIG_IGN {
+        action.sa_sigaction = libc::SIG_DFL;
+    }
+    action.sa_flags &= !libc::SA_NOCLDWAIT;
+    // SAFETY: `action` is what was in force but for the default disposition and a flag less.
+    unsafe { libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut()) };
+}
+
+/// Unblocks every signal in the calling thread, and in those that it starts: a parent may have left some blocked, and
+/// then nobody could stop this process by them. First thing in `main`.
+pub fn unblock_all() {
+    // SAFETY: a `sigset_t` of zeros is valid memory for sigemptyset to fill.
+    let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `none` is valid for writing.
+    unsafe { libc::sigemptyset(&raw mut none) };
+    // SAFETY: `none` is valid and the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+}
+
 /// Blocks every signal that can be blocked in the calling thread, and in those that it starts.
 pub fn block_all() {
     // SAFETY: a `sigset_t` of zeros is valid memory for sigfillset to fill.

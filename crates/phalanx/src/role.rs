@@ -55,6 +55,10 @@ pub fn init() -> Result<Role> {
         value: fd,
         source,
     })?;
+    // As this program's own primary has it. A worker of this library never uses select(2).
+    if let Err(error) = phalanx_sys::limits::raise_open_files() {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
     IS_WORKER.get_or_init(|| true);
     Ok(Role::Worker(ThisWorker::new(id, channel)?))
 }

@@ -1,7 +1,7 @@
 //! The number of workers and their limits, from the command line to the fleet's configuration.
 
 use phalanx::fleet::{BootPolicy, FleetConfig};
-use phalanx::supervisor::starts_at_once;
+use phalanx::supervisor::{starts_at_once, starts_first};
 use phalanx_sys::cpu;
 
 use crate::args::{OnBootFailure, RunArgs};
@@ -20,6 +20,7 @@ pub(super) fn fleet(args: &RunArgs) -> Outcome<FleetConfig> {
         max_unavailable: limits.max_unavailable,
         max_draining: limits.max_draining,
         max_starting: Some(limits.max_starting.unwrap_or_else(starts_at_once)),
+        first_starting: Some(starts_first()),
         soak: limits.soak,
         ready_timeout: limits.ready_timeout,
         drain_timeout: limits.drain_timeout,

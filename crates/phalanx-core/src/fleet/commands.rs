@@ -6,6 +6,7 @@ use super::config::MAX_WORKERS;
 use super::event::{Command, CommandId, ScaleTo};
 use super::report::{Reason, Report};
 use super::seat::Seat;
+use super::verdict::HEAD_START;
 use super::worker::{Cause, State};
 use super::{Fleet, Phase};
 use crate::ids::Position;
@@ -28,6 +29,9 @@ impl Fleet {
             Phase::New => {
                 self.phase = Phase::Running;
                 self.snapshots.insert(self.current);
+                if let Some(boot) = &mut self.boot {
+                    boot.all_at = self.out.after(HEAD_START);
+                }
                 self.out.push(Action::NewGeneration(self.current));
                 self.roster.open(0, self.target);
             }

@@ -32,6 +32,9 @@ pub struct FleetConfig {
     /// as there are. While the fleet boots no more than this many are tried, so that a program that
     /// cannot start is found out soon. Default none.
     pub max_starting: Option<NonZeroU32>,
+    /// How many start first while the fleet boots: the others start when one of them is ready or has failed, and half a second
+    /// later at the latest. As many as there are processors give the first answer soonest. None for all. Default none.
+    pub first_starting: Option<NonZeroU32>,
     /// How long the first successors of a rollout must have served before they are given
     /// connections and count as ready. Default 0 s.
     pub soak: Duration,
@@ -105,6 +108,7 @@ impl Default for FleetConfig {
             max_unavailable: Amount::Count(0),
             max_draining: None,
             max_starting: None,
+            first_starting: None,
             soak: Duration::ZERO,
             ready_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),

@@ -6,7 +6,7 @@ use super::action::{Action, FailureReason};
 use super::report::{Reason, Report};
 use super::rollout::wanted_at;
 use super::seat::Seat;
-use super::verdict::Who;
+use super::verdict::{Who, has_recycled};
 use super::worker::{Cause, State, Worker};
 use super::{Fleet, Phase};
 use crate::ids::{ExitStatus, WorkerId};
@@ -136,6 +136,7 @@ impl Fleet {
         let until = self.out.after(self.config.kill_timeout);
         worker.enter(State::Departing { until, cause }, reason, &mut self.out);
         if cause == Cause::LostWhileReady {
+            worker.served_for = ready_for;
             self.lost_ready(who, ready_for, false);
         }
     }
@@ -150,8 +151,13 @@ impl Fleet {
                 self.exited_before_ready(&worker, status);
             }
             State::Ready => {
-                worker.report_gone(Reason::Crashed { status }, &mut self.out);
                 let ready_for = self.out.now().saturating_sub(worker.since);
+                if has_recycled(status, ready_for) {
+                    worker.report_gone(Reason::Exited { status }, &mut self.out);
+                    self.lost_ready(who, ready_for, true);
+                    return self.worker_gone();
+                }
+                worker.report_gone(Reason::Crashed { status }, &mut self.out);
                 self.lost_ready(who, ready_for, false);
                 self.crashed(who, FailureReason::Crashed { status }, status == SIGKILL);
             }
@@ -160,6 +166,10 @@ impl Fleet {
             | State::Stopping { cause, .. }
             | State::Killed { cause, .. } => match cause {
                 Cause::LostWhileStarting => self.exited_before_ready(&worker, status),
+                Cause::LostWhileReady if has_recycled(status, worker.served_for) => {
+                    worker.report_gone(Reason::Exited { status }, &mut self.out);
+                    self.recycled(who);
+                }
                 Cause::LostWhileReady => {
                     worker.report_gone(Reason::Crashed { status }, &mut self.out);
                     self.crashed(who, FailureReason::Crashed { status }, status == SIGKILL);

@@ -224,6 +224,7 @@ impl Fleet {
         release
             .chain(seats)
             .chain(self.stall_at())
+            .chain(self.head_start_until())
             .chain(self.watch_deadline())
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::change::Change;
 use super::config::{BootPolicy, FleetConfig};
@@ -136,7 +137,7 @@ impl Fleet {
         let starting = || self.roster.workers().filter(|worker| worker.is_booting());
         let to = self.change.as_ref().map(|change| change.to);
         let starting_of_change = starting().any(|worker| Some(worker.generation) == to);
-        let may_start = self.config.max_starting.map_or(u32::MAX, NonZeroU32::get);
+        let may_start = self.may_start_at_once();
         let ready = self.roster.workers().filter(|worker| worker.is_ready());
         Census {
             ready: count(ready.count()),
@@ -148,6 +149,20 @@ impl Fleet {
             starts: may_start.saturating_sub(count(starting().count())),
             starts_of_change: u32::from(to.is_some() && !starting_of_change),
         }
+    }
+
+    fn may_start_at_once(&self) -> u32 {
+        let unlimited = |limit: Option<NonZeroU32>| limit.map_or(u32::MAX, NonZeroU32::get);
+        let first = self.head_start_until().and(self.config.first_starting);
+        unlimited(self.config.max_starting).min(unlimited(first))
+    }
+
+    /// Until when the workers that start first are alone, if they still are and others wait for it.
+    pub(super) fn head_start_until(&self) -> Option<Duration> {
+        let boot = self.boot.as_ref()?;
+        let others_wait = self.config.first_starting?.get() < self.target;
+        (others_wait && boot.failed.is_empty() && !self.out.is_due(boot.all_at))
+            .then_some(boot.all_at)
     }
 
     fn limits(&self) -> Limits {

@@ -10,7 +10,7 @@ use super::report::Report;
 use super::seat::{Past, Seat};
 use super::worker::Worker;
 use super::{Fleet, Phase};
-use crate::ids::{Generation, Position, WorkerId};
+use crate::ids::{ExitStatus, Generation, Position, WorkerId};
 
 /// Kills from outside (kill -9, the OOM killer) say nothing about the program, so waiting does not
 /// help: a worker that served is replaced within 100 ms however often that happens, and one that
@@ -18,9 +18,24 @@ use crate::ids::{Generation, Position, WorkerId};
 const EXCUSED_READY: u32 = 2;
 const EXCUSED_STARTING: u32 = 5;
 
+/// How long the workers that start first are alone, if none of them is ready or fails before. A program that
+/// waits for a database leaves the processors idle.
+pub(super) const HEAD_START: Duration = Duration::from_millis(500);
+
+/// One that has served for so long and then exits with code 0 recycles itself, as after so many requests. It is no
+/// crash, and its successor need not wait: even if all do it again and again there is one start a second.
+const RECYCLED_AFTER: Duration = Duration::from_secs(1);
+
+/// Whether a worker has recycled itself.
+pub(super) fn has_recycled(status: ExitStatus, ready_for: Duration) -> bool {
+    status == ExitStatus::Code(0) && ready_for >= RECYCLED_AFTER
+}
+
 /// The time until the first worker is ready.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Boot {
+    /// When all may start, though none is ready.
+    pub(super) all_at: Duration,
     /// Positions whose first attempt failed.
     pub(super) failed: BTreeSet<Position>,
     /// The first of the failures.
@@ -93,7 +108,8 @@ impl Fleet {
         seat.restarts += u32::from(!voluntary);
         if who.generation == wanted {
             let was_stable = seat.record_run(ready_for, &self.config, &mut self.out);
-            if !(voluntary && was_stable && self.config.respawn) {
+            let has_served = was_stable || ready_for >= RECYCLED_AFTER;
+            if !(voluntary && has_served && self.config.respawn) {
                 seat.record_failure(&self.config, &mut self.rng, &mut self.out);
                 seat.report_retry(&mut self.out);
             }
@@ -109,6 +125,20 @@ impl Fleet {
             let is_crash = !change.is_rollback() && !voluntary && self.config.respawn;
             if is_crash || others_serve {
                 change.undo(who.position);
+            }
+        }
+    }
+
+    /// A worker of which it seemed that it had crashed has recycled itself.
+    pub(super) fn recycled(&mut self, who: Who) {
+        if !self.keeps(who.position) {
+            return;
+        }
+        let is_wanted = who.generation == self.wanted_generation(who.position);
+        if let Some(seat) = self.roster.seat_mut(who.position) {
+            seat.restarts = seat.restarts.saturating_sub(1);
+            if is_wanted {
+                seat.excuse(0, &self.config, &self.out);
             }
         }
     }

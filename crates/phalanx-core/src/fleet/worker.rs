@@ -28,6 +28,8 @@ pub(super) struct Worker {
     pub(super) held: bool,
     /// It has begun to soak.
     pub(super) has_soaked: bool,
+    /// How long it had been ready when it lost its channel.
+    pub(super) served_for: Duration,
     /// Its figures since the watch began; none if it reports none.
     pub(super) health: Option<Health>,
 }
@@ -103,6 +105,7 @@ impl Worker {
             redundant_since: None,
             held,
             has_soaked: false,
+            served_for: Duration::ZERO,
             health: None,
         };
         out.push(Action::Spawn {

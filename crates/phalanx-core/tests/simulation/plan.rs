@@ -132,6 +132,7 @@ fn draw_config(dice: &mut Dice) -> FleetConfig {
             max_unavailable: draw_amount(dice),
             max_draining: dice.chance(40).then(|| draw_amount(dice)),
             max_starting: NonZeroU32::new(dice.pick(&[0, 0, 1, 2, 3, 8])),
+            first_starting: NonZeroU32::new(dice.pick(&[0, 0, 1, 2])),
             soak: dice.pick(&[0, 0, 0, 500, 5_000]) * Duration::from_millis(1),
             ready_timeout: dice.millis(500, 30_000),
             drain_timeout: dice.pick(&[0, 200, 3_000, 30_000]) * Duration::from_millis(1),

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use super::prepare::PidVariable;
@@ -43,6 +43,8 @@ pub(super) struct Instructions<'a> {
     pub(super) death_signal: Option<Signal>,
     /// Where the descriptor goes that its calls are reported on, if they are.
     pub(super) interception: Option<BorrowedFd<'a>>,
+    /// The limits of open files that it starts with, if they are not this process's.
+    pub(super) open_files: Option<Rlimit>,
     pub(super) program: &'a CStr,
     pub(super) executable: Option<(BorrowedFd<'a>, &'a CStr)>,
     /// Variables among `env` to write this process's number into.
@@ -112,6 +114,10 @@ unsafe fn become_program(instructions: &Instructions<'_>) -> Result<Infallible, 
     change_credentials(instructions)?;
     if let Some(signal) = instructions.death_signal {
         arm_death_signal(signal, instructions.primary)?;
+    }
+    if let Some(limits) = instructions.open_files {
+        // Only lowers the soft limit, which is always allowed.
+        let _lowered = setrlimit(Resource::Nofile, limits);
     }
     let number = rustix::process::getpid().as_raw_nonzero().get();
     for variable in instructions.own_pid_env {

@@ -16,8 +16,8 @@ use super::header;
 use crate::signal::Signal;
 
 /// A process to be started by [`spawn`](super::spawn). What is not listed is not inherited,
-/// with two exceptions: descriptors 0, 1 and 2, unless `fds` says otherwise, and the resource
-/// limits and the umask.
+/// with two exceptions: descriptors 0, 1 and 2, unless `fds` says otherwise, and the umask and the resource
+/// limits, of which that of open files is the one that this process was started with.
 #[derive(Clone)]
 pub struct SpawnPlan {
     /// The file to execute, as found by [`resolve_program`]. A relative path is taken from

@@ -130,6 +130,7 @@ fn fork(prepared: &Prepared, report: &OwnedFd) -> Result<Pid, SpawnError> {
         gid: plan.gid,
         uid: plan.uid,
         death_signal: plan.die_with_parent.map(Signal::as_rustix),
+        open_files: crate::limits::inherited_open_files(),
         program: &prepared.program,
         executable: executable.map(|(file, path)| (file.as_fd(), path.as_c_str())),
         interception: prepared

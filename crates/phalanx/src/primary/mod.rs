@@ -95,6 +95,7 @@ pub struct Cluster {
 impl Cluster {
     pub(crate) fn new() -> Self {
         launch::remember_own_program();
+        phalanx_sys::signal::heed_children();
         let policy = scheduling_from_environment();
         let shared = Arc::new_cyclic(|shared| Shared {
             hub: Mutex::new(Hub::new(

@@ -74,6 +74,7 @@ impl SupervisorOptions {
             settings: Settings::default(),
             fleet: FleetConfig {
                 max_starting: Some(starts_at_once()),
+                first_starting: Some(starts_first()),
                 ..FleetConfig::default()
             },
             stream_timeout: STREAM_TIMEOUT,
@@ -107,6 +108,13 @@ pub fn starts_at_once() -> NonZeroU32 {
     let cores = u32::try_from(phalanx_sys::cpu::usable_cores().get()).unwrap_or(u32::MAX);
     let starts = cores.saturating_mul(STARTS_A_CORE).max(LEAST_STARTS);
     NonZeroU32::new(starts).unwrap_or(NonZeroU32::MIN)
+}
+
+/// How many workers of an app start first: one for each core that this process may use.
+#[must_use]
+pub fn starts_first() -> NonZeroU32 {
+    let cores = u32::try_from(phalanx_sys::cpu::usable_cores().get()).unwrap_or(u32::MAX);
+    NonZeroU32::new(cores).unwrap_or(NonZeroU32::MIN)
 }
 
 /// How an app ended.

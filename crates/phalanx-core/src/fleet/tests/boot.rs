@@ -19,6 +19,47 @@ fn a_start_spawns_one_worker_for_each_position() {
     );
 }
 
+fn in_turn(count: u32, first: u32) -> FleetConfig {
+    FleetConfig {
+        first_starting: std::num::NonZeroU32::new(first),
+        ..workers(count)
+    }
+}
+
+#[test]
+fn the_others_start_when_one_of_the_first_is_ready() {
+    let mut bench = Bench::new(in_turn(4, 2));
+    let first = ["new g1", "spawn 1@0 g1", "spawn 2@1 g1"];
+    assert_eq!(bench.tell(Event::Start), first);
+    assert_eq!(bench.millis(100), NOTHING);
+    assert_eq!(bench.ready(2), ["spawn 3@2 g1", "spawn 4@3 g1"]);
+}
+
+#[test]
+fn the_others_start_soon_when_the_first_take_their_time() {
+    let mut bench = Bench::started(in_turn(4, 2));
+    assert_eq!(bench.millis(499), NOTHING);
+    assert_eq!(bench.millis(1), ["spawn 3@2 g1", "spawn 4@3 g1"]);
+}
+
+#[test]
+fn the_others_start_at_once_when_one_of_the_first_fails() {
+    let mut bench = Bench::started(in_turn(4, 2));
+    assert_eq!(bench.crashes(1), ["spawn 3@2 g1", "spawn 4@3 g1"]);
+}
+
+#[test]
+fn later_starts_do_not_wait_for_each_other() {
+    let mut bench = Bench::started(in_turn(2, 1));
+    bench.ready(1);
+    bench.ready(2);
+    assert_eq!(bench.scale(4), ["spawn 3@2 g1", "spawn 4@3 g1"]);
+    assert_eq!(
+        bench.fleet.next_deadline(),
+        Some(bench.now + Duration::from_secs(30))
+    );
+}
+
 #[test]
 fn a_fleet_is_settled_when_the_last_worker_is_ready() {
     let mut bench = Bench::started(workers(2));

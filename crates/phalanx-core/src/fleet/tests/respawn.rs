@@ -30,6 +30,48 @@ fn an_unexpected_exit_with_code_zero_is_a_crash_too() {
 }
 
 #[test]
+fn a_worker_that_recycles_itself_again_and_again_is_no_crash_and_has_no_backoff() {
+    let mut bench = Bench::serving(workers(1));
+    for worker in 1..20 {
+        bench.secs(2);
+        assert_eq!(bench.exits(worker), [format!("spawn {}@0 g1", worker + 1)]);
+        bench.ready(worker + 1);
+    }
+    assert_eq!(bench.fleet.view().workers[0].restarts, 0);
+    assert!(!bench.has_reported(|report| matches!(
+        report,
+        Report::Changed {
+            reason: Reason::Crashed { .. },
+            ..
+        }
+    )));
+}
+
+#[test]
+fn so_does_one_whose_channel_ends_before_it_exits() {
+    let mut bench = Bench::serving(workers(1));
+    for worker in 1..20 {
+        bench.secs(2);
+        assert_eq!(
+            bench.disconnects(worker),
+            [format!("spawn {}@0 g1", worker + 1)]
+        );
+        bench.exits(worker);
+        bench.ready(worker + 1);
+    }
+    assert_eq!(bench.fleet.view().workers[0].restarts, 0);
+}
+
+#[test]
+fn a_program_that_exits_as_soon_as_it_serves_cannot_spin() {
+    let mut bench = Bench::serving(workers(1));
+    bench.millis(900);
+    assert_eq!(bench.exits(1), ["spawn 2@0 g1"]);
+    bench.ready(2);
+    assert_eq!(bench.exits(2), NOTHING);
+}
+
+#[test]
 fn the_second_crash_in_a_row_waits_and_the_third_waits_longer() {
     let mut bench = Bench::serving(workers(1));
     bench.crashes(1);
