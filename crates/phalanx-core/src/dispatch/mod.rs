@@ -2,3 +2,4 @@
 
 pub mod any_port;
 pub mod intercept;
+pub mod liveness;
