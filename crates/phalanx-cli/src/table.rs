@@ -68,7 +68,10 @@ fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 11] {
         worker.id.to_string(),
         worker.generation.to_string(),
         or_dash(worker.pid.map(|pid| pid.to_string())),
-        worker.state.clone(),
+        match worker.stuck_ms {
+            Some(_) => "stuck".to_owned(),
+            None => worker.state.clone(),
+        },
         or_dash(worker.ready_at.map(|at| span(now.saturating_sub(at)))),
         worker.restarts.to_string(),
         or_dash(worker.connections.map(|count| count.to_string())),

@@ -237,7 +237,7 @@ fn what_waits_for_a_worker_that_hangs_moves_to_the_others() {
             let pid = pid_in(&answer(client.as_mut()).unwrap());
             assert_ne!(pid, hung, "{server}: it is still stopped");
         }
-        app.wait_for_line("takes no connections although some wait", LIMIT);
+        app.wait_for_line("is stuck", LIMIT);
         assert!(procs::signal(hung, Signal::CONT));
         // It is tried again, and serves as before.
         eventually(LIMIT, "the worker that hung serves", || {

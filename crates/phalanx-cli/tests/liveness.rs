@@ -5,9 +5,10 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::{app, get};
-use phalanx_testkit::app::{is_settled, pids};
-use phalanx_testkit::{App, LIMIT, Signal, fixtures, node, require, wait};
+use cluster::{Connection, answer, app, ask, connect, get, pid_in};
+use phalanx_testkit::app::{AppBuilder, is_settled, pids};
+use phalanx_testkit::{App, LIMIT, Load, Signal, Target, fixtures, node, procs, require, wait};
+use serde_json::Value;
 
 /// Longer than any limit of these tests.
 const PAUSE: Duration = Duration::from_millis(2500);
@@ -72,4 +73,123 @@ fn a_reload_outlasts_a_stop_of_the_primary() {
         after.iter().all(|pid| !before.contains(pid)),
         "{before:?} {after:?}"
     );
+}
+
+/// Node and Rust workers, in the dispatches that know who is stuck; and a program that is intercepted.
+fn servers() -> Vec<(&'static str, AppBuilder)> {
+    let mut servers = Vec::new();
+    let rust = || {
+        let program = cluster::example("http_server").to_str().unwrap().to_owned();
+        app().command([program, "10".to_owned(), "127.0.0.1:0".to_owned()])
+    };
+    servers.push(("Rust by itself", rust()));
+    servers.push(("Rust by handoff", rust().options(["--dispatch", "handoff"])));
+    if node::require().is_some() {
+        let node = || app().script("http.js");
+        servers.push(("Node by itself", node()));
+        servers.push(("Node by handoff", node().options(["--dispatch", "handoff"])));
+        servers.push((
+            "Node by handoff without a preload",
+            node().options(["--dispatch", "handoff", "--no-preload"]),
+        ));
+    }
+    servers
+}
+
+/// So many clients, each with a request under way.
+fn clients(target: &Target, count: usize) -> Vec<Box<dyn Connection>> {
+    let one = |_| {
+        let mut client = connect(target).unwrap();
+        ask(client.as_mut(), "/").unwrap();
+        client
+    };
+    (0..count).map(one).collect()
+}
+
+fn stuck_pids(status: &Value) -> Vec<u64> {
+    let workers = status["workers"].as_array().unwrap().iter();
+    let stuck = workers.filter(|worker| worker["stuck_ms"].is_u64());
+    stuck.filter_map(|worker| worker["pid"].as_u64()).collect()
+}
+
+#[test]
+fn what_waits_for_a_stuck_worker_goes_to_the_others_in_every_dispatch() {
+    for (server, builder) in servers() {
+        let mut app = builder.workers(2).start_ready();
+        let target = app.address();
+        let stuck = app.worker_pids()[0];
+        assert!(procs::signal(stuck, Signal::STOP));
+        for mut client in clients(&target, 30) {
+            let pid = pid_in(&answer(client.as_mut()).unwrap());
+            assert_ne!(pid, stuck, "{server}: it is stopped");
+        }
+        app.wait_for_line("is stuck", LIMIT);
+        assert_eq!(stuck_pids(&app.status()), [u64::from(stuck)], "{server}");
+        // It is tried again and again; no client is what it is tried with.
+        let report = Load::new(target.clone())
+            .clients(4)
+            .pause(Duration::from_millis(10))
+            .time(Duration::from_millis(2500))
+            .run();
+        report.expect_none_lost();
+        assert!(
+            report.latency(1.0) < Duration::from_secs(1),
+            "{server}: {report}"
+        );
+        assert!(procs::signal(stuck, Signal::CONT));
+        app.wait_for_line("takes connections again", LIMIT);
+        assert!(stuck_pids(&app.status()).is_empty(), "{server}");
+        wait::eventually(LIMIT, "it serves again", || {
+            (pid_in(&get(&target, "/")) == stuck).then_some(())
+        });
+        assert!(app.stop().success(), "{server}");
+    }
+}
+
+#[test]
+fn where_all_are_stuck_the_first_that_wakes_serves_all() {
+    for (server, builder) in servers() {
+        let mut app = builder.workers(2).start_ready();
+        let target = app.address();
+        let workers = app.worker_pids();
+        for &worker in &workers {
+            assert!(procs::signal(worker, Signal::STOP));
+        }
+        let waiting = clients(&target, 30);
+        app.wait_status(LIMIT, |status| stuck_pids(status).len() == 2);
+        assert!(procs::signal(workers[1], Signal::CONT));
+        for mut client in waiting {
+            let pid = pid_in(&answer(client.as_mut()).unwrap());
+            assert_eq!(pid, workers[1], "{server}: the other is stopped");
+        }
+        assert!(procs::signal(workers[0], Signal::CONT));
+        app.wait_status(LIMIT, |status| stuck_pids(status).is_empty());
+        assert!(app.stop().success(), "{server}");
+    }
+}
+
+#[test]
+fn a_worker_that_was_busy_for_a_while_is_told_of_and_serves_again() {
+    if node::require().is_none() {
+        return;
+    }
+    let mut app = app()
+        .workers(2)
+        .options(["--dispatch", "handoff"])
+        .script("slow.js")
+        .start_ready();
+    let target = app.address();
+    let mut busy = connect(&target).unwrap();
+    ask(busy.as_mut(), "/busy?ms=4000").unwrap();
+    let report = Load::new(target)
+        .clients(6)
+        .path("/?ms=1")
+        .time(Duration::from_secs(3))
+        .run();
+    report.expect_none_lost();
+    // Some may have been accepted before it was busy.
+    assert!(report.latency(0.9) < Duration::from_secs(2), "{report}");
+    app.wait_for_line("is stuck", LIMIT);
+    answer(busy.as_mut()).unwrap();
+    app.wait_for_line("takes connections again", LIMIT);
 }

@@ -41,6 +41,19 @@ pub fn describe(event: &Event) -> (Level, String) {
             signal,
             ..
         } => debug(*worker, &exit_text(*code, *signal)),
+        Event::Stuck { worker } => (
+            Level::Warn,
+            format!(
+                "worker {worker} is stuck: it takes no connections although some wait; while others do better, it gets nothing new"
+            ),
+        ),
+        Event::Recovered { worker, after } => (
+            Level::Info,
+            format!(
+                "worker {worker} was stuck for {:.1} s and takes connections again",
+                after.as_secs_f64()
+            ),
+        ),
         Event::Error { worker, message } => (Level::Warn, format!("worker {worker}: {message}")),
         Event::Fleet(report) => (level_of(report), text_of(report)),
         _ => (

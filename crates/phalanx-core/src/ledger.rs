@@ -7,13 +7,16 @@
 //! to another; where its listener has been closed meanwhile there is no other, and it is dropped.
 //!
 //! The ledger also knows who may be offered to: members of a listener that are not full. It leaves
-//! the choice among them to a [`Policy`], and the passing of the descriptor to the runtime.
+//! the choice among them to a [`Policy`], and the passing of the descriptor to the runtime. One that is
+//! stuck is not offered to while others are not ([`Ledger::look`]).
 
 mod group;
 mod offer;
+mod stuck;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::dispatch::liveness::{Limits, Liveness};
 use crate::ids::{Position, WorkerId};
 use crate::policy::{ClientHash, Loads, Policy};
 use group::{Group, Member};
@@ -80,8 +83,12 @@ impl<C> Ledger<C> {
             in_flight: BTreeMap::new(),
             accepted_count: 0,
             blocked: false,
-            answered: false,
             stalled: false,
+            answers: 0,
+            answers_before: 0,
+            liveness: Liveness::new(Limits::CONNECTIONS),
+            aside: false,
+            window_max: usize::MAX,
         });
         if !member.listeners.insert(listener) {
             return;
@@ -179,7 +186,8 @@ impl<C> Ledger<C> {
         let window = self.window;
         let mut lost = Vec::new();
         for (&worker, member) in &mut self.members {
-            let answered = std::mem::take(&mut member.answered);
+            let before = std::mem::replace(&mut member.answers_before, member.answers);
+            let answered = member.answers != before;
             if !answered && !member.has_room(window) {
                 member.stalled = true;
                 lost.push(worker);
@@ -231,7 +239,7 @@ impl<C> Ledger<C> {
         let member = self.members.get_mut(&worker)?;
         let offer = member.in_flight.remove(&seq)?;
         member.accepted_count += 1;
-        member.answered = true;
+        member.answers += 1;
         self.refresh_worker(worker);
         Some(offer.connection)
     }
@@ -244,7 +252,7 @@ impl<C> Ledger<C> {
         let Some(mut offer) = member.in_flight.remove(&seq) else {
             return false;
         };
-        member.answered = true;
+        member.answers += 1;
         offer.refused_by.push(worker);
         self.wait_last(offer);
         self.refresh_worker(worker);

@@ -4,6 +4,8 @@
 //! kernel ends a read behind the first piece that carries descriptors (unix(7)), so a read
 //! yields those of one [`send`] at most.
 
+mod recall;
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -17,6 +19,8 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
+
+pub use recall::{Identity, WorkerEnd};
 
 use crate::fd;
 use crate::socket::{SocketKind, socket_kind};

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "a number is no proof of an open descriptor")]
 
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -19,6 +19,19 @@ pub(crate) fn duplicate(number: i32, lowest: i32) -> io::Result<OwnedFd> {
     // adds a new entry to it.
     let copy = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, lowest) })?;
     // SAFETY: `copy` was opened by the call above and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// A close-on-exec duplicate of descriptor `number` of another process (`pidfd_getfd(2)`, Linux 5.6).
+///
+/// # Errors
+///
+/// `EBADF` when it has no such descriptor; `EPERM` when it may not be looked into (`ptrace(2)`).
+pub(crate) fn of_process(process: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only, and makes a new descriptor.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    let copy = check(i32::try_from(copy).map_err(|_| io::ErrorKind::InvalidData)?)?;
+    // SAFETY: the call has just made the descriptor, and nobody else knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 

@@ -64,6 +64,19 @@ pub enum Event {
         /// The worker.
         worker: WorkerId,
     },
+    /// Nothing is taken of what waits for the worker: it gets nothing new while others do better.
+    Stuck {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// A worker that was stuck takes connections again.
+    Recovered {
+        /// The worker.
+        worker: WorkerId,
+        /// How long it was stuck.
+        #[serde(rename = "after_ms", serialize_with = "as_millis")]
+        after: Duration,
+    },
     /// The worker asked for patience (`EXTEND_TIMEOUT_USEC`).
     Extends {
         /// The worker.
@@ -115,6 +128,8 @@ impl Event {
             | Self::Serves { worker }
             | Self::Message { worker, .. }
             | Self::Leaving { worker }
+            | Self::Stuck { worker }
+            | Self::Recovered { worker, .. }
             | Self::Extends { worker, .. }
             | Self::Disconnect { worker }
             | Self::Exit { worker, .. }

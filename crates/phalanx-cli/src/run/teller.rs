@@ -130,6 +130,8 @@ fn event_name(event: &Event) -> &'static str {
         Event::Disconnect { .. } => "disconnect",
         Event::Exit { .. } => "exit",
         Event::Error { .. } => "error",
+        Event::Stuck { .. } => "stuck",
+        Event::Recovered { .. } => "recovered",
         Event::Fleet(_) => "fleet",
         _ => "other",
     }

@@ -8,9 +8,10 @@
 //!
 //! * A stuck worker gets nothing new, and what waits for it moves to the others, *if* there are others that
 //!   are not stuck; where all are, nobody is punished: see [`set_aside`].
-//! * It is tried with one connection at a time: at once when it shows life, else after
-//!   longer and longer times, up to [`Limits::trial_max`]. What moves away is not taken, so it does not shorten them.
-//! * When it takes something it is healthy again, at that moment.
+//! * It is tried with one connection at a time, after longer and longer times, up to [`Limits::trial_max`].
+//!   What moves away is not taken, so it does not shorten them.
+//! * When it takes something it is healthy again, at that moment. So is one that shows [`Life`]; but if that proves
+//!   wrong it has to take something.
 //!
 //! Times are [`Moment`]s of the primary's run-time: while the primary stands still nobody becomes stuck.
 
@@ -56,9 +57,24 @@ pub struct Sight {
     pub waiting: u32,
 }
 
+/// What is known of a stuck worker besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "whoever looks knows one of these")]
+pub enum Life {
+    /// Nobody can tell: only a trial shows it.
+    Unknown,
+    /// Nothing has come from it since it was found stuck. A trial would be in vain.
+    Silent,
+    /// It has said something since.
+    Shown,
+}
+
 /// What follows from a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "whoever looks does something about each")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "whoever looks does something about each"
+)]
 pub enum Finding {
     /// It takes nothing although something waits.
     Stuck,
@@ -131,7 +147,7 @@ impl Liveness {
     }
 
     /// Takes down what is seen of it.
-    pub fn look(&mut self, sight: Sight, now: Moment) -> Option<Finding> {
+    pub fn look(&mut self, sight: Sight, life: Life, now: Moment) -> Option<Finding> {
         let took = sight.taken > self.taken;
         self.taken = self.taken.max(sight.taken);
         let waits = sight.waiting > 0;
@@ -143,10 +159,14 @@ impl Liveness {
                 if !has_waited(waits_since, waits && !took, now, self.limits.silence) {
                     return None;
                 }
+                // The first trial needs no patience: it may have been busy for a moment only.
+                let pause = match self.failures.checked_sub(1) {
+                    Some(failures) => self.limits.pause_after(failures),
+                    None => Duration::ZERO,
+                };
                 self.stage = Stage::Stuck {
                     since: now,
-                    // The first trial needs no patience: it may have been busy for a moment only.
-                    try_at: now,
+                    try_at: now + pause,
                 };
                 Some(Finding::Stuck)
             }
@@ -156,8 +176,15 @@ impl Liveness {
                 self.stage = Stage::Healthy { waits_since: None };
                 Some(Finding::Recovered { after })
             }
+            Stage::Stuck { since, .. } if life == Life::Shown && self.failures == 0 => {
+                // Its word is enough, once: one that says much and takes nothing is tried in future.
+                let after = now.since(*since);
+                self.failures = 1;
+                self.stage = Stage::Healthy { waits_since: None };
+                Some(Finding::Recovered { after })
+            }
             Stage::Stuck { since, try_at } => {
-                if now < *try_at {
+                if now < *try_at || life == Life::Silent {
                     return None;
                 }
                 self.stage = Stage::Tried {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ListenerId, Offer};
+use crate::dispatch::liveness::Liveness;
 use crate::ids::{Position, WorkerId};
 use crate::policy::{ClientHash, Field, Loads, Policy, PositionSet};
 
@@ -15,21 +16,37 @@ pub(super) struct Member<C> {
     pub(super) accepted_count: u64,
     /// The runtime's word that its channel takes no handle just now.
     pub(super) blocked: bool,
-    /// It has answered an offer since patience was last lost.
-    pub(super) answered: bool,
-    /// It is not waited for: it had no room and answered nothing for too long.
+    /// Its turn is not waited for: it had no room and answered nothing for a moment. Much less than stuck.
     pub(super) stalled: bool,
+    /// Offers it has answered in its life, and those it had when patience was last lost.
+    pub(super) answers: u64,
+    pub(super) answers_before: u64,
+    /// Whether it is stuck.
+    pub(super) liveness: Liveness,
+    /// It is stuck, and others are not.
+    pub(super) aside: bool,
+    /// It never has more connections in flight than this: 1 where none could be taken back.
+    pub(super) window_max: usize,
 }
 
 impl<C> Member<C> {
     pub(super) fn has_room(&self, window: usize) -> bool {
-        !self.blocked && self.in_flight.len() < window
+        !self.blocked && self.in_flight.len() < self.window(window)
+    }
+
+    /// How many connections it may have in flight.
+    fn window(&self, window: usize) -> usize {
+        match (self.aside, self.liveness.is_tried()) {
+            (true, false) => 0,
+            (true, true) => 1,
+            (false, _) => window.min(self.window_max),
+        }
     }
 
     /// Has it answered so much that it is waited for again? Half of the window, lest everybody waits anew
     /// for each single connection that a slow worker accepts.
     pub(super) fn has_caught_up(&self, window: usize) -> bool {
-        !self.blocked && self.in_flight.len() <= window / 2
+        !self.blocked && self.in_flight.len() <= self.window(window) / 2
     }
 }
 

@@ -3,9 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::{Load, PolicyName, Weights};
 
-const LISTENER: ListenerId = ListenerId(1);
+pub(super) const LISTENER: ListenerId = ListenerId(1);
 
-fn ledger(window: usize, workers: u32) -> Ledger<u64> {
+pub(super) fn ledger(window: usize, workers: u32) -> Ledger<u64> {
     let mut ledger = Ledger::new(window);
     ledger.add_listener(LISTENER, PolicyName::RoundRobin.create());
     for number in 0..workers {
@@ -14,7 +14,7 @@ fn ledger(window: usize, workers: u32) -> Ledger<u64> {
     ledger
 }
 
-fn offer(ledger: &mut Ledger<u64>, connection: u64) -> Option<(WorkerId, u64)> {
+pub(super) fn offer(ledger: &mut Ledger<u64>, connection: u64) -> Option<(WorkerId, u64)> {
     let worker = ledger.choose(LISTENER, ClientHash::UNKNOWN, &())?;
     let seq = ledger.next_seq();
     ledger.offer(LISTENER, worker, ClientHash::UNKNOWN, connection);

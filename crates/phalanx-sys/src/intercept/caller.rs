@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -52,11 +52,7 @@ pub(super) fn descriptor(thread: Pid, process: Pid, number: i32) -> io::Result<O
     };
     // The first thread, for which a process's pidfd stands, may have ended before the others.
     let pidfd = open(thread, PIDFD_THREAD).or_else(|_| open(process, PidfdFlags::empty()))?;
-    // SAFETY: takes numbers only, and makes a new descriptor.
-    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
-    let copy = fd::check(i32::try_from(copy).map_err(|_| io::ErrorKind::InvalidData)?)?;
-    // SAFETY: the call has just made the descriptor, and nobody else knows its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+    fd::of_process(pidfd.as_fd(), number)
 }
 
 /// The flags of the open file, and whether the descriptor is closed by exec (`flags` in `proc_pid_fdinfo(5)`).

@@ -31,6 +31,7 @@ impl Hub {
                 (Dispatch::Shared | Dispatch::Kernel, None) => {}
             }
         }
+        self.limit_offers(worker);
         self.pump();
     }
 }

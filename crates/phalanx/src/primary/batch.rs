@@ -8,8 +8,9 @@
 //! costs an accept4(2) in vain a connection (7 µs): so they are given up again after a [`CALM`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use phalanx_core::clock::Moment;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::outgoing;
@@ -34,14 +35,14 @@ pub(super) struct Rush {
     /// For how long connections have come without a crowd, in a rush.
     calm: Option<Duration>,
     /// What the slot had received at the last look, and when that was.
-    last: Option<(u64, Instant)>,
+    last: Option<(u64, Moment)>,
     /// Its worker was told, and may ask for duplicates, once.
     due: bool,
 }
 
 impl Rush {
     /// Takes down what a slot has received and how much of it waits. Answers with what the worker has to be told.
-    pub(super) fn look(&mut self, received: u64, waiting: u32, now: Instant) -> Option<bool> {
+    pub(super) fn look(&mut self, received: u64, waiting: u32, now: Moment) -> Option<bool> {
         let last = self.last.replace((received, now));
         if waiting >= CROWD {
             let begins = self.calm.replace(Duration::ZERO).is_none();
@@ -51,7 +52,7 @@ impl Rush {
         let (before, then) = last?;
         let calm = self.calm.as_mut()?;
         if received != before {
-            *calm += now.saturating_duration_since(then).min(LOOK);
+            *calm += now.since(then).min(LOOK);
         }
         if *calm < CALM {
             return None;
@@ -124,13 +125,12 @@ mod tests {
 
     /// What a rush says to looks at a slot, one a [`STEP`]: what came since the last one, and what waits.
     fn looks(rush: &mut Rush, what: &[(u64, u32)]) -> Vec<Option<bool>> {
-        let start = phalanx_sys::clock::now();
-        let (mut received, mut now) = (0, start);
+        let (mut received, mut now) = (0, Moment::default());
         let mut answers = Vec::new();
         for &(came, waiting) in what {
             received += came;
             answers.push(rush.look(received, waiting, now));
-            now += STEP;
+            now = now + STEP;
         }
         answers
     }

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use phalanx_core::wire::{Frames, Pacing, outgoing};
+use phalanx_sys::channel::Identity;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -37,6 +38,8 @@ pub(super) enum SentHandle {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) socket: Arc<AsyncFd<OwnedFd>>,
+    /// Which socket is the worker's end.
+    pub(super) peer: Identity,
     pub(super) frames: Frames,
     /// Descriptors received, in order, for the `NODE_HANDLE` lines to come.
     pub(super) received: VecDeque<OwnedFd>,
@@ -55,9 +58,10 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(socket: Arc<AsyncFd<OwnedFd>>) -> Self {
+    pub(super) fn new(socket: Arc<AsyncFd<OwnedFd>>, peer: Identity) -> Self {
         Self {
             socket,
+            peer,
             frames: Frames::default(),
             received: VecDeque::new(),
             sent: VecDeque::new(),

@@ -7,12 +7,13 @@
 //! It is one clock for the process, because the process is what is stopped. A cluster keeps it going.
 
 use std::future::Future;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use phalanx_core::clock::{Moment, RunClock, TICK};
 
-use super::Shared;
+use super::{Cluster, Shared};
 
 /// Gaps of this length are worth a line in the log.
 const NOTABLE: Duration = Duration::from_secs(1);
@@ -71,8 +72,17 @@ pub(crate) async fn timeout_at<F: Future>(moment: Moment, future: F) -> Option<F
     }
 }
 
+impl Cluster {
+    /// Has the clock kept going from now on. Needs a runtime around it.
+    pub(crate) fn keep_time(&self) {
+        if !self.shared.keeps_time.swap(true, Ordering::AcqRel) {
+            tokio::spawn(keep(Arc::downgrade(&self.shared)));
+        }
+    }
+}
+
 /// Keeps the clock going until the cluster is gone.
-pub(super) async fn keep(shared: Weak<Shared>) {
+async fn keep(shared: Weak<Shared>) {
     now();
     while shared.strong_count() > 0 {
         let next = phalanx_sys::clock::now() + TICK;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
+use phalanx_sys::channel::Identity;
 use phalanx_sys::process;
 use tokio::io::unix::AsyncFd;
 
@@ -48,7 +49,7 @@ impl Cluster {
         };
         let adoption = fork.release.settings().adoption;
         let (socket, theirs) = match channel(adoption).map_err(failed("make the channel"))? {
-            Some((socket, theirs)) => (Some(socket), Some(theirs)),
+            Some((socket, theirs, peer)) => (Some((socket, peer)), Some(theirs)),
             None => (None, None),
         };
         let (want_out, want_err) = fork.release.pipes();
@@ -129,15 +130,21 @@ impl Cluster {
 
     /// Enters a started worker into the books. One without a channel is online by its program running:
     /// the spawn has seen it executed.
-    fn enrol(&self, cell: &Arc<Cell>, generation: Generation, socket: Option<Socket>, gift: &Gift) {
+    fn enrol(
+        &self,
+        cell: &Arc<Cell>,
+        generation: Generation,
+        socket: Option<(Socket, Identity)>,
+        gift: &Gift,
+    ) {
         let held = gift.held().collect();
-        let Some(socket) = socket else {
+        let Some((socket, peer)) = socket else {
             let mut hub = self.shared.hub();
             hub.adopt(Arc::clone(cell), generation, None, held);
             hub.online(cell.id);
             return hub.claim_early_ack(cell);
         };
-        let channel = Channel::new(Arc::clone(&socket));
+        let channel = Channel::new(Arc::clone(&socket), peer);
         let notice = Arc::clone(&channel.blocked_notice);
         self.shared
             .hub()
@@ -157,12 +164,13 @@ impl Hub {
 /// The primary's end of a channel, watched.
 type Socket = Arc<AsyncFd<OwnedFd>>;
 
-/// The two ends of a channel, for workers that have one.
-fn channel(adoption: Adoption) -> io::Result<Option<(Socket, OwnedFd)>> {
+/// The two ends of a channel, and which socket the second is, for workers that have one.
+fn channel(adoption: Adoption) -> io::Result<Option<(Socket, OwnedFd, Identity)>> {
     match adoption {
         Adoption::Channel => {
             let (ours, theirs) = phalanx_sys::channel::pair()?;
-            Ok(Some((Arc::new(watch(ours)?), theirs)))
+            let peer = Identity::of(theirs.as_fd())?;
+            Ok(Some((Arc::new(watch(ours)?), theirs, peer)))
         }
         Adoption::Activation | Adoption::Intercept | Adoption::None => Ok(None),
     }

@@ -10,6 +10,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::liveness::{Finding, Life, Limits, Liveness, Sight};
 use phalanx_core::fleet;
 use phalanx_core::health::Health;
 use phalanx_core::ids::WorkerId;
@@ -23,8 +24,6 @@ use super::hub::Hub;
 
 /// Between two looks at a worker.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A worker from which nothing has come for so long hangs.
-const HUNG_AFTER: Duration = Duration::from_secs(5);
 
 /// What is known while workers are watched.
 #[derive(Debug, Default)]
@@ -32,14 +31,8 @@ pub(super) struct HealthWatch {
     reports: Option<mpsc::UnboundedSender<fleet::Event>>,
     /// Counts the watches; even while nobody watches.
     number: u64,
-    silences: BTreeMap<WorkerId, Silence>,
-}
-
-/// Since when nothing has come from a worker that is asked all the time.
-#[derive(Debug)]
-struct Silence {
-    heard: u64,
-    since: Moment,
+    /// Whether they answer.
+    questions: BTreeMap<WorkerId, Liveness>,
 }
 
 impl HealthWatch {
@@ -81,7 +74,7 @@ impl Hub {
             return;
         }
         self.health.number += 1;
-        self.health.silences.clear();
+        self.health.questions.clear();
         let listening: Vec<WorkerId> = self
             .workers
             .iter()
@@ -126,18 +119,16 @@ impl Hub {
             let Some(channel) = state.channel.as_mut() else {
                 continue;
             };
-            let silence = self.health.silences.entry(worker).or_insert(Silence {
-                heard: channel.heard,
-                since: now,
-            });
-            if silence.heard != channel.heard {
-                *silence = Silence {
-                    heard: channel.heard,
-                    since: now,
-                };
-            } else if now.since(silence.since) >= HUNG_AFTER {
-                silence.since = now;
-                hung.push(worker);
+            let liveness = self.health.questions.entry(worker);
+            let liveness = liveness.or_insert(Liveness::new(Limits::CANARY));
+            // It is asked all the time, so something always waits for it: a question.
+            let sight = Sight {
+                taken: channel.heard,
+                waiting: 1,
+            };
+            match liveness.look(sight, Life::Silent, now) {
+                Some(Finding::Stuck) => hung.push(worker),
+                Some(Finding::Try | Finding::Failed | Finding::Recovered { .. }) | None => {}
             }
             channel.probe();
         }

@@ -28,6 +28,7 @@ use super::load::Standing;
 use super::notices::Acks;
 use super::output::OutputSink;
 use super::private::Private;
+use super::watch::Pulse;
 use super::worker::{Cell, Departure};
 use crate::event::{Event, Subscribers};
 use crate::policy::MakePolicy;
@@ -57,6 +58,7 @@ pub(super) struct WorkerState {
     /// What it says it is doing (`STATUS=`).
     pub(super) says: Option<String>,
     pub(super) standing: Standing,
+    pub(super) pulse: Pulse,
     /// What is known of its calls, where they are intercepted.
     pub(super) calls: Calls,
 }
@@ -198,6 +200,7 @@ impl Hub {
                 last_handoff: None,
                 says: None,
                 standing,
+                pulse: Pulse::default(),
                 calls: Calls::default(),
             },
         );

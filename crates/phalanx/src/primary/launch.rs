@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::settings::{Adoption, InspectPort, Settings, Stdio};
 
 /// The descriptor number at which a worker finds its channel, as Node.js does it.
-const CHANNEL_NUMBER: i32 = 3;
+pub(super) const CHANNEL_NUMBER: i32 = 3;
 const NODE_OPTIONS: &str = "NODE_OPTIONS";
 const DEFAULT_INSPECT_PORT: u16 = 9229;
 

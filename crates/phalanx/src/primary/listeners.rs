@@ -123,9 +123,7 @@ impl Hub {
                 Some(Accepting::start(shared, id, socket, Arc::clone(&room)))
             }
         };
-        if opened.slots.is_some() {
-            super::watch::start(self);
-        }
+        super::watch::start(self);
         tracing::info!(
             address = %opened.address,
             "dispatch: {}, policy: {} ({})", choice.dispatch, self.policy, choice.because

@@ -241,6 +241,12 @@ impl Hub {
                 format!("answered the offer {seq}, which it does not hold"),
             );
         }
+        if self.ledger.stuck_since(worker).is_some() {
+            // It is healthy again at once.
+            let now = super::clock::now();
+            self.look_at_offers(now);
+            self.tell_stuck(now);
+        }
         self.settled(worker);
     }
 

@@ -27,6 +27,7 @@ mod private;
 mod probe;
 mod published;
 mod readiness;
+mod recall;
 mod requests;
 mod slots;
 mod trees;
@@ -35,7 +36,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phalanx_core::fleet;
@@ -326,13 +327,6 @@ impl Cluster {
         let all: Vec<_> = hub.listeners.keys().copied().collect();
         for id in all {
             hub.close_listener(id);
-        }
-    }
-
-    /// Has the clock kept going from now on. Needs a runtime around it.
-    pub(crate) fn keep_time(&self) {
-        if !self.shared.keeps_time.swap(true, Ordering::AcqRel) {
-            tokio::spawn(clock::keep(Arc::downgrade(&self.shared)));
         }
     }
 

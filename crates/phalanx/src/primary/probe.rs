@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use phalanx_core::ids::WorkerId;
+use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -70,13 +70,53 @@ async fn ask(shared: &Weak<Shared>, worker: WorkerId, path: &str) -> io::Result<
     answer.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// Puts a connection into the slot of a worker that is stuck, and leaves it there: when it is taken, the worker is
+/// well again. It says nothing, and will not: whoever takes it reads its end.
+pub(super) fn try_stuck(shared: Weak<Shared>, listener: ListenerId, worker: WorkerId) {
+    tokio::spawn(async move {
+        let place = shared
+            .upgrade()
+            .and_then(|shared| shared.hub().place_of(listener, worker));
+        let Some((position, address)) = place else {
+            return;
+        };
+        let trial = match connect_at(&shared, worker, listener, address).await {
+            Ok(mut stream) => stream.shutdown().await.map(|()| stream),
+            Err(error) => Err(error),
+        };
+        let trial = trial.inspect_err(|error| {
+            tracing::debug!(worker = worker.0, %error, "clients try a worker that was stuck");
+        });
+        if let Some(shared) = shared.upgrade() {
+            let mut hub = shared.hub();
+            let slots = hub.listeners.get_mut(&listener);
+            if let Some(slots) = slots.and_then(|listener| listener.slots.as_mut()) {
+                slots.tried(position, worker, trial.ok());
+            }
+        }
+    });
+}
+
 /// A connection that waits in the worker's slot, or that it has accepted.
 async fn connect(shared: &Weak<Shared>, worker: WorkerId) -> io::Result<TcpStream> {
-    let gone = || io::Error::from(io::ErrorKind::NotConnected);
     let (listener, address) = {
         let shared = shared.upgrade().ok_or_else(gone)?;
         shared.hub().asked_at(worker).ok_or_else(gone)?
     };
+    connect_at(shared, worker, listener, address).await
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+/// As [`connect`], on one of its listeners.
+async fn connect_at(
+    shared: &Weak<Shared>,
+    worker: WorkerId,
+    listener: ListenerId,
+    address: SocketAddr,
+) -> io::Result<TcpStream> {
     let address = reachable(address);
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -114,6 +154,13 @@ impl Hub {
             let slots = self.listeners.get(&held.listener)?.slots.as_ref()?;
             Some((held.listener, slots.address()))
         })
+    }
+
+    /// The worker's position, and where it is reached.
+    fn place_of(&self, id: ListenerId, worker: WorkerId) -> Option<(Position, SocketAddr)> {
+        let position = self.workers.get(&worker)?.cell.position;
+        let slots = self.listeners.get(&id)?.slots.as_ref()?;
+        Some((position, slots.address()))
     }
 
     fn begin_probe(&mut self, id: ListenerId, worker: WorkerId, port: u16) -> io::Result<()> {

@@ -123,6 +123,7 @@ impl Hub {
             }
             None => requested_address(request),
         };
+        self.limit_offers(worker);
         if self.needs_load() {
             self.watch_load_of(worker, true);
         }

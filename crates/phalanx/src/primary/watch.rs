@@ -1,101 +1,41 @@
-//! Looks after the slots of a programmed group: queues that nobody empties or that grow, and counts that drift.
+//! Looks after those who may be stuck: slots and offers of which nothing is taken. Besides, queues that
+//! grow, and counts that drift.
 //!
-//! A worker that hangs says nothing; only its queue shows it. When nothing was taken from a queue for
-//! [`HUNG_AFTER`] while others could have served it, the position gets nothing new and what waits moves
-//! to the others. Later it is tried again, after longer and longer times. The task runs while there are
-//! slots, and looks [`CALM`] times apart; much more often only while a policy goes by the length of queues.
+//! A worker that hangs says nothing; only what waits for it shows it. Who is stuck and when it is tried again is
+//! decided by [`phalanx_core::dispatch::liveness`]; here is looked, and carried out. The task runs while there are
+//! listeners, and looks [`CALM`] apart; much more often only while a policy goes by the length of queues.
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::liveness::Finding;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_sys::scoreboard::Drift;
 
-use super::Shared;
 use super::hub::Hub;
 use super::load::Source;
 use super::slots::Sights;
+use super::{Cluster, Shared};
+use super::{clock, probe};
 use crate::event::Event;
 
 /// Between two looks, in general.
-const CALM: Duration = Duration::from_millis(500);
+const CALM: Duration = Duration::from_millis(250);
 /// Between two looks while the length of a queue stands in for a load.
 const EAGER: Duration = Duration::from_millis(20);
 /// Between two looks for drift (see [`Drift`]).
 const DRIFT: Duration = Duration::from_secs(1);
-/// A queue of which nothing was taken for so long belongs to a worker that hangs.
-pub(super) const HUNG_AFTER: Duration = Duration::from_secs(1);
-/// The first trial of a position that hung comes after this time, each further one after twice the
-/// time, up to [`TRIAL_MAX`].
-const TRIAL_FIRST: Duration = Duration::from_secs(1);
-const TRIAL_MAX: Duration = Duration::from_secs(30);
 
-/// What was seen of one slot.
-#[derive(Debug, Default)]
-pub(super) struct Sight {
-    /// What had been taken from the queue at the last look.
-    taken: u64,
-    /// Since when it has been so, with something waiting.
-    since: Option<Instant>,
-    /// Until when the position gets nothing, because it hung.
-    pub(super) suspended: Option<Instant>,
-    trials: u32,
-}
-
-/// What a look at a slot calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
-    /// Nothing.
-    Fine,
-    /// Nothing was taken from it for too long.
-    Hangs,
-    /// It may be tried again.
-    Trial,
-}
-
-impl Sight {
-    /// Takes down what a slot has received and how much of it waits.
-    pub(super) fn look(&mut self, received: u64, waiting: u32, now: Instant) -> Finding {
-        if let Some(until) = self.suspended {
-            return if until <= now {
-                Finding::Trial
-            } else {
-                Finding::Fine
-            };
-        }
-        let taken = received.saturating_sub(u64::from(waiting));
-        if waiting == 0 || taken != self.taken {
-            if taken > self.taken {
-                self.trials = 0;
-            }
-            self.taken = taken;
-            self.since = None;
-            return Finding::Fine;
-        }
-        let since = *self.since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= HUNG_AFTER {
-            Finding::Hangs
-        } else {
-            Finding::Fine
-        }
-    }
-
-    /// The position gets nothing for a while.
-    pub(super) fn suspend(&mut self, now: Instant) {
-        let pause = TRIAL_FIRST
-            .saturating_mul(1 << self.trials.min(5))
-            .min(TRIAL_MAX);
-        self.trials = self.trials.saturating_add(1);
-        self.suspended = Some(now + pause);
-        self.since = None;
-    }
-
-    pub(super) fn resume(&mut self) {
-        self.suspended = None;
-        self.since = None;
-    }
+/// What is known of a worker's being stuck.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pulse {
+    /// Since when it is.
+    pub(super) stuck_since: Option<Moment>,
+    /// How often something had come from it when it was found so.
+    heard: u64,
 }
 
 /// Starts to look, unless somebody looks already.
@@ -117,13 +57,15 @@ async fn watch(shared: Weak<Shared>) {
             return;
         };
         let mut hub = shared.hub();
-        if !hub.has_slots() {
+        if hub.listeners.is_empty() {
             hub.watching = false;
             return;
         }
-        let now = phalanx_sys::clock::now();
+        let now = clock::now();
         hub.look_at_slots(now);
-        interval = if hub.needs_load() && hub.look_at_queues(&mut drift, now) {
+        hub.look_at_offers(now);
+        hub.tell_stuck(now);
+        interval = if hub.needs_load() && hub.look_at_queues(&mut drift) {
             EAGER
         } else {
             CALM
@@ -139,7 +81,8 @@ struct Drifts {
 }
 
 impl Drifts {
-    fn is_due(&mut self, now: Instant) -> bool {
+    fn is_due(&mut self) -> bool {
+        let now = phalanx_sys::clock::now();
         let due = self
             .last
             .is_none_or(|last| now.saturating_duration_since(last) >= DRIFT);
@@ -150,13 +93,16 @@ impl Drifts {
     }
 }
 
-impl Hub {
-    fn has_slots(&self) -> bool {
-        self.listeners
-            .values()
-            .any(|listener| listener.slots.is_some())
+impl Cluster {
+    /// How long the worker has been stuck, if it is.
+    pub(crate) fn stuck_for(&self, worker: WorkerId) -> Option<Duration> {
+        let hub = self.shared.hub();
+        let since = hub.workers.get(&worker)?.pulse.stuck_since?;
+        Some(clock::now().since(since))
     }
+}
 
+impl Hub {
     /// How many connections wait in the worker's slots.
     pub(super) fn waiting_of(&self, worker: WorkerId) -> u32 {
         let Some(state) = self.workers.get(&worker) else {
@@ -170,7 +116,7 @@ impl Hub {
             .fold(0, u32::saturating_add)
     }
 
-    fn look_at_slots(&mut self, now: Instant) {
+    fn look_at_slots(&mut self, now: Moment) {
         let found: Vec<(ListenerId, Sights)> = self
             .listeners
             .iter_mut()
@@ -178,31 +124,88 @@ impl Hub {
             .collect();
         for (id, sights) in found {
             self.tell_batches(id, &sights.batches);
-            for (position, worker) in sights.hung {
-                self.move_queue(id, position, worker, now);
+            for worker in sights.to_try {
+                probe::try_stuck(self.shared.clone(), id, worker);
             }
         }
     }
 
-    /// The worker hangs: what waits for it moves to the others.
-    fn move_queue(&mut self, id: ListenerId, position: Position, worker: WorkerId, now: Instant) {
-        let message = format!(
-            "takes no connections although some wait: what waits at position {position} moves to the others"
-        );
-        self.emit(&Event::Error { worker, message });
-        let listener = self.listeners.get_mut(&id);
-        if let Some(slots) = listener.and_then(|listener| listener.slots.as_mut()) {
-            slots.suspend(position, now);
+    /// Looks at what was offered and not answered.
+    pub(super) fn look_at_offers(&mut self, now: Moment) {
+        let workers = &self.workers;
+        let shows_life = |worker: WorkerId| {
+            let state = workers.get(&worker);
+            let heard =
+                state.and_then(|state| Some((state.channel.as_ref()?.heard, state.pulse.heard)));
+            heard.is_some_and(|(heard, before)| heard != before)
+        };
+        let findings = self.ledger.look(now, shows_life);
+        let mut changed = !findings.is_empty();
+        for (worker, finding) in findings {
+            if let (Finding::Stuck | Finding::Failed, Some(state)) =
+                (finding, self.workers.get_mut(&worker))
+            {
+                state.pulse.heard = state.channel.as_ref().map_or(0, |channel| channel.heard);
+            }
+        }
+        let stuck: Vec<WorkerId> = self
+            .workers
+            .keys()
+            .copied()
+            .filter(|&worker| self.ledger.stuck_since(worker).is_some())
+            .collect();
+        for worker in stuck {
+            changed |= self.take_back_offers(worker) > 0;
+            // Its answer is the sign of life for which a trial waits.
+            if let Some(channel) = self.channel_mut(worker) {
+                channel.probe();
+            }
+        }
+        if changed {
+            let workers: Vec<_> = self.workers.keys().copied().collect();
+            for worker in workers {
+                self.refresh(worker);
+            }
+        }
+    }
+
+    /// Tells who has become stuck, and who is no longer.
+    pub(super) fn tell_stuck(&mut self, now: Moment) {
+        let mut events = Vec::new();
+        for (&worker, state) in &self.workers {
+            let position = state.cell.position;
+            let by_slots = self
+                .listeners
+                .values()
+                .filter_map(|listener| listener.slots.as_ref()?.stuck_since(position, worker))
+                .min();
+            let since = [self.ledger.stuck_since(worker), by_slots];
+            let since = since.into_iter().flatten().min();
+            match (state.pulse.stuck_since, since) {
+                (None, Some(_)) => events.push((since, Event::Stuck { worker })),
+                (Some(before), None) => {
+                    let after = now.since(before);
+                    events.push((None, Event::Recovered { worker, after }));
+                }
+                (None, None) | (Some(_), Some(_)) => {}
+            }
+        }
+        for (since, event) in events {
+            let worker = event.worker();
+            if let Some(state) = worker.and_then(|worker| self.workers.get_mut(&worker)) {
+                state.pulse.stuck_since = since;
+            }
+            self.emit(&event);
         }
     }
 
     /// Sets the load of workers that tell nothing, and corrects the counts of the others. True if there
     /// are any of the former.
-    fn look_at_queues(&mut self, drifts: &mut Drifts, now: Instant) -> bool {
+    fn look_at_queues(&mut self, drifts: &mut Drifts) -> bool {
         let Some(board) = self.board.clone() else {
             return false;
         };
-        let drift_due = drifts.is_due(now);
+        let drift_due = drifts.is_due();
         let mut silent = false;
         let mut waiting: BTreeMap<Position, (u32, bool)> = BTreeMap::new();
         for (&worker, state) in &self.workers {
@@ -228,62 +231,5 @@ impl Hub {
             }
         }
         silent
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(millis: u64) -> Instant {
-        phalanx_sys::clock::now() + Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn a_queue_that_is_emptied_is_fine() {
-        let mut sight = Sight::default();
-        let start = phalanx_sys::clock::now();
-        for step in 0..10 {
-            let now = start + CALM * step;
-            let received = 100 + u64::from(step);
-            assert_eq!(sight.look(received, 5, now), Finding::Fine);
-        }
-    }
-
-    #[test]
-    fn a_queue_of_which_nothing_is_taken_hangs() {
-        let mut sight = Sight::default();
-        let start = phalanx_sys::clock::now();
-        assert_eq!(sight.look(10, 2, start), Finding::Fine);
-        assert_eq!(sight.look(11, 3, start), Finding::Fine);
-        assert_eq!(sight.look(12, 4, start + CALM), Finding::Fine);
-        assert_eq!(sight.look(12, 4, start + HUNG_AFTER), Finding::Hangs);
-    }
-
-    #[test]
-    fn an_empty_queue_never_hangs() {
-        let mut sight = Sight::default();
-        for millis in [0, 1_000, 10_000, 100_000] {
-            assert_eq!(sight.look(7, 0, at(millis)), Finding::Fine);
-        }
-    }
-
-    #[test]
-    fn trials_come_after_longer_and_longer_times() {
-        let mut sight = Sight::default();
-        let start = phalanx_sys::clock::now();
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
-            sight.suspend(start);
-            pauses.push((sight.suspended.unwrap() - start).as_secs());
-            assert_eq!(sight.look(0, 0, start), Finding::Fine);
-            assert_eq!(sight.look(0, 0, start + TRIAL_MAX), Finding::Trial);
-            sight.resume();
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
-        // A connection that was taken makes good.
-        assert_eq!(sight.look(1, 0, start), Finding::Fine);
-        sight.suspend(start);
-        assert_eq!((sight.suspended.unwrap() - start).as_secs(), 1);
     }
 }

@@ -227,6 +227,7 @@ impl Control {
                     .map(|worker| worker.pid()),
                 state: worker.state.as_str().to_owned(),
                 says: self.cluster.says(worker.worker),
+                stuck_ms: self.cluster.stuck_for(worker.worker).map(millis),
                 ready_at: self.shared.ready_at(worker.worker),
                 restarts: worker.restarts,
                 connections: self.cluster.connections(worker.worker),
@@ -272,4 +273,8 @@ fn with_shares(mut workers: Vec<WorkerStatus>) -> Vec<WorkerStatus> {
 fn share(part: u64, all: u64) -> Option<f64> {
     let places = part.checked_mul(10_000)?.checked_div(all)?;
     Some(f64::from(u32::try_from(places).ok()?) / 10_000.0)
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

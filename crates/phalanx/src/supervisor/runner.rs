@@ -166,6 +166,8 @@ fn translate(event: &Event) -> Option<fleet::Event> {
         | Event::Fork { .. }
         | Event::Message { .. }
         | Event::Error { .. }
+        | Event::Stuck { .. }
+        | Event::Recovered { .. }
         | Event::Fleet(_) => None,
     }
 }

@@ -73,6 +73,9 @@ pub struct WorkerStatus {
     /// What it says it is doing (`STATUS=`, `sd_notify(3)`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<String>,
+    /// How long it has been stuck, in milliseconds: nothing is taken of what waits for it. Nothing while it is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck_ms: Option<u64>,
     /// When it became ready, in milliseconds since the Unix epoch.
     pub ready_at: Option<u64>,
     /// How many times a worker at this position was replaced after a crash.

@@ -22,14 +22,14 @@ fn until(liveness: &mut Liveness, sight: Sight, from: u32) -> (Finding, u32) {
     let looks = from..from + 1_000;
     looks
         .into_iter()
-        .find_map(|step| Some((liveness.look(sight, at(step))?, step)))
+        .find_map(|step| Some((liveness.look(sight, Life::Unknown, at(step))?, step)))
         .expect("something follows in the end")
 }
 
 #[test]
 fn who_takes_nothing_for_a_while_is_stuck() {
     let mut liveness = new();
-    assert_eq!(liveness.look(seen(10, 2), at(0)), None);
+    assert_eq!(liveness.look(seen(10, 2), Life::Unknown, at(0)), None);
     let (finding, step) = until(&mut liveness, seen(10, 3), 1);
     assert_eq!(finding, Finding::Stuck);
     assert_eq!(at(step).since(at(1)), SILENCE);
@@ -41,7 +41,7 @@ fn who_takes_something_is_not_stuck_however_much_waits() {
     let mut liveness = new();
     for step in 0..100 {
         let sight = seen(u64::from(step / 3), 5_000 + step);
-        assert_eq!(liveness.look(sight, at(step)), None);
+        assert_eq!(liveness.look(sight, Life::Unknown, at(step)), None);
     }
 }
 
@@ -49,11 +49,12 @@ fn who_takes_something_is_not_stuck_however_much_waits() {
 fn what_is_on_its_way_is_no_sign_of_life() {
     // A handshake counts as taken until the connection waits.
     let mut liveness = new();
-    liveness.look(seen(10, 1), at(0));
+    liveness.look(seen(10, 1), Life::Unknown, at(0));
     let mut stuck = false;
     for step in 1..12 {
         let on_its_way = u64::from(step % 3);
-        stuck |= liveness.look(seen(10 + on_its_way, step), at(step)) == Some(Finding::Stuck);
+        stuck |= liveness.look(seen(10 + on_its_way, step), Life::Unknown, at(step))
+            == Some(Finding::Stuck);
     }
     assert!(stuck);
 }
@@ -84,7 +85,7 @@ fn a_trial_lasts_until_somebody_connects() {
     let (_, step) = until(&mut liveness, seen(0, 1), 0);
     assert_eq!(until(&mut liveness, seen(0, 0), step + 1).0, Finding::Try);
     for idle in step + 2..step + 200 {
-        assert_eq!(liveness.look(seen(0, 0), at(idle)), None);
+        assert_eq!(liveness.look(seen(0, 0), Life::Unknown, at(idle)), None);
     }
     assert!(liveness.is_tried());
 }
@@ -96,7 +97,7 @@ fn who_takes_something_is_healthy_at_that_moment_and_forgiven() {
     until(&mut liveness, seen(0, 1), step + 1);
     let (_, failed) = until(&mut liveness, seen(0, 1), step + 2);
     let after = at(failed + 1).since(at(step));
-    let finding = liveness.look(seen(1, 0), at(failed + 1));
+    let finding = liveness.look(seen(1, 0), Life::Unknown, at(failed + 1));
     assert_eq!(finding, Some(Finding::Recovered { after }));
     assert!(!liveness.is_stuck());
     let (_, again) = until(&mut liveness, seen(1, 1), failed + 2);
@@ -108,7 +109,10 @@ fn what_moves_away_is_not_taken() {
     let mut liveness = new();
     let (_, step) = until(&mut liveness, seen(0, 40), 0);
     liveness.rebase(40);
-    assert_eq!(liveness.look(seen(40, 0), at(step + 1)), Some(Finding::Try));
+    assert_eq!(
+        liveness.look(seen(40, 0), Life::Unknown, at(step + 1)),
+        Some(Finding::Try)
+    );
     assert!(liveness.is_stuck());
 }
 
@@ -117,6 +121,23 @@ fn where_all_are_stuck_nobody_is_punished() {
     assert_eq!(set_aside([(1, true), (2, false)]), BTreeSet::from([1]));
     assert!(set_aside([(1, true), (2, true)]).is_empty());
     assert!(set_aside::<u32>([]).is_empty());
+}
+
+#[test]
+fn who_says_that_it_lives_is_believed_once() {
+    let mut liveness = new();
+    let (_, step) = until(&mut liveness, seen(0, 1), 0);
+    let sight = seen(0, 0);
+    assert_eq!(liveness.look(sight, Life::Silent, at(step + 99)), None);
+    let finding = liveness.look(sight, Life::Shown, at(step + 100));
+    assert_eq!(finding, Some(Finding::Recovered { after: STEP * 100 }));
+    // It said so, and took nothing: from now on it is tried, after longer and longer times.
+    let (finding, again) = until(&mut liveness, seen(0, 1), step + 101);
+    assert_eq!(finding, Finding::Stuck);
+    let mut looks = (again + 1..).map(|step| (liveness.look(sight, Life::Shown, at(step)), step));
+    let (finding, tried) = looks.find(|(finding, _)| finding.is_some()).unwrap();
+    assert_eq!(finding, Some(Finding::Try));
+    assert_eq!(at(tried).since(at(again)), Limits::CONNECTIONS.trial_first);
 }
 
 proptest! {
@@ -131,7 +152,7 @@ proptest! {
             step += steps;
             taken += more;
             let was_stuck = liveness.is_stuck();
-            let finding = liveness.look(seen(taken, waiting), at(step));
+            let finding = liveness.look(seen(taken, waiting), Life::Unknown, at(step));
             if more > 0 || waiting == 0 {
                 life_at = at(step);
             }

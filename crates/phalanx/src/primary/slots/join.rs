@@ -8,9 +8,9 @@ use phalanx_core::dispatch::intercept::Sockets;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_sys::socket;
 
+use super::look::Pulse;
 use super::{Slot, Slots};
 use crate::primary::batch::Rush;
-use crate::primary::watch::Sight;
 
 impl Slots {
     /// What a worker's socket has to be like.
@@ -39,7 +39,7 @@ impl Slots {
             holder: Some(worker),
             base_count: self.received(position).unwrap_or(0),
             overdue: false,
-            sight: Sight::default(),
+            pulse: Pulse::new(),
             rush: Rush::default(),
         };
         if let Some(unused) = self.pending.insert(worker, slot) {

@@ -1,77 +1,193 @@
 //! What is seen of the slots' queues, and what follows from it.
+//!
+//! A position whose worker is stuck is *set aside*: it gets nothing new, and what waits in its slot moves
+//! to the others. It is tried with a connection of the primary's own, which costs no client anything: it waits
+//! in the slot until the worker takes it. Where none can be made, clients try it.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
 
+use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::liveness::{Finding, Life, Limits, Liveness, Sight, set_aside};
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_sys::socket;
+use tokio::net::TcpStream;
 
 use super::Slots;
-use crate::primary::watch::Finding;
 
 /// What a look at the slots of a listener calls for.
 #[derive(Debug, Default)]
 pub(in crate::primary) struct Sights {
-    /// Workers that take nothing while others could.
-    pub(in crate::primary) hung: Vec<(Position, WorkerId)>,
+    /// Stuck workers that shall be tried with a connection.
+    pub(in crate::primary) to_try: Vec<WorkerId>,
     /// Workers that shall accept in batches from now on, or no longer.
     pub(in crate::primary) batches: Vec<(WorkerId, bool)>,
 }
 
+/// Whether the holder of a slot is stuck.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    pub(super) liveness: Liveness,
+    /// Connections of the primary's own that were put into the slot.
+    tried: u64,
+    /// The last of them, until it was taken.
+    trial: Option<TcpStream>,
+    /// One is being made.
+    is_prepared: bool,
+    /// None can be made: clients are what it is tried with.
+    by_clients: bool,
+    /// What waited at the last look, and how often it had become less; where nobody counts what a slot receives.
+    waited: u32,
+    taken: u64,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self {
+            liveness: Liveness::new(Limits::CONNECTIONS),
+            tried: 0,
+            trial: None,
+            is_prepared: false,
+            by_clients: false,
+            waited: 0,
+            taken: 0,
+        }
+    }
+
+    /// What is seen, given what the slot has received and how much of it waits.
+    fn sight(&mut self, received: Option<u64>, waiting: u32) -> Sight {
+        self.taken += u64::from(waiting < self.waited);
+        self.waited = waiting;
+        let taken = match received {
+            Some(received) => (received + self.tried).saturating_sub(u64::from(waiting)),
+            None => self.taken,
+        };
+        Sight { taken, waiting }
+    }
+
+    /// Is it to be tried, with nothing to try it with? What waits already is trial enough.
+    fn wants_trial(&self) -> bool {
+        let has_one = self.waited > 0 || self.trial.is_some() || self.is_prepared;
+        self.liveness.is_tried() && !self.by_clients && !has_one
+    }
+
+    fn follow(&mut self, finding: Option<Finding>) {
+        match finding {
+            Some(Finding::Recovered { .. }) => {
+                self.trial = None;
+                self.by_clients = false;
+            }
+            Some(Finding::Failed) => self.by_clients = false,
+            Some(Finding::Stuck | Finding::Try) | None => {}
+        }
+    }
+}
+
 impl Slots {
     /// Looks at the queues.
-    pub(in crate::primary) fn look(&mut self, now: Instant) -> Sights {
+    pub(in crate::primary) fn look(&mut self, now: Moment) -> Sights {
         let mut sights = Sights::default();
-        if !self.steer.migrates() {
-            return sights;
-        }
-        let mut trials = Vec::new();
-        let mut fine = 0;
+        let counts = self.steer.migrates();
         for (&position, slot) in &mut self.active {
             let Some(holder) = slot.holder else { continue };
-            if !self.eligible.contains(position) && slot.sight.suspended.is_none() {
+            if !self.eligible.contains(position) {
                 continue;
             }
-            let received = self.steer.received(position).unwrap_or(0);
+            let received = self.steer.received(position);
             let waiting = socket::queue_length(slot.socket.as_fd()).unwrap_or(0);
-            if let Some(wanted) = slot.rush.look(received, waiting, now) {
+            if counts && let Some(wanted) = slot.rush.look(received.unwrap_or(0), waiting, now) {
                 sights.batches.push((holder, wanted));
             }
-            match slot.sight.look(received, waiting, now) {
-                Finding::Fine => fine += u32::from(slot.sight.suspended.is_none()),
-                Finding::Hangs => sights.hung.push((position, holder)),
-                Finding::Trial => trials.push(position),
-            }
+            let sight = slot.pulse.sight(received, waiting);
+            let finding = slot.pulse.liveness.look(sight, Life::Unknown, now);
+            slot.pulse.follow(finding);
         }
-        for position in trials {
-            if let Some(slot) = self.active.get_mut(&position) {
-                slot.sight.resume();
-                self.eligible.insert(position);
-                self.switch();
+        self.set_aside();
+        for position in &self.aside {
+            let slot = self.active.get_mut(position);
+            if let Some(slot) = slot.filter(|slot| slot.pulse.wants_trial()) {
+                slot.pulse.is_prepared = true;
+                sights.to_try.extend(slot.holder);
             }
-        }
-        if fine == 0 {
-            // Where all hang there is nobody to move anything to.
-            sights.hung.clear();
         }
         sights
     }
 
-    /// The position gets nothing for a while, and what waits in its slot moves to the others.
-    pub(in crate::primary) fn suspend(&mut self, position: Position, now: Instant) {
-        let Some(slot) = self.active.get_mut(&position) else {
+    /// Sets those aside that are stuck, if there are others, and lets in those that are not.
+    fn set_aside(&mut self) {
+        let eligible =
+            |(position, _): &(&Position, &super::Slot)| self.eligible.contains(**position);
+        let serving = self.active.iter().filter(eligible);
+        let mut aside = set_aside(serving.map(|(&at, slot)| (at, slot.pulse.liveness.is_stuck())));
+        aside.retain(|position| {
+            let pulse = self.active.get(position).map(|slot| &slot.pulse);
+            !pulse.is_some_and(|pulse| pulse.by_clients && pulse.liveness.is_tried())
+        });
+        if aside == self.aside {
+            return;
+        }
+        let before = std::mem::replace(&mut self.aside, aside);
+        self.switch();
+        let new: BTreeSet<Position> = self.aside.difference(&before).copied().collect();
+        for position in new {
+            self.empty(position);
+        }
+    }
+
+    /// What waits in the position's slot moves to the others, where it can.
+    fn empty(&mut self, position: Position) {
+        let Some(slot) = self
+            .active
+            .get_mut(&position)
+            .filter(|_| self.steer.migrates())
+        else {
             return;
         };
-        slot.sight.suspend(now);
         let socket = Arc::clone(&slot.socket);
-        self.eligible.remove(position);
-        self.switch();
         if let Err(error) = socket::empty_slot(socket.as_fd(), self.options.backlog) {
             tracing::error!(%error, "a slot cannot be emptied");
         }
         // The program forgot the socket when it stopped to listen for a moment.
         self.steer.takes(position, socket.as_fd());
+        // What has moved was not taken.
+        let received = self.steer.received(position);
+        let waiting = socket::queue_length(socket.as_fd()).unwrap_or(0);
+        let sight = slot.pulse.sight(received, waiting);
+        slot.pulse.liveness.rebase(sight.taken);
+    }
+
+    /// Since when the worker is stuck, as far as this listener shows.
+    pub(in crate::primary) fn stuck_since(
+        &self,
+        position: Position,
+        worker: WorkerId,
+    ) -> Option<Moment> {
+        let slot = self.active.get(&position);
+        let slot = slot.filter(|slot| slot.holder == Some(worker))?;
+        slot.pulse.liveness.stuck_since()
+    }
+
+    /// A connection of the primary's own waits in the slot of a stuck worker; or none could be made, and clients shall try it.
+    pub(in crate::primary) fn tried(
+        &mut self,
+        position: Position,
+        worker: WorkerId,
+        trial: Option<TcpStream>,
+    ) {
+        let slot = self.active.get_mut(&position);
+        let Some(slot) = slot.filter(|slot| slot.holder == Some(worker)) else {
+            return;
+        };
+        slot.pulse.is_prepared = false;
+        match trial {
+            Some(stream) => {
+                slot.pulse.tried += 1;
+                slot.pulse.trial = Some(stream);
+            }
+            None => slot.pulse.by_clients = true,
+        }
+        self.set_aside();
     }
 
     /// The worker's slot, if duplicates of it were promised and have not been given yet.

@@ -16,7 +16,7 @@ mod look;
 mod question;
 mod steer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +28,7 @@ use phalanx_sys::socket::{self, TcpOptions};
 use phalanx_sys::steering::Steering;
 
 use super::batch::Rush;
-use super::watch::Sight;
+use look::Pulse;
 pub(super) use look::Sights;
 use steer::{Name, Steer};
 
@@ -43,7 +43,7 @@ struct Slot {
     base_count: u64,
     /// Its holder has been gone for more than a moment: what waits shall move as soon as it can.
     overdue: bool,
-    sight: Sight,
+    pulse: Pulse,
     rush: Rush,
 }
 
@@ -62,6 +62,8 @@ pub(super) struct Slots {
     /// Slots of workers whose successor serves.
     retired: BTreeMap<WorkerId, Slot>,
     eligible: PositionSet,
+    /// Those of them whose workers are stuck, while others are not: they get nothing.
+    aside: BTreeSet<Position>,
     /// The slot of a worker that is being asked whether it serves, and its position if it has been that position's.
     probed: Option<(Option<Position>, Arc<OwnedFd>)>,
     /// Sockets that listen and are nobody's: the one that opened the group, for the first worker, and,
@@ -100,6 +102,7 @@ impl Slots {
             pending: BTreeMap::new(),
             retired: BTreeMap::new(),
             eligible: PositionSet::new(),
+            aside: BTreeSet::new(),
             probed: None,
             spare: vec![(first, name)],
         })
@@ -127,7 +130,7 @@ impl Slots {
             slot.holder = Some(worker);
             slot.base_count = base_count;
             slot.overdue = false;
-            slot.sight = Sight::default();
+            slot.pulse = Pulse::new();
             slot.rush = Rush::default();
             return Ok(Arc::clone(&slot.socket));
         }
@@ -141,7 +144,7 @@ impl Slots {
             holder: Some(worker),
             base_count,
             overdue: false,
-            sight: Sight::default(),
+            pulse: Pulse::new(),
             rush: Rush::default(),
         };
         self.pending.insert(worker, slot);
@@ -195,6 +198,7 @@ impl Slots {
                     Some(_) | None => self.release(old),
                 }
             }
+            self.aside.remove(&position);
         }
         if self.holds(position, worker) {
             self.eligible.insert(position);
@@ -207,9 +211,8 @@ impl Slots {
     /// The worker gets nothing new from now on. True if it held its position's slot.
     pub(super) fn excludes(&mut self, position: Position, worker: WorkerId) -> bool {
         let held = self.holds(position, worker);
-        if held && let Some(slot) = self.active.get_mut(&position) {
-            // It shall not be tried again either.
-            slot.sight.resume();
+        if held {
+            self.aside.remove(&position);
         }
         if held && self.eligible.remove(position) {
             self.switch();
@@ -302,7 +305,11 @@ impl Slots {
 
     fn switch(&mut self) {
         let last = self.steer.last_turn();
-        self.plan.set_eligible(&self.eligible, last);
+        let mut chosen = self.eligible.clone();
+        for &position in &self.aside {
+            chosen.remove(position);
+        }
+        self.plan.set_eligible(&chosen, last);
         self.install();
     }
 
