@@ -72,9 +72,14 @@ impl Log {
         Self { style, writer }
     }
 
+    /// Does so much matter enough?
+    pub(crate) fn tells(&self, level: Level) -> bool {
+        level <= self.style.level
+    }
+
     /// Tells something, if it matters enough.
     pub(crate) fn tell(&self, level: Level, event: &str, text: &str, fields: Value) {
-        if level <= self.style.level {
+        if self.tells(level) {
             self.writer
                 .push(self.style.line(level, event, text, fields).as_bytes());
         }

@@ -23,3 +23,10 @@ pub const COARSENESS: Duration = Duration::from_millis(10);
 pub fn coarse() -> Duration {
     Duration::try_from(clock_gettime(ClockId::MonotonicCoarse)).unwrap_or_default()
 }
+
+/// For how long this process has been on a processor, all its threads together (`CLOCK_PROCESS_CPUTIME_ID`,
+/// `clock_gettime(2)`).
+#[must_use]
+pub fn busy() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}

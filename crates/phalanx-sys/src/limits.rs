@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 
 use rustix::io::fcntl_dupfd_cloexec;
@@ -72,6 +73,26 @@ pub fn open_files() -> io::Result<u64> {
     Ok(count.saturating_sub(1))
 }
 
+/// How many more descriptors this process may open, at most: there may be fewer, while numbers that were
+/// closed lately lie between. `any` is duplicated for a moment to learn the lowest free number (`dup(2)`).
+///
+/// # Errors
+///
+/// `EMFILE` when there are none.
+pub fn descriptors_left(any: BorrowedFd<'_>) -> io::Result<u64> {
+    let lowest_free = any.try_clone_to_owned()?;
+    let number = u64::try_from(lowest_free.as_raw_fd()).unwrap_or(0);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    Ok(limit.saturating_sub(number))
+}
+
+/// Descriptors that are to be left for what must not fail: starting workers, accepting, the log.
+#[must_use]
+pub fn descriptor_reserve() -> u64 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    (limit / 8).min(1024)
+}
+
 /// The memory that a process occupies, in bytes (resident set size, shared pages included;
 /// `proc_pid_statm(5)`). A zombie occupies none.
 ///
@@ -91,6 +112,8 @@ fn resident_pages(statm: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -106,6 +129,18 @@ mod tests {
         // Other tests open and close files meanwhile, so only a lower bound is certain.
         let files: Vec<_> = (0..50).map(|_| fs::File::open("/").unwrap()).collect();
         assert!(open_files().unwrap() >= 50);
+        drop(files);
+    }
+
+    #[test]
+    fn descriptors_left_become_fewer() {
+        let file = fs::File::open("/").unwrap();
+        let before = descriptors_left(file.as_fd()).unwrap();
+        assert!(before > descriptor_reserve());
+        let files: Vec<_> = (0..500).map(|_| fs::File::open("/").unwrap()).collect();
+        // Other tests open and close files meanwhile.
+        let after = descriptors_left(file.as_fd()).unwrap();
+        assert!(after + 300 < before, "{before}, {after}");
         drop(files);
     }
 

@@ -55,8 +55,7 @@ async fn primary(cluster: Cluster) -> phalanx::Result<()> {
                 }
             }
             Event::Message { worker, message } => {
-                let answer: Answer =
-                    serde_json::from_value(message).map_err(phalanx::Error::Decode)?;
+                let answer: Answer = message.parse()?;
                 println!(
                     "worker {worker} (pid {}) says: {}",
                     answer.from_pid, answer.text

@@ -60,7 +60,7 @@ impl Service {
     /// What happens from now on is told when [`Service::follow`] runs.
     pub(super) fn new(control: &Control, target: u32) -> Self {
         Self {
-            events: control.events(),
+            events: control.life_events(),
             target,
             ready: HashSet::new(),
             is_up: false,

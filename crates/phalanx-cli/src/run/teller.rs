@@ -12,6 +12,9 @@ use crate::log::{Level, Log};
 use crate::values::counted;
 use phalanx_control::describe;
 
+/// Addresses that are told, and remembered as told, in the life of an app.
+const ADDRESSES_MAX: usize = 1024;
+
 /// Tells what happens, and remembers what it has told already.
 pub(super) struct Teller {
     control: Control,
@@ -29,7 +32,7 @@ impl Teller {
     /// Tells everything from now on.
     pub(super) fn new(control: Control, log: Log, target: u32) -> Self {
         Self {
-            events: control.events(),
+            events: control.life_events(),
             control,
             log,
             addresses: HashSet::new(),
@@ -55,8 +58,10 @@ impl Teller {
 
     fn take(&mut self, event: &Event) {
         let (level, text) = describe::describe(event);
-        self.log
-            .tell(level, event_name(event), &text, json_fields(event));
+        if self.log.tells(level) {
+            self.log
+                .tell(level, event_name(event), &text, json_fields(event));
+        }
         if let Event::Listening { address, .. } = event {
             self.tell_address(address);
         } else if let Event::Fleet(report) = event {
@@ -82,7 +87,9 @@ impl Teller {
 
     fn tell_address(&mut self, address: &Address) {
         let address = address.to_string();
-        if !self.addresses.insert(address.clone()) {
+        // A worker may say any number of them.
+        let is_new = self.addresses.len() < ADDRESSES_MAX && self.addresses.insert(address.clone());
+        if !is_new {
             return;
         }
         let status = self.control.status();

@@ -1,5 +1,8 @@
-//! Decisions on how connections and listeners come to workers, one file a concern.
+//! Decisions on how events, connections and listeners come to workers, one file a concern.
 
 pub mod any_port;
+pub mod complaints;
 pub mod intercept;
 pub mod liveness;
+pub mod turn;
+pub mod vitals;

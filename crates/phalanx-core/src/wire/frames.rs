@@ -1,21 +1,48 @@
 //! Cuts the byte stream of a channel into lines, with a bound on what one line may hold.
 
-/// The longest message accepted, in bytes, its newline included: 64 MiB. Node.js itself has no limit;
-/// a worker that sends more than this is told in the log and loses that message alone.
-pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+use super::json::JsonCheck;
 
+/// The longest message that a primary takes from a worker, in bytes, its newline included: 8 MiB. Node.js
+/// itself has no limit; a worker that sends more than this is told in the log and loses that message alone.
+pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+
+/// The longest message that a worker takes from its primary, which it trusts: 64 MiB.
+pub const MAX_MESSAGE_TO_WORKER_BYTES: usize = 64 << 20;
+
+/// The room for one read, at least a quarter of it and at most all of it. What a turn of reading costs is bounded by it.
 const READ_BYTES: usize = 16 << 10;
+
+/// Longer lines are checked while they arrive, each byte once.
+const LONG_BYTES: usize = 64 << 10;
 
 /// One cut of the stream.
 #[derive(Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "a reader must handle both, and there is no third"
+    reason = "a reader must handle each, and there is no other"
 )]
 pub enum Frame<'a> {
     /// A whole line without its newline.
     Line(&'a [u8]),
+    /// The same, of more than 64 KiB, which was found to be JSON (but perhaps not UTF-8) while it arrived.
+    Long(&'a [u8]),
+    /// A line of more than 64 KiB has ended that is no JSON; its bytes were dropped.
+    Senseless,
     /// A line longer than the limit has ended; its bytes were dropped.
+    Oversized,
+}
+
+/// What becomes of the line under way.
+#[derive(Debug, Default)]
+enum Line {
+    /// It is short so far.
+    #[default]
+    Short,
+    /// It is checked as it comes.
+    Long(JsonCheck),
+    /// It is no JSON: its bytes are dropped.
+    Senseless,
+    /// It is too long: its bytes are dropped.
     Oversized,
 }
 
@@ -26,7 +53,7 @@ pub struct Frames {
     start: usize,
     scanned: usize,
     filled: usize,
-    discarding: bool,
+    line: Line,
     limit: usize,
 }
 
@@ -45,7 +72,7 @@ impl Frames {
             start: 0,
             scanned: 0,
             filled: 0,
-            discarding: false,
+            line: Line::Short,
             limit,
         }
     }
@@ -70,14 +97,18 @@ impl Frames {
         }
     }
 
-    /// Room to read into, never empty. Say how much was read with [`Frames::fill`].
+    /// Room to read into, never empty, and never more than one turn's work. Say how much was read with
+    /// [`Frames::fill`].
     pub fn room(&mut self) -> &mut [u8] {
         self.compact();
         if self.buffer.len() - self.filled < READ_BYTES / 4 {
-            let grown = (self.buffer.len() * 2).max(READ_BYTES);
+            // INVARIANT: what is kept of a line is shorter than the limit, so there is always room for a read.
+            let most = self.limit.saturating_add(READ_BYTES);
+            let grown = (self.buffer.len() * 2).clamp(READ_BYTES, most);
             self.buffer.resize(grown, 0);
         }
-        &mut self.buffer[self.filled..]
+        let end = self.buffer.len().min(self.filled + READ_BYTES);
+        &mut self.buffer[self.filled..end]
     }
 
     /// Marks `count` bytes of [`Frames::room`] as read.
@@ -90,26 +121,60 @@ impl Frames {
         let newline = self.buffer[self.scanned..self.filled]
             .iter()
             .position(|&byte| byte == b'\n');
-        let Some(offset) = newline else {
+        let end = newline.map_or(self.filled, |offset| self.scanned + offset);
+        self.check(end);
+        if newline.is_none() {
             self.scanned = self.filled;
-            self.bound();
+            if matches!(self.line, Line::Senseless | Line::Oversized) {
+                self.start = self.filled;
+            }
             return None;
-        };
-        let end = self.scanned + offset;
+        }
         let line = self.start..end;
         self.start = end + 1;
         self.scanned = self.start;
-        if std::mem::take(&mut self.discarding) || line.len() >= self.limit {
-            return Some(Frame::Oversized);
-        }
-        Some(Frame::Line(&self.buffer[line]))
+        Some(match std::mem::take(&mut self.line) {
+            Line::Short => Frame::Line(&self.buffer[line]),
+            Line::Long(check) if check.is_whole() => Frame::Long(&self.buffer[line]),
+            Line::Long(_) | Line::Senseless => Frame::Senseless,
+            Line::Oversized => Frame::Oversized,
+        })
     }
 
-    /// Gives up the bytes of a line that is already too long.
-    fn bound(&mut self) {
-        if self.discarding || self.filled - self.start >= self.limit {
-            self.discarding = true;
-            self.start = self.filled;
+    /// Whether bytes wait that were not cut yet: a turn may end before its lines do.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.scanned < self.filled
+    }
+
+    /// What the buffer takes, in bytes.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Looks at what came of the line under way, up to `end`.
+    fn check(&mut self, end: usize) {
+        let length = end - self.start;
+        if matches!(self.line, Line::Oversized) {
+            return;
+        }
+        if length >= self.limit {
+            self.line = Line::Oversized;
+            return;
+        }
+        let fresh = match &mut self.line {
+            Line::Short if length > LONG_BYTES => {
+                self.line = Line::Long(JsonCheck::default());
+                self.start
+            }
+            Line::Long(_) => self.scanned,
+            Line::Short | Line::Senseless | Line::Oversized => return,
+        };
+        if let Line::Long(check) = &mut self.line
+            && !check.take(&self.buffer[fresh..end])
+        {
+            self.line = Line::Senseless;
         }
     }
 

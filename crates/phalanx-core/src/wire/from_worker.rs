@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::json::JsonCheck;
 use super::{WireError, field_error, internal_command, key_text, parse_value, unsigned};
 use crate::health::{Health, Latency};
 
@@ -49,8 +52,8 @@ pub enum FromWorker {
     HandleNack,
     /// The application sends a descriptor (`process.send(message, handle)`).
     Handle {
-        /// Its message.
-        message: Value,
+        /// Its message, as JSON.
+        message: Arc<str>,
     },
     /// A server that had sent sockets is closing and waits for `NODE_SOCKET_ALL_CLOSED`.
     SocketsClosing {
@@ -85,8 +88,8 @@ pub enum FromWorker {
     },
     /// An internal message that a primary has nothing to do for.
     Ignored,
-    /// A message of the application.
-    User(Value),
+    /// A message of the application, as JSON. It was checked, not built: that is for those who want to see it.
+    User(Arc<str>),
 }
 
 /// How many duplicates of its slot a worker gets at most.
@@ -170,15 +173,18 @@ pub fn parse_from_worker(line: &[u8]) -> Result<FromWorker, WireError> {
     if let Some(frequent) = parse_frequent(line) {
         return Ok(frequent);
     }
+    if !may_be_internal(line) {
+        return check(line).map(FromWorker::User);
+    }
     let value = parse_value(line)?;
     match internal_command(&value) {
-        None => Ok(FromWorker::User(value)),
+        None => check(line).map(FromWorker::User),
         Some("NODE_CLUSTER") => parse_cluster(&value),
         Some("NODE_PHALANX") => parse_own(&value),
         Some("NODE_HANDLE_ACK") => Ok(FromWorker::HandleAck),
         Some("NODE_HANDLE_NACK") => Ok(FromWorker::HandleNack),
         Some("NODE_HANDLE") => Ok(FromWorker::Handle {
-            message: value.get("msg").cloned().unwrap_or(Value::Null),
+            message: value.get("msg").unwrap_or(&Value::Null).to_string().into(),
         }),
         Some("NODE_SOCKET_NOTIFY_CLOSE") => Ok(FromWorker::SocketsClosing {
             key: value.get("key").cloned().unwrap_or(Value::Null),
@@ -187,6 +193,41 @@ pub fn parse_from_worker(line: &[u8]) -> Result<FromWorker, WireError> {
             key: value.get("key").cloned().unwrap_or(Value::Null),
         }),
         Some(_) => Ok(FromWorker::Ignored),
+    }
+}
+
+/// Takes a line of more than 64 KiB that was found to be JSON while it arrived. No message of the protocol is
+/// that long, and none is built from so many bytes.
+///
+/// # Errors
+/// [`WireError::Long`] and [`WireError::Text`].
+pub fn take_long_from_worker(line: &[u8]) -> Result<FromWorker, WireError> {
+    if line.starts_with(INTERNAL) {
+        return Err(WireError::Long { bytes: line.len() });
+    }
+    let text = std::str::from_utf8(line).map_err(WireError::Text)?;
+    Ok(FromWorker::User(text.into()))
+}
+
+/// How Node begins every message of its own.
+const INTERNAL: &[u8] = br#"{"cmd":"NODE_"#;
+
+/// Whether the line has to be looked into. A message that hides its `cmd` behind escapes is the application's.
+fn may_be_internal(line: &[u8]) -> bool {
+    line.starts_with(INTERNAL) || line.windows(6).any(|part| part == b"\"NODE_")
+}
+
+/// An application's message, if it is JSON.
+fn check(line: &[u8]) -> Result<Arc<str>, WireError> {
+    let mut check = JsonCheck::default();
+    if check.take(line) && check.is_whole() {
+        return std::str::from_utf8(line)
+            .map(Arc::from)
+            .map_err(WireError::Text);
+    }
+    match serde_json::from_slice::<IgnoredAny>(line) {
+        Err(error) => Err(WireError::Json(error)),
+        Ok(IgnoredAny) => Err(WireError::Deep),
     }
 }
 

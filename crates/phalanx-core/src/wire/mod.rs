@@ -11,14 +11,17 @@
 
 mod frames;
 mod from_worker;
+mod json;
 mod pacing;
 mod place;
 mod to_worker;
 
-pub use frames::{Frame, Frames, MAX_MESSAGE_BYTES};
+pub use frames::{Frame, Frames, MAX_MESSAGE_BYTES, MAX_MESSAGE_TO_WORKER_BYTES};
 pub use from_worker::{
     FromWorker, ListenRequest, LoadReport, MAX_DUPLICATES, Target, parse_from_worker,
+    take_long_from_worker,
 };
+pub use json::{JsonCheck, MAX_DEPTH};
 pub use pacing::Pacing;
 pub use to_worker::{DrainLimits, ReplyBody, SocketName, ToWorker, outgoing, parse_to_worker};
 
@@ -36,6 +39,18 @@ pub enum WireError {
     /// The line is no JSON.
     #[error("message is not JSON")]
     Json(#[source] serde_json::Error),
+    /// The line is JSON but not UTF-8.
+    #[error("message is not UTF-8")]
+    Text(#[source] std::str::Utf8Error),
+    /// The line has more levels than anything here reads.
+    #[error("message is nested deeper than {MAX_DEPTH} levels")]
+    Deep,
+    /// A message of the protocol is longer than any of them has to be.
+    #[error("internal message of {bytes} bytes is too long")]
+    Long {
+        /// Its length.
+        bytes: usize,
+    },
     /// An internal message lacks a field or has one of the wrong type.
     #[error("internal message {act:?} lacks a usable field {field:?}")]
     Field {

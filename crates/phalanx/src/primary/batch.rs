@@ -97,7 +97,7 @@ impl Hub {
             return;
         }
         let position = state.cell.position;
-        let (Some(held), Some(channel)) = (state.held.get(key), state.channel.as_mut()) else {
+        let Some(held) = state.held.get(key) else {
             return;
         };
         let listener = self.listeners.get_mut(&held.listener);
@@ -108,8 +108,7 @@ impl Hub {
         // The same as that of the worker's own listen(2): the last one counts.
         let backlog = held.request.backlog.unwrap_or(BACKLOG);
         for _ in 0..count {
-            let number = channel.next_seq();
-            channel.queue(Outgoing {
+            self.answer(worker, |number| Outgoing {
                 bytes: outgoing::duplicate(key, backlog, number),
                 handle: Some(Arc::clone(&slot)),
             });

@@ -17,6 +17,13 @@ use tokio::sync::Notify;
 /// What may wait for one worker, in bytes, before [`Channel::queue_user`] refuses.
 const QUEUE_LIMIT_BYTES: usize = 16 << 20;
 
+/// What may wait above that, for answers to the worker itself: none is made for a worker that takes none.
+const ANSWERS_LIMIT_BYTES: usize = 4 << 20;
+/// Messages that may wait; each costs more than its bytes.
+const QUEUE_LIMIT: usize = 16_384;
+/// Handles on their way to one worker, without its ACK or NACK. Connections have a window of their own.
+const SENT_LIMIT: usize = 64;
+
 /// A message to be written, with the descriptor that goes with it.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
@@ -97,9 +104,16 @@ impl Channel {
         self.waiting_bytes
     }
 
+    /// Whether an answer may be queued: the worker reads what it asks for, more or less.
+    pub(super) fn has_room_for_answers(&self) -> bool {
+        self.waiting_bytes < QUEUE_LIMIT_BYTES + ANSWERS_LIMIT_BYTES
+            && self.waiting.len() < QUEUE_LIMIT
+    }
+
     /// Queues a message of the application. False when too much waits already.
     pub(super) fn queue_user(&mut self, bytes: Vec<u8>) -> bool {
-        if self.waiting_bytes.saturating_add(bytes.len()) > QUEUE_LIMIT_BYTES {
+        let too_much = self.waiting_bytes.saturating_add(bytes.len()) > QUEUE_LIMIT_BYTES;
+        if too_much || self.waiting.len() >= QUEUE_LIMIT {
             return false;
         }
         self.queue(Outgoing {
@@ -135,7 +149,9 @@ impl Channel {
                 return;
             };
             let handle = message.handle.as_ref().filter(|_| self.written == 0);
-            if handle.is_some() && (self.is_probing() || !self.pacing.may_send_handle()) {
+            let may_send =
+                !self.is_probing() && self.pacing.may_send_handle() && self.sent.len() < SENT_LIMIT;
+            if handle.is_some() && !may_send {
                 return;
             }
             let rest = &message.bytes[self.written..];

@@ -203,7 +203,12 @@ async fn follow_channel(
                 let reading = shared.hub().read_channel(worker);
                 match reading {
                     Reading::Drained => readable.clear_ready(),
-                    Reading::More => {}
+                    // The others have their turn: a worker that writes without end slows down itself.
+                    Reading::More => {
+                        drop(readable);
+                        drop(shared);
+                        tokio::task::yield_now().await;
+                    }
                     Reading::Closed => return shared.hub().channel_closed(worker),
                 }
             }
@@ -271,6 +276,7 @@ async fn follow_exit(
         if shared.hub().read_channel(cell.id) != Reading::More {
             break;
         }
+        tokio::task::yield_now().await;
     }
     finish_output(readers).await;
     if let Some(shared) = shared.upgrade() {

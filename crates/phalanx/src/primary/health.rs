@@ -97,7 +97,8 @@ impl Hub {
     }
 
     fn ask_health(&mut self, worker: WorkerId, wanted: bool) {
-        if let Some(channel) = self.channel_mut(worker) {
+        let channel = self.channel_mut(worker);
+        if let Some(channel) = channel.filter(|channel| channel.has_room_for_answers()) {
             let seq = channel.next_seq();
             channel.queue(Outgoing {
                 bytes: outgoing::watch_health(wanted, seq),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 
 use phalanx_core::clock::Moment;
 use phalanx_core::dispatch::any_port::AnyPort;
+use phalanx_core::dispatch::complaints::Complaints;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
 use phalanx_core::policy::{PolicyName, Weights};
@@ -30,9 +31,10 @@ use super::output::OutputSink;
 use super::private::Private;
 use super::watch::Pulse;
 use super::worker::{Cell, Departure};
-use crate::event::{Event, Subscribers};
+use crate::event::Event;
 use crate::policy::MakePolicy;
 use crate::settings::{DispatchChoice, Settings};
+use crate::subscribers::Subscribers;
 
 /// Connections in flight to one worker at most: offered, not yet accepted. Node's own primary has one.
 /// Measured with two Node 20 workers, four already give most of the throughput and more than sixteen
@@ -61,6 +63,18 @@ pub(super) struct WorkerState {
     pub(super) pulse: Pulse,
     /// What is known of its calls, where they are intercepted.
     pub(super) calls: Calls,
+    /// How often it was complained of.
+    pub(super) complaints: Complaints,
+    /// How many listeners it told of that it had not asked for.
+    pub(super) unknown_listeners: u32,
+}
+
+/// The words for complaints that were left out.
+fn complained_before(left_out: u64) -> String {
+    match left_out {
+        0 => String::new(),
+        count => format!(" ({count} complaints about it were left out)"),
+    }
 }
 
 pub(crate) struct Hub {
@@ -87,6 +101,8 @@ pub(crate) struct Hub {
     pub(super) subscribers: Subscribers,
     pub(super) next_worker: u32,
     pub(super) next_listener: u32,
+    /// How often the opening of a listener is told.
+    pub(super) openings: Complaints,
     pub(super) inspectors: u16,
     /// Lent to whichever channel is read: most have nothing left over from one read to the next.
     pub(super) scratch: Vec<u8>,
@@ -130,6 +146,7 @@ impl Hub {
             subscribers: Subscribers::default(),
             next_worker: 1,
             next_listener: 1,
+            openings: Complaints::default(),
             inspectors: 0,
             scratch: Vec::new(),
             acks: None,
@@ -142,6 +159,10 @@ impl Hub {
         }
     }
 
+    pub(crate) fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
     /// The worker's channel, while it is open.
     pub(super) fn channel_mut(&mut self, worker: WorkerId) -> Option<&mut Channel> {
         self.workers.get_mut(&worker)?.channel.as_mut()
@@ -151,9 +172,20 @@ impl Hub {
         self.subscribers.emit(event);
     }
 
+    /// Something went wrong with a worker. The event is the one to log.
     pub(super) fn error(&mut self, worker: WorkerId, message: String) {
-        tracing::warn!(worker = worker.0, "{message}");
         self.emit(&Event::Error { worker, message });
+    }
+
+    /// A worker misbehaves, perhaps without end: that is told as often as is of use.
+    pub(super) fn complain(&mut self, worker: WorkerId, what: &str) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        if let Some(left_out) = state.complaints.another(phalanx_sys::clock::coarse()) {
+            let more = complained_before(left_out);
+            self.error(worker, format!("{what}{more}"));
+        }
     }
 
     /// The lowest position that no live worker holds.
@@ -202,6 +234,8 @@ impl Hub {
                 standing,
                 pulse: Pulse::default(),
                 calls: Calls::default(),
+                complaints: Complaints::default(),
+                unknown_listeners: 0,
             },
         );
         self.emit(&event);
@@ -253,9 +287,16 @@ impl Hub {
     /// The process is gone; whatever it wrote has been read.
     pub(super) fn exited(&mut self, worker: WorkerId, status: ExitStatus) {
         self.detach(worker);
-        let Some(state) = self.workers.remove(&worker) else {
+        let Some(mut state) = self.workers.remove(&worker) else {
             return;
         };
+        let left_out = state.complaints.take_left_out();
+        if left_out > 0 {
+            self.error(
+                worker,
+                format!("{left_out} complaints about it were left out"),
+            );
+        }
         let voluntary = state.cell.end(status);
         state.cell.changed.notify_waiters();
         self.emit(&Event::exit(worker, status, voluntary));

@@ -5,6 +5,7 @@
 //! served by a successor. It closes when its last worker closes it of its own accord, when the fleet
 //! has settled without anybody using it, or with the cluster.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -124,10 +125,17 @@ impl Hub {
             }
         };
         super::watch::start(self);
-        tracing::info!(
-            address = %opened.address,
-            "dispatch: {}, policy: {} ({})", choice.dispatch, self.policy, choice.because
-        );
+        // A worker may open and close without end.
+        if self
+            .openings
+            .another(phalanx_sys::clock::coarse())
+            .is_some()
+        {
+            tracing::info!(
+                address = %opened.address,
+                "dispatch: {}, policy: {} ({})", choice.dispatch, self.policy, choice.because
+            );
+        }
         self.listeners.insert(
             id,
             Listener {
@@ -221,15 +229,20 @@ impl Hub {
 
     /// Closes what nobody uses: the fleet has settled, so nobody will.
     pub(super) fn close_orphans(&mut self) {
-        let orphans: Vec<_> = self
-            .listeners
-            .keys()
-            .copied()
-            .filter(|&id| self.users(id) == 0 && !self.is_bound(id))
-            .collect();
-        for id in orphans {
+        for id in self.unserved() {
             self.close_listener(id);
         }
+    }
+
+    /// The listeners that no live worker has, in the order of opening.
+    pub(super) fn unserved(&self) -> Vec<ListenerId> {
+        let workers = self.workers.values();
+        let used: HashSet<ListenerId> = workers
+            .flat_map(|worker| worker.held.values().map(|held| held.listener))
+            .collect();
+        let all = self.listeners.keys().copied();
+        all.filter(|id| !used.contains(id) && !self.is_bound(*id))
+            .collect()
     }
 
     pub(super) fn close_listener(&mut self, id: ListenerId) {

@@ -30,12 +30,17 @@ pub(super) enum Source {
     Told { closed: u32 },
 }
 
+/// A worker asks for the scoreboard once, or once for each of its first listeners where they open at once.
+const MOST_BOARDS: u32 = 32;
+
 /// A worker's place at the scoreboard.
 #[derive(Debug)]
 pub(super) struct Standing {
     lane: Lane,
     seat: Option<Seat>,
     pub(super) source: Source,
+    /// How often it asked for the scoreboard; each answer is a descriptor until it is read.
+    boards: u32,
 }
 
 impl Standing {
@@ -45,6 +50,7 @@ impl Standing {
             lane: predecessor.map_or(Lane::Even, |old| old.lane.other()),
             seat: None,
             source: Source::Unknown,
+            boards: 0,
         }
     }
 }
@@ -87,6 +93,12 @@ impl Hub {
 
     /// A Rust worker asks for the scoreboard.
     pub(super) fn board_asked(&mut self, worker: WorkerId, seq: u64) {
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state.standing.boards = state.standing.boards.saturating_add(1);
+            if state.standing.boards > MOST_BOARDS {
+                return self.complain(worker, "asked for the scoreboard again and again");
+            }
+        }
         let copy = self.board().and_then(|board| board.duplicate());
         let (Ok(copy), Some(state)) = (copy, self.workers.get_mut(&worker)) else {
             // It goes without when no answer comes.
@@ -94,13 +106,10 @@ impl Hub {
         };
         state.standing.source = Source::Own;
         let lane = u8::from(state.standing.lane == Lane::Odd);
-        if let Some(channel) = state.channel.as_mut() {
-            let number = channel.next_seq();
-            channel.queue(Outgoing {
-                bytes: outgoing::board(seq, lane, number),
-                handle: Some(Arc::new(copy)),
-            });
-        }
+        self.answer(worker, |number| Outgoing {
+            bytes: outgoing::board(seq, lane, number),
+            handle: Some(Arc::new(copy)),
+        });
     }
 
     /// A worker told its load.
@@ -153,7 +162,8 @@ impl Hub {
         if !wanted {
             state.standing.source = Source::Unknown;
         }
-        if let Some(channel) = state.channel.as_mut() {
+        let channel = state.channel.as_mut();
+        if let Some(channel) = channel.filter(|channel| channel.has_room_for_answers()) {
             let number = channel.next_seq();
             channel.queue(Outgoing {
                 bytes: outgoing::watch_load(wanted, number),

@@ -3,19 +3,22 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use phalanx_core::dispatch::turn::Turn;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
-    Frame, FromWorker, HANDLE_ACK, HANDLE_NACK, WireError, outgoing, parse_from_worker,
+    Frame, FromWorker, HANDLE_ACK, HANDLE_NACK, MAX_MESSAGE_BYTES, WireError, outgoing,
+    parse_from_worker, take_long_from_worker,
 };
-use serde_json::Value;
 
 use super::channel::{Outgoing, SentHandle};
 use super::hub::Hub;
 use super::worker::Departure;
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::message::Message;
 
 /// Descriptors that may wait for their message. Node has one on its way at most.
 const STRAYS: usize = 8;
@@ -32,41 +35,69 @@ pub(super) enum Reading {
 }
 
 impl Hub {
-    /// Reads once from a worker's channel and does what the messages say.
+    /// Reads from a worker's channel, for one turn, and does what the messages say.
     pub(super) fn read_channel(&mut self, worker: WorkerId) -> Reading {
+        let begun = phalanx_sys::clock::now();
+        let mut turn = Turn::default();
+        let reading = loop {
+            // What the turn before has left over comes first.
+            self.handle_frames(worker, &mut turn, begun);
+            if turn.is_over(begun.elapsed()) {
+                break Reading::More;
+            }
+            let (reading, bytes) = self.receive(worker);
+            turn.read(bytes);
+            if reading == Reading::More {
+                continue;
+            }
+            self.handle_frames(worker, &mut turn, begun);
+            let state = self.workers.get(&worker);
+            let channel = state.and_then(|state| state.channel.as_ref());
+            if channel.is_some_and(|channel| channel.frames.has_more()) {
+                break Reading::More;
+            }
+            break reading;
+        };
+        let state = self.workers.get_mut(&worker);
+        if let Some(channel) = state.and_then(|state| state.channel.as_mut()) {
+            channel.frames.reclaim(&mut self.scratch);
+        }
+        self.close_strays(worker);
+        self.refresh(worker);
+        reading
+    }
+
+    /// Reads once. Tells how many bytes came.
+    fn receive(&mut self, worker: WorkerId) -> (Reading, usize) {
         let state = self.workers.get_mut(&worker);
         let Some(channel) = state.and_then(|state| state.channel.as_mut()) else {
-            return Reading::Closed;
+            return (Reading::Closed, 0);
         };
         channel.frames.lend(&mut self.scratch);
         let room = channel.frames.room();
         let room_bytes = room.len();
-        let reading = match phalanx_sys::channel::receive(
-            channel.socket.as_fd(),
-            room,
-            &mut channel.received,
-        ) {
-            Ok(received) if received.bytes == 0 => Reading::Closed,
+        let received =
+            phalanx_sys::channel::receive(channel.socket.as_fd(), room, &mut channel.received);
+        match received {
+            Ok(received) if received.bytes == 0 => (Reading::Closed, 0),
             Ok(received) => {
                 channel.frames.fill(received.bytes);
                 channel.heard += 1;
                 // A short read without descriptors has emptied the socket; what comes later wakes again.
                 let more = received.bytes == room_bytes || !channel.received.is_empty();
-                if more {
+                let reading = if more {
                     Reading::More
                 } else {
                     Reading::Drained
-                }
+                };
+                (reading, received.bytes)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Reading::Drained,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Reading::Drained, 0),
             Err(error) => {
                 tracing::debug!(worker = worker.0, %error, "a worker's channel cannot be read");
-                Reading::Closed
+                (Reading::Closed, 0)
             }
-        };
-        self.handle_frames(worker);
-        self.close_strays(worker);
-        reading
+        }
     }
 
     /// Descriptors that no message speaks of must not fill the primary's table.
@@ -80,35 +111,40 @@ impl Hub {
             return;
         };
         channel.received.clear();
-        self.error(
+        self.complain(
             worker,
-            "sent descriptors without a message for them: closed".to_owned(),
+            "sent descriptors without a message for them: closed",
         );
     }
 
-    fn handle_frames(&mut self, worker: WorkerId) {
-        loop {
+    /// Does what the lines that have come say, until the turn is over.
+    fn handle_frames(&mut self, worker: WorkerId, turn: &mut Turn, begun: Instant) {
+        while !turn.is_over(begun.elapsed()) {
             let Some(channel) = self.channel_mut(worker) else {
                 return;
             };
             let parsed = match channel.frames.next_frame() {
-                None => break,
+                None => return,
                 Some(Frame::Line(line)) => parse_from_worker(line),
+                Some(Frame::Long(line)) => take_long_from_worker(line),
+                Some(Frame::Senseless) => {
+                    self.complain(worker, "sent a long message that is not JSON: dropped");
+                    continue;
+                }
                 Some(Frame::Oversized) => {
-                    self.error(worker, "sent an oversized message: dropped".to_owned());
+                    let limit = MAX_MESSAGE_BYTES >> 20;
+                    let text =
+                        format!("sent an oversized message, of more than {limit} MiB: dropped");
+                    self.complain(worker, &text);
                     continue;
                 }
             };
+            turn.line();
             match parsed {
                 Ok(message) => self.handle(worker, message),
-                Err(error) => self.error(worker, describe(&error)),
+                Err(error) => self.complain(worker, &describe(&error)),
             }
         }
-        let state = self.workers.get_mut(&worker);
-        if let Some(channel) = state.and_then(|state| state.channel.as_mut()) {
-            channel.frames.reclaim(&mut self.scratch);
-        }
-        self.refresh(worker);
     }
 
     fn handle(&mut self, worker: WorkerId, message: FromWorker) {
@@ -137,7 +173,7 @@ impl Hub {
             FromWorker::Duplicates { key, count } => self.duplicates_asked(worker, &key, count),
             FromWorker::Load(report) => self.load_told(worker, report),
             FromWorker::Health(health) => self.health_told(worker, health),
-            FromWorker::User(message) => self.emit(&Event::Message { worker, message }),
+            FromWorker::User(message) => self.tell_message(worker, message),
             FromWorker::Patience { by } => self.has_streams(worker, by),
             FromWorker::Ignored => {}
         }
@@ -152,13 +188,24 @@ impl Hub {
         self.emit(&Event::Extends { worker, by });
     }
 
+    /// Answers a line of the worker's.
     fn write(&mut self, worker: WorkerId, bytes: Vec<u8>) {
-        if let Some(channel) = self.channel_mut(worker) {
-            channel.queue(Outgoing {
-                bytes,
-                handle: None,
-            });
+        let handle = None;
+        self.answer(worker, |_| Outgoing { bytes, handle });
+    }
+
+    /// Answers a worker, with a message made for the next number. One that asks and asks and takes no answer
+    /// gets none any more.
+    pub(super) fn answer(&mut self, worker: WorkerId, message: impl FnOnce(u64) -> Outgoing) {
+        let Some(channel) = self.channel_mut(worker) else {
+            return;
+        };
+        if !channel.has_room_for_answers() {
+            self.complain(worker, "does not read its answers: one was dropped");
+            return;
         }
+        let number = channel.next_seq();
+        channel.queue(message(number));
     }
 
     /// An application's message to a worker.
@@ -191,7 +238,7 @@ impl Hub {
             .pop_front()
             .filter(|_| channel.pacing.answered())
         else {
-            self.error(worker, "answered a handle that was not sent".to_owned());
+            self.complain(worker, "answered a handle that was not sent");
             return;
         };
         channel.flush();
@@ -236,10 +283,8 @@ impl Hub {
             (false, _) => {}
         }
         if !known {
-            self.error(
-                worker,
-                format!("answered the offer {seq}, which it does not hold"),
-            );
+            let text = format!("answered the offer {seq}, which it does not hold");
+            self.complain(worker, &text);
         }
         if self.ledger.stuck_since(worker).is_some() {
             // It is healthy again at once.
@@ -264,9 +309,8 @@ impl Hub {
             return;
         };
         let first = state.cell.depart(Departure::OwnWish);
-        if let (Some(seq), Some(channel)) = (seq, state.channel.as_mut()) {
-            let number = channel.next_seq();
-            channel.queue(Outgoing {
+        if let Some(seq) = seq {
+            self.answer(worker, |number| Outgoing {
                 bytes: outgoing::acknowledge(seq, number),
                 handle: None,
             });
@@ -278,7 +322,7 @@ impl Hub {
         self.pump();
     }
 
-    fn handle_received(&mut self, worker: WorkerId, message: Value) {
+    fn handle_received(&mut self, worker: WorkerId, message: Arc<str>) {
         let Some(channel) = self.channel_mut(worker) else {
             return;
         };
@@ -286,6 +330,15 @@ impl Hub {
         let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };
         self.write(worker, answer.to_vec());
         if arrived {
+            self.tell_message(worker, message);
+        }
+    }
+
+    /// A message of the application, to whoever wants to see it.
+    fn tell_message(&mut self, worker: WorkerId, json: Arc<str>) {
+        tracing::trace!(worker = worker.0, bytes = json.len(), "sent a message");
+        if self.subscribers.want_messages(worker) {
+            let message = Message::new(json);
             self.emit(&Event::Message { worker, message });
         }
     }

@@ -54,9 +54,10 @@ pub(crate) use trees::Options as TreeOptions;
 pub use worker::Worker;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, Events};
+use crate::event::Event;
 use crate::policy::MakePolicy;
 use crate::settings::{DispatchChoice, Settings};
+use crate::subscribers::Events;
 use crate::supervisor::ListenerStatus;
 use choice::Dispatch;
 use hub::Hub;
@@ -272,11 +273,12 @@ impl Cluster {
     /// Every event from now on (`cluster.on(…)`). May be called often; each gets all of them.
     #[must_use]
     pub fn events(&self) -> Events {
-        self.shared.hub().subscribers.subscribe(true)
+        self.shared.hub().subscribers.subscribe()
     }
 
-    pub(crate) fn all_events(&self) -> Events {
-        self.shared.hub().subscribers.subscribe(false)
+    /// Everything but messages, never cut off: for the product's own needs.
+    pub(crate) fn life_events(&self) -> Events {
+        self.shared.hub().subscribers.subscribe_to_life()
     }
 
     /// Sends a message to every connected worker. Returns how many there were.
@@ -297,7 +299,7 @@ impl Cluster {
         for worker in workers {
             match hub.send(worker, line.clone()) {
                 Ok(()) => reached += 1,
-                Err(error) => hub.error(worker, format!("missed a broadcast: {error}")),
+                Err(error) => hub.complain(worker, &format!("missed a broadcast: {error}")),
             }
         }
         Ok(reached)

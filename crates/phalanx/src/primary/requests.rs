@@ -1,6 +1,7 @@
 //! What a worker asks of listeners: to listen (`queryServer`), and that it does (`listening`).
 
 use std::io;
+use std::os::fd::AsFd;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{ListenRequest, outgoing};
@@ -12,6 +13,15 @@ use super::worker::Departure;
 use crate::event::Event;
 
 const EADDRINUSE: i32 = 98;
+const EMFILE: i32 = 24;
+
+/// Listeners that one worker may have at the same time. Beyond it is answered `EMFILE`, as if the worker had
+/// no descriptor left for one.
+const LISTENERS_MAX: usize = 256;
+/// Listeners that nobody serves and that are kept for whoever comes.
+const UNSERVED_MAX: usize = 256;
+/// Listeners of its own opening that a worker may tell of in its life; they are no more than news.
+const UNKNOWN_MAX: u32 = 256;
 
 impl Hub {
     pub(super) fn query_server(&mut self, worker: WorkerId, seq: u64, request: ListenRequest) {
@@ -27,8 +37,13 @@ impl Hub {
         let position = state.cell.position;
         let opened = if state.held.contains_key(&key) {
             Err(io::Error::from_raw_os_error(EADDRINUSE))
+        } else if state.held.len() >= LISTENERS_MAX {
+            let text = format!("has {LISTENERS_MAX} listeners, the most there may be: no more");
+            self.complain(worker, &text);
+            Err(io::Error::from_raw_os_error(EMFILE))
         } else {
-            self.listener_for(&key, &request)
+            self.make_room(worker, &key)
+                .and_then(|()| self.listener_for(&key, &request))
         };
         let id = match opened {
             Ok(id) => id,
@@ -56,12 +71,8 @@ impl Hub {
             announced: false,
         };
         state.held.insert(key.clone(), held);
-        let Some(channel) = state.channel.as_mut() else {
-            return;
-        };
-        let number = channel.next_seq();
         let kind = if udp { "dgram.Native" } else { "net.Native" };
-        channel.queue(match dispatch {
+        self.answer(worker, |number| match dispatch {
             Dispatch::Handoff => Outgoing {
                 bytes: outgoing::listen_handoff(seq, &key, &data, sockname.as_ref(), number),
                 handle: None,
@@ -73,6 +84,38 @@ impl Hub {
         });
     }
 
+    /// Before a listener is opened: those that nobody serves any more must not pile up, as they do behind a
+    /// worker that opens others each time it is started, and descriptors have to be left for everybody else.
+    fn make_room(&mut self, worker: WorkerId, key: &str) -> io::Result<()> {
+        if self.listeners.values().any(|listener| listener.key == key) {
+            return Ok(());
+        }
+        let mut unserved = self.unserved();
+        if unserved.len() > UNSERVED_MAX {
+            // The oldest first.
+            unserved.truncate(unserved.len() - UNSERVED_MAX);
+            let count = unserved.len();
+            tracing::warn!(
+                count,
+                "closing listeners that nobody serves: there are too many"
+            );
+            for id in unserved {
+                self.close_listener(id);
+            }
+        }
+        let Some(channel) = self.channel_mut(worker) else {
+            return Ok(());
+        };
+        let left = phalanx_sys::limits::descriptors_left(channel.socket.get_ref().as_fd())?;
+        if left < phalanx_sys::limits::descriptor_reserve() {
+            let text = "wants another listener, and the primary has hardly any descriptors left: \
+                        raise its limit of open files (LimitNOFILE=, ulimit -n)";
+            self.complain(worker, text);
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Ok(())
+    }
+
     fn refuse_listen(
         &mut self,
         worker: WorkerId,
@@ -80,15 +123,12 @@ impl Hub {
         (key, place): (&str, &str),
         error: &io::Error,
     ) {
-        tracing::warn!(worker = worker.0, %error, "cannot listen on {place}");
+        self.complain(worker, &format!("cannot listen on {place}: {error}"));
         let errno = error.raw_os_error().unwrap_or(22);
-        if let Some(channel) = self.channel_mut(worker) {
-            let number = channel.next_seq();
-            channel.queue(Outgoing {
-                bytes: outgoing::listen_error(seq, key, -errno, number),
-                handle: None,
-            });
-        }
+        self.answer(worker, |number| Outgoing {
+            bytes: outgoing::listen_error(seq, key, -errno, number),
+            handle: None,
+        });
     }
 
     /// The worker serves: from now on it has its share.
@@ -105,23 +145,26 @@ impl Hub {
                 .and_then(|listener| listener.address.inet());
             !held.announced && is_same(&held.request, request, port.map(|address| address.port()))
         });
-        let address = match found {
-            Some(held) => {
-                held.announced = true;
-                let id = held.listener;
-                let takes_part = state.cell.takes_part();
-                let listener = self.listeners.get_mut(&id);
-                listener.map(|listener| {
-                    match (listener.choice.dispatch, listener.slots.as_mut()) {
-                        _ if !takes_part => {}
-                        (_, Some(slots)) => slots.serves(position, worker),
-                        (Dispatch::Handoff, None) => self.ledger.join(id, worker, position),
-                        (Dispatch::Shared | Dispatch::Kernel, None) => {}
-                    }
-                    listener.address.clone()
-                })
+        let address = if let Some(held) = found {
+            held.announced = true;
+            let id = held.listener;
+            let takes_part = state.cell.takes_part();
+            let listener = self.listeners.get_mut(&id);
+            listener.map(|listener| {
+                match (listener.choice.dispatch, listener.slots.as_mut()) {
+                    _ if !takes_part => {}
+                    (_, Some(slots)) => slots.serves(position, worker),
+                    (Dispatch::Handoff, None) => self.ledger.join(id, worker, position),
+                    (Dispatch::Shared | Dispatch::Kernel, None) => {}
+                }
+                listener.address.clone()
+            })
+        } else {
+            state.unknown_listeners = state.unknown_listeners.saturating_add(1);
+            if state.unknown_listeners > UNKNOWN_MAX {
+                return self.complain(worker, "tells of listeners that nobody knows");
             }
-            None => requested_address(request),
+            requested_address(request)
         };
         self.limit_offers(worker);
         if self.needs_load() {

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use crate::error::{Error, Result};
-use crate::event::Events;
 use crate::settings::{Adoption, Readiness, Settings};
+use crate::subscribers::Events;
 
 /// Why a worker leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

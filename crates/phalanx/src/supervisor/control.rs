@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::runner::{Ask, Shared};
 use super::status::{Status, WorkerStatus};
 use crate::error::{Error, Result};
-use crate::event::Events;
 use crate::primary::Cluster;
+use crate::subscribers::Events;
 
 /// Commands and questions for a running app. Cheap to clone, works from any thread and runtime.
 #[derive(Clone)]
@@ -192,6 +192,14 @@ impl Control {
         self.cluster.events()
     }
 
+    /// Every event from now on but what workers say ([`Event::Message`](crate::Event::Message)). It is never cut
+    /// off, however far its reader falls behind: for what must not miss anything, a log or a service manager,
+    /// and takes what comes at once.
+    #[must_use]
+    pub fn life_events(&self) -> Events {
+        self.cluster.life_events()
+    }
+
     /// The last lines that a worker wrote (its output has to be piped); also of one that is gone, for a while.
     #[must_use]
     pub fn last_lines(&self, worker: WorkerId) -> Vec<String> {
@@ -256,6 +264,7 @@ impl Control {
             ),
             listeners,
             workers,
+            primary: self.shared.measured.status(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod control;
 mod runner;
 mod signals;
 mod status;
+mod vitals;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use control::{CommandError, CommandErrorKind, Control};
 pub use signals::ReopenLog;
-pub use status::{ListenerStatus, Status, WorkerStatus};
+pub use status::{ListenerStatus, PrimaryStatus, Status, WorkerStatus};
 
 use crate::error::{Error, Result};
 use crate::policy::MakePolicy;
@@ -183,10 +184,16 @@ impl Supervisor {
         cluster.open_bound()?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (finish, outcome) = oneshot::channel();
-        let shared = Arc::new(runner::Shared::new(options.name, fleet, options.output));
+        let measured = vitals::Measured::start(&cluster);
+        let shared = Arc::new(runner::Shared::new(
+            options.name,
+            fleet,
+            options.output,
+            measured,
+        ));
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands);
-        let events = cluster.all_events();
         cluster.watch_trees(trees);
+        let events = cluster.life_events();
         tokio::spawn(runner::run(cluster, shared, events, inbox, finish));
         Ok(Self {
             control,

@@ -12,8 +12,10 @@ use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Outcome;
-use crate::event::{Event, Events};
+use super::vitals::Measured;
+use crate::event::Event;
 use crate::primary::{Cluster, Fork, LastLines, OutputSink, Release, clock};
+use crate::subscribers::Events;
 
 /// Of so many workers that are gone the last lines are kept.
 const KEPT_WORKERS: usize = 64;
@@ -29,6 +31,7 @@ pub(super) struct Ask {
 pub(super) struct Shared {
     pub(super) name: String,
     sink: Option<OutputSink>,
+    pub(super) measured: Measured,
     state: Mutex<State>,
 }
 
@@ -39,10 +42,16 @@ struct State {
 }
 
 impl Shared {
-    pub(super) fn new(name: String, fleet: Fleet, sink: Option<OutputSink>) -> Self {
+    pub(super) fn new(
+        name: String,
+        fleet: Fleet,
+        sink: Option<OutputSink>,
+        measured: Measured,
+    ) -> Self {
         Self {
             name,
             sink,
+            measured,
             state: Mutex::new(State {
                 fleet,
                 ready_at: HashMap::new(),
@@ -233,7 +242,10 @@ impl Runner {
                 }
             }
             Action::Report(report) => self.report(report),
-            Action::Settled { .. } => self.cluster.close_orphans(),
+            Action::Settled { .. } => {
+                self.cluster.close_orphans();
+                self.shared.measured.settled(self.cluster.workers().len());
+            }
             Action::Finished(outcome) => self.outcome = Some(self.explain(outcome)),
         }
         None

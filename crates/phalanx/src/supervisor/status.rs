@@ -39,6 +39,25 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// The live workers by position, then by age.
     pub workers: Vec<WorkerStatus>,
+    /// The primary itself.
+    #[serde(default)]
+    pub primary: PrimaryStatus,
+}
+
+/// How the primary itself does, by its own measurement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PrimaryStatus {
+    /// How late its event loop was in the last minute, in milliseconds: half of the looks found it no later.
+    pub loop_lag_p50_ms: f64,
+    /// 99 of 100 looks found it no later.
+    pub loop_lag_p99_ms: f64,
+    /// The worst look of the last minute.
+    pub loop_lag_max_ms: f64,
+    /// The memory it occupies, in bytes (resident set size).
+    pub memory_bytes: u64,
+    /// The same when all its workers had come up for the first time.
+    pub memory_idle_bytes: Option<u64>,
 }
 
 /// A listener.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use phalanx_core::wire::{Frame, Frames, parse_to_worker};
+use phalanx_core::wire::{Frame, Frames, MAX_MESSAGE_TO_WORKER_BYTES, parse_to_worker};
 
 use super::channel::Inner;
 use crate::watched::watch;
@@ -22,7 +22,7 @@ async fn follow(inner: Arc<Inner>) {
     let Ok(socket) = watch(Arc::clone(&inner.channel)) else {
         return inner.close();
     };
-    let mut reader = Reader::default();
+    let mut reader = Reader::new();
     let mut full = false;
     loop {
         tokio::select! {
@@ -51,13 +51,19 @@ async fn follow(inner: Arc<Inner>) {
     }
 }
 
-#[derive(Default)]
 struct Reader {
     frames: Frames,
     handles: VecDeque<OwnedFd>,
 }
 
 impl Reader {
+    fn new() -> Self {
+        Self {
+            frames: Frames::with_limit(MAX_MESSAGE_TO_WORKER_BYTES),
+            handles: VecDeque::new(),
+        }
+    }
+
     /// Reads once. False at the end of the channel.
     fn read(&mut self, inner: &Inner) -> io::Result<bool> {
         let room = self.frames.room();
@@ -69,10 +75,11 @@ impl Reader {
         self.frames.fill(received.bytes);
         while let Some(frame) = self.frames.next_frame() {
             match frame {
-                Frame::Line(line) => match parse_to_worker(line) {
+                Frame::Line(line) | Frame::Long(line) => match parse_to_worker(line) {
                     Ok(message) => inner.handle(message, &mut self.handles),
                     Err(error) => tracing::warn!(%error, "the primary sent a bad message"),
                 },
+                Frame::Senseless => tracing::warn!("the primary sent a bad message: not JSON"),
                 Frame::Oversized => {
                     tracing::warn!("the primary sent an oversized message: dropped");
                 }

@@ -186,7 +186,7 @@ impl Primary {
 fn shown(event: Event) -> Value {
     let mut line = json!(event);
     if let Event::Message { message, .. } = event {
-        let length = message.as_str().map_or(0, str::len);
+        let length = message.parse::<String>().map_or(0, |text| text.len());
         if length >= LONG_TEXT_BYTES {
             line["message"] = json!({"length": length});
         }
