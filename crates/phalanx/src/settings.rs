@@ -109,7 +109,7 @@ pub enum DispatchChoice {
     #[default]
     Auto,
     /// An eBPF program picks the worker when the connection arrives; TCP only. Needs Linux 5.14,
-    /// `CAP_BPF` and `CAP_NET_ADMIN`. Where it is not to be had, handoff is used and the log says why.
+    /// `CAP_BPF` and `CAP_PERFMON`. Where it is not to be had, handoff is used and the log says why.
     Kernel,
     /// The primary accepts and passes connections on.
     Handoff,

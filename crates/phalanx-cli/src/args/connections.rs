@@ -51,7 +51,7 @@ pub(crate) enum Dispatch {
     Handoff,
     /// All workers accept from one socket
     Shared,
-    /// An eBPF program picks the worker: TCP only, needs root or `CAP_BPF` and `CAP_NET_ADMIN`
+    /// An eBPF program picks the worker: TCP only, needs root or `CAP_BPF` and `CAP_PERFMON`
     Kernel,
 }
 

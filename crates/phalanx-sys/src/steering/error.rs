@@ -91,18 +91,32 @@ pub enum Unavailable {
     #[error("this kernel was built without eBPF")]
     NoBpf,
     /// The process lacks capabilities.
-    #[error("it needs {}: run as root or grant them", .missing.join(" and "))]
+    #[error("it needs {}: run as root or grant them: {}", .missing.join(" and "), chain(.source))]
     NoPrivilege {
         /// The names of those that are missing.
         missing: Vec<&'static str>,
+        /// How the kernel put it.
+        source: SteeringError,
     },
     /// The process has the capabilities, and yet something forbids it: a seccomp filter of the
     /// container, kernel lockdown, a security module.
     #[error(
-        "bpf(2) is forbidden here in spite of the capabilities: by seccomp, lockdown or a security module"
+        "bpf(2) is forbidden here in spite of the capabilities, by seccomp, lockdown or a security module: {}", chain(.0)
     )]
     Forbidden(#[source] SteeringError),
     /// Anything else.
-    #[error("the kernel refuses the eBPF program")]
+    #[error("the kernel refuses the eBPF program: {}", chain(.0))]
     Refused(#[source] SteeringError),
+}
+
+/// An error and its sources, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

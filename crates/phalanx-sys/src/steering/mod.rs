@@ -16,7 +16,7 @@
 //!   down, or it is cleared. Then its queue moves to eligible positions.
 //! * All listeners of one [`Steering`] count into one scoreboard.
 //!
-//! Needs Linux 5.14 and the capabilities `CAP_BPF` and `CAP_NET_ADMIN` for loading; for what comes
+//! Needs Linux 5.14 and the capabilities `CAP_BPF` and `CAP_PERFMON` for loading; for what comes
 //! after, none: not for a new plan, for counters, or for a worker at the scoreboard.
 
 mod bpf;
@@ -178,9 +178,8 @@ impl Steering {
         let program = load(&mut []).map_err(|source| {
             // Once more, to hear why: a log that is too short would be an error of its own.
             let mut log = vec![0; LOG_BYTES];
-            let refused = [libc::EACCES, libc::EINVAL, libc::E2BIG].map(Some);
-            let verdict = refused
-                .contains(&source.raw_os_error())
+            // Without the privilege the verifier was not asked.
+            let verdict = (source.raw_os_error() != Some(libc::EPERM))
                 .then(|| load(&mut log).err().and_then(|_| last_words(&log)))
                 .flatten();
             SteeringError::LoadProgram { source, verdict }
@@ -345,16 +344,15 @@ fn reason(error: SteeringError) -> Unavailable {
     else {
         return Unavailable::Refused(error);
     };
+    let missing = missing_capabilities(effective_capabilities());
     match source.raw_os_error() {
-        Some(libc::EPERM) => {
-            let missing = missing_capabilities(effective_capabilities());
-            if missing.is_empty() {
-                Unavailable::Forbidden(error)
-            } else {
-                Unavailable::NoPrivilege { missing }
-            }
-        }
         Some(libc::ENOSYS) => Unavailable::NoBpf,
+        // Which error it is depends on the capability, and on the kernel.
+        _ if !missing.is_empty() => Unavailable::NoPrivilege {
+            missing,
+            source: error,
+        },
+        Some(libc::EPERM) => Unavailable::Forbidden(error),
         _ => Unavailable::Refused(error),
     }
 }

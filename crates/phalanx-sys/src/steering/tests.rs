@@ -15,13 +15,26 @@ fn kernel_versions_are_compared_as_numbers() {
 
 #[test]
 fn what_is_missing_is_named() {
-    assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_NET_ADMIN"]);
-    assert_eq!(missing_capabilities(1 << 39), ["CAP_NET_ADMIN"]);
-    assert_eq!(missing_capabilities(1 << 21), ["CAP_NET_ADMIN"]);
-    assert!(missing_capabilities(1 << 21 | 1 << 12).is_empty());
-    let missing = vec!["CAP_BPF", "CAP_NET_ADMIN"];
-    let text = Unavailable::NoPrivilege { missing }.to_string();
-    assert!(text.contains("CAP_BPF and CAP_NET_ADMIN"), "{text}");
+    let both = ["CAP_BPF", "CAP_PERFMON"];
+    assert_eq!(missing_capabilities(0), both);
+    assert_eq!(missing_capabilities(1 << 12), both);
+    assert_eq!(missing_capabilities(1 << 39), both[1..]);
+    assert_eq!(missing_capabilities(1 << 38), both[..1]);
+    assert!(missing_capabilities(1 << 21).is_empty());
+    assert!(missing_capabilities(1 << 39 | 1 << 38).is_empty());
+    let refused = || SteeringError::LoadProgram {
+        source: std::io::Error::from_raw_os_error(libc::EFAULT),
+        verdict: Some("too complex".to_owned()),
+    };
+    let told = |missing: &[&'static str]| {
+        let (missing, source) = (missing.to_vec(), refused());
+        Unavailable::NoPrivilege { missing, source }.to_string()
+    };
+    let text = told(&both);
+    assert!(text.contains("CAP_BPF and CAP_PERFMON"), "{text}");
+    assert!(text.contains("(too complex): Bad address"), "{text}");
+    let text = Unavailable::Refused(refused()).to_string();
+    assert!(text.contains("too complex"), "{text}");
 }
 
 #[test]
