@@ -2,6 +2,8 @@
 
 use phalanx::supervisor::{ListenerStatus, Status, WorkerStatus};
 
+use phalanx_control::names::Name;
+
 use crate::values::counted;
 
 /// The state of an app, for people. `now` is in milliseconds since the Unix epoch.
@@ -94,9 +96,30 @@ pub(crate) fn policy(status: &Status) -> String {
     }
 }
 
+/// An app of the list.
+pub(crate) enum Row {
+    Answers(Box<Status>),
+    Silent { name: Name, pid: Option<i32> },
+}
+
+fn silent_row(name: &Name, pid: Option<i32>) -> [String; 5] {
+    let dash = || "-".to_owned();
+    [
+        name.to_string(),
+        pid.map_or_else(dash, |pid| pid.to_string()),
+        dash(),
+        dash(),
+        "not answering".to_owned(),
+    ]
+}
+
 /// The running apps, one a line.
-pub(crate) fn list(all: &[Status]) -> String {
-    let rows = all.iter().map(|status| {
+pub(crate) fn list(all: &[Row]) -> String {
+    let rows = all.iter().map(|row| {
+        let status = match row {
+            Row::Answers(status) => status,
+            Row::Silent { name, pid } => return silent_row(name, *pid),
+        };
         let ready = status
             .workers
             .iter()
@@ -208,8 +231,16 @@ mod tests {
     #[test]
     fn the_list_shows_one_line_an_app() {
         assert_eq!(
-            list(&[example()]),
-            "NAME  PID   READY  GEN  ADDRESS\nweb   4242  1/2    3    127.0.0.1:3000\n"
+            list(&[
+                Row::Answers(Box::new(example())),
+                Row::Silent {
+                    name: "stuck".parse().unwrap(),
+                    pid: Some(77)
+                }
+            ]),
+            "NAME   PID   READY  GEN  ADDRESS\n\
+             web    4242  1/2    3    127.0.0.1:3000\n\
+             stuck  77    -      -    not answering\n"
         );
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 
+use futures_util::future::join_all;
 use hyper::Method;
 use phalanx::PolicyName;
 use phalanx::supervisor::Status;
@@ -23,12 +24,14 @@ use crate::log::now_millis;
 use crate::progress::Progress;
 use crate::report::{self, Failure, Outcome};
 use crate::{table, values};
+use phalanx_control::api;
 use phalanx_control::client::{Answer, App, Events};
 use phalanx_control::exit::Exit;
+use phalanx_control::patience::Heard;
 
 pub(crate) async fn status(args: StatusArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
-    let answer = app.get("/v1/status").await?;
+    let answer = app.get(api::STATUS).await?;
     if args.json {
         return print_json(&answer);
     }
@@ -36,28 +39,36 @@ pub(crate) async fn status(args: StatusArgs) -> Outcome {
 }
 
 pub(crate) async fn list(args: ListArgs) -> Outcome {
-    let mut answers = Vec::new();
-    for app in App::find_all().await {
-        // An app that has ended meanwhile is none of the running ones.
-        if let Ok(answer) = app.get("/v1/status").await {
-            answers.push(answer);
+    // All at once: those that do not answer keep nobody waiting for each other.
+    let hear = async |app: App| (app.hear().await, app.name);
+    let heard = join_all(App::find_all().await.into_iter().map(hear)).await;
+    if args.json {
+        let json = heard.into_iter().filter_map(|(heard, name)| match heard {
+            Heard::Status(status) => Some(status),
+            Heard::Nothing(pid) => {
+                Some(json!({"name": name.as_str(), "pid": pid, "not_answering": true}))
+            }
+            Heard::Ended => None,
+        });
+        return print_json(&json.collect());
+    }
+    let mut rows = Vec::new();
+    for (heard, name) in heard {
+        match heard {
+            Heard::Status(status) => rows.push(table::Row::Answers(Box::new(read_status(status)?))),
+            Heard::Nothing(pid) => rows.push(table::Row::Silent { name, pid }),
+            // An app that has ended meanwhile is none of the running ones.
+            Heard::Ended => {}
         }
     }
-    if args.json {
-        return print_json(&Value::Array(answers));
-    }
-    let all = answers
-        .into_iter()
-        .map(read_status)
-        .collect::<Outcome<Vec<_>>>()?;
-    report::print(&table::list(&all))
+    report::print(&table::list(&rows))
 }
 
 pub(crate) async fn reload(args: ReloadArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
     let events = app.events().await?;
     let body = args.body();
-    let answer = follow(events, "reloading", app.post("/v1/reload", &body)).await;
+    let answer = follow(events, "reloading", app.post(api::RELOAD, &body)).await;
     let done = answer.map_err(|failure| not_done(&app, "reloaded", failure))?;
     report::print(&format!(
         "{} reloaded: generation {}\n",
@@ -69,7 +80,7 @@ pub(crate) async fn rollback(args: RollbackArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
     let events = app.events().await?;
     let body = json!({});
-    let answer = follow(events, "rolling back", app.post("/v1/rollback", &body)).await;
+    let answer = follow(events, "rolling back", app.post(api::ROLLBACK, &body)).await;
     let done = answer.map_err(|failure| not_done(&app, "rolled back", failure))?;
     report::print(&format!(
         "{} rolled back: generation {}\n",
@@ -81,7 +92,7 @@ pub(crate) async fn scale(args: ScaleArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
     let events = app.events().await?;
     let body = json!({"workers": values::scale_text(args.workers)});
-    let answer = follow(events, "scaling", app.post("/v1/scale", &body)).await;
+    let answer = follow(events, "scaling", app.post(api::SCALE, &body)).await;
     let done = answer.map_err(|failure| not_done(&app, "scaled", failure))?;
     report::print(&format!(
         "{} scaled: {}\n",
@@ -97,12 +108,12 @@ pub(crate) async fn policy(args: PolicyArgs) -> Outcome {
     }
     let app = App::find(args.app.name.as_ref()).await?;
     let Some(policy) = args.policy else {
-        let status = read_status(app.get("/v1/status").await?)?;
+        let status = read_status(app.get(api::STATUS).await?)?;
         return report::print(&format!("{}\n", table::policy(&status)));
     };
     let weights = args.weights.map(|weights| weights.to_string());
     let body = json!({"policy": policy, "weights": weights});
-    let answer = app.post("/v1/policy", &body).await;
+    let answer = app.post(api::POLICY, &body).await;
     answer.map_err(|failure| not_done(&app, "changed", failure))?;
     report::print(&format!("{}: policy {policy}\n", app.name))
 }
@@ -115,7 +126,8 @@ pub(crate) async fn stop(args: StopArgs) -> Outcome {
     let primary = connection.pid.and_then(Pid::from_raw);
     let primary = primary.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let body = json!({"fast": args.fast});
-    let request = connection.request(Method::POST, "/v1/stop", Some(&body));
+    let request = connection.request(Method::POST, api::STOP, Some(&body));
+    let request = app.as_long_as_it_answers(request);
     follow(events, "stopping", request)
         .await
         .map_err(|failure| not_done(&app, "stopped", failure))?;
@@ -147,10 +159,10 @@ pub(crate) async fn send(args: SendArgs) -> Outcome {
         reason: format!("not sent to {}: {}", app.name, failure.reason),
         ..failure
     };
-    let sent = app.post("/v1/messages", &body).await.map_err(failed)?;
+    let sent = app.post(api::MESSAGES, &body).await.map_err(failed)?;
     match sent["workers"].as_u64().unwrap_or_default() {
         0 => {
-            let status = read_status(app.get("/v1/status").await?)?;
+            let status = read_status(app.get(api::STATUS).await?)?;
             let reason = nobody_to_send_to(&status);
             Err(failed(Failure::new(Exit::Failed, reason)))
         }

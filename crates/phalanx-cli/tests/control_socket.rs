@@ -12,9 +12,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 
-use phalanx_testkit::{App, LIMIT, Process};
+use phalanx_testkit::{App, LIMIT, Process, Signal};
 use serde_json::{Value, json};
-use support::app;
+use support::{app, expect_refused};
 
 /// The error of an answer: its status, kind and reason.
 fn error(app: &App, method: &str, path: &str, body: Option<&Value>) -> (u16, Value, Value) {
@@ -173,4 +173,46 @@ fn clients_that_say_nothing_do_not_hold_up_the_end() {
     let mut rest = Vec::new();
     silent.read_to_end(&mut rest).unwrap();
     assert!(rest.is_empty(), "{rest:?}");
+}
+
+/// `phalanx list` of the apps that this one's user would see.
+fn list(app: &App, words: &[&str]) -> Process {
+    let mut command = std::process::Command::new(support::PHALANX);
+    command.arg("list").args(words);
+    command.env("XDG_RUNTIME_DIR", app.directory());
+    Process::start(command)
+}
+
+#[test]
+fn a_stopped_primary_holds_nobody_up() {
+    let mut stuck = app().workers(1).script("http.js").start_ready();
+    let pid = stuck.status()["pid"].clone();
+    stuck.signal(Signal::STOP);
+    // All at once: each waits for its own limit.
+    let words: [&[&str]; 5] = [
+        &["status"],
+        &["reload"],
+        &["scale", "2"],
+        &["events"],
+        &["stop"],
+    ];
+    let verbs = words.map(|words| stuck.start_verb(words));
+    let lists = [&[][..], &["--json"]].map(|words| list(&stuck, words));
+    let parts = [
+        "the primary of app",
+        "has not answered for 5s",
+        "kill -CONT",
+    ];
+    for verb in verbs {
+        expect_refused(&verb.finish(LIMIT), 1, &parts);
+    }
+    let [table, json] = lists.map(|list| list.finish(LIMIT).expect_success().stdout);
+    let number = pid.to_string();
+    let is_told = |line: &str| line.contains(&number) && line.ends_with("not answering");
+    assert!(table.lines().any(is_told), "{table}");
+    let all: Vec<Value> = serde_json::from_str(&json).expect("an array");
+    let found = all.iter().find(|one| one["pid"] == pid);
+    assert_eq!(found.expect("the stopped app")["not_answering"], true);
+    stuck.signal(Signal::CONT);
+    stuck.verb(["status"]).expect_success();
 }

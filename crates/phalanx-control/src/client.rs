@@ -12,10 +12,12 @@ use phalanx_sys::identity;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use crate::api;
 use crate::directories::Surroundings;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::names::{self, Name};
+use crate::patience::is_full;
 
 /// A running app.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ impl App {
             };
             match app.reach().await {
                 Ok(_) => return Ok(app),
+                // It is there, and will be told to be silent.
+                Err(error) if is_full(&error) => return Ok(app),
                 Err(error) if is_nobody_there(&error) => {}
                 Err(error) => return Err(cannot_connect(name, &error)),
             }
@@ -84,7 +88,8 @@ impl App {
                     socket,
                     owner,
                 };
-                if app.reach().await.is_ok() {
+                let reached = app.reach().await;
+                if reached.is_ok() || reached.is_err_and(|error| is_full(&error)) {
                     found.push(app);
                 }
             }
@@ -94,7 +99,7 @@ impl App {
     }
 
     /// Connects, if it is the owner of the directory who answers.
-    async fn reach(&self) -> io::Result<UnixStream> {
+    pub(crate) async fn reach(&self) -> io::Result<UnixStream> {
         let stream = UnixStream::connect(&self.socket).await?;
         let peer = stream.peer_cred()?.uid();
         let is_own = self.owner == identity::effective_uid();
@@ -115,6 +120,10 @@ impl App {
     ///
     /// Fails if the primary cannot be reached, or answers with an error.
     pub async fn get(&self, path: &str) -> Answer {
+        self.at_once(self.get_at_leisure(path)).await
+    }
+
+    pub(crate) async fn get_at_leisure(&self, path: &str) -> Answer {
         self.connect().await?.request(Method::GET, path, None).await
     }
 
@@ -124,10 +133,11 @@ impl App {
     ///
     /// Fails if the primary cannot be reached, or answers with an error.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.connect()
-            .await?
-            .request(Method::POST, path, Some(body))
-            .await
+        let answer = async {
+            let mut connection = self.connect().await?;
+            connection.request(Method::POST, path, Some(body)).await
+        };
+        self.as_long_as_it_answers(answer).await
     }
 
     /// Subscribes to the events. Whatever happens after this has returned is among them.
@@ -136,8 +146,12 @@ impl App {
     ///
     /// Fails if the primary cannot be reached, or gives no events.
     pub async fn events(&self) -> Outcome<Events> {
-        let mut connection = self.connect().await?;
-        let response = connection.send(Method::GET, "/v1/events", None).await?;
+        let answer = async {
+            let mut connection = self.connect().await?;
+            let response = connection.send(Method::GET, api::EVENTS, None).await?;
+            Ok((connection, response))
+        };
+        let (connection, response) = self.at_once(answer).await?;
         if response.status() != StatusCode::OK {
             let reason = format!("the primary of {} gives no events", self.name);
             return Err(Failure::new(Exit::Failed, reason));

@@ -1,6 +1,7 @@
 //! The control plane: HTTP/1.1 with JSON over a Unix socket. Its paths are stable; answers gain fields,
 //! and lose or change none.
 
+pub mod api;
 mod bodies;
 pub mod client;
 pub mod describe;
@@ -9,6 +10,7 @@ pub mod exit;
 pub mod failure;
 pub mod level;
 pub mod names;
+pub mod patience;
 pub mod place;
 pub mod server;
 pub mod values;

@@ -26,9 +26,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
 use super::bodies::{Body, Message, Policy, Reload, Scale, Stop, parse, parse_if_any};
-use crate::describe;
 use crate::failure::with_causes;
 use crate::values;
+use crate::{api, describe};
 
 /// The longest request body; what a message to workers may have.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -58,15 +58,15 @@ pub async fn serve(
 
 fn routes(control: Control) -> Router {
     Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/workers", get(workers))
-        .route("/v1/reload", post(reload))
-        .route("/v1/rollback", post(rollback))
-        .route("/v1/scale", post(scale))
-        .route("/v1/policy", post(policy))
-        .route("/v1/stop", post(stop))
-        .route("/v1/messages", post(messages))
-        .route("/v1/events", get(events))
+        .route(api::STATUS, get(status))
+        .route(api::WORKERS, get(workers))
+        .route(api::RELOAD, post(reload))
+        .route(api::ROLLBACK, post(rollback))
+        .route(api::SCALE, post(scale))
+        .route(api::POLICY, post(policy))
+        .route(api::STOP, post(stop))
+        .route(api::MESSAGES, post(messages))
+        .route(api::EVENTS, get(events))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

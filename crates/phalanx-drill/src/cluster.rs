@@ -23,6 +23,7 @@ use super::args::DrillArgs;
 use super::external::Running;
 use super::launch::{self, OpensPorts};
 use super::target;
+use phalanx_control::api;
 use phalanx_control::client::App;
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Failure, Outcome};
@@ -80,7 +81,7 @@ impl Cluster {
             log.first_line().await;
             let mut events = app.events().await?;
             loop {
-                let status = app.get("/v1/status").await?;
+                let status = app.get(api::STATUS).await?;
                 let status: Status = serde_json::from_value(status).map_err(|error| {
                     Failure::caused(Exit::Failed, "cannot read the status", &error)
                 })?;
@@ -107,13 +108,7 @@ impl Cluster {
 
     /// Stops it at once: its clients have what they wanted.
     pub(super) async fn stop(mut self) {
-        drop(
-            timeout(
-                STOP_LIMIT,
-                self.app.post("/v1/stop", &json!({"fast": true})),
-            )
-            .await,
-        );
+        drop(timeout(STOP_LIMIT, self.app.post(api::STOP, &json!({"fast": true}))).await);
         // Whoever does not end by now is killed with the value.
         drop(timeout(STOP_LIMIT, self.running.wait()).await);
     }

@@ -14,6 +14,7 @@ use super::books::Books;
 use super::external;
 use super::kill;
 use super::plan::{Kind, Step};
+use phalanx_control::api;
 use phalanx_control::client::{App, Events};
 
 /// How long a killed worker's successor may take.
@@ -79,7 +80,7 @@ impl Director {
     }
 
     async fn status(&self) -> Result<Status, String> {
-        let status = self.app()?.get("/v1/status").await;
+        let status = self.app()?.get(api::STATUS).await;
         let status = status.map_err(|failure| failure.reason)?;
         serde_json::from_value(status).map_err(|error| error.to_string())
     }
@@ -94,7 +95,7 @@ impl Director {
     async fn reload(&self) -> Result<(), String> {
         match &self.means {
             Means::Control(app) => {
-                let reloaded = app.post("/v1/reload", &json!({})).await;
+                let reloaded = app.post(api::RELOAD, &json!({})).await;
                 reloaded.map(drop).map_err(|failure| failure.reason)
             }
             Means::Command { command, settle } => {
@@ -110,7 +111,7 @@ impl Director {
     async fn scale(&mut self) -> Result<(), String> {
         let by = if self.scales_up { "+1" } else { "-1" };
         self.scales_up = !self.scales_up;
-        let scaled = self.app()?.post("/v1/scale", &json!({"workers": by})).await;
+        let scaled = self.app()?.post(api::SCALE, &json!({"workers": by})).await;
         scaled.map(drop).map_err(|failure| failure.reason)
     }
 

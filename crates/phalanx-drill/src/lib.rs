@@ -50,6 +50,7 @@ use cluster::Cluster;
 use dice::Dice;
 use director::{Director, Means};
 use mix::Way;
+use phalanx_control::api;
 use phalanx_control::client::App;
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Failure, Outcome};
@@ -204,7 +205,7 @@ async fn aim(args: &DrillArgs, opens_ports: OpensPorts) -> Outcome<Target> {
     }
     let (app, status, own) = if args.name.is_some() {
         let app = App::find(args.name.as_ref()).await?;
-        let status = app.get("/v1/status").await?;
+        let status = app.get(api::STATUS).await?;
         let status = serde_json::from_value(status).map_err(|error| {
             Failure::caused(
                 Exit::Failed,

@@ -1,0 +1,22 @@
+//! The paths of the control socket, for both ends. docs/status-schema.md and docs/commands.md describe what lies there.
+//!
+//! INVARIANT: `/v1` stays compatible: paths stay, answers gain fields, and lose or change none.
+
+/// `GET`: the app's state.
+pub const STATUS: &str = "/v1/status";
+/// `GET`: its workers alone.
+pub const WORKERS: &str = "/v1/workers";
+/// `POST`: replaces all workers.
+pub const RELOAD: &str = "/v1/reload";
+/// `POST`: back to the release before.
+pub const ROLLBACK: &str = "/v1/rollback";
+/// `POST`: changes the number of workers.
+pub const SCALE: &str = "/v1/scale";
+/// `POST`: changes the policy.
+pub const POLICY: &str = "/v1/policy";
+/// `POST`: stops the app.
+pub const STOP: &str = "/v1/stop";
+/// `POST`: sends a message to workers.
+pub const MESSAGES: &str = "/v1/messages";
+/// `GET`: the events from now on, as server-sent events.
+pub const EVENTS: &str = "/v1/events";
