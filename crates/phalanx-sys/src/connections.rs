@@ -3,8 +3,9 @@
 //!
 //! The kernel lists the connections of a port (`sock_diag(7)`) and the sockets that a process holds
 //! (`/proc/PID/fd`); the inode number is what they have in common. A connection that nobody has accepted yet
-//! has none.
+//! has none. Before that, while its handshake is under way, it is a request, which the kernel lists too.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -28,7 +29,12 @@ pub fn open_connections(pid: Pid, ports: &[u16]) -> io::Result<usize> {
     let mut accepted = Vec::new();
     for &port in ports {
         for family in [AddressFamily::INET, AddressFamily::INET6] {
-            list(family, port, &mut accepted)?;
+            list(family, port, OPEN, |answer| {
+                let inode = number(answer, INODE_AT).unwrap_or(0);
+                if inode != 0 {
+                    accepted.push(u64::from(inode));
+                }
+            })?;
         }
     }
     if accepted.is_empty() {
@@ -50,13 +56,40 @@ pub fn open_connections(pid: Pid, ports: &[u16]) -> io::Result<usize> {
     Ok(count)
 }
 
+/// A connection whose handshake is under way, by its two addresses.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Handshake([u8; ADDRESSES_BYTES]);
+
+/// The connections to these local TCP ports whose handshake is under way (`TCP_NEW_SYN_RECV`): the kernel has
+/// chosen the listening socket that they will wait in, and will not choose again. With `TCP_DEFER_ACCEPT` (tcp(7)) a
+/// handshake ends only when the client has sent something.
+///
+/// Costs a walk through the kernel's table of connections for each port.
+///
+/// # Errors
+/// Those of netlink(7), where the kernel has no `inet_diag`.
+pub fn handshakes(ports: &[u16]) -> io::Result<BTreeSet<Handshake>> {
+    let mut found = BTreeSet::new();
+    for &port in ports {
+        for family in [AddressFamily::INET, AddressFamily::INET6] {
+            list(family, port, BEGUN, |answer| {
+                let addresses = answer.get(ADDRESSES_AT..ADDRESSES_AT + ADDRESSES_BYTES);
+                found.extend(addresses.and_then(|bytes| bytes.try_into().ok().map(Handshake)));
+            })?;
+        }
+    }
+    Ok(found)
+}
+
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST_AND_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const TCP: u8 = 6;
 /// `ESTABLISHED` and `CLOSE_WAIT`: this side has not closed.
-const STATES: u32 = 1 << 1 | 1 << 8;
+const OPEN: u32 = 1 << 1 | 1 << 8;
+/// `SYN_RECV`, by which the kernel means requests here.
+const BEGUN: u32 = 1 << 3;
 
 /// `struct nlmsghdr`.
 const HEADER_BYTES: usize = 16;
@@ -64,21 +97,29 @@ const HEADER_BYTES: usize = 16;
 const REQUEST_BYTES: usize = HEADER_BYTES + 56;
 /// Where the inode is in an answer: after the header, in `struct inet_diag_msg`.
 const INODE_AT: usize = HEADER_BYTES + 68;
+/// Where both ports and addresses are in it: `struct inet_diag_sockid`.
+const ADDRESSES_AT: usize = HEADER_BYTES + 4;
+const ADDRESSES_BYTES: usize = 36;
 /// The kernel fills up to this much at once.
 const BUFFER_BYTES: usize = 32 * 1024;
 
-/// Appends the inodes of the accepted connections to a local port.
-fn list(family: AddressFamily, port: u16, inodes: &mut Vec<u64>) -> io::Result<()> {
+/// Shows the answers about the connections to a local port that are in one of these states.
+fn list(
+    family: AddressFamily,
+    port: u16,
+    states: u32,
+    mut show: impl FnMut(&[u8]),
+) -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC;
     let protocol = Some(netlink::SOCK_DIAG);
     let diag = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-    send(&diag, &request(family, port)?, SendFlags::empty())?;
+    send(&diag, &request(family, port, states)?, SendFlags::empty())?;
     let mut buffer = vec![0; BUFFER_BYTES];
-    while read_part(&diag, &mut buffer, inodes)? {}
+    while read_part(&diag, &mut buffer, &mut show)? {}
     Ok(())
 }
 
-fn request(family: AddressFamily, port: u16) -> io::Result<[u8; REQUEST_BYTES]> {
+fn request(family: AddressFamily, port: u16, states: u32) -> io::Result<[u8; REQUEST_BYTES]> {
     let mut bytes = [0; REQUEST_BYTES];
     let mut at = 0;
     let mut put = |part: &[u8]| {
@@ -93,13 +134,13 @@ fn request(family: AddressFamily, port: u16) -> io::Result<[u8; REQUEST_BYTES]> 
     put(&[0; 8]);
     let family = u8::try_from(family.as_raw()).map_err(|_| io::ErrorKind::InvalidInput)?;
     put(&[family, TCP, 0, 0]);
-    put(&STATES.to_ne_bytes());
+    put(&states.to_ne_bytes());
     put(&port.to_be_bytes());
     Ok(bytes)
 }
 
 /// Reads one datagram of the answer. True if there is more to come.
-fn read_part(diag: &OwnedFd, buffer: &mut [u8], inodes: &mut Vec<u64>) -> io::Result<bool> {
+fn read_part(diag: &OwnedFd, buffer: &mut [u8], show: &mut impl FnMut(&[u8])) -> io::Result<bool> {
     let (length, _) = retry_on_intr(|| recv(diag, &mut *buffer, RecvFlags::empty()))?;
     let mut rest = buffer.get(..length).unwrap_or_default();
     while let (Some(size), Some(kind)) = (number(rest, 0), rest.get(4..6)) {
@@ -111,10 +152,7 @@ fn read_part(diag: &OwnedFd, buffer: &mut [u8], inodes: &mut Vec<u64>) -> io::Re
             let errno = number(rest, HEADER_BYTES).unwrap_or(0).cast_signed();
             return Err(io::Error::from_raw_os_error(-errno));
         }
-        let inode = number(rest, INODE_AT).unwrap_or(0);
-        if inode != 0 {
-            inodes.push(u64::from(inode));
-        }
+        show(rest);
         // Messages are aligned to four bytes.
         let size = usize::try_from(size).unwrap_or(0).max(HEADER_BYTES);
         let next = size.checked_next_multiple_of(4).unwrap_or(size);
@@ -130,7 +168,9 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
@@ -159,6 +199,37 @@ mod tests {
             drop(accepted);
             assert_eq!(open(), 0);
         }
+    }
+
+    #[expect(unsafe_code, reason = "rustix has no name for this option")]
+    fn defer_accept(listener: &TcpListener) {
+        let seconds: libc::c_int = 10;
+        // SAFETY: the descriptor is open and the pointer is valid for reading four bytes.
+        let result = unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_DEFER_ACCEPT,
+                (&raw const seconds).cast(),
+                4,
+            )
+        };
+        assert_eq!(result, 0);
+    }
+
+    #[test]
+    fn a_handshake_is_seen_until_it_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let begun = || handshakes(&[address.port()]).unwrap().len();
+        assert_eq!(begun(), 0);
+        // The handshake ends when something was sent.
+        defer_accept(&listener);
+        let mut client = TcpStream::connect(address).unwrap();
+        assert_eq!(begun(), 1);
+        client.write_all(b"x").unwrap();
+        let _accepted = listener.accept().unwrap();
+        assert_eq!(begun(), 0);
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub use bind::{TcpOptions, UdpOptions, bind_tcp, bind_udp, bind_unix, listen};
 pub use inherit::inherited_socket;
 pub use path::{PathOptions, SocketFile, SocketPlace};
 pub(crate) use slots::attach_classic;
-pub use slots::{add_slot, bind_slots, detach_choice, empty_slot, queue_length};
+pub use slots::{
+    add_slot, bind_slots, detach_choice, empty_slot, is_awaited, queue_length, refuse_newcomers,
+};
 
 /// What a socket is, as far as phalanx makes a difference.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]

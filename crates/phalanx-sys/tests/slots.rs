@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Barrier;
 
 use phalanx_sys::socket::{
-    Address, TcpOptions, add_slot, bind_slots, bind_tcp, empty_slot, is_listening, local_address,
-    queue_length,
+    Address, TcpOptions, add_slot, bind_slots, bind_tcp, empty_slot, is_awaited, is_listening,
+    local_address, queue_length, refuse_newcomers,
 };
 
 use phalanx_sys::steering::{ClassicGroup, Draw, Member};
@@ -49,6 +49,29 @@ fn slots_share_an_address_and_its_connections() {
     assert_eq!(waiting.iter().sum::<u32>(), 80);
     assert!(waiting.iter().all(|&count| count > 0), "{waiting:?}");
     assert!(bind_slots(LOOPBACK, 0, &TcpOptions::default()).is_err());
+}
+
+#[test]
+fn newcomers_are_refused_and_who_waits_is_accepted() {
+    for ip in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(slots) = slots(ip.parse().unwrap(), 2) else {
+            continue;
+        };
+        let at = address(&slots[0]);
+        let _clients: Vec<_> = (0..20).map(|_| TcpStream::connect(at).unwrap()).collect();
+        for slot in &slots {
+            refuse_newcomers(slot.as_fd()).unwrap();
+        }
+        let refused = TcpStream::connect(at).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let mut accepted = Vec::new();
+        for slot in &slots {
+            while is_awaited(slot.as_fd()).unwrap() {
+                accepted.push(phalanx_sys::socket::accept(slot.as_fd()).unwrap());
+            }
+        }
+        assert_eq!(accepted.len(), 20);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod any_port;
 pub mod complaints;
+pub mod drain;
 pub mod intercept;
 pub mod liveness;
 pub mod turn;

@@ -46,6 +46,9 @@ pub enum Action {
     BeginWatch,
     /// Leave that off.
     EndWatch,
+    /// The app ends: newcomers are refused from now on, and what has arrived is still served. Comes before the
+    /// drains.
+    Refuse,
     /// Dispatch nothing more to this worker, then tell it to finish its work and to disconnect.
     /// Never sent twice to the same worker, and never to one that leaves by its own wish.
     Drain {

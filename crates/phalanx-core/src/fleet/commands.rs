@@ -82,6 +82,7 @@ impl Fleet {
     /// From here on the fleet only waits for its workers to go. Whatever else was wanted is
     /// refused.
     pub(super) fn end(&mut self, outcome: Outcome, stops: Vec<CommandId>) {
+        self.out.push(Action::Refuse);
         self.wind_down();
         self.phase = Phase::Ending { outcome, stops };
         self.settled = None;
@@ -101,10 +102,10 @@ impl Fleet {
         let (config, out) = (&self.config, &mut self.out);
         for worker in self.roster.workers_mut() {
             match worker.state {
-                State::Starting { .. } | State::Online { .. } | State::Soaking { .. } => {
-                    worker.stop(Cause::Retired, Reason::FleetStops, config, out);
-                }
-                State::Ready => worker.drain(Reason::FleetStops, config, out),
+                State::Starting { .. }
+                | State::Online { .. }
+                | State::Soaking { .. }
+                | State::Ready => worker.drain(Reason::FleetStops, config, out),
                 State::Draining { .. }
                 | State::Departing { .. }
                 | State::Stopping { .. }

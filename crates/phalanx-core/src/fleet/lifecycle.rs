@@ -125,15 +125,16 @@ impl Fleet {
         };
         let ready_for = self.out.now().saturating_sub(worker.since);
         let who = Who::from(&*worker);
-        let (cause, reason) = match worker.state {
+        let at_least = self.out.after(self.config.kill_timeout);
+        let (cause, reason, until) = match worker.state {
             State::Starting { .. } | State::Online { .. } | State::Soaking { .. } => {
-                (Cause::LostWhileStarting, Reason::ChannelLost)
+                (Cause::LostWhileStarting, Reason::ChannelLost, at_least)
             }
-            State::Ready => (Cause::LostWhileReady, Reason::ChannelLost),
-            State::Draining { cause, .. } => (cause, Reason::Disconnected),
+            State::Ready => (Cause::LostWhileReady, Reason::ChannelLost, at_least),
+            // It may have work that no connection is part of: that has the rest of the time to drain.
+            State::Draining { cause, until } => (cause, Reason::Disconnected, at_least.max(until)),
             State::Departing { .. } | State::Stopping { .. } | State::Killed { .. } => return,
         };
-        let until = self.out.after(self.config.kill_timeout);
         worker.enter(State::Departing { until, cause }, reason, &mut self.out);
         if cause == Cause::LostWhileReady {
             worker.served_for = ready_for;

@@ -14,7 +14,7 @@ use super::outbox::Outbox;
 use super::report::Reason;
 use super::rollout::wanted_at;
 use super::seat::{Past, Seat};
-use super::worker::{Cause, Worker};
+use super::worker::Worker;
 use super::{Fleet, Phase};
 use crate::ids::{Generation, Position, WorkerId};
 
@@ -210,7 +210,7 @@ impl Fleet {
         for seat in self.roster.surplus_mut(self.target).rev() {
             for worker in seat.workers.values_mut() {
                 if worker.is_starting() {
-                    worker.stop(Cause::Retired, Reason::ScaledDown, config, out);
+                    worker.drain(Reason::ScaledDown, config, out);
                 }
             }
             release(seat, &Reason::ScaledDown, census, (config, out));

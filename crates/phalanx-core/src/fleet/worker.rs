@@ -127,11 +127,21 @@ impl Worker {
         self.report(Some(from), self.state_name(), reason, out);
     }
 
-    /// Asks a ready worker to finish its work and go.
+    /// Asks a worker to finish its work and go. One whose program does not run yet has none.
     pub(super) fn drain(&mut self, reason: Reason, config: &FleetConfig, out: &mut Outbox) {
         out.push(Action::Drain { worker: self.id });
+        let limit = match self.state {
+            State::Starting { .. } => config.kill_timeout,
+            State::Online { .. }
+            | State::Soaking { .. }
+            | State::Ready
+            | State::Draining { .. }
+            | State::Departing { .. }
+            | State::Stopping { .. }
+            | State::Killed { .. } => config.drain_timeout,
+        };
         let state = State::Draining {
-            until: out.after(config.drain_timeout),
+            until: out.after(limit),
             cause: Cause::Retired,
         };
         self.enter(state, reason, out);

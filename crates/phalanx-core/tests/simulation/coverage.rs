@@ -75,6 +75,7 @@ fn situation_of(action: &Action) -> Option<&'static str> {
         | Action::Spawn { .. }
         | Action::BeginWatch
         | Action::EndWatch
+        | Action::Refuse
         | Action::Drain { .. }
         | Action::Stop { .. }
         | Action::Kill { .. } => None,

@@ -88,6 +88,7 @@ impl Judge {
                 | Action::Admit { .. }
                 | Action::BeginWatch
                 | Action::EndWatch
+                | Action::Refuse
                 | Action::Drain { .. }
                 | Action::Kill { .. }
                 | Action::Reply { .. }
@@ -141,6 +142,7 @@ impl Judge {
             }
             Action::BeginWatch => rule!(!model.is_watching, "the watch begins twice"),
             Action::EndWatch => rule!(model.is_watching, "no watch that could end"),
+            Action::Refuse => rule!(!model.refuses, "newcomers are refused twice"),
             Action::Drain { worker } => return self.judge_drain(*worker, now),
             Action::Stop { worker } => return self.judge_stop(*worker),
             Action::Kill { worker } => return self.judge_kill(*worker, now),
@@ -215,7 +217,9 @@ impl Judge {
                 "worker {worker} spawned before the {canaries} canaries had passed"
             );
         }
-        let failing = |known: &Known| known.ready_at.is_none() && known.stopped_at.is_none();
+        let failing = |known: &Known| {
+            known.ready_at.is_none() && known.stopped_at.is_none() && !known.is_retiring
+        };
         rule!(
             !model.at(position).any(failing),
             "worker {worker} spawned while another try at position {position} is not over"
@@ -237,11 +241,13 @@ impl Judge {
         let known = self.known(worker)?;
         // So never twice, and never after it said that it leaves: a second request kills a Node
         // worker.
+        let is_unwanted = self.model.is_stopping || !self.model.is_wanted(known.position);
+        let may_leave = known.is_ready() || known.is_starting() && is_unwanted;
         rule!(
-            known.is_ready(),
-            "worker {worker} drained, but it is not ready or already leaves"
+            may_leave,
+            "worker {worker} drained, but it is needed or already leaves"
         );
-        if self.model.is_stopping {
+        if self.model.is_stopping || known.is_starting() {
             return Ok(());
         }
         let is_surplus = !self.model.is_wanted(known.position);

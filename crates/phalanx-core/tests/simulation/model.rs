@@ -45,6 +45,7 @@ pub(crate) struct Model {
     pub(crate) is_rescaled: bool,
     /// The runtime was told to watch.
     pub(crate) is_watching: bool,
+    pub(crate) refuses: bool,
     /// The canary that is known to be bad; its rollout must not succeed.
     pub(crate) condemned: BTreeSet<Generation>,
     /// A roll-back was abandoned since, so workers of a failed generation may have stayed.
@@ -70,6 +71,7 @@ impl Model {
             canaries: None,
             is_rescaled: false,
             is_watching: false,
+            refuses: false,
             condemned: BTreeSet::new(),
             served: BTreeSet::new(),
             streaks: BTreeMap::new(),
@@ -262,6 +264,7 @@ impl Model {
                 };
                 self.workers.insert(*worker, known);
             }
+            Action::Refuse => self.refuses = true,
             Action::Drain { worker } => {
                 if let Some(known) = self.workers.get_mut(worker) {
                     known.is_retiring = true;

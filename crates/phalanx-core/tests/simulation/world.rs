@@ -264,6 +264,7 @@ impl World {
             Action::EndWatch => self.watched_since = None,
             Action::DropGeneration(_)
             | Action::Admit { .. }
+            | Action::Refuse
             | Action::Report(_)
             | Action::Settled { .. }
             | Action::Finished(_) => {}

@@ -17,6 +17,8 @@ use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::net::{Shutdown, shutdown, sockopt};
 
 use super::bind::{TcpOptions, bind_tcp, listen};
@@ -81,6 +83,34 @@ pub fn add_slot(member: BorrowedFd<'_>, backlog: u32) -> io::Result<OwnedFd> {
 pub fn empty_slot(slot: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
     shutdown(slot, Shutdown::Read)?;
     listen(slot, backlog)
+}
+
+/// Nobody new reaches the listening TCP socket any more: the kernel refuses who connects, if no other socket
+/// listens there. What waits in it can be accepted, and handshakes that have begun end as they would have. There is no
+/// way back, and whoever has the socket open shares in it.
+///
+/// It is bound to a network interface that there is not (`SO_BINDTOIFINDEX`, socket(7)): that only matters to
+/// who begins a handshake.
+///
+/// # Errors
+///
+/// `ENOPROTOOPT` before Linux 5.0; `EPERM` where it needs `CAP_NET_RAW`: before Linux 5.7, or when the socket is
+/// bound to an interface already.
+pub fn refuse_newcomers(listener: BorrowedFd<'_>) -> io::Result<()> {
+    const SO_BINDTOIFINDEX: libc::c_int = 62;
+    set_option(listener, SO_BINDTOIFINDEX, &libc::c_int::MAX)
+}
+
+/// Whether a connection waits in a listening socket to be accepted, whatever its kind (poll(2)).
+///
+/// # Errors
+///
+/// Those of poll(2).
+pub fn is_awaited(listener: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut asked = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+    let now = Timespec::default();
+    let ready = retry_on_intr(|| poll(&mut asked, Some(&now)))?;
+    Ok(ready > 0)
 }
 
 /// How many connections wait in a listening socket to be accepted (`TCP_INFO`, tcp(7)).

@@ -1,144 +1,171 @@
-//! Telling a worker to leave, in the order that loses nothing: no new offers (done by the caller),
-//! every offer answered (or a second waited for that), a moment for the last connection to be read,
-//! then `disconnect`, once. A worker that accepts nothing just now returns its offers when it is told.
-//! One without a channel is sent its stop signal instead, when nothing waits in its slots any more and
-//! it has no open connection: programs close their listener, or end, the moment they get it.
-//!
-//! The moment is for Node ≥ 26, which resets a connection that it accepted but had not read from when
-//! it closes its server (seen: 2 of 40,000 requests without it, none with 100 ms).
+//! Telling a worker to leave, in the order that loses nothing: no new offers, every offer answered (or a second waited
+//! for that), every handshake ended that had begun, a moment for the last connection to be read, then `disconnect`,
+//! once. A worker that accepts nothing just now returns its offers when it is told. One without a channel is sent its
+//! stop signal instead, when nothing waits in its slots any more and it has no open connection: programs close their
+//! listener, or end, the moment they get it. What comes when is decided in `phalanx-core` (`dispatch/drain.rs`).
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::drain::{Drain, Sight, Step};
 use phalanx_core::ids::WorkerId;
+use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::outgoing;
+use phalanx_sys::connections::{self, Handshake};
 
 use super::Shared;
 use super::channel::Outgoing;
 use super::clock;
 use super::hub::Hub;
+use super::intake::Intake;
+use super::listeners::Listener;
 use super::worker::Cell;
 
-/// How long after its last connection a worker is told to leave.
-const SETTLE: Duration = Duration::from_millis(100);
-/// How long it may leave offers unanswered before it is told nevertheless.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-
-/// How often a worker without a channel is looked at. It has no other way to tell that it has finished.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// A connection is nowhere to be seen for a moment while it is being accepted, so one look is not enough.
-const QUIET_LOOKS: u32 = 2;
-
-enum Step {
-    /// An offer is not answered yet; wait until then at most.
-    Unanswered(Moment),
-    /// Everything is answered; wait until then.
-    Settle(Moment),
-    /// No channel and an empty queue: it may be told when it has no connection to these ports.
-    Quieten(Vec<u16>),
-    /// Told, or gone.
-    Done,
+/// What the primary's state says of a worker that is to leave.
+struct Seen {
+    arriving: bool,
+    queued: bool,
+    unanswered: bool,
+    last_connection: Option<Moment>,
+    /// Where its open connections are to be counted, if it is told by its stop signal.
+    counted_at: Vec<u16>,
 }
 
-pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
+pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>, mut drain: Drain<Handshake>) {
     tokio::spawn(async move {
         let began = clock::now();
-        let patience = began + ANSWER_LIMIT;
-        let mut quiet_looks = 0;
-        loop {
-            let changed = cell.changed.notified();
-            let step = match shared.upgrade() {
-                Some(shared) => shared.hub().drain_step(cell.id, patience),
-                None => Step::Done,
+        while let Some(up) = shared.upgrade() {
+            let ports = up.hub().arrival_ports(cell.id);
+            let handshakes = handshakes(&cell, &ports);
+            let Some(seen) = up.hub().seen(&cell) else {
+                return;
             };
-            match step {
-                Step::Unanswered(until) => {
-                    // Either way the next step finds out.
-                    clock::timeout_at(until, changed).await;
+            let now = clock::now();
+            match drain.step(&seen.sight(&cell, &handshakes, now), now - began) {
+                Step::Exclude => {
+                    let mut hub = up.hub();
+                    hub.exclude(cell.id);
+                    hub.pump();
                 }
-                Step::Settle(until) => clock::sleep_until(until).await,
-                Step::Quieten(ports) => {
-                    let now = clock::now();
-                    let is_late = now >= began + cell.settle_timeout;
-                    quiet_looks = if is_quiet(&cell, &ports) {
-                        quiet_looks + 1
-                    } else {
-                        0
-                    };
-                    if is_late || quiet_looks >= QUIET_LOOKS {
-                        return stop(&shared, &cell);
-                    }
-                    clock::sleep_until(now + LOOK_INTERVAL).await;
+                Step::Tell => return tell(&up, &cell),
+                Step::Look { at } => {
+                    drop(up);
+                    clock::sleep_until(began + at).await;
                 }
-                Step::Done => return,
             }
         }
     });
 }
 
-/// Has it no open connection to these ports? What cannot be found out must not hold up a drain.
-fn is_quiet(cell: &Cell, ports: &[u16]) -> bool {
-    let open = phalanx_sys::connections::open_connections(cell.pid, ports);
-    open.unwrap_or_else(|error| {
-        tracing::debug!(worker = cell.id.0, %error, "its connections cannot be counted");
-        0
-    }) == 0
+impl Seen {
+    fn sight<'a>(
+        &self,
+        cell: &Cell,
+        handshakes: &'a BTreeSet<Handshake>,
+        now: Moment,
+    ) -> Sight<'a, Handshake> {
+        // They are counted at some cost, and matter only when nothing else is left.
+        let is_counted = !self.queued && !self.arriving;
+        Sight {
+            arriving: self.arriving,
+            queued: self.queued,
+            handshakes,
+            unanswered: self.unanswered,
+            since_connection: self
+                .last_connection
+                .map(|at| now.since(at)),
+            open: if is_counted {
+                open_connections(cell, &self.counted_at)
+            } else {
+                0
+            },
+        }
+    }
 }
 
-fn stop(shared: &Weak<Shared>, cell: &Cell) {
-    if let (Err(error), Some(shared)) = (cell.stop(), shared.upgrade()) {
+/// What cannot be found out must not hold up a drain.
+fn handshakes(cell: &Cell, ports: &[u16]) -> BTreeSet<Handshake> {
+    connections::handshakes(ports).unwrap_or_else(|error| {
+        tracing::debug!(worker = cell.id.0, %error, "handshakes cannot be seen");
+        BTreeSet::new()
+    })
+}
+
+/// Its open connections to these ports.
+fn open_connections(cell: &Cell, ports: &[u16]) -> usize {
+    connections::open_connections(cell.pid, ports).unwrap_or_else(|error| {
+        tracing::debug!(worker = cell.id.0, %error, "its connections cannot be counted");
+        0
+    })
+}
+
+fn tell(shared: &Shared, cell: &Cell) {
+    if shared.hub().tell_to_leave(cell.id) {
+        return;
+    }
+    if let Err(error) = cell.stop() {
         let message = format!("cannot be asked to stop: {error}");
         shared.hub().error(cell.id, message);
     }
 }
 
 impl Hub {
-    fn drain_step(&mut self, worker: WorkerId, patience: Moment) -> Step {
+    /// Nothing when it leaves no more: it is gone, or was told otherwise.
+    fn seen(&self, cell: &Cell) -> Option<Seen> {
+        let worker = cell.id;
+        let state = self.workers.get(&worker)?;
+        if !cell.is_connected() || cell.was_told_to_stop() {
+            return None;
+        }
+        Some(Seen {
+            arriving: self.has_arrivals(worker),
+            queued: self.waits_in_slots(worker),
+            unanswered: self.ledger.in_flight(worker) > 0,
+            last_connection: state.last_handoff,
+            counted_at: if state.channel.is_some() {
+                Vec::new()
+            } else {
+                self.counted_at(worker)
+            },
+        })
+    }
+
+    /// Where a worker without a channel must have finished before its stop signal.
+    fn counted_at(&self, worker: WorkerId) -> Vec<u16> {
+        let mut ports = Vec::new();
+        for (_, listener) in self.held_by(worker) {
+            // From a shared socket it accepts until it stops, so it may never have finished.
+            let is_closed = self.intake == Intake::Refused && listener.can_refuse();
+            if listener.slots.is_none() && !is_closed {
+                return Vec::new();
+            }
+            ports.extend(listener.address.inet().map(|address| address.port()));
+        }
+        ports
+    }
+
+    /// The listeners that this worker holds.
+    pub(super) fn held_by(
+        &self,
+        worker: WorkerId,
+    ) -> impl Iterator<Item = (ListenerId, &Listener)> {
+        let state = self.workers.get(&worker);
+        let held = state.into_iter().flat_map(|state| state.held.values());
+        held.filter_map(|held| Some((held.listener, self.listeners.get(&held.listener)?)))
+    }
+
+    /// Tells a worker by its channel. False when it has none.
+    fn tell_to_leave(&mut self, worker: WorkerId) -> bool {
         let limits = self.drain_limits;
-        let in_flight = self.ledger.in_flight(worker);
-        let Some(state) = self.workers.get_mut(&worker) else {
-            return Step::Done;
-        };
-        if !state.cell.is_connected() || state.cell.was_told_to_stop() {
-            return Step::Done;
-        }
-        let now = clock::now();
-        if in_flight > 0 && patience > now {
-            return Step::Unanswered(patience);
-        }
-        let settled = state.last_handoff.map(|last| last + SETTLE);
-        if let Some(until) = settled.filter(|&until| until > now) {
-            return Step::Settle(until);
-        }
-        let Some(channel) = state.channel.as_mut() else {
-            return self.quieten(worker, now);
+        let Some(channel) = self.channel_mut(worker) else {
+            return false;
         };
         let seq = channel.next_seq();
         channel.queue(Outgoing {
             bytes: outgoing::disconnect(seq, limits),
             handle: None,
         });
-        Step::Done
-    }
-
-    /// What a worker without a channel has to finish before its stop signal.
-    fn quieten(&self, worker: WorkerId, now: Moment) -> Step {
-        if self.waits_in_slots(worker) {
-            return Step::Settle(now + LOOK_INTERVAL);
-        }
-        let mut ports = Vec::new();
-        let held = self.workers.get(&worker).map(|state| &state.held);
-        for held in held.into_iter().flat_map(|held| held.values()) {
-            let Some(listener) = self.listeners.get(&held.listener) else {
-                continue;
-            };
-            // From a shared socket it accepts until it stops, so it may never have finished.
-            if listener.slots.is_none() {
-                return Step::Quieten(Vec::new());
-            }
-            ports.extend(listener.address.inet().map(|address| address.port()));
-        }
-        Step::Quieten(ports)
+        true
     }
 }

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::channel::Channel;
 use super::health::HealthWatch;
+use super::intake::Intake;
 use super::intercept::Calls;
 use super::listeners::Listener;
 use super::load::Standing;
@@ -91,6 +92,7 @@ pub(crate) struct Hub {
     pub(super) board: Option<Arc<Scoreboard>>,
     /// What canaries are watched by.
     pub(super) health: HealthWatch,
+    pub(super) intake: Intake,
     /// Somebody looks after the slots.
     pub(super) watching: bool,
     /// Takes what workers of the low-level style print.
@@ -138,6 +140,7 @@ impl Hub {
             steering: None,
             board: None,
             health: HealthWatch::default(),
+            intake: Intake::default(),
             watching: false,
             output: None,
             workers: BTreeMap::new(),
@@ -314,8 +317,8 @@ impl Hub {
         }
     }
 
-    /// Asks a worker to leave: no new connections from now on; when those in flight are settled it is
-    /// told to disconnect, or sent its stop signal, once. False when it is leaving already.
+    /// Asks a worker to leave: no new connections from now on, or, when all leave, from when none waits any more; when
+    /// those in flight are settled it is told to disconnect, or sent its stop signal, once. False when it is leaving already.
     pub(super) fn disconnect(&mut self, worker: WorkerId) -> bool {
         let Some(state) = self.workers.get_mut(&worker) else {
             return false;
@@ -324,9 +327,9 @@ impl Hub {
             return false;
         }
         let cell = Arc::clone(&state.cell);
-        self.exclude(worker);
-        self.pump();
-        super::drain::start(self.shared.clone(), cell);
+        if let Some(drain) = self.begin_drain(worker) {
+            super::drain::start(self.shared.clone(), cell, drain);
+        }
         true
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Listener {
     pub(super) room: Arc<Notify>,
     pub(super) starved: bool,
     pub(super) exhausted: bool,
+    /// The socket is another's, who goes on using it: the primary was started with it.
+    pub(super) is_lent: bool,
     pub(super) accepting: Option<Accepting>,
     /// Its sockets that have lost their path, and may have connections left.
     pub(super) former: Vec<Accepting>,
@@ -152,6 +154,7 @@ impl Hub {
                 room,
                 starved: false,
                 exhausted: false,
+                is_lent: matches!(request.target, Target::Descriptor(_)),
                 accepting: task,
                 former: Vec::new(),
                 file: opened.file,

@@ -248,7 +248,6 @@ impl Hub {
                 if self.ledger.returned(worker, seq) {
                     self.count_returned(worker, 1);
                 }
-                self.settled(worker);
             }
             SentHandle::Probe => {}
             SentHandle::Listener(message) => self.send_again(worker, message),
@@ -291,16 +290,6 @@ impl Hub {
             let now = super::clock::now();
             self.look_at_offers(now);
             self.tell_stuck(now);
-        }
-        self.settled(worker);
-    }
-
-    /// An offer was answered: a drain may be waiting for that.
-    fn settled(&mut self, worker: WorkerId) {
-        if let Some(state) = self.workers.get(&worker)
-            && state.cell.departure() != Departure::None
-        {
-            state.cell.changed.notify_waiters();
         }
     }
 

@@ -12,6 +12,7 @@ mod fork;
 mod gift;
 mod health;
 mod hub;
+mod intake;
 mod intercept;
 mod kept;
 mod launch;
@@ -306,8 +307,10 @@ impl Cluster {
     }
 
     /// Asks all workers to leave, waits until their channels are closed and closes the listeners
-    /// (`cluster.disconnect`). There is no time limit.
+    /// (`cluster.disconnect`). Whoever connects meanwhile is refused; who had connected before is served. There is
+    /// no time limit.
     pub async fn disconnect(&self) {
+        self.refuse_newcomers();
         let workers = self.workers();
         for worker in &workers {
             worker.disconnect();
@@ -324,8 +327,14 @@ impl Cluster {
         self.close_listeners();
     }
 
+    /// Whoever connects from now on is refused.
+    pub(crate) fn refuse_newcomers(&self) {
+        self.shared.hub().refuse_newcomers();
+    }
+
     pub(crate) fn close_listeners(&self) {
         let mut hub = self.shared.hub();
+        hub.intake = intake::Intake::Open;
         let all: Vec<_> = hub.listeners.keys().copied().collect();
         for id in all {
             hub.close_listener(id);

@@ -50,7 +50,7 @@ pub(super) struct Cell {
     ready: AtomicBool,
     /// It was sent its stop signal.
     told_to_stop: AtomicBool,
-    /// Rings when an offer was answered, the channel closed, or the process ended.
+    /// Rings when the channel closed, or the process ended.
     pub(super) changed: Notify,
     /// Let go at the exit, so that a handle that is kept holds no descriptor.
     process: Mutex<Option<Process>>,

@@ -230,6 +230,7 @@ impl Runner {
             Action::Admit { worker } => self.cluster.admit(worker),
             Action::BeginWatch => self.cluster.watch_health(true),
             Action::EndWatch => self.cluster.watch_health(false),
+            Action::Refuse => self.cluster.refuse_newcomers(),
             Action::Drain { worker } => {
                 self.with_worker(worker, crate::primary::Worker::disconnect);
             }

@@ -147,6 +147,6 @@ fn a_reload_helps_a_fleet_that_could_never_boot() {
 fn scaling_away_the_workers_of_a_failed_boot_stops_them() {
     let mut bench = Bench::started(workers(2));
     bench.crashes(1);
-    assert_eq!(bench.scale(1), ["stop 2", "refused #1"]);
+    assert_eq!(bench.scale(1), ["drain 2", "refused #1"]);
     assert_eq!(bench.exits(2), ["finished: boot failed"]);
 }

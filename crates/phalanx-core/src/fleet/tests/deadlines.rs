@@ -34,14 +34,31 @@ fn a_drain_that_takes_too_long_ends_in_stop_and_kill() {
 }
 
 #[test]
-fn a_drained_worker_that_disconnects_gets_time_to_exit_by_itself() {
+fn a_drained_worker_that_disconnects_has_the_rest_of_its_time_for_other_work() {
     let mut bench = Bench::serving(workers(2));
     bench.scale(1);
     bench.secs(1);
     assert_eq!(bench.disconnects(2), NOTHING);
-    assert_eq!(bench.secs(4), NOTHING);
+    assert_eq!(bench.secs(28), NOTHING);
     assert_eq!(bench.secs(1), ["stop 2"]);
     assert_eq!(bench.secs(5), ["kill 2"]);
+}
+
+#[test]
+fn a_drained_worker_that_disconnects_at_last_gets_time_to_exit_by_itself() {
+    let mut bench = Bench::serving(workers(2));
+    bench.scale(1);
+    bench.secs(29);
+    assert_eq!(bench.disconnects(2), NOTHING);
+    assert_eq!(bench.secs(4), NOTHING);
+    assert_eq!(bench.secs(1), ["stop 2"]);
+}
+
+#[test]
+fn a_worker_whose_program_does_not_run_yet_has_nothing_to_finish() {
+    let mut bench = Bench::started(workers(1));
+    assert_eq!(bench.command(Command::Stop), ["drain 1"]);
+    assert_eq!(bench.secs(5), ["stop 1"]);
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Bench {
                 | Action::Admit { .. }
                 | Action::BeginWatch
                 | Action::EndWatch
+                | Action::Refuse
                 | Action::Drain { .. }
                 | Action::Stop { .. }
                 | Action::Kill { .. }
@@ -221,7 +222,8 @@ fn in_short(action: &Action) -> Option<String> {
             let verdict = if result.is_ok() { "done" } else { "refused" };
             format!("{verdict} #{}", command.0)
         }
-        Action::Report(_) => return None,
+        // It comes with every end; a test of its own says when.
+        Action::Refuse | Action::Report(_) => return None,
         Action::Settled { generation } => format!("settled g{generation}"),
         Action::Finished(Outcome::Stopped) => "finished: stopped".to_owned(),
         Action::Finished(Outcome::BootFailed { .. }) => "finished: boot failed".to_owned(),

@@ -39,7 +39,7 @@ fn readiness_without_a_sign_of_life_before_it_counts() {
 fn readiness_comes_too_late_for_a_worker_that_is_going() {
     let mut bench = Bench::started(workers(2));
     bench.ready(1);
-    assert_eq!(bench.scale(1), ["stop 2"]);
+    assert_eq!(bench.scale(1), ["drain 2"]);
     assert_eq!(bench.ready(2), NOTHING);
     assert_eq!(bench.serving_now(), ["1@0 g1"]);
 }
@@ -70,7 +70,7 @@ fn a_failed_spawn_of_a_running_worker_is_not_believed() {
 #[test]
 fn a_spawn_may_fail_after_the_worker_was_told_to_stop() {
     let mut bench = Bench::started(workers(1));
-    assert_eq!(bench.command(Command::Stop), ["stop 1"]);
+    assert_eq!(bench.command(Command::Stop), ["drain 1"]);
     assert_eq!(bench.spawn_fails(1), ["done #1", "finished: stopped"]);
 }
 

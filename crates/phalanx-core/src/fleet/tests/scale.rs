@@ -20,10 +20,10 @@ fn scaling_down_takes_the_highest_positions_first() {
 }
 
 #[test]
-fn scaling_down_stops_workers_that_are_not_ready() {
+fn scaling_down_asks_workers_that_are_not_ready_too() {
     let mut bench = Bench::serving(workers(1));
     bench.scale(2);
-    assert_eq!(bench.scale(1), ["refused #1", "stop 2"]);
+    assert_eq!(bench.scale(1), ["refused #1", "drain 2"]);
     assert_eq!(bench.replies, [Err(Refusal::Superseded)]);
 }
 

@@ -3,10 +3,10 @@
 use super::*;
 
 #[test]
-fn a_stop_drains_who_serves_and_stops_who_does_not() {
+fn a_stop_asks_who_serves_and_who_does_not() {
     let mut bench = Bench::started(workers(2));
     bench.ready(1);
-    assert_eq!(bench.command(Command::Stop), ["drain 1", "stop 2"]);
+    assert_eq!(bench.command(Command::Stop), ["drain 1", "drain 2"]);
     assert_eq!(bench.exits(2), NOTHING);
     assert_eq!(bench.exits(1), ["done #1", "finished: stopped"]);
 }
@@ -70,7 +70,22 @@ fn a_fast_stop_drains_nobody() {
 fn a_leaver_is_not_drained_when_the_fleet_stops() {
     let mut bench = Bench::serving(workers(1));
     bench.leaves(1);
-    assert_eq!(bench.command(Command::Stop), ["stop 2"]);
+    assert_eq!(bench.command(Command::Stop), ["drain 2"]);
+}
+
+#[test]
+fn newcomers_are_refused_before_anybody_is_asked_to_leave() {
+    let mut bench = Bench::serving(workers(2));
+    let event = Event::Command {
+        id: CommandId(1),
+        command: Command::Stop,
+    };
+    let actions = bench.fleet.step(event, bench.now);
+    let mut told = actions
+        .iter()
+        .filter(|action| !matches!(action, Action::Report(_)));
+    assert_eq!(told.next(), Some(&Action::Refuse));
+    assert!(!told.any(|action| *action == Action::Refuse));
 }
 
 #[test]

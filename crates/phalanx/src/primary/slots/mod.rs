@@ -13,6 +13,7 @@ mod again;
 mod events;
 mod join;
 mod look;
+mod parking;
 mod question;
 mod steer;
 
@@ -30,6 +31,7 @@ use phalanx_sys::steering::Steering;
 use super::batch::Rush;
 use look::Pulse;
 pub(super) use look::Sights;
+use parking::Lot;
 use steer::{Name, Steer};
 
 /// One socket of the group.
@@ -66,6 +68,7 @@ pub(super) struct Slots {
     aside: BTreeSet<Position>,
     /// The slot of a worker that is being asked whether it serves, and its position if it has been that position's.
     probed: Option<(Option<Position>, Arc<OwnedFd>)>,
+    lot: Lot,
     /// Sockets that listen and are nobody's: the one that opened the group, for the first worker, and,
     /// where queues cannot move, those that workers have left, with what waits in them.
     spare: Vec<(Arc<OwnedFd>, Name)>,
@@ -104,6 +107,7 @@ impl Slots {
             eligible: PositionSet::new(),
             aside: BTreeSet::new(),
             probed: None,
+            lot: Lot::Empty,
             spare: vec![(first, name)],
         })
     }
@@ -178,7 +182,9 @@ impl Slots {
     /// A slot that another position has left behind and that nobody inherited, with what waits in it.
     fn orphan(&mut self) -> Option<(Arc<OwnedFd>, Name)> {
         let is_orphan = |slot: &Slot| slot.overdue && slot.holder.is_none();
-        let (&position, _) = self.active.iter().find(|(_, slot)| is_orphan(slot))?;
+        let mut active = self.active.iter();
+        let (&position, _) =
+            active.find(|(at, slot)| is_orphan(slot) && self.lot != Lot::At(**at))?;
         let slot = self.active.remove(&position)?;
         self.steer.clears(position);
         Some((slot.socket, slot.name))
@@ -202,6 +208,7 @@ impl Slots {
         }
         if self.holds(position, worker) {
             self.eligible.insert(position);
+            self.leave_lot();
             self.switch();
             self.clear_overdue();
             self.close_unused();
@@ -210,6 +217,14 @@ impl Slots {
 
     /// The worker gets nothing new from now on. True if it held its position's slot.
     pub(super) fn excludes(&mut self, position: Position, worker: WorkerId) -> bool {
+        let held = self.withdraw(position, worker);
+        if held {
+            self.park(position, worker);
+        }
+        held
+    }
+
+    fn withdraw(&mut self, position: Position, worker: WorkerId) -> bool {
         let held = self.holds(position, worker);
         if held {
             self.aside.remove(&position);
@@ -228,7 +243,7 @@ impl Slots {
         for slot in left.into_iter().flatten() {
             self.release(slot);
         }
-        let held = self.excludes(position, worker);
+        let held = self.withdraw(position, worker);
         if let Some(slot) = self.active.get_mut(&position).filter(|_| held) {
             slot.holder = None;
         }
@@ -305,7 +320,7 @@ impl Slots {
 
     fn switch(&mut self) {
         let last = self.steer.last_turn();
-        let mut chosen = self.eligible.clone();
+        let mut chosen = self.parked().unwrap_or_else(|| self.eligible.clone());
         for &position in &self.aside {
             chosen.remove(position);
         }
