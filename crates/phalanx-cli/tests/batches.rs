@@ -81,7 +81,7 @@ fn a_server_that_closes_takes_its_duplicates_along() {
         return;
     }
     for node in node::require_versions() {
-        let (mut app, _) = start(&node, "reopen.js", &[]);
+        let (mut app, _) = start(&node, "reopen.js", &["--drain-timeout", "1s"]);
         let pid = app.worker_pids()[0];
         let events = app.events();
         let said = |word: &str| {

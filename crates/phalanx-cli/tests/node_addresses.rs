@@ -49,7 +49,11 @@ fn the_same_address_twice_in_one_worker_is_in_use() {
 #[test]
 fn a_closed_server_refuses_until_it_listens_again() {
     for node in node::require_versions() {
-        let mut app = app().workers(2).node(&node, "reopen.js").start();
+        let mut app = app()
+            .workers(2)
+            .options(["--drain-timeout", "1s"])
+            .node(&node, "reopen.js")
+            .start();
         app.wait_status(LIMIT, |status| has_listeners(status, 2, 2));
         let (target, other) = reopened_and_other(&mut app);
         let events = app.events();
@@ -74,7 +78,11 @@ fn a_closed_server_refuses_until_it_listens_again() {
 #[test]
 fn one_worker_that_closes_its_server_leaves_its_share_to_the_others() {
     for node in node::require_versions() {
-        let mut app = app().workers(2).node(&node, "reopen.js").start();
+        let mut app = app()
+            .workers(2)
+            .options(["--drain-timeout", "1s"])
+            .node(&node, "reopen.js")
+            .start();
         app.wait_status(LIMIT, |status| has_listeners(status, 2, 2));
         let (target, _) = reopened_and_other(&mut app);
         let events = app.events();
@@ -100,7 +108,11 @@ fn one_worker_that_closes_its_server_leaves_its_share_to_the_others() {
 #[test]
 fn a_server_that_is_closed_under_load_does_not_hold_up_another() {
     for node in node::require_versions() {
-        let mut app = app().workers(2).node(&node, "reopen.js").start();
+        let mut app = app()
+            .workers(2)
+            .options(["--drain-timeout", "1s"])
+            .node(&node, "reopen.js")
+            .start();
         app.wait_status(LIMIT, |status| has_listeners(status, 2, 2));
         let (target, other) = reopened_and_other(&mut app);
         let events = app.events();

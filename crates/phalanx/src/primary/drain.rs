@@ -72,9 +72,7 @@ impl Seen {
             queued: self.queued,
             handshakes,
             unanswered: self.unanswered,
-            since_connection: self
-                .last_connection
-                .map(|at| now.since(at)),
+            since_connection: self.last_connection.map(|at| now.since(at)),
             open: if is_counted {
                 open_connections(cell, &self.counted_at)
             } else {

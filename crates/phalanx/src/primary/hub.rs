@@ -21,6 +21,7 @@ use phalanx_sys::steering::{Steering, Unavailable};
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::abandoned::Abandoned;
 use super::channel::Channel;
 use super::health::HealthWatch;
 use super::intake::Intake;
@@ -93,6 +94,7 @@ pub(crate) struct Hub {
     /// What canaries are watched by.
     pub(super) health: HealthWatch,
     pub(super) intake: Intake,
+    pub(super) abandoned: Abandoned,
     /// Somebody looks after the slots.
     pub(super) watching: bool,
     /// Takes what workers of the low-level style print.
@@ -141,6 +143,7 @@ impl Hub {
             board: None,
             health: HealthWatch::default(),
             intake: Intake::default(),
+            abandoned: Abandoned::default(),
             watching: false,
             output: None,
             workers: BTreeMap::new(),

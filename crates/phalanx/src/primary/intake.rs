@@ -11,12 +11,13 @@ use phalanx_core::ids::WorkerId;
 use phalanx_sys::connections::Handshake;
 use phalanx_sys::socket;
 
+use super::dispatch::Accepting;
 use super::hub::Hub;
-use super::listeners::Listener;
+use super::listeners::{Listener, Owner};
 use super::slots::Slots;
 
 /// For so long, what has arrived is taken, where workers may take as long as they like to leave.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether newcomers are let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(super) enum Intake {
 impl Listener {
     /// Newcomers can be refused, and what has arrived comes to an end.
     pub(super) fn can_refuse(&self) -> bool {
-        !self.udp && !self.is_lent
+        !self.udp && self.owner == Owner::App
     }
 
     fn refuse_newcomers(&mut self) {
@@ -56,7 +57,7 @@ impl Listener {
     fn has_arrivals(&self) -> bool {
         let handle = self.handle.iter();
         let mut waiting = handle.map(|socket| socket::is_awaited(socket.as_fd()).unwrap_or(false));
-        waiting.any(|waits| waits)
+        waiting.any(|waits| waits) || !self.former.iter().all(Accepting::is_idle)
     }
 }
 
@@ -74,9 +75,7 @@ impl Hub {
         let state = self.workers.get(&worker)?;
         let settle = state.cell.settle_timeout;
         let (voice, patience) = if state.channel.is_some() {
-            let limits = self.drain_limits.as_ref();
-            let limit = limits.map_or(PATIENCE, |limits| limits.drain);
-            (Voice::Channel, limit)
+            (Voice::Channel, self.leave_limit())
         } else {
             (Voice::Signal { patience: settle }, settle)
         };

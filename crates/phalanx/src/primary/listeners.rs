@@ -1,9 +1,9 @@
 //! The cluster's listeners: opened for the first worker that asks, kept while workers come and go,
 //! closed when they are wanted no more.
 //!
-//! INVARIANT: a listener outlives a worker that crashes or drains, so what waits in its queue is
-//! served by a successor. It closes when its last worker closes it of its own accord, when the fleet
-//! has settled without anybody using it, or with the cluster.
+//! INVARIANT: a listener belongs to the app. It outlives a worker that crashes, drains or closes its server, so what
+//! waits in its queue is served by a successor. It closes when the fleet has settled without anybody using it, when
+//! the workers that serve have done without for long enough (`abandoned.rs`), or with the cluster.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::policy::Policy;
 use phalanx_core::wire::{ListenRequest, SocketName, Target, outgoing};
@@ -30,6 +29,27 @@ use crate::watched::watch;
 
 /// The backlog where the application names none, as Node has it; the kernel caps it at `net.core.somaxconn`.
 pub(super) const BACKLOG: u32 = 511;
+
+/// Whose the socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The app's: the primary has opened it.
+    App,
+    /// Another's, who goes on using it: the primary was started with it.
+    Other,
+}
+
+impl Owner {
+    fn of(target: &Target) -> Self {
+        match target {
+            Target::Descriptor(_) => Self::Other,
+            Target::Tcp { .. }
+            | Target::UnixPath { .. }
+            | Target::UnixAbstract(_)
+            | Target::Udp { .. } => Self::App,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -55,8 +75,7 @@ pub(super) struct Listener {
     pub(super) room: Arc<Notify>,
     pub(super) starved: bool,
     pub(super) exhausted: bool,
-    /// The socket is another's, who goes on using it: the primary was started with it.
-    pub(super) is_lent: bool,
+    pub(super) owner: Owner,
     pub(super) accepting: Option<Accepting>,
     /// Its sockets that have lost their path, and may have connections left.
     pub(super) former: Vec<Accepting>,
@@ -154,7 +173,7 @@ impl Hub {
                 room,
                 starved: false,
                 exhausted: false,
-                is_lent: matches!(request.target, Target::Descriptor(_)),
+                owner: Owner::of(&request.target),
                 accepting: task,
                 former: Vec::new(),
                 file: opened.file,
@@ -211,23 +230,6 @@ impl Hub {
             .values()
             .filter(|worker| worker.held.values().any(holds));
         u32::try_from(users.count()).unwrap_or(u32::MAX)
-    }
-
-    /// A worker closed a server of its own accord: the last one out closes the listener.
-    pub(super) fn release(&mut self, worker: WorkerId, key: &str, leaving: bool) {
-        let Some(held) = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.held.remove(key))
-        else {
-            return;
-        };
-        self.ledger.leave(held.listener, worker);
-        self.slot_lost(held.listener, worker);
-        if !leaving && self.users(held.listener) == 0 && !self.is_bound(held.listener) {
-            self.close_listener(held.listener);
-        }
-        self.pump();
     }
 
     /// Closes what nobody uses: the fleet has settled, so nobody will.

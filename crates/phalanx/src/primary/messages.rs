@@ -155,13 +155,7 @@ impl Hub {
             FromWorker::Online => self.online(worker),
             FromWorker::QueryServer { seq, request } => self.query_server(worker, seq, request),
             FromWorker::Listening(request) => self.listening(worker, &request),
-            FromWorker::Close { key } => {
-                let leaving = self
-                    .workers
-                    .get(&worker)
-                    .map(|state| state.cell.departure());
-                self.release(worker, &key, leaving != Some(Departure::None));
-            }
+            FromWorker::Close { key } => self.release(worker, &key),
             FromWorker::Leaving { seq } => self.leaving(worker, seq),
             FromWorker::Handle { message } => self.handle_received(worker, message),
             // phalanx sends a worker no sockets that it would count: all of them are closed, always.

@@ -1,5 +1,6 @@
 //! The primary's side: [`Cluster`] and what stands behind it.
 
+mod abandoned;
 mod admit;
 mod anew;
 mod batch;
