@@ -12,6 +12,7 @@ use phalanx_sys::identity;
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::lines::Stream;
 use phalanx_testkit::load::Failure;
+use phalanx_testkit::node::NodeBinary;
 use phalanx_testkit::wait::{eventually, now};
 use phalanx_testkit::{LIMIT, Load, Report, Signal, Target, fixtures, node, require};
 
@@ -163,5 +164,31 @@ fn a_worker_that_listens_nowhere_is_asked_as_nodes_primary_asks() {
             told.contains("told: disconnect") && !told.contains("SIGTERM"),
             "{node:?}: {told}"
         );
+    }
+}
+
+/// How long a stop takes, and what was printed.
+fn stop_of(node: &NodeBinary, kind: &str) -> (Duration, String) {
+    let builder = app().workers(1).options(["--drain-timeout", "60s"]);
+    let mut app = builder.node(node, "kept-alive.js").arg(kind).start_ready();
+    let target = app.address();
+    assert!(try_get(&target, "/").is_ok(), "{node:?}");
+    let began = now();
+    app.signal(Signal::TERM);
+    assert!(app.wait_exit(LIMIT).success(), "{node:?} {kind}");
+    (now() - began, app.lines().text(Stream::Stdout))
+}
+
+/// Both beside the limit for drains, 60 s.
+#[test]
+fn a_worker_without_work_ends_at_once_and_work_after_the_answer_is_finished() {
+    let versions = node::require_versions().into_iter();
+    for node in versions.filter(|node| [18, 22, 26].contains(&node.major)) {
+        let (at_once, _) = stop_of(&node, "interval");
+        assert!(at_once < Duration::from_secs(20), "{node:?}: {at_once:?}");
+        let (by_word, _) = stop_of(&node, "word");
+        assert!(by_word < Duration::from_secs(20), "{node:?}: {by_word:?}");
+        let (_, said) = stop_of(&node, "work");
+        assert!(said.contains("work is done"), "{node:?}: {said}");
     }
 }

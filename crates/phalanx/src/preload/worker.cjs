@@ -26,6 +26,7 @@
   const watchLoad = phalanxLoad(attempt);
   const batch = phalanxBatch();
   const watchHealth = phalanxHealth(attempt);
+  const endWhenIdle = phalanxIdle(attempt);
 
   /** Leaves no trace: other processes and threads that this one starts are none of phalanx's business. */
   function erase() {
@@ -343,6 +344,7 @@
     const drain = (limits) => {
       if (isDraining) return;
       isDraining = true;
+      attempt(endWhenIdle);
       attempt(keepIdle);
       attempt(closeAfterNextResponse);
       attempt(endSessions);
