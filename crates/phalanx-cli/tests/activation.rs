@@ -288,3 +288,19 @@ fn a_node_script_gets_the_bound_listener_that_it_listens_on() {
     app.verb(["reload"]).expect_success();
     expect_in_turn(&mut app, &target, 3);
 }
+
+#[test]
+fn a_shell_between_a_worker_and_its_server_is_told_of() {
+    needs_python!();
+    let mut app = app()
+        .workers(1)
+        .options(["--bind", "127.0.0.1:0", "--ready", "notify"])
+        .command([
+            "sh",
+            "-c",
+            "python3 -c 'import signal; signal.pause()'; true",
+        ])
+        .start();
+    app.wait_for_line("LISTEN_PID names the process that was started", LIMIT);
+    app.stop();
+}

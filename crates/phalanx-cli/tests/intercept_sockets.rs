@@ -172,3 +172,43 @@ fn listeners_that_come_and_go_leave_nothing_with_the_primary() {
     );
     assert_eq!(app.status()["listeners"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn workers_share_a_unix_path_that_the_command_names() {
+    if require("python3").is_none() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.sock");
+    let application = fixtures::root().join("fixtures/programs");
+    let bind = format!("unix:{}", path.display());
+    let mut ways = vec![
+        app()
+            .command(["python3"])
+            .arg(fixtures::fixture("programs/path.py"))
+            .arg(&path),
+    ];
+    if require("gunicorn").is_some() {
+        let gunicorn = app()
+            .cwd(&application)
+            .command(["gunicorn", "--bind", &bind, "wsgi:app"]);
+        ways.push(gunicorn);
+    }
+    for way in ways {
+        let mut app = way.workers(2).start_ready();
+        let target = Target::Unix(path.clone());
+        let load = Load::new(target).clients(4).request_limit(LIMIT).start();
+        load.wait_until_ok(100, LIMIT);
+        for _ in 0..2 {
+            app.verb(["reload"]).expect_success();
+            load.wait_for_more(50, LIMIT);
+        }
+        let report = load.stop();
+        report.expect_none_lost();
+        assert!(report.pids.len() >= 4, "{report}");
+        let status = app.status();
+        assert_eq!(status["listeners"].as_array().unwrap().len(), 1, "{status}");
+        assert!(app.stop().success());
+        assert!(!path.exists());
+    }
+}

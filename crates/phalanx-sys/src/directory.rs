@@ -62,6 +62,11 @@ pub struct FileId {
 }
 
 impl FileId {
+    /// The file with these numbers, as stat(2) tells them.
+    pub(crate) fn numbered(device: u64, inode: u64) -> FileId {
+        FileId { device, inode }
+    }
+
     /// Which file this descriptor is of.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ mod spawner;
 mod tree;
 
 pub use error::SpawnError;
-pub use family::{acts_for, descends_from, family_of};
+pub use family::{acts_for, descends_from, family_of, heirs_of, is_busy};
 pub use pid::{Pid, parent_pid};
 pub use plan::{FdMapping, FdSource, SpawnPlan, resolve_program};
 pub use reap::reap_strangers;

@@ -48,7 +48,7 @@ fn wild(seed: u64) {
         wait_readable(&started.calls);
         match started.calls.next().unwrap() {
             Next::Call(call) => answer_at_random(call, &mut dice),
-            Next::Passed | Next::Nothing => {}
+            Next::Passed | Next::Nothing | Next::Unlink(_) => {}
             Next::Ended => ended = true,
             Next::Hidden => panic!("seed {seed}: may not look"),
         }

@@ -152,7 +152,7 @@ pub struct Settings {
     pub publish: Vec<Publish>,
     /// What the files of Unix listeners are like.
     pub unix: UnixFile,
-    /// Listeners on port 0 that all workers of [`Adoption::Intercept`] share, although the app has others.
+    /// Listeners that all workers of [`Adoption::Intercept`] share, although they would be their worker's own.
     pub share: Vec<Share>,
     /// What proves that a worker of [`Adoption::Activation`] serves.
     pub readiness: Readiness,
@@ -253,7 +253,7 @@ impl Settings {
         self
     }
 
-    /// Has a listener on port 0 shared by all workers.
+    /// Has a listener shared by all workers that would be its worker's own.
     #[must_use]
     pub fn share(mut self, share: Share) -> Self {
         self.share.push(share);

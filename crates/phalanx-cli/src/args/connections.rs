@@ -22,10 +22,11 @@ pub(crate) struct BindArgs {
     #[arg(long, value_name = "[HOST:]PORT:APP_PORT")]
     pub(crate) publish: Vec<Publish>,
 
-    /// Share a listener on port 0 among all workers, although the program listens elsewhere too; can be repeated
+    /// Share a listener among all workers that would be the worker's own; can be repeated
     ///
-    /// HOST is an address, or left out for every address. Without this, a listener on port 0 is the worker's own unless the
-    /// app has no other. For programs that open their listeners themselves, by interception.
+    /// `HOST:0` or `:0` is one on port 0, which is the worker's own unless the app has no other. `unix:PATH` is one on a
+    /// Unix path, which is the worker's own unless the command's arguments name the path. For programs that open
+    /// their listeners themselves, by interception.
     #[arg(long, value_name = "[HOST]:0")]
     pub(crate) share: Vec<Share>,
 

@@ -57,7 +57,7 @@ pub(super) fn apply(args: &RunArgs, kind: Kind, settings: Settings) -> Outcome<S
         settings = settings.publish(publish.clone());
     }
     for share in &args.bound.share {
-        settings = settings.share(*share);
+        settings = settings.share(share.clone());
     }
     if let Some(readiness) = &args.bound.ready {
         settings = settings.readiness(readiness.clone());

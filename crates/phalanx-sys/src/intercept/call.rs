@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::fstat;
@@ -18,11 +19,20 @@ use crate::socket::{self, SocketId, TcpOptions};
 use crate::waiting::holding;
 
 /// What the caller wants.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "the filter stops nothing else")]
 pub enum Act {
     /// bind(2) to this address; port 0 lets the kernel choose.
     Bind(SocketAddr),
+    /// bind(2) of a Unix stream socket to this path.
+    BindPath {
+        /// As the program writes it.
+        written: PathBuf,
+        /// The same, absolute.
+        path: PathBuf,
+        /// The program's file mode creation mask.
+        umask: u32,
+    },
     /// listen(2) with this backlog.
     Listen {
         /// How many connections may wait; 0 for a negative number.
@@ -82,7 +92,7 @@ impl Call {
         let Some(sight) = Sight::of(thread, process, number, &channel.memory)? else {
             return Ok(None);
         };
-        if !caller::shares_network(thread) {
+        if (sight.is_unix && !channel.with_paths) || !caller::shares_network(thread) {
             return Ok(None);
         }
         let act = match notice.number {
@@ -92,7 +102,10 @@ impl Call {
                     backlog: u32::try_from(backlog).unwrap_or(0),
                 })
             }
+            libc::SYS_setsockopt if sight.is_unix => None,
+            libc::SYS_bind if sight.is_unix => bind_path(thread, notice),
             libc::SYS_setsockopt => option(channel, thread, &sight, notice),
+            _ if sight.is_unix => None,
             _ => {
                 let address = caller::internet_address(thread, notice.args[1], notice.args[2]);
                 // The kernel refuses an address of the other family in words of its own.
@@ -100,12 +113,12 @@ impl Call {
                 address.filter(fits).map(Act::Bind)
             }
         };
-        if let Some(Act::Bind(address)) = act
+        if let Some(Act::Bind(address)) = &act
             && sight.duplicate.is_none()
         {
             channel
                 .memory
-                .note(sight.id, |known| known.bound = Some(address));
+                .note(sight.id, |known| known.bound = Some(*address));
         }
         Ok(act.map(|act| Call {
             channel: Arc::clone(channel),
@@ -122,7 +135,13 @@ impl Call {
     /// What the caller wants.
     #[must_use]
     pub fn act(&self) -> Act {
-        self.act
+        self.act.clone()
+    }
+
+    /// Whether it is about a Unix socket.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.sight.is_unix
     }
 
     /// The process that calls: the one that was started, or a descendant.
@@ -261,8 +280,8 @@ impl Call {
     /// Those of setsockopt(2).
     pub fn tolerate_others(&self) -> io::Result<()> {
         match &self.sight.duplicate {
-            Some(socket) => Ok(sockopt::set_socket_reuseaddr(socket, true)?),
-            None => Ok(()),
+            Some(socket) if !self.sight.is_unix => Ok(sockopt::set_socket_reuseaddr(socket, true)?),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -298,8 +317,8 @@ impl Call {
         let flags = caller::flags(self.thread, self.number);
         let close_on_exec = flags.is_none_or(|flags| flags & libc::O_CLOEXEC != 0);
         match &self.sight.duplicate {
-            Some(socket) => likeness::copy(socket.as_fd(), slot),
-            None => likeness::set_mode(slot, flags.unwrap_or(0) & libc::O_NONBLOCK != 0),
+            Some(socket) if !self.sight.is_unix => likeness::copy(socket.as_fd(), slot),
+            Some(_) | None => likeness::set_mode(slot, flags.unwrap_or(0) & libc::O_NONBLOCK != 0),
         }
         let number = self.number.unsigned_abs();
         let planted = notice::plant(self.channel.as_fd(), self.id, slot, number, close_on_exec);
@@ -332,6 +351,17 @@ impl Drop for Call {
             let _heard = notice::answer(self.channel.as_fd(), self.id, Answer::Pass);
         }
     }
+}
+
+fn bind_path(thread: Pid, notice: &Notice) -> Option<Act> {
+    let written = caller::unix_path(thread, notice.args[1], notice.args[2])?;
+    let path = caller::working_directory(thread)?.join(&written);
+    let umask = caller::umask(thread).unwrap_or(0o022);
+    Some(Act::BindPath {
+        written,
+        path,
+        umask,
+    })
 }
 
 /// An `int` argument: the kernel looks at the lower half of the register.

@@ -4,12 +4,15 @@
 //! here asks afterwards whether the caller still waits.
 #![allow(unsafe_code, reason = "the memory of another process, and its sockets")]
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -112,6 +115,69 @@ fn parse(bytes: &[u8]) -> Option<SocketAddr> {
         }
         _ => None,
     }
+}
+
+/// The path in the Unix address at `address` in the caller's memory, as it is written there; nothing for any other
+/// address, the abstract ones included.
+pub(super) fn unix_path(thread: Pid, address: u64, length: u64) -> Option<PathBuf> {
+    let mut bytes = [0_u8; mem::size_of::<libc::sockaddr_un>()];
+    let length = usize::try_from(length).ok()?.min(bytes.len());
+    let bytes = bytes.get_mut(..length)?;
+    read_memory(thread, address, bytes)?;
+    let (family, name) = bytes.split_first_chunk::<2>()?;
+    if i32::from(u16::from_ne_bytes(*family)) != libc::AF_UNIX {
+        return None;
+    }
+    let name = name.split(|&byte| byte == 0).next()?;
+    (!name.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(name)))
+}
+
+/// The path at `address` in the caller's memory.
+pub(super) fn path(thread: Pid, address: u64) -> Option<PathBuf> {
+    const CHUNK: usize = 256;
+    const LONGEST: usize = 4096;
+    let mut path = Vec::new();
+    while path.len() < LONGEST {
+        // Not beyond the end of a page, behind which there may be nothing.
+        let at = address.checked_add(u64::try_from(path.len()).ok()?)?;
+        let room = CHUNK - usize::try_from(at).ok()? % CHUNK;
+        let mut bytes = [0_u8; CHUNK];
+        let bytes = bytes.get_mut(..room)?;
+        read_memory(thread, at, bytes)?;
+        if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
+            path.extend_from_slice(bytes.get(..end)?);
+            return (!path.is_empty()).then(|| PathBuf::from(OsString::from_vec(path)));
+        }
+        path.extend_from_slice(bytes);
+    }
+    None
+}
+
+/// Where the caller's path leads, seen from here: its root and its directories may be others than this process's.
+pub(super) fn seen_from_here(thread: Pid, directory: i32, path: &Path) -> PathBuf {
+    let base = if path.is_absolute() {
+        format!("/proc/{thread}/root")
+    } else if directory == libc::AT_FDCWD {
+        format!("/proc/{thread}/cwd")
+    } else {
+        format!("/proc/{thread}/fd/{directory}")
+    };
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    Path::new(&base).join(relative)
+}
+
+/// The directory in which the caller is.
+pub(super) fn working_directory(thread: Pid) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{thread}/cwd")).ok()
+}
+
+/// The caller's file mode creation mask (`Umask`, `proc_pid_status(5)`).
+pub(super) fn umask(thread: Pid) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(line.trim(), 8).ok()
 }
 
 /// Fills `buf` from the caller's memory (`process_vm_readv(2)`), or finds nothing there.

@@ -32,20 +32,32 @@ const OFFSET_THIRD: u32 = 32;
 /// `sizeof(struct sockaddr_in)` and `sizeof(struct sockaddr_storage)`.
 const SHORTEST: u32 = 16;
 const LONGEST: u32 = 128;
+/// A Unix address with a name of one character, and `sizeof(struct sockaddr_nl)`.
+const SHORTEST_PATH: u32 = 3;
+const NETLINK: u32 = 12;
 
-const LENGTH: usize = 21;
-const OPTION: u8 = 6;
-const ONLY_V6: u8 = 13;
-const ADDRESS: u8 = 16;
-const ALLOW: u8 = 19;
-const NOTIFY: u8 = 20;
+#[cfg(target_arch = "x86_64")]
+const UNLINK: libc::c_long = libc::SYS_unlink;
+#[cfg(not(target_arch = "x86_64"))]
+const UNLINK: libc::c_long = libc::SYS_unlinkat;
 
-/// The program. A jump counts from the instruction behind it.
+const LENGTH: usize = 24;
+const OPTION: u8 = 8;
+const ONLY_V6: u8 = 15;
+const ADDRESS: u8 = 18;
+const ALLOW: u8 = 22;
+const NOTIFY: u8 = 23;
+
+const PROGRAM: [libc::sock_filter; LENGTH] = program(false);
+const PROGRAM_WITH_PATHS: [libc::sock_filter; LENGTH] = program(true);
+
+/// The program, which also notices what is done to Unix paths if it shall. A jump counts from the instruction
+/// behind it.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "constants: instruction codes fit 16 bits, and numbers of calls and options are positive"
 )]
-const PROGRAM: [libc::sock_filter; LENGTH] = {
+const fn program(with_paths: bool) -> [libc::sock_filter; LENGTH] {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
@@ -58,42 +70,50 @@ const PROGRAM: [libc::sock_filter; LENGTH] = {
         Some(arch) => arch,
         None => 0,
     };
+    let (path, shortest) = if with_paths {
+        (NOTIFY, SHORTEST_PATH)
+    } else {
+        (ALLOW, SHORTEST)
+    };
     [
         one(LOAD, 0, 0, OFFSET_ARCH),
         one(EQUAL, 0, ALLOW - 2, arch),
         one(LOAD, 0, 0, OFFSET_NUMBER),
         one(EQUAL, NOTIFY - 4, 0, libc::SYS_listen as u32),
         one(EQUAL, ADDRESS - 5, 0, libc::SYS_bind as u32),
-        one(EQUAL, OPTION - 6, ALLOW - 6, libc::SYS_setsockopt as u32),
+        one(EQUAL, OPTION - 6, 0, libc::SYS_setsockopt as u32),
+        one(EQUAL, path - 7, 0, libc::SYS_unlinkat as u32),
+        one(EQUAL, path - 8, ALLOW - 8, UNLINK as u32),
         // An option: at which level, and which.
         one(LOAD, 0, 0, OFFSET_SECOND),
-        one(EQUAL, 0, ONLY_V6 - 8, libc::SOL_SOCKET as u32),
+        one(EQUAL, 0, ONLY_V6 - 10, libc::SOL_SOCKET as u32),
         one(LOAD, 0, 0, OFFSET_THIRD),
-        one(EQUAL, NOTIFY - 10, 0, libc::SO_REUSEPORT as u32),
+        one(EQUAL, NOTIFY - 12, 0, libc::SO_REUSEPORT as u32),
         one(
             AT_LEAST,
             0,
-            ALLOW - 11,
+            ALLOW - 13,
             libc::SO_ATTACH_REUSEPORT_CBPF as u32,
         ),
-        one(ABOVE, 0, NOTIFY - 12, libc::SO_ATTACH_REUSEPORT_EBPF as u32),
+        one(ABOVE, 0, NOTIFY - 14, libc::SO_ATTACH_REUSEPORT_EBPF as u32),
         one(
             EQUAL,
-            NOTIFY - 13,
-            ALLOW - 13,
+            NOTIFY - 15,
+            ALLOW - 15,
             libc::SO_DETACH_REUSEPORT_BPF as u32,
         ),
-        one(EQUAL, 0, ALLOW - 14, libc::IPPROTO_IPV6 as u32),
+        one(EQUAL, 0, ALLOW - 16, libc::IPPROTO_IPV6 as u32),
         one(LOAD, 0, 0, OFFSET_THIRD),
-        one(EQUAL, NOTIFY - 16, ALLOW - 16, libc::IPV6_V6ONLY as u32),
+        one(EQUAL, NOTIFY - 18, ALLOW - 18, libc::IPV6_V6ONLY as u32),
         // An address: how long.
         one(LOAD, 0, 0, OFFSET_THIRD),
-        one(AT_LEAST, 0, ALLOW - 18, SHORTEST),
-        one(ABOVE, 0, NOTIFY - 19, LONGEST),
+        one(EQUAL, ALLOW - 20, 0, NETLINK),
+        one(AT_LEAST, 0, ALLOW - 21, shortest),
+        one(ABOVE, 0, NOTIFY - 22, LONGEST),
         one(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
         one(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
     ]
-};
+}
 
 /// Whether the filter understands this processor's system calls.
 pub(super) fn knows_processor() -> bool {
@@ -107,15 +127,15 @@ pub(super) fn knows_processor() -> bool {
 ///
 /// `EBUSY` when somebody else listens to this process's calls already (a sandbox, another phalanx
 /// around this one); `EINVAL` or `ENOSYS` on a kernel that cannot; `EPERM` in a sandbox that forbids it.
-pub(crate) fn install() -> Result<OwnedFd, Errno> {
+pub(crate) fn install(with_paths: bool) -> Result<OwnedFd, Errno> {
     if !knows_processor() {
         return Err(Errno::NOSYS);
     }
-    match set_filter() {
+    match set_filter(with_paths) {
         // Without privilege the kernel wants to be sure that no setuid program is fooled.
         Err(Errno::ACCESS) => {
             rustix::thread::set_no_new_privs(true)?;
-            set_filter()
+            set_filter(with_paths)
         }
         done => done,
     }
@@ -123,16 +143,23 @@ pub(crate) fn install() -> Result<OwnedFd, Errno> {
 
 /// From the moment that a call is being answered, only a deadly signal takes the caller out of it
 /// (`WAIT_KILLABLE_RECV`, Linux 5.19); without that, programs would see `EINTR` from bind(2).
-fn set_filter() -> Result<OwnedFd, Errno> {
+fn set_filter(with_paths: bool) -> Result<OwnedFd, Errno> {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    match set_filter_with(listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
-        Err(Errno::INVAL) => set_filter_with(listener),
+    match set_filter_with(
+        with_paths,
+        listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+    ) {
+        Err(Errno::INVAL) => set_filter_with(with_paths, listener),
         done => done,
     }
 }
 
-fn set_filter_with(flags: libc::c_ulong) -> Result<OwnedFd, Errno> {
-    let mut program = PROGRAM;
+fn set_filter_with(with_paths: bool, flags: libc::c_ulong) -> Result<OwnedFd, Errno> {
+    let mut program = if with_paths {
+        PROGRAM_WITH_PATHS
+    } else {
+        PROGRAM
+    };
     let program = libc::sock_fprog {
         len: libc::c_ushort::try_from(program.len()).map_err(|_| Errno::INVAL)?,
         filter: ptr::from_mut(&mut program).cast(),
@@ -161,10 +188,16 @@ mod tests {
 
     /// What the kernel would make of a system call. Knows the instructions that the program uses.
     fn verdict(arch: u32, number: i64, length: u64) -> u32 {
-        verdict_of(arch, number, 0, length)
+        verdict_of(&PROGRAM, arch, number, 0, length)
     }
 
-    fn verdict_of(arch: u32, number: i64, second: u64, length: u64) -> u32 {
+    fn verdict_of(
+        program: &[libc::sock_filter; LENGTH],
+        arch: u32,
+        number: i64,
+        second: u64,
+        length: u64,
+    ) -> u32 {
         let mut data = [0_u8; 64];
         data[24..32].copy_from_slice(&second.to_ne_bytes());
         data[..4].copy_from_slice(&i32::try_from(number).unwrap().to_ne_bytes());
@@ -172,7 +205,7 @@ mod tests {
         data[32..40].copy_from_slice(&length.to_ne_bytes());
         let (mut at, mut value) = (0, 0);
         loop {
-            let libc::sock_filter { code, jt, jf, k } = PROGRAM[at];
+            let libc::sock_filter { code, jt, jf, k } = program[at];
             at += 1;
             let holds = match code {
                 0x20 => {
@@ -207,11 +240,29 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_noticed_where_they_shall_be() {
+        let (arch, notify) = (ARCH.unwrap(), libc::SECCOMP_RET_USER_NOTIF);
+        let noticed =
+            |program, number, length| verdict_of(program, arch, number, 0, length) == notify;
+        for number in [libc::SYS_unlinkat, UNLINK] {
+            assert!(noticed(&PROGRAM_WITH_PATHS, number, 0));
+            assert!(!noticed(&PROGRAM, number, 0));
+        }
+        for length in [3, 11, 13, 16, 110] {
+            assert!(noticed(&PROGRAM_WITH_PATHS, libc::SYS_bind, length));
+        }
+        for length in [0, 2, 12, 129] {
+            assert!(!noticed(&PROGRAM_WITH_PATHS, libc::SYS_bind, length));
+        }
+        assert!(!noticed(&PROGRAM_WITH_PATHS, libc::SYS_openat, 0));
+    }
+
+    #[test]
     fn only_options_of_servers_are_noticed() {
         let (arch, number) = (ARCH.unwrap(), libc::SYS_setsockopt);
         let noticed = |level: i32, option: i32| {
             let [level, option] = [level, option].map(|one| u64::try_from(one).unwrap());
-            verdict_of(arch, number, level, option) == libc::SECCOMP_RET_USER_NOTIF
+            verdict_of(&PROGRAM, arch, number, level, option) == libc::SECCOMP_RET_USER_NOTIF
         };
         for option in 0..80 {
             let expected = [15, 51, 52, 68].contains(&option);

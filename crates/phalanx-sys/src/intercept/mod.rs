@@ -34,6 +34,7 @@ mod filter;
 mod likeness;
 mod notice;
 mod sight;
+mod unlink;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,6 +46,7 @@ use rustix::io::{Errno, retry_on_intr};
 pub use call::{Act, Call};
 pub(crate) use filter::install;
 use sight::Memory;
+pub use unlink::Unlink;
 
 use crate::socket::SocketId;
 
@@ -92,6 +94,8 @@ pub struct Interception {
 struct Channel {
     fd: Arc<OwnedFd>,
     memory: Memory,
+    /// Unix paths are heard of too.
+    with_paths: bool,
 }
 
 impl AsFd for Channel {
@@ -113,6 +117,8 @@ pub fn can_duplicate() -> bool {
 pub enum Next {
     /// A call, to be answered.
     Call(Call),
+    /// A removal of a Unix socket's file, to be answered.
+    Unlink(Unlink),
     /// A call that is none of ours, or whose caller has gone: it is answered. There may be more.
     Passed,
     /// A call whose caller this process may not look into: it has passed. It has become another user,
@@ -130,11 +136,12 @@ impl Interception {
     /// # Errors
     ///
     /// `EINVAL` when the kernel cannot plant sockets (before 5.9).
-    pub(crate) fn new(fd: OwnedFd) -> io::Result<Interception> {
+    pub(crate) fn new(fd: OwnedFd, with_paths: bool) -> io::Result<Interception> {
         notice::check_planting(fd.as_fd())?;
         let channel = Channel {
             fd: Arc::new(fd),
             memory: Memory::default(),
+            with_paths,
         };
         Ok(Interception {
             channel: Arc::new(channel),
@@ -167,7 +174,8 @@ impl Interception {
             Err(Errno::NOENT | Errno::INTR) => return Ok(Next::Passed),
             Err(errno) => return Err(errno.into()),
         };
-        Ok(Call::examine(&self.channel, &notice))
+        let unlink = Unlink::examine(&self.channel, &notice);
+        Ok(unlink.unwrap_or_else(|| Call::examine(&self.channel, &notice)))
     }
 }
 

@@ -22,9 +22,15 @@ use crate::socket::{self, Address, SocketId, SocketKind};
 /// So many sockets are remembered. They are few: those between their creation and listen(2).
 const REMEMBERED: usize = 256;
 
-/// A TCP socket of a caller.
+/// A socket of a caller.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the kernel says of a socket, each independent of the others"
+)]
 pub(super) struct Sight {
+    /// It is a Unix stream socket: the addresses below say nothing.
+    pub(super) is_unix: bool,
     /// Nothing where duplicates are not to be had.
     pub(super) duplicate: Option<Arc<OwnedFd>>,
     pub(super) id: SocketId,
@@ -63,8 +69,8 @@ impl Memory {
 }
 
 impl Sight {
-    /// Looks at a descriptor of the caller; nothing for what is no TCP socket (multipath TCP included), or
-    /// is tied to an interface.
+    /// Looks at a descriptor of the caller; nothing for what is no TCP socket (multipath TCP included) and no Unix
+    /// stream socket, or is tied to an interface.
     ///
     /// # Errors
     ///
@@ -86,10 +92,9 @@ impl Sight {
         let is_listening = match socket::socket_kind(socket.as_fd())? {
             SocketKind::TcpListener => true,
             SocketKind::TcpStream => false,
-            SocketKind::UnixListener
-            | SocketKind::UnixStream
-            | SocketKind::Udp
-            | SocketKind::Other => return Ok(None),
+            SocketKind::UnixListener => return Self::unix(socket, true).map(Some),
+            SocketKind::UnixStream => return Self::unix(socket, false).map(Some),
+            SocketKind::Udp | SocketKind::Other => return Ok(None),
         };
         let Address::Inet(local) = socket::local_address(socket.as_fd())? else {
             return Ok(None);
@@ -98,6 +103,7 @@ impl Sight {
             return Ok(None);
         }
         Ok(Some(Self {
+            is_unix: false,
             id: socket::socket_id(socket.as_fd())?,
             local,
             only_v6: local.is_ipv6() && socket::is_only_v6(socket.as_fd())?,
@@ -105,6 +111,18 @@ impl Sight {
             is_listening,
             duplicate: Some(Arc::new(socket)),
         }))
+    }
+
+    fn unix(socket: OwnedFd, is_listening: bool) -> io::Result<Self> {
+        Ok(Self {
+            is_unix: true,
+            id: socket::socket_id(socket.as_fd())?,
+            local: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+            only_v6: false,
+            shares_port: false,
+            is_listening,
+            duplicate: Some(Arc::new(socket)),
+        })
     }
 
     fn from_outside(thread: Pid, number: i32, memory: &Memory) -> io::Result<Option<Self>> {
@@ -116,14 +134,17 @@ impl Sight {
             // No descriptor, or no socket.
             Err(_) => return Ok(None),
         };
-        let any: std::net::IpAddr = match name.strip_suffix(b"\0").unwrap_or(name) {
-            b"TCP" | b"MPTCP" => Ipv4Addr::UNSPECIFIED.into(),
+        let name = name.strip_suffix(b"\0").unwrap_or(name);
+        let is_unix = name == b"UNIX-STREAM";
+        let any: std::net::IpAddr = match name {
+            b"TCP" | b"MPTCP" | b"UNIX-STREAM" => Ipv4Addr::UNSPECIFIED.into(),
             b"TCPv6" | b"MPTCPv6" => Ipv6Addr::UNSPECIFIED.into(),
             _ => return Ok(None),
         };
         let id = SocketId::of_inode(fs::metadata(&path)?.ino());
         let known = memory.of(id);
         Ok(Some(Self {
+            is_unix,
             duplicate: None,
             id,
             local: known.bound.unwrap_or(SocketAddr::new(any, 0)),

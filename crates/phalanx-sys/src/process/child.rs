@@ -45,6 +45,7 @@ pub(super) struct Instructions<'a> {
     pub(super) interception: Option<BorrowedFd<'a>>,
     /// The limits of open files that it starts with, if they are not this process's.
     pub(super) open_files: Option<Rlimit>,
+    pub(super) intercepts_paths: bool,
     pub(super) program: &'a CStr,
     pub(super) executable: Option<(BorrowedFd<'a>, &'a CStr)>,
     /// Variables among `env` to write this process's number into.
@@ -109,7 +110,8 @@ unsafe fn become_program(instructions: &Instructions<'_>) -> Result<Infallible, 
         rustix::process::chdir(directory).map_err(Failure::at(Step::Chdir))?;
     }
     if let Some(primary) = instructions.interception {
-        report_calls(primary).map_err(Failure::at(Step::Intercept))?;
+        report_calls(primary, instructions.intercepts_paths)
+            .map_err(Failure::at(Step::Intercept))?;
     }
     change_credentials(instructions)?;
     if let Some(signal) = instructions.death_signal {
@@ -212,8 +214,8 @@ fn change_credentials(instructions: &Instructions<'_>) -> Result<(), Failure> {
 
 /// From here on the primary hears of every bind and listen. Must come before the change of
 /// credentials: a privileged process need not renounce setuid programs for it.
-fn report_calls(primary: BorrowedFd<'_>) -> Result<(), Errno> {
-    let calls = intercept::install()?;
+fn report_calls(primary: BorrowedFd<'_>, with_paths: bool) -> Result<(), Errno> {
+    let calls = intercept::install(with_paths)?;
     match channel::send(primary, b"c", Some(calls.as_fd())) {
         Ok(_) => Ok(()),
         Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),

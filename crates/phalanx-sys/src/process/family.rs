@@ -63,6 +63,38 @@ pub(super) fn children_of(pid: Pid) -> Vec<Pid> {
     children
 }
 
+/// Whether a thread of `pid` or of a descendant runs, would run if a processor were free, or waits for a disk (`state`
+/// in `proc_pid_stat(5)`): whether the family is about to do something by itself.
+#[must_use]
+pub fn is_busy(pid: Pid) -> bool {
+    family_of(pid).into_iter().any(|member| {
+        let tasks = fs::read_dir(format!("/proc/{member}/task"));
+        tasks.into_iter().flatten().flatten().any(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+            fields.trim_start().starts_with(['R', 'D'])
+        })
+    })
+}
+
+/// The descendants of `pid`, without itself, in whose environment the variable has this value, the nearest first
+/// (`proc_pid_environ(5)`). What cannot be looked at is left out.
+#[must_use]
+pub fn heirs_of(pid: Pid, variable: &str, value: &str) -> Vec<Pid> {
+    let wanted = format!("{variable}={value}").into_bytes();
+    let inherits = |heir: &Pid| {
+        let environment = fs::read(format!("/proc/{heir}/environ")).unwrap_or_default();
+        environment
+            .split(|&byte| byte == 0)
+            .any(|one| one == wanted)
+    };
+    family_of(pid)
+        .into_iter()
+        .skip(1)
+        .filter(inherits)
+        .collect()
+}
+
 /// Nothing for the first process of a namespace, and for one that is not there.
 fn parent_of(pid: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

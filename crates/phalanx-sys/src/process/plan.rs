@@ -50,6 +50,8 @@ pub struct SpawnPlan {
     /// [`Process::take_interception`](super::Process::take_interception) receives the calls. Without
     /// `CAP_SYS_ADMIN` they cannot gain privileges any more, as by setuid programs.
     pub intercept: bool,
+    /// With [`intercept`](Self::intercept): hear of what it does to Unix paths too, by bind and by unlink.
+    pub intercept_paths: bool,
 }
 
 /// A descriptor for a new process.
@@ -95,6 +97,7 @@ impl SpawnPlan {
             die_with_parent: None,
             executable: None,
             intercept: false,
+            intercept_paths: false,
         }
     }
 }
@@ -115,6 +118,7 @@ impl fmt::Debug for SpawnPlan {
             .field("die_with_parent", &self.die_with_parent)
             .field("executable", &self.executable)
             .field("intercept", &self.intercept)
+            .field("intercept_paths", &self.intercept_paths)
             .finish()
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Prepared {
     pub(super) executable: Option<(OwnedFd, CString)>,
     /// The ends of the socket on which the descriptor of its calls comes: this process's, and its own.
     pub(super) interception: Option<(OwnedFd, OwnedFd)>,
+    pub(super) intercepts_paths: bool,
     /// Whether the supplementary groups are to be dropped.
     pub(super) drops_groups: bool,
     /// The first number above all planned ones.
@@ -56,6 +57,7 @@ impl Prepared {
             cwd: cwd.transpose()?,
             fds: copy_fds(&plan.fds, lowest_free)?,
             executable,
+            intercepts_paths: plan.intercept_paths,
             interception: interception.map_err(|source| SpawnError::Intercept { source })?,
             // An unprivileged process may "become" itself, but may not drop its groups.
             drops_groups: (plan.uid.is_some() || plan.gid.is_some()) && crate::identity::is_root(),
@@ -72,7 +74,10 @@ impl Prepared {
         let mut handles = VecDeque::new();
         // Nothing there is as good as no descriptor.
         drop(channel::receive(ours.as_fd(), &mut [0; 1], &mut handles));
-        let received = handles.pop_front().map(Interception::new).transpose();
+        let received = handles
+            .pop_front()
+            .map(|fd| Interception::new(fd, self.intercepts_paths))
+            .transpose();
         received.map_err(|source| SpawnError::Intercept { source })
     }
 

@@ -133,6 +133,7 @@ fn fork(prepared: &Prepared, report: &OwnedFd) -> Result<Pid, SpawnError> {
         open_files: crate::limits::inherited_open_files(),
         program: &prepared.program,
         executable: executable.map(|(file, path)| (file.as_fd(), path.as_c_str())),
+        intercepts_paths: prepared.intercepts_paths,
         interception: prepared
             .interception
             .as_ref()

@@ -61,6 +61,12 @@ impl SocketFile {
         &self.place.path
     }
 
+    /// Which file it is.
+    #[must_use]
+    pub fn id(&self) -> crate::directory::FileId {
+        self.file.id()
+    }
+
     /// Whether its path, walked anew, leads to it: whether clients find it.
     #[must_use]
     pub fn is_found(&self) -> bool {

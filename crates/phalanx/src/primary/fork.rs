@@ -17,7 +17,7 @@ use super::launch::{Launch, Release};
 use super::messages::Reading;
 use super::output::{self, LastLines, Outlet, OutputSink, Stream};
 use super::worker::{Cell, Worker};
-use super::{Cluster, Shared, clock, intercept, notices, readiness, trees};
+use super::{Cluster, Shared, clock, intercept, listen_pid, notices, readiness, trees};
 use crate::error::{Error, Result};
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -115,6 +115,7 @@ impl Cluster {
         ));
         readiness::start(&shared, &cell, gift.sockets());
         self.shared.trees.has_changed(worker);
+        listen_pid::watch(&shared, &cell);
         Ok(Worker { cell, shared })
     }
 

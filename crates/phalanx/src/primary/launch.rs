@@ -163,6 +163,7 @@ impl Release {
             die_with_parent: Some(Signal::KILL),
             executable,
             intercept: self.settings.adoption == Adoption::Intercept,
+            intercept_paths: self.settings.shares_paths(),
         }
     }
 

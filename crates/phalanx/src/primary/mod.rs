@@ -17,6 +17,7 @@ mod intake;
 mod intercept;
 mod kept;
 mod launch;
+mod listen_pid;
 mod listeners;
 mod load;
 mod messages;

@@ -34,6 +34,11 @@ pub(super) struct Opened {
 pub(super) struct OwnFile(SocketFile);
 
 impl OwnFile {
+    /// Which file it is.
+    pub(super) fn id(&self) -> phalanx_sys::directory::FileId {
+        self.0.id()
+    }
+
     /// Do clients find it?
     pub(super) fn is_found(&self) -> bool {
         self.0.is_found()

@@ -48,7 +48,9 @@ impl Hub {
                 "allow pidfd_getfd(2), which the container's seccomp profile forbids (with Docker: --cap-add \
                  SYS_PTRACE), or give it its listeners with --bind"
             }
-            Refusal::Shared => "leave --dispatch shared out, or give it its listeners with --bind",
+            Refusal::Shared => {
+                "all workers share one socket here (a Unix path, or --dispatch shared): give it its listeners with --bind"
+            }
         };
         self.error(worker, format!("{cut_off}{way_out}"));
         Verdict::Fail(io::Error::from_raw_os_error(EPERM))
@@ -68,7 +70,7 @@ impl Hub {
         let state = self.workers.get_mut(&worker).ok_or_else(gone)?;
         let listener = self.listeners.get_mut(&id).ok_or_else(gone)?;
         let slots = listener.slots.as_mut().ok_or_else(gone)?;
-        if let Act::Bind(_) = question.act {
+        if matches!(question.act, Act::Bind(_)) {
             let asked = Asked {
                 key: asked.key.clone(),
                 is_numbered: true,

@@ -7,6 +7,7 @@ use phalanx_core::dispatch::any_port::{Asks, Owner};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::Target;
+use phalanx_sys::process::{Pid, is_busy};
 
 use super::Question;
 use crate::primary::Shared;
@@ -15,6 +16,12 @@ use crate::primary::hub::Hub;
 /// For how long the first worker that listens on port 0 may open another listener, which makes the one on
 /// port 0 private.
 const TRIAL: Duration = Duration::from_secs(1);
+/// After that it has to be seen to do nothing in so many looks, that are so far apart: a program that the machine
+/// lets wait for a processor is not quiet.
+const QUIET_LOOKS: u32 = 3;
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// A program that is busy all the time serves by then.
+const TRIAL_MAX: Duration = Duration::from_secs(10);
 
 /// Begins the keys of listeners on port 0.
 pub(super) const PREFIX: &str = "intercept:any:";
@@ -32,10 +39,12 @@ impl Hub {
         let before = self.any_port;
         let owner = self.any_port.decide(asks);
         if before != self.any_port {
+            let pid = self.workers.get(&worker).map(|state| state.cell.pid);
             let shared = self.shared.clone();
-            let until = phalanx_sys::clock::now() + TRIAL;
             tokio::spawn(async move {
-                tokio::time::sleep_until(until.into()).await;
+                if let Some(pid) = pid {
+                    wait_for_quiet(pid).await;
+                }
                 if let Some(shared) = shared.upgrade() {
                     shared.hub().end_trial(worker);
                 }
@@ -105,6 +114,22 @@ impl Hub {
         if self.any_port.gone(worker) {
             self.any_port_decided.notify_waiters();
         }
+    }
+}
+
+async fn wait_for_quiet(pid: Pid) {
+    let begun = phalanx_sys::clock::now();
+    let mut next = begun + TRIAL;
+    let mut quiet_looks = 0;
+    while quiet_looks < QUIET_LOOKS && next < begun + TRIAL_MAX {
+        tokio::time::sleep_until(next.into()).await;
+        let busy = tokio::task::spawn_blocking(move || is_busy(pid)).await;
+        quiet_looks = if busy.unwrap_or(false) {
+            0
+        } else {
+            quiet_looks + 1
+        };
+        next = phalanx_sys::clock::now() + LOOK_INTERVAL;
     }
 }
 

@@ -30,7 +30,7 @@ use crate::primary::worker::Departure;
 
 /// The shortest queue. The primary keeps the queue over a worker's death, and there it has to hold
 /// what comes meanwhile, whatever the program thinks of its own speed.
-const LEAST_BACKLOG: u32 = 511;
+pub(super) const LEAST_BACKLOG: u32 = 511;
 
 /// Sockets that were bound to port 0 and do not listen yet: most of them never will.
 const UNDECIDED: usize = 256;
@@ -44,6 +44,8 @@ pub(in crate::primary) struct Calls {
     undecided: BTreeMap<SocketId, Asked>,
     /// Under which key each socket became the worker's.
     planted: BTreeMap<SocketId, String>,
+    /// What Unix sockets that do not listen yet are bound to.
+    paths: BTreeMap<SocketId, ListenRequest>,
     /// It was told that it does not choose among the sockets.
     knows_steering: bool,
 }
@@ -64,6 +66,17 @@ impl Calls {
         let address = key(SocketAddr::new(ip, 0), only_v6);
         let address = address.trim_start_matches("intercept:");
         format!("{}{address}:{count}", any_port::PREFIX)
+    }
+
+    pub(super) fn bound_to_path(&mut self, socket: SocketId, request: ListenRequest) {
+        self.paths.insert(socket, request);
+        if self.paths.len() > UNDECIDED {
+            self.paths.pop_first();
+        }
+    }
+
+    pub(super) fn path_of(&self, socket: SocketId) -> Option<ListenRequest> {
+        self.paths.get(&socket).cloned()
     }
 
     pub(super) fn remember(&mut self, socket: SocketId, asked: Asked) {
@@ -101,7 +114,7 @@ impl Hub {
             return Verdict::Pass.into();
         };
         let planted = state.calls.planted.get(&question.socket);
-        match (question.act, planted) {
+        match (question.act.clone(), planted) {
             // A signal may take a program out of the call after it was answered: it calls again.
             (Act::Bind(address), Some(key)) if is_key_of(key, address, question.only_v6) => {
                 Verdict::Done.into()
@@ -122,6 +135,8 @@ impl Hub {
             _ if question.is_listening || state.cell.departure() != Departure::None => {
                 Verdict::Pass.into()
             }
+            (Act::BindPath { .. }, _) => self.decide_path(worker, question).into(),
+            (Act::Listen { .. }, None) if question.is_unix => self.listen_on_path(worker, question),
             (Act::Bind(address), _) => self.decide_bind(worker, question, address).into(),
             (Act::Listen { backlog }, None) => self.decide_listen(worker, question, backlog),
         }

@@ -9,6 +9,7 @@
 mod adopt;
 mod any_port;
 mod decide;
+mod paths;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use phalanx_core::ids::WorkerId;
-use phalanx_sys::intercept::{Act, Call, Interception, Next};
+use phalanx_sys::intercept::{Act, Call, Interception, Next, Unlink};
 use phalanx_sys::process::Pid;
 use phalanx_sys::socket::SocketId;
 use tokio::task::spawn_blocking;
@@ -42,6 +43,8 @@ struct Question {
     local: SocketAddr,
     only_v6: bool,
     is_listening: bool,
+    /// It is about a Unix socket.
+    is_unix: bool,
 }
 
 impl Question {
@@ -49,7 +52,7 @@ impl Question {
     fn asked_ip(&self) -> IpAddr {
         match self.act {
             Act::Bind(address) => address.ip(),
-            Act::Listen { .. } | Act::Steer => self.local.ip(),
+            Act::BindPath { .. } | Act::Listen { .. } | Act::Steer => self.local.ip(),
         }
     }
 }
@@ -108,6 +111,14 @@ pub(super) fn follow(
                         return;
                     }
                 }
+                Ok(Received::Unlink(unlink)) => {
+                    let Some(shared) = shared.upgrade() else {
+                        return;
+                    };
+                    if shared.hub().keeps_file(unlink.file()) {
+                        unlink.succeed();
+                    }
+                }
                 Ok(Received::Passed) => {}
                 Ok(Received::Hidden) => warn_hidden(&shared, worker.id),
                 Ok(Received::Nothing) => ready.clear_ready(),
@@ -124,6 +135,7 @@ pub(super) fn follow(
 
 enum Received {
     Call(Box<Call>, Question),
+    Unlink(Unlink),
     Passed,
     Hidden,
     Nothing,
@@ -140,6 +152,7 @@ fn receive(interception: &Interception) -> io::Result<Received> {
                 Received::Passed
             }
         },
+        Next::Unlink(unlink) => Received::Unlink(unlink),
         Next::Passed => Received::Passed,
         Next::Hidden => Received::Hidden,
         Next::Nothing => Received::Nothing,
@@ -161,6 +174,7 @@ fn examine(call: &Call) -> io::Result<Question> {
         local: call.local_address(),
         only_v6: call.is_only_v6(),
         is_listening: call.is_listening(),
+        is_unix: call.is_unix(),
     })
 }
 
