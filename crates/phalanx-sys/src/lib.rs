@@ -21,6 +21,7 @@ pub mod channel;
 pub mod clock;
 pub mod connections;
 pub mod cpu;
+pub mod delay;
 pub mod directory;
 pub mod env;
 mod fd;
