@@ -6,6 +6,7 @@
 mod connections;
 mod limits;
 mod polite;
+mod privileges;
 mod reload;
 mod unknown;
 
@@ -20,6 +21,7 @@ use phalanx::{PolicyName, Weights};
 pub(crate) use connections::{Adopt, BindArgs, Dispatch};
 pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use polite::PoliteArgs;
+pub(crate) use privileges::PrivilegeArgs;
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 pub(crate) use unknown::explain;
 
@@ -135,6 +137,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+
+    #[command(flatten)]
+    pub(crate) privileges: PrivilegeArgs,
 
     #[command(flatten)]
     pub(crate) polite: PoliteArgs,

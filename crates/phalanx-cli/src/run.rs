@@ -134,6 +134,8 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
         .args(program.args)
         .preload(!args.polite.no_preload)
         .silent(true);
+    let privileges = args.privileges.apply(settings);
+    settings = privileges.map_err(|reason| Failure::new(Exit::Usage, reason))?;
     for variable in &args.env {
         settings = settings.env(variable.key.clone(), variable.value.clone());
     }

@@ -17,6 +17,7 @@
 //!
 //! Linux only. The kernel must be 5.4 or newer (`waitid` on a pidfd).
 
+pub mod accounts;
 pub mod channel;
 pub mod clock;
 pub mod connections;

@@ -29,6 +29,7 @@ pub use error::{Error, Result};
 pub use event::Event;
 pub use keeper::keep_if_asked;
 pub use message::Message;
+pub use phalanx_core::dispatch::allow::{BadPattern, ListenPattern};
 pub use phalanx_core::fleet;
 pub use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 pub use phalanx_core::policy::{InvalidWeights, PolicyName, UnknownPolicy, Weights};

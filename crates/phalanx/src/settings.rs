@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use phalanx_core::dispatch::allow::ListenPattern;
 use phalanx_sys::signal::Signal;
 
 use crate::bind::Bind;
@@ -152,6 +153,10 @@ pub struct Settings {
     pub publish: Vec<Publish>,
     /// What the files of Unix listeners are like.
     pub unix: UnixFile,
+    /// Where workers may listen, and nowhere else. Without any, those of [`Settings::uid`] and [`Settings::gid`] may have
+    /// what the first generation asks for while it starts, but no privileged port and no path outside of the working
+    /// directory; others may have what the primary may have.
+    pub allow_listen: Vec<ListenPattern>,
     /// Listeners that all workers of [`Adoption::Intercept`] share, although they would be their worker's own.
     pub share: Vec<Share>,
     /// What proves that a worker of [`Adoption::Activation`] serves.
@@ -264,6 +269,13 @@ impl Settings {
     #[must_use]
     pub fn publish(mut self, publish: Publish) -> Self {
         self.publish.push(publish);
+        self
+    }
+
+    /// Adds where workers may listen, and nowhere else.
+    #[must_use]
+    pub fn allow_listen(mut self, pattern: ListenPattern) -> Self {
+        self.allow_listen.push(pattern);
         self
     }
 

@@ -1,5 +1,6 @@
 //! Decisions on how events, connections and listeners come to workers, one file a concern.
 
+pub mod allow;
 pub mod any_port;
 pub mod complaints;
 pub mod drain;

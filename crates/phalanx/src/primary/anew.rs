@@ -14,7 +14,7 @@ use phalanx_core::wire::ListenRequest;
 use super::choice::Dispatch;
 use super::dispatch::Accepting;
 use super::hub::Hub;
-use super::open::{OwnFile, open};
+use super::open::{Asker, OwnFile};
 use crate::watched::watch;
 
 impl Hub {
@@ -22,14 +22,21 @@ impl Hub {
     ///
     /// # Errors
     /// As bind(2) and listen(2); the listener is what it was then.
-    pub(super) fn find_again(&mut self, id: ListenerId, request: &ListenRequest) -> io::Result<()> {
+    pub(super) fn find_again(
+        &mut self,
+        id: ListenerId,
+        request: &ListenRequest,
+        by: Asker,
+    ) -> io::Result<()> {
+        let listener = self.listeners.get(&id);
+        let file = listener.and_then(|listener| listener.file.as_ref());
+        if file.is_none_or(OwnFile::is_found) {
+            return Ok(());
+        }
+        let opened = self.open_one(request, by)?;
         let Some(listener) = self.listeners.get_mut(&id) else {
             return Ok(());
         };
-        if listener.file.as_ref().is_none_or(OwnFile::is_found) {
-            return Ok(());
-        }
-        let opened = open(request, self.settings.unix)?;
         let Some(handle) = opened.handle else {
             return Ok(());
         };

@@ -15,6 +15,7 @@ use phalanx_sys::process::FdMapping;
 use phalanx_sys::socket;
 
 use super::hub::{Held, Hub};
+use super::open::Asker;
 use crate::address::Address;
 use crate::bind::Bind;
 use crate::error::{Error, Result};
@@ -220,13 +221,13 @@ impl Hub {
         let mut listeners = self.listeners.iter();
         let open = listeners.find(|(_, one)| one.bound.as_ref() == Some(&target));
         if let Some((&id, _)) = open {
-            self.find_again(id, &request)?;
+            self.find_again(id, &request, Asker::Operator)?;
             return Ok((id, request));
         }
         if let Some(number) = bind.descriptor() {
             request.target = Target::Descriptor(number);
         }
-        let id = self.listener_for(&key, &request)?;
+        let id = self.listener_for(&key, &request, Asker::Operator)?;
         if let Some(listener) = self.listeners.get_mut(&id) {
             listener.bound = Some(target);
         }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::allow::Allowance;
 use phalanx_core::dispatch::any_port::AnyPort;
 use phalanx_core::dispatch::complaints::Complaints;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
@@ -114,6 +115,8 @@ pub(crate) struct Hub {
     pub(super) acks: Option<Acks>,
     /// The script of Node workers, once one was started.
     pub(super) privates: Vec<Private>,
+    /// Where workers may listen.
+    pub(super) allowance: Allowance,
     /// The limits of those who keep any.
     pub(super) drain_limits: Option<DrainLimits>,
     /// Whose listeners on port 0 are, and what rings when that was decided.
@@ -157,6 +160,7 @@ impl Hub {
             scratch: Vec::new(),
             acks: None,
             privates: Vec::new(),
+            allowance: Allowance::default(),
             drain_limits: None,
             any_port: AnyPort::default(),
             any_port_decided: Arc::default(),

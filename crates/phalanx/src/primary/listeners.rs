@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use super::choice::{Choice, Dispatch, on_address};
 use super::dispatch::Accepting;
 use super::hub::Hub;
-use super::open::{Opened, OwnFile};
+use super::open::{Asker, Opened, OwnFile};
 use super::published::Placed;
 use super::slots::Slots;
 use crate::address::Address;
@@ -112,16 +112,17 @@ impl Hub {
         &mut self,
         key: &str,
         request: &ListenRequest,
+        by: Asker,
     ) -> io::Result<ListenerId> {
         if let Some((&id, _)) = self
             .listeners
             .iter()
             .find(|(_, listener)| listener.key == key)
         {
-            return self.find_again(id, request).map(|()| id);
+            return self.find_again(id, request, by).map(|()| id);
         }
         if let Some(id) = self.claim_bound(key, request) {
-            return self.find_again(id, request).map(|()| id);
+            return self.find_again(id, request, by).map(|()| id);
         }
         if self.needs_load() {
             self.board()?;
@@ -130,7 +131,7 @@ impl Hub {
             opened,
             choice,
             asked_port,
-        } = self.open_published(request)?;
+        } = self.open_published(request, by)?;
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let room = Arc::new(Notify::new());
@@ -234,6 +235,7 @@ impl Hub {
 
     /// Closes what nobody uses: the fleet has settled, so nobody will.
     pub(super) fn close_orphans(&mut self) {
+        self.allowance.started();
         for id in self.unserved() {
             self.close_listener(id);
         }

@@ -119,6 +119,9 @@ impl Cluster {
     /// they have. Emits [`Event::Setup`].
     pub fn setup(&self, settings: Settings) {
         let mut hub = self.shared.hub();
+        let have_fewer_rights = settings.uid.is_some() || settings.gid.is_some();
+        hub.allowance
+            .change(settings.allow_listen.clone(), have_fewer_rights);
         hub.settings = settings;
         hub.emit(&Event::Setup);
     }

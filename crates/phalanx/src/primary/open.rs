@@ -6,12 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use phalanx_core::dispatch::allow::Wanted;
 use phalanx_core::wire::{ListenRequest, Target};
 use phalanx_sys::socket::{
     self, PathOptions, SocketFile, SocketKind, SocketPlace, TcpOptions, UdpOptions, UnixName,
 };
 
 use super::choice::on_address;
+use super::hub::Hub;
 use super::listeners::BACKLOG;
 use super::slots::Slots;
 use crate::address::Address;
@@ -54,9 +56,90 @@ impl Drop for OwnFile {
     }
 }
 
+/// Who wants a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Whoever started the primary.
+    Operator,
+    /// A worker, which may have fewer rights than the primary.
+    Worker,
+}
+
+impl Hub {
+    /// Opens what needs no slots, if who asks for it may have it.
+    ///
+    /// # Errors
+    /// `PermissionDenied`; as bind(2) and listen(2).
+    pub(super) fn open_one(&mut self, request: &ListenRequest, by: Asker) -> io::Result<Opened> {
+        let Target::UnixPath {
+            path,
+            readable_all,
+            writable_all,
+        } = &request.target
+        else {
+            return open(request);
+        };
+        // What is judged is what is opened, wherever the path leads by then.
+        let place = SocketPlace::find(path)?;
+        if by == Asker::Worker {
+            self.judge_path(&place)?;
+        }
+        let UnixFile { mode, owner, group } = self.settings.unix;
+        let options = PathOptions {
+            mode,
+            more_mode: more_mode(*readable_all, *writable_all),
+            owner,
+            group,
+            backlog: request.backlog.unwrap_or(BACKLOG),
+        };
+        open_path(path, place, &options)
+    }
+
+    fn judge_path(&mut self, place: &SocketPlace) -> io::Result<()> {
+        let real = place.real_path()?;
+        let directory = self.settings.cwd.as_deref().unwrap_or(Path::new("."));
+        let directory = std::fs::canonicalize(directory)?;
+        let wanted = Wanted::Path {
+            is_inside: real.starts_with(directory),
+            real: &real,
+        };
+        self.judge(&wanted)
+    }
+
+    fn judge(&mut self, wanted: &Wanted<'_>) -> io::Result<()> {
+        let judged = self.allowance.judge(wanted, first_free_port());
+        judged.map_err(|refusal| io::Error::new(io::ErrorKind::PermissionDenied, refusal))
+    }
+
+    /// May a worker have this? Of a path, [`Hub::open_one`] judges.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub(super) fn judge_target(&mut self, target: &Target) -> io::Result<()> {
+        let wanted = match target {
+            // The operator has said where it is opened instead.
+            Target::Tcp { port, .. } if self.is_published(*port) => return Ok(()),
+            Target::Tcp { address, port, .. } | Target::Udp { address, port, .. } => {
+                Wanted::Port(*address, *port)
+            }
+            Target::UnixPath { .. } => return Ok(()),
+            Target::UnixAbstract(name) => Wanted::Abstract(name),
+            Target::Descriptor(number) => Wanted::Descriptor(*number),
+        };
+        self.judge(&wanted)
+    }
+}
+
+/// The first port that needs no privilege (`ip_unprivileged_port_start`, ip(7)).
+fn first_free_port() -> u16 {
+    let path = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.trim().parse().unwrap_or(1024)
+}
+
 /// Binds, and for streams listens at once, so that connections queue from now on and an address in
 /// use shows now.
-pub(super) fn open(request: &ListenRequest, unix: UnixFile) -> io::Result<Opened> {
+fn open(request: &ListenRequest) -> io::Result<Opened> {
     let backlog = request.backlog.unwrap_or(BACKLOG);
     let socket = match &request.target {
         Target::Tcp {
@@ -64,20 +147,7 @@ pub(super) fn open(request: &ListenRequest, unix: UnixFile) -> io::Result<Opened
             port,
             only_v6,
         } => listen_tcp(*address, *port, *only_v6, backlog)?,
-        Target::UnixPath {
-            path,
-            readable_all,
-            writable_all,
-        } => {
-            let options = PathOptions {
-                mode: unix.mode,
-                more_mode: more_mode(*readable_all, *writable_all),
-                owner: unix.owner,
-                group: unix.group,
-                backlog,
-            };
-            return open_path(path, &options);
-        }
+        Target::UnixPath { .. } => return Err(io::ErrorKind::Unsupported.into()),
         Target::UnixAbstract(name) => {
             let socket = socket::bind_unix(&UnixName::Abstract(name.clone()))?;
             socket::listen(socket.as_fd(), backlog)?;
@@ -112,8 +182,8 @@ pub(super) fn open(request: &ListenRequest, unix: UnixFile) -> io::Result<Opened
     })
 }
 
-fn open_path(path: &Path, options: &PathOptions) -> io::Result<Opened> {
-    let (socket, file) = SocketPlace::find(path)?.listen(options)?;
+fn open_path(path: &Path, place: SocketPlace, options: &PathOptions) -> io::Result<Opened> {
+    let (socket, file) = place.listen(options)?;
     Ok(Opened {
         address: Address::Unix(path.to_owned()),
         handle: Some(Arc::new(socket)),

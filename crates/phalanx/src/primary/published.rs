@@ -6,7 +6,7 @@ use phalanx_core::wire::{ListenRequest, Target};
 
 use super::choice::{Choice, Dispatch};
 use super::hub::Hub;
-use super::open::{Opened, open};
+use super::open::{Asker, Opened};
 
 /// A listener that was opened.
 pub(super) struct Placed {
@@ -21,10 +21,17 @@ impl Hub {
     ///
     /// # Errors
     /// As bind(2) and listen(2), at the last of its places.
-    pub(super) fn open_published(&mut self, asked: &ListenRequest) -> io::Result<Placed> {
+    pub(super) fn open_published(
+        &mut self,
+        asked: &ListenRequest,
+        by: Asker,
+    ) -> io::Result<Placed> {
+        if by == Asker::Worker {
+            self.judge_target(&asked.target)?;
+        }
         let mut fault = io::Error::from(io::ErrorKind::NotFound);
         for place in self.places(asked) {
-            match self.open_at(asked, &place) {
+            match self.open_at(asked, &place, by) {
                 Err(error) if is_not_to_be_had(&error) => fault = error,
                 opened => return opened,
             }
@@ -32,14 +39,19 @@ impl Hub {
         Err(fault)
     }
 
-    fn open_at(&mut self, asked: &ListenRequest, place: &ListenRequest) -> io::Result<Placed> {
+    fn open_at(
+        &mut self,
+        asked: &ListenRequest,
+        place: &ListenRequest,
+        by: Asker,
+    ) -> io::Result<Placed> {
         // Whoever asks for port 0 has asked for no port in particular.
         let asked_port = port_of(&asked.target).filter(|&port| port != 0);
         let asked_port = asked_port.filter(|_| port_of(&place.target) != asked_port);
         let choice = self.choose_dispatch(&place.target, asked_port.is_some());
         let opened = match choice.dispatch {
             Dispatch::Kernel => self.open_slots(place)?,
-            Dispatch::Handoff | Dispatch::Shared => open(place, self.settings.unix)?,
+            Dispatch::Handoff | Dispatch::Shared => self.open_one(place, by)?,
         };
         Ok(Placed {
             opened,

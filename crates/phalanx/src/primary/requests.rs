@@ -9,9 +9,12 @@ use phalanx_core::wire::{ListenRequest, outgoing};
 use super::channel::Outgoing;
 use super::choice::Dispatch;
 use super::hub::{Held, Hub};
+use super::open::Asker;
 use super::worker::Departure;
 use crate::event::Event;
 
+const EACCES: i32 = 13;
+const EINVAL: i32 = 22;
 const EADDRINUSE: i32 = 98;
 const EMFILE: i32 = 24;
 
@@ -43,7 +46,7 @@ impl Hub {
             Err(io::Error::from_raw_os_error(EMFILE))
         } else {
             self.make_room(worker, &key)
-                .and_then(|()| self.listener_for(&key, &request))
+                .and_then(|()| self.listener_for(&key, &request, Asker::Worker))
         };
         let id = match opened {
             Ok(id) => id,
@@ -124,7 +127,9 @@ impl Hub {
         error: &io::Error,
     ) {
         self.complain(worker, &format!("cannot listen on {place}: {error}"));
-        let errno = error.raw_os_error().unwrap_or(22);
+        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+        let unnamed = if is_refused { EACCES } else { EINVAL };
+        let errno = error.raw_os_error().unwrap_or(unnamed);
         self.answer(worker, |number| Outgoing {
             bytes: outgoing::listen_error(seq, key, -errno, number),
             handle: None,

@@ -25,6 +25,7 @@ use phalanx_sys::socket::SocketId;
 use super::{Decision, Question, Verdict, any_port};
 use crate::event::Event;
 use crate::primary::hub::{Held, Hub};
+use crate::primary::open::Asker;
 use crate::primary::readiness;
 use crate::primary::worker::Departure;
 
@@ -247,8 +248,9 @@ impl Hub {
             data: serde_json::Value::Null,
             key: key.to_owned(),
         };
-        let done = self.listener_for(key, &request).and_then(|id| {
-            match self.way_of(worker, question, asked, id) {
+        let done = self
+            .listener_for(key, &request, Asker::Worker)
+            .and_then(|id| match self.way_of(worker, question, asked, id) {
                 Way::Look => Ok(Verdict::Look),
                 Way::Refuse(refusal) => Ok(self.refuse(worker, refusal)),
                 Way::Own => self.own_socket(worker, question, asked, id, request),
@@ -258,8 +260,7 @@ impl Hub {
                     self.hold(worker, key, request, planted.ok());
                     Ok(Verdict::Plant { slot, again })
                 }
-            }
-        });
+            });
         done.unwrap_or_else(|error| {
             tracing::warn!(worker = worker.0, %error, "cannot listen on {address}");
             Verdict::Fail(error)

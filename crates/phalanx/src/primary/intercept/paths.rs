@@ -15,6 +15,7 @@ use phalanx_sys::intercept::{self, Act};
 use super::decide::LEAST_BACKLOG;
 use super::{Decision, Question, Verdict};
 use crate::primary::hub::Hub;
+use crate::primary::open::Asker;
 use crate::settings::Settings;
 
 impl Settings {
@@ -71,7 +72,7 @@ impl Hub {
         // As it would be if the program made it, unless the user wants it otherwise.
         self.settings.unix.mode = usual.mode.or(Some(0o777 & !umask));
         self.settings.unix.owner = usual.owner.or(self.settings.uid);
-        let opened = self.listener_for(&key, &request);
+        let opened = self.listener_for(&key, &request, Asker::Worker);
         self.settings.unix = usual;
         match (opened, self.workers.get_mut(&worker)) {
             (Ok(_), Some(state)) => {
@@ -98,12 +99,14 @@ impl Hub {
             Some(false) => {}
         }
         let key = request.key.clone();
-        let planted = self.listener_for(&key, &request).and_then(|id| {
-            let (slot, again) = self.slot_of(worker, id)?;
-            let planted = intercept::id_of(slot.as_fd());
-            self.hold(worker, &key, request, planted.ok());
-            Ok(Verdict::Plant { slot, again })
-        });
+        let planted = self
+            .listener_for(&key, &request, Asker::Worker)
+            .and_then(|id| {
+                let (slot, again) = self.slot_of(worker, id)?;
+                let planted = intercept::id_of(slot.as_fd());
+                self.hold(worker, &key, request, planted.ok());
+                Ok(Verdict::Plant { slot, again })
+            });
         Decision {
             verdict: planted.unwrap_or_else(Verdict::Fail),
             serves: Some(key),
