@@ -143,9 +143,8 @@ fn expect_in_use(probe: &mut Probe, worker: u32, order: Value) {
 #[test]
 fn an_address_in_use_is_an_error_of_the_workers_listen() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("stale.sock");
-    // Its owner is gone, its file is there.
-    drop(UnixListener::bind(&file).unwrap());
+    let file = directory.path().join("served.sock");
+    let _served = UnixListener::bind(&file).unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut probe = Probe::start();
