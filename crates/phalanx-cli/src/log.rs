@@ -10,6 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 
 pub(crate) use phalanx_control::level::{Level, now_millis};
+use phalanx_control::show;
 
 use crate::args::{LogArgs, LogFormat};
 use crate::output::Writer;
@@ -40,11 +41,30 @@ impl Style {
         }
     }
 
-    /// The line for something that happened. `fields` are for JSON only, which says everything in
-    /// fields; `text` says the same in words.
-    pub(crate) fn line(self, level: Level, event: &str, text: &str, fields: Value) -> String {
+    pub(crate) fn is_json(self) -> bool {
         match self.format {
-            LogFormat::Text => format!("phalanx: {}\n", text.replace('\n', "\nphalanx: ")),
+            LogFormat::Json => true,
+            LogFormat::Text => false,
+        }
+    }
+
+    /// The line for something that happened. `fields` are for JSON only, which says everything in
+    /// fields; `text` says the same in words. What others chose of it is one line, and steers no terminal.
+    pub(crate) fn line(self, level: Level, event: &str, text: &str, fields: Value) -> String {
+        // JSON escapes by itself.
+        match self.format {
+            LogFormat::Json => self.lines(level, event, text, fields),
+            LogFormat::Text => self.lines(level, event, &show::plain(text), fields),
+        }
+    }
+
+    /// As [`Style::line`], for a text that has several lines by its nature.
+    fn lines(self, level: Level, event: &str, text: &str, fields: Value) -> String {
+        match self.format {
+            LogFormat::Text => {
+                let text = show::lines(text).replace('\n', "\nphalanx: ");
+                format!("phalanx: {text}\n")
+            }
             LogFormat::Json => {
                 let mut line = Map::new();
                 line.insert("time".to_owned(), json!(now_millis()));
@@ -82,6 +102,14 @@ impl Log {
         if self.tells(level) {
             self.writer
                 .push(self.style.line(level, event, text, fields).as_bytes());
+        }
+    }
+
+    /// Tells something whose text has several lines.
+    pub(crate) fn tell_lines(&self, level: Level, event: &str, text: &str, fields: Value) {
+        if self.tells(level) {
+            let lines = self.style.lines(level, event, text, fields);
+            self.writer.push(lines.as_bytes());
         }
     }
 

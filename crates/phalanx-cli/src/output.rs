@@ -2,8 +2,8 @@
 //! line, and the log too.
 //!
 //! Each stream has a queue and a thread that writes. INVARIANT: nobody who hands in a line ever waits. A
-//! reader that is too slow makes a queue overflow; then lines are dropped and counted, and the count is
-//! told as soon as the reader takes something again.
+//! reader that is too slow, or a disk that is full, makes a queue overflow; then lines are dropped and counted,
+//! and the count is told as soon as something can be written again. Lines come out whole, one after the other.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -20,13 +20,27 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 
+use phalanx_control::show;
+
 /// What may wait for the reader of one stream: half of it in the queue, half of it being written.
-const QUEUE_BYTES: usize = 1 << 20;
+const QUEUE_BYTES: usize = 8 << 20;
 /// Room that a queue keeps when it is empty.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// Told how many lines were dropped.
-type OnDropped = Box<dyn Fn(u64) + Send>;
+/// A write that failed is tried again after so long.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// What could not be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Lines.
+    pub(crate) lines: u64,
+    /// Why writing failed; nothing where the reader is too slow.
+    pub(crate) because: Option<String>,
+}
+
+/// Told what was dropped.
+type OnDropped = Box<dyn Fn(Dropped) + Send>;
 
 /// One stream: lines go in, a thread writes them.
 #[derive(Clone)]
@@ -36,6 +50,8 @@ pub(crate) struct Writer {
     /// Where the stream leads, if that is a file.
     path: Option<PathBuf>,
     is_stdout: bool,
+    /// Standard output leads to the same file: one thread writes both, so that no line breaks another.
+    takes_stdout: bool,
 }
 
 struct Shared {
@@ -61,7 +77,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the stream is closed, or no thread can be started.
-    pub(crate) fn stdout(on_dropped: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn stdout(on_dropped: impl Fn(Dropped) + Send + 'static) -> io::Result<Self> {
         let stdout = io::stdout();
         let mut writer = Self::start(stdout.as_fd(), stdout.is_terminal(), Box::new(on_dropped))?;
         writer.path = path_of(1);
@@ -73,17 +89,23 @@ impl Writer {
     ///
     /// # Errors
     /// When the stream is closed, or no thread can be started.
-    pub(crate) fn stderr(told: impl Fn(u64) -> String + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn stderr(told: impl Fn(Dropped) -> String + Send + 'static) -> io::Result<Self> {
         let stderr = io::stderr();
         let shared = Arc::new(Shared::default());
         let itself = Arc::clone(&shared);
-        let on_dropped = Box::new(move |lines| {
-            itself.push(told(lines).as_bytes());
+        let on_dropped = Box::new(move |dropped| {
+            itself.push(told(dropped).as_bytes());
         });
         let mut writer =
             Self::start_with(shared, stderr.as_fd(), stderr.is_terminal(), on_dropped)?;
         writer.path = path_of(2);
+        writer.takes_stdout = is_same_file(1, 2);
         Ok(writer)
+    }
+
+    /// Whether what is for standard output has to come here too.
+    pub(crate) fn takes_stdout(&self) -> bool {
+        self.takes_stdout
     }
 
     fn start(stream: BorrowedFd<'_>, is_terminal: bool, on_dropped: OnDropped) -> io::Result<Self> {
@@ -103,6 +125,7 @@ impl Writer {
             is_terminal,
             path: None,
             is_stdout: false,
+            takes_stdout: false,
         };
         thread::Builder::new()
             .name("output".to_owned())
@@ -119,18 +142,18 @@ impl Writer {
         self.shared.push(line);
     }
 
-    /// Hands in a line of a worker. On a terminal it is marked with the worker's position.
+    /// Hands in a line of a worker; one that was cut ends here. On a terminal it is marked with the worker's
+    /// position, and what would steer the terminal is shown instead, colours apart.
     pub(crate) fn push_worker_line(&self, position: impl fmt::Display, line: &[u8]) {
         if !self.is_terminal {
-            self.push(line);
-            return;
+            if line.ends_with(b"\n") {
+                return self.push(line);
+            }
+            return self.push(&[line, b"\n"].concat());
         }
-        let mut marked = format!("[{position}] ").into_bytes();
-        marked.extend_from_slice(line);
-        if !line.ends_with(b"\n") {
-            marked.push(b'\n');
-        }
-        self.push(&marked);
+        let text = String::from_utf8_lossy(line);
+        let text = show::with_colours(text.trim_end_matches(['\n', '\r']));
+        self.push(format!("[{position}] {text}\n").as_bytes());
     }
 
     /// Where the stream is a file, opens that path anew for what comes from now on: somebody has moved the file away.
@@ -144,9 +167,10 @@ impl Writer {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY;
         let mode = Mode::from_raw_mode(0o640);
         let file = open(path, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
-        if self.is_stdout {
+        if self.is_stdout || self.takes_stdout {
             dup2_stdout(&file)?;
-        } else {
+        }
+        if !self.is_stdout {
             dup2_stderr(&file)?;
         }
         self.shared.lock().replacement = Some(File::from(file));
@@ -224,20 +248,61 @@ impl Shared {
 
 fn write_until_closed(shared: &Shared, mut stream: File, on_dropped: &OnDropped) {
     let mut batch = Vec::new();
-    while let Some(dropped_lines) = shared.take(&mut batch) {
-        if let Some(replacement) = shared.lock().replacement.take() {
-            stream = replacement;
-        }
-        if write_all(&mut stream, &batch).is_err() {
-            // The reader is gone. That is no reason for the app to stop serving.
+    while let Some(lines) = shared.take(&mut batch) {
+        let mut dropped = Dropped {
+            lines,
+            because: None,
+        };
+        if !write_batch(shared, &mut stream, &batch, &mut dropped) {
             return;
         }
         batch.clear();
         batch.shrink_to(KEPT_BYTES);
-        if dropped_lines > 0 {
-            on_dropped(dropped_lines);
+        if dropped != Dropped::default() {
+            on_dropped(dropped);
         }
     }
+}
+
+/// Writes everything, however long the disk is full. False when there is no use: the reader is gone, which is
+/// no reason for the app to stop serving, or nobody waits for it any more.
+fn write_batch(shared: &Shared, stream: &mut File, batch: &[u8], dropped: &mut Dropped) -> bool {
+    let mut rest = batch;
+    loop {
+        if let Some(replacement) = shared.lock().replacement.take() {
+            *stream = replacement;
+        }
+        let error = match write_all(stream, &mut rest) {
+            Ok(()) => break,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
+            Err(error) => error,
+        };
+        dropped.because = Some(error.to_string());
+        let state = shared.lock();
+        if state.closed {
+            return false;
+        }
+        let is_open = |state: &mut State| !state.closed && state.replacement.is_none();
+        // Whatever ended the wait, it is tried again.
+        drop(
+            shared
+                .changed
+                .wait_timeout_while(state, RETRY_AFTER, is_open),
+        );
+    }
+    if dropped.because.is_some() {
+        dropped.lines += mem::take(&mut shared.lock().dropped_lines);
+    }
+    true
+}
+
+fn is_same_file(one: u8, other: u8) -> bool {
+    let identity = |descriptor| {
+        let opened = fs::metadata(format!("/proc/self/fd/{descriptor}")).ok()?;
+        Some((opened.dev(), opened.ino()))
+    };
+    let one = identity(one);
+    one.is_some() && one == identity(other)
 }
 
 /// The path of an open file that has one; nothing of a pipe, a terminal or a removed file.
@@ -250,12 +315,12 @@ fn path_of(descriptor: u8) -> Option<PathBuf> {
 }
 
 /// Writes everything, also to a stream that somebody has made non-blocking: the flag belongs to the
-/// open file, which we share with whoever started us.
-fn write_all(stream: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+/// open file, which we share with whoever started us. What is left after a failure stays in `bytes`.
+fn write_all(stream: &mut File, bytes: &mut &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
+            Ok(count) => *bytes = &bytes[count..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
@@ -275,17 +340,17 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    fn pipe_writer(is_terminal: bool) -> (Writer, io::PipeReader, mpsc::Receiver<u64>) {
+    fn pipe_writer(is_terminal: bool) -> (Writer, io::PipeReader, mpsc::Receiver<Dropped>) {
         let (reader, pipe) = io::pipe().unwrap();
         let (sender, dropped) = mpsc::channel();
-        let on_dropped = Box::new(move |lines| sender.send(lines).unwrap());
+        let on_dropped = Box::new(move |dropped| sender.send(dropped).unwrap());
         let writer = Writer::start(pipe.as_fd(), is_terminal, on_dropped).unwrap();
         (writer, reader, dropped)
     }
 
     #[test]
     fn lines_pass_through_in_order_and_are_marked_on_a_terminal() {
-        for (is_terminal, expected) in [(false, "one\ntwo"), (true, "[3] one\n[3] two\n")] {
+        for (is_terminal, expected) in [(false, "one\ntwo\n"), (true, "[3] one\n[3] two\n")] {
             let (writer, mut reader, _dropped) = pipe_writer(is_terminal);
             writer.push_worker_line(3, b"one\n");
             writer.push_worker_line(3, b"two");
@@ -310,9 +375,36 @@ mod tests {
         writer.finish(LIMIT);
         let passed = reading.join().unwrap();
         // Told once or several times, depending on when the thread had room.
-        let missing: u64 = dropped.iter().sum();
+        let missing: u64 = dropped.iter().map(|dropped| dropped.lines).sum();
         assert_eq!(passed + usize::try_from(missing).unwrap(), pushed);
         assert!(passed * line.len() <= QUEUE_BYTES + (64 << 10), "{passed}");
+    }
+
+    #[test]
+    fn a_disk_that_is_full_for_a_while_loses_only_what_the_queue_cannot_hold() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let (sender, dropped) = mpsc::channel();
+        let on_dropped = Box::new(move |dropped| sender.send(dropped).unwrap());
+        let writer = Writer::start(full.as_fd(), false, on_dropped).unwrap();
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let pushed = 2 * QUEUE_BYTES / line.len();
+        for _ in 0..pushed {
+            writer.push(&line);
+        }
+        // There is room again, which a replacement stands for here.
+        let (reader, pipe) = io::pipe().unwrap();
+        let reading = thread::spawn(move || BufReader::new(reader).lines().count());
+        writer.shared.lock().replacement = Some(File::from(std::os::fd::OwnedFd::from(pipe)));
+        writer.shared.changed.notify_all();
+        let told = dropped.recv_timeout(LIMIT).unwrap();
+        assert!(told.because.unwrap().contains("No space left"));
+        writer.push(b"afterwards\n");
+        writer.finish(LIMIT);
+        drop(writer);
+        let missing = told.lines + dropped.iter().map(|dropped| dropped.lines).sum::<u64>();
+        let passed = u64::try_from(reading.join().unwrap()).unwrap();
+        assert!(missing > 0);
+        assert_eq!(passed + missing, u64::try_from(pushed).unwrap() + 1);
     }
 
     #[test]

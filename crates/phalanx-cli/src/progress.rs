@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
+use phalanx_control::show;
+
 use crate::report;
 
 /// Shows the events of an app as the progress of a command.
@@ -44,7 +46,9 @@ impl Progress {
             bar.set_message(self.verb);
         }
         match (&self.bar, event["level"].as_str()) {
-            (Some(bar), Some("error" | "warn")) => bar.println(format!("phalanx: {text}")),
+            (Some(bar), Some("error" | "warn")) => {
+                bar.println(format!("phalanx: {}", show::plain(text)));
+            }
             (None, Some("error" | "warn" | "info")) => report::show_progress(text),
             (_, _) => {}
         }

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 pub(crate) use phalanx_control::failure::{Failure, Outcome, with_causes};
 
 use phalanx_control::exit::Exit;
+use phalanx_control::show;
 
 /// Shows a failure on standard error.
 pub(crate) fn show_failure(failure: &Failure) {
@@ -29,7 +30,7 @@ pub(crate) fn show_clap(error: &clap::Error) {
 
 /// Shows a line of progress on standard error.
 pub(crate) fn show_progress(line: &str) {
-    drop(writeln!(io::stderr(), "phalanx: {line}"));
+    drop(writeln!(io::stderr(), "phalanx: {}", show::plain(line)));
 }
 
 /// Prints an answer, which ends with a newline, on standard output.

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use crate::args::{ControlWay, Dispatch, RunArgs};
 use crate::log::{Level, Log, Style};
-use crate::output::Writer;
+use crate::output::{Dropped, Writer};
 use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
@@ -92,7 +92,7 @@ fn try_run(args: RunArgs, style: Style) -> Outcome {
     log.take_tracing();
     options.reopen_log = Some(reopen(stdout.clone(), stderr.clone()));
     let app = App { args, name, log };
-    let ended = crate::to_the_end(app.run(options, sink(stdout.clone(), stderr.clone())));
+    let ended = crate::to_the_end(app.run(options, sink(style, stdout.clone(), stderr.clone())));
     stdout.finish(FLUSH_LIMIT);
     stderr.finish(FLUSH_LIMIT);
     ended
@@ -167,26 +167,41 @@ fn policy_of_environment() -> PolicyName {
 }
 
 fn streams(style: Style) -> std::io::Result<(Writer, Writer)> {
-    let line = move |stream: &'static str, count: u64| {
-        let text =
-            format!("dropped {count} lines of worker output: the reader of {stream} is too slow");
-        style.line(
-            Level::Warn,
-            "output_dropped",
-            &text,
-            json!({"stream": stream, "lines": count}),
-        )
+    let line = move |stream: &'static str, dropped: &Dropped| {
+        let lines = dropped.lines;
+        let text = match &dropped.because {
+            None => format!(
+                "dropped {lines} lines of worker output: the reader of {stream} is too slow"
+            ),
+            Some(because) => format!(
+                "could not write to {stream} for a while ({because}): dropped {lines} lines"
+            ),
+        };
+        let fields = json!({"stream": stream, "lines": lines, "because": dropped.because});
+        style.line(Level::Warn, "output_dropped", &text, fields)
     };
-    let stderr = Writer::stderr(move |count| line("stderr", count))?;
+    let stderr = Writer::stderr(move |dropped| line("stderr", &dropped))?;
+    if stderr.takes_stdout() {
+        return Ok((stderr.clone(), stderr));
+    }
     let told = stderr.clone();
-    let stdout = Writer::stdout(move |count| told.push(line("stdout", count).as_bytes()))?;
+    let stdout = Writer::stdout(move |dropped| told.push(line("stdout", &dropped).as_bytes()))?;
     Ok((stdout, stderr))
 }
 
-fn sink(stdout: Writer, stderr: Writer) -> OutputSink {
-    Arc::new(move |line: OutputLine<'_>| match line.stream {
-        Stream::Stdout => stdout.push_worker_line(line.position, line.line),
-        Stream::Stderr => stderr.push_worker_line(line.position, line.line),
+fn sink(style: Style, stdout: Writer, stderr: Writer) -> OutputSink {
+    Arc::new(move |line: OutputLine<'_>| {
+        let (writer, stream) = match line.stream {
+            Stream::Stdout => (&stdout, "stdout"),
+            Stream::Stderr => (&stderr, "stderr"),
+        };
+        if !style.is_json() {
+            return writer.push_worker_line(line.position, line.line);
+        }
+        let text = String::from_utf8_lossy(line.line);
+        let fields = json!({"worker": line.worker, "position": line.position, "stream": stream});
+        let text = text.trim_end_matches(['\n', '\r']);
+        writer.push(style.line(Level::Info, "output", text, fields).as_bytes());
     })
 }
 

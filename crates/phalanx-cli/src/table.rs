@@ -3,6 +3,7 @@
 use phalanx::supervisor::{ListenerStatus, Status, WorkerStatus};
 
 use phalanx_control::names::Name;
+use phalanx_control::show;
 
 use crate::values::counted;
 
@@ -39,7 +40,8 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         } else {
             format!(": {}", one.because)
         };
-        format!("listening on {} ({}{because})\n", one.address, one.dispatch)
+        let address = show::plain(&one.address);
+        format!("listening on {address} ({}{because})\n", one.dispatch)
     };
     text.extend(status.listeners.iter().map(line));
     if !status.workers.is_empty() {
@@ -128,7 +130,7 @@ pub(crate) fn list(all: &[Row]) -> String {
         let addresses: Vec<_> = status
             .listeners
             .iter()
-            .map(|one| one.address.as_str())
+            .map(|one| show::plain(&one.address))
             .collect();
         [
             status.name.clone(),

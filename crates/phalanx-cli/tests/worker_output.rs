@@ -102,11 +102,11 @@ fn a_reader_of_the_output_that_stops_does_not_stop_the_workers() {
         .unwrap()
         .parse()
         .unwrap();
-    // 4 MB on each stream: more than pipes and queues hold.
+    // 12 MB on each stream: more than pipes and queues hold.
     let load = Load::new(target)
         .path("/?lines=2000")
         .clients(2)
-        .requests(20);
+        .requests(60);
     load.run().expect_none_lost();
     assert!(is_settled(
         &control
@@ -122,4 +122,55 @@ fn a_reader_of_the_output_that_stops_does_not_stop_the_workers() {
     procs::signal(primary_pid(&status), Signal::TERM);
     assert!(process.wait_exit(LIMIT).success());
     process.wait_family_gone(LIMIT);
+}
+
+#[test]
+fn a_json_log_is_nothing_but_json_and_says_whose_line_it_is() {
+    if phalanx_testkit::node::require().is_none() {
+        return;
+    }
+    let mut app = app()
+        .workers(1)
+        .option("--log-format=json")
+        .script("escapes.js")
+        .start_ready();
+    app.wait_for_line("cannot listen on", LIMIT);
+    app.wait_for_line(&"x".repeat(200_000), LIMIT);
+    assert!(app.stop().success());
+    let mut wrapped = Vec::new();
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        for line in app.lines().text(stream).lines() {
+            assert!(!line.contains('\u{1b}'), "{line}");
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert!(line["time"].is_u64(), "{line}");
+            assert_ne!(line["text"], "forged");
+            if line["event"] == "output" {
+                assert_eq!((&line["worker"], &line["position"]), (&1.into(), &0.into()));
+                wrapped.push((line["stream"].clone(), line["text"].as_str().unwrap().len()));
+            }
+        }
+    }
+    for stream in ["stdout", "stderr"] {
+        let long = |(from, length): &(Value, usize)| *from == *stream && *length == 200_000;
+        assert!(wrapped.iter().any(long), "{stream}: {wrapped:?}");
+    }
+}
+
+#[test]
+fn what_workers_choose_neither_steers_a_terminal_nor_passes_for_a_line_of_the_log() {
+    if phalanx_testkit::node::require().is_none() {
+        return;
+    }
+    let mut app = app().workers(1).script("escapes.js").start_ready();
+    app.wait_for_line("cannot listen on", LIMIT);
+    let status = app.verb(["status"]).expect_success();
+    assert!(app.stop().success());
+    let log = app.lines().text(Stream::Stderr);
+    let own: Vec<_> = log
+        .lines()
+        .filter(|line| line.starts_with("phalanx: "))
+        .collect();
+    assert!(!own.contains(&"phalanx: forged"), "{own:?}");
+    assert!(!own.concat().contains('\u{1b}') && !status.stdout.contains('\u{1b}'));
+    assert!(own.concat().contains("\\u{1b}"), "{own:?}");
 }

@@ -158,7 +158,7 @@ impl App {
         }
         Ok(Events {
             body: response.into_body(),
-            text: Vec::new(),
+            text: Lines::default(),
             _connection: connection,
         })
     }
@@ -248,7 +248,7 @@ impl Connection {
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
-    text: Vec<u8>,
+    text: Lines,
     _connection: Connection,
 }
 
@@ -256,27 +256,54 @@ impl Events {
     /// The next event; `None` when the stream has ended. Nothing is lost when this future is dropped.
     pub async fn next(&mut self) -> Option<Value> {
         loop {
-            if let Some(event) = next_event(&mut self.text) {
+            if let Some(event) = self.text.next_event() {
                 return Some(event);
             }
             let frame = self.body.frame().await?.ok()?;
             if let Ok(data) = frame.into_data() {
-                self.text.extend_from_slice(&data);
+                self.text.push(&data);
             }
         }
     }
 }
 
-/// Takes lines out of a text of server-sent events until one is an event.
-fn next_event(text: &mut Vec<u8>) -> Option<Value> {
-    while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-        let line: Vec<u8> = text.drain(..=end).collect();
-        let data = line.strip_prefix(b"data:");
-        if let Some(event) = data.and_then(|data| serde_json::from_slice(data).ok()) {
-            return Some(event);
+/// A text of server-sent events that comes in pieces. Each byte is looked at once.
+#[derive(Debug, Default)]
+struct Lines {
+    text: Vec<u8>,
+    /// Where the line under way begins.
+    start: usize,
+    /// So much was found to have no newline.
+    scanned: usize,
+}
+
+impl Lines {
+    fn push(&mut self, piece: &[u8]) {
+        self.text.drain(..self.start);
+        self.scanned -= self.start;
+        self.start = 0;
+        self.text.extend_from_slice(piece);
+    }
+
+    /// Goes on line by line until one is an event.
+    fn next_event(&mut self) -> Option<Value> {
+        loop {
+            let newline = self.text[self.scanned..]
+                .iter()
+                .position(|byte| *byte == b'\n');
+            let Some(offset) = newline else {
+                self.scanned = self.text.len();
+                return None;
+            };
+            let end = self.scanned + offset;
+            let data = self.text[self.start..end].strip_prefix(b"data:");
+            let event = data.and_then(|data| serde_json::from_slice(data).ok());
+            (self.start, self.scanned) = (end + 1, end + 1);
+            if event.is_some() {
+                return event;
+            }
         }
     }
-    None
 }
 
 fn sockets_in(directory: &Path) -> Vec<(Name, PathBuf)> {
@@ -392,13 +419,29 @@ mod tests {
 
     #[test]
     fn events_are_taken_out_of_the_stream_one_by_one() {
-        let mut text =
-            b": keep-alive\n\ndata: {\"a\":1}\n\ndata: {\"a\":2}\n\ndata: {\"a\"".to_vec();
-        assert_eq!(next_event(&mut text), Some(json!({"a": 1})));
-        assert_eq!(next_event(&mut text), Some(json!({"a": 2})));
-        assert_eq!(next_event(&mut text), None);
-        text.extend_from_slice(b":3}\n");
-        assert_eq!(next_event(&mut text), Some(json!({"a": 3})));
+        let mut text = Lines::default();
+        text.push(b": keep-alive\n\ndata: {\"a\":1}\n\ndata: {\"a\":2}\n\ndata: {\"a\"");
+        assert_eq!(text.next_event(), Some(json!({"a": 1})));
+        assert_eq!(text.next_event(), Some(json!({"a": 2})));
+        assert_eq!(text.next_event(), None);
+        text.push(b":3}\n");
+        assert_eq!(text.next_event(), Some(json!({"a": 3})));
+    }
+
+    #[test]
+    fn each_byte_of_the_stream_is_looked_at_once() {
+        let mut text = Lines::default();
+        let mut looked = 0;
+        for _ in 0..1_000 {
+            text.push(&[b'x'; 1_000]);
+            looked += text.text.len() - text.scanned;
+            assert_eq!(text.next_event(), None);
+        }
+        assert_eq!(looked, 1_000_000);
+        text.push(b"\ndata: 1\n");
+        assert_eq!(text.next_event(), Some(json!(1)));
+        text.push(b"");
+        assert_eq!(text.text.len(), 0);
     }
 
     #[test]

@@ -21,6 +21,33 @@ pub fn to_json(event: &Event) -> Value {
     value
 }
 
+/// The same as text in one line. A message stays as its worker wrote it: what building it would take in memory,
+/// the worker decides.
+#[must_use]
+pub fn to_json_text(event: &Event) -> String {
+    let Event::Message { worker, message } = event else {
+        return to_json(event).to_string();
+    };
+    let (level, text) = describe(event);
+    let mut line = json!({
+        "event": "message", "worker": worker, "time": now_millis(), "level": level.as_str(), "text": text,
+    })
+    .to_string();
+    // INVARIANT: that is an object with fields; one more goes before its brace.
+    line.pop();
+    line.push_str(",\"message\":");
+    // Between the parts of a message, a carriage return is a space; within texts it is escaped.
+    line.extend(
+        message
+            .as_json()
+            .split('\r')
+            .flat_map(|part| [" ", part])
+            .skip(1),
+    );
+    line.push('}');
+    line
+}
+
 /// What an event means, in words, and how much it matters.
 #[must_use]
 pub fn describe(event: &Event) -> (Level, String) {

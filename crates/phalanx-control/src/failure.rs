@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::exit::Exit;
+use crate::show;
 
 /// Why the command does not end with [`Exit::Done`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +40,12 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "phalanx: {}", self.reason)?;
+        write!(f, "phalanx: {}", show::lines(&self.reason))?;
         if !self.last_lines.is_empty() {
             f.write_str("\nphalanx: the worker's last output:")?;
         }
         for line in &self.last_lines {
-            write!(f, "\n    {line}")?;
+            write!(f, "\n    {}", show::plain(line))?;
         }
         Ok(())
     }

@@ -13,4 +13,5 @@ pub mod names;
 pub mod patience;
 pub mod place;
 pub mod server;
+pub mod show;
 pub mod values;

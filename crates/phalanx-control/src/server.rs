@@ -6,6 +6,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,15 +16,16 @@ use axum::http::StatusCode;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::Listener;
-use futures_util::Stream;
 use futures_util::stream;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use phalanx::fleet::Done;
 use phalanx::supervisor::{CommandError, CommandErrorKind, Control};
 use phalanx::{PolicyName, Weights, WorkerId};
 use serde_json::{Value, json};
-use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::bodies::{Body, Message, Policy, Reload, Scale, Stop, parse, parse_if_any};
@@ -34,6 +37,14 @@ use crate::{api, describe};
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// How often a stream without events says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Connections at the same time; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 128;
+/// Streams of events at the same time: each may have a backlog.
+const STREAMS_MAX: usize = 32;
+/// How long the head of a request may take, and how long a connection may wait for its next request.
+const HEAD_LIMIT: Duration = Duration::from_secs(3);
+/// What is kept of a connection's bytes, in each direction; also the longest head.
+const BUFFER_BYTES: usize = 32 << 10;
 /// How long to leave off accepting when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,13 +58,58 @@ pub async fn serve(
     control: Control,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let listener = OwnersOnly {
+    let mut listener = OwnersOnly {
         uid: phalanx_sys::identity::effective_uid(),
         listener,
     };
-    axum::serve(listener, routes(control))
-        .with_graceful_shutdown(end)
-        .await
+    let routes = routes(control);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // Its receivers tell connections that the end has come; when all are dropped, the last one is gone.
+    let (ending, ended) = watch::channel(false);
+    let mut end = pin!(end);
+    loop {
+        // INVARIANT: nobody closes the semaphore. Whoever finds no place waits in the kernel's queue.
+        let accept = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut end => break,
+            (place, stream) = accept => {
+                let connection = converse(stream, routes.clone(), ended.clone());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+        }
+    }
+    drop((listener, ended));
+    ending.send_replace(true);
+    ending.closed().await;
+    Ok(())
+}
+
+/// Answers the requests of one connection. One that does not finish its request's head in time is closed.
+async fn converse(stream: UnixStream, routes: Router, mut ended: watch::Receiver<bool>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(BUFFER_BYTES);
+    let service = TowerToHyperService::new(routes);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    // An error of it means the end too.
+    let end = async { drop(ended.wait_for(|ended| *ended).await) };
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = end => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection to the control socket ended");
+    }
 }
 
 fn routes(control: Control) -> Router {
@@ -171,16 +227,20 @@ async fn messages(State(control): State<Control>, body: Body) -> Response {
     }
 }
 
-async fn events(
-    State(control): State<Control>,
-) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
-    let events = stream::unfold(control.events(), async |mut events| {
+async fn events(State(control): State<Control>) -> Response {
+    static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);
+    let Ok(place) = STREAMS.try_acquire() else {
+        let reason = format!("{STREAMS_MAX} streams of events are open, the most there may be");
+        return error(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", &reason);
+    };
+    let events = stream::unfold((control.events(), place), async |(mut events, place)| {
         let event = events.next().await?;
-        // JSON has no line breaks outside of its texts, and escapes those inside.
-        let line = sse::Event::default().data(describe::to_json(&event).to_string());
-        Some((Ok(line), events))
+        let line = sse::Event::default().data(describe::to_json_text(&event));
+        Some((Ok::<_, Infallible>(line), (events, place)))
     });
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response()
 }
 
 async fn no_such_path() -> Response {
@@ -253,14 +313,11 @@ struct OwnersOnly {
     listener: UnixListener,
 }
 
-impl Listener for OwnersOnly {
-    type Io = UnixStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+impl OwnersOnly {
+    async fn accept(&mut self) -> UnixStream {
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) if is_owner(&stream, self.uid) => return (stream, address),
+                Ok((stream, _)) if is_owner(&stream, self.uid) => return stream,
                 Ok((stream, _)) => drop(stream),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept on the control socket");
@@ -268,10 +325,6 @@ impl Listener for OwnersOnly {
                 }
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 }
 

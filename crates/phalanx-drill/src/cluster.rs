@@ -186,7 +186,7 @@ impl Log {
     }
 }
 
-/// A line of the log as people read it; what workers print is no JSON object of the log.
+/// A line of the log as people read it.
 fn in_words(line: String) -> Vec<String> {
     let event: Value = serde_json::from_str(&line).unwrap_or_default();
     let Some(text) = event["text"].as_str() else {

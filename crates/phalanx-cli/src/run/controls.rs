@@ -17,6 +17,9 @@ use crate::{table, values};
 /// Lines that wait to be obeyed; the writer of more has to wait.
 const WAITING_LINES: usize = 64;
 
+/// So much of a line is kept; no command is as long.
+const LINE_BYTES: usize = 1024;
+
 /// A line on standard input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
@@ -49,8 +52,9 @@ pub(super) async fn obey_stdin(control: &Control, log: &Log) {
     let reader = thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || {
-            for line in io::stdin().lock().lines() {
-                if line.is_err() || line.is_ok_and(|line| sender.blocking_send(line).is_err()) {
+            let mut stdin = io::stdin().lock();
+            while let Ok(Some(line)) = next_line(&mut stdin) {
+                if sender.blocking_send(line).is_err() {
                     return;
                 }
             }
@@ -75,6 +79,31 @@ pub(super) async fn obey_stdin(control: &Control, log: &Log) {
     }
 }
 
+/// The next line, or its beginning where it is longer than any command; `None` at the end. Memory is bounded.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let mut is_any = false;
+    loop {
+        let part = match input.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        if part.is_empty() {
+            let text = String::from_utf8_lossy(&line).into_owned();
+            return Ok(is_any.then_some(text));
+        }
+        is_any = true;
+        let newline = part.iter().position(|&byte| byte == b'\n');
+        let end = newline.unwrap_or(part.len());
+        let room = LINE_BYTES.saturating_sub(line.len());
+        line.extend_from_slice(&part[..end.min(room)]);
+        input.consume(newline.map_or(end, |newline| newline + 1));
+        if newline.is_some() {
+            return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+        }
+    }
+}
+
 /// Starts what the line asks for. The next line need not wait for it: a stop may follow a reload.
 fn obey(line: Line, control: &Control, log: &Log) {
     let (control, log) = (control.clone(), log.clone());
@@ -89,7 +118,7 @@ fn obey(line: Line, control: &Control, log: &Log) {
         Line::Status => {
             let status = control.status();
             let text = table::status(&status, now_millis());
-            log.tell(
+            log.tell_lines(
                 Level::Info,
                 "status",
                 text.trim_end(),
@@ -155,7 +184,21 @@ pub(super) async fn obey_deletions(control: &Control, log: &Log, pid_file: &PidF
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
+
+    #[test]
+    fn an_endless_line_takes_no_memory_and_is_no_command() {
+        let mut input =
+            io::BufReader::new("reload\n".as_bytes().chain(io::repeat(b'x').take(1 << 20)));
+        assert_eq!(next_line(&mut input).unwrap().unwrap(), "reload");
+        assert_eq!(next_line(&mut input).unwrap().unwrap().len(), LINE_BYTES);
+        assert_eq!(next_line(&mut input).unwrap(), None);
+        let mut input = "\n\nstop".as_bytes();
+        let all: Vec<_> = std::iter::from_fn(|| next_line(&mut input).unwrap()).collect();
+        assert_eq!(all, ["", "", "stop"]);
+    }
 
     #[test]
     fn lines_are_commands() {

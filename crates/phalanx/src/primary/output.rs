@@ -6,13 +6,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use phalanx_core::dispatch::turn::Turn;
 use phalanx_core::ids::{Position, WorkerId};
 use tokio::net::unix::pipe::Receiver;
 
-/// A line longer than this is passed on in pieces.
-const LINE_LIMIT_BYTES: usize = 64 << 10;
+/// A line longer than this is passed on in pieces, each a line of its own.
+const LINE_LIMIT_BYTES: usize = 1 << 20;
 /// How much is read at once.
-const READ_BYTES: usize = 8 << 10;
+const READ_BYTES: usize = 16 << 10;
 /// How many of a worker's last lines are kept for error reports.
 const KEPT_LINES: usize = 20;
 /// How much of each kept line, in bytes.
@@ -38,7 +39,7 @@ pub struct OutputLine<'a> {
     pub position: Position,
     /// Where to.
     pub stream: Stream,
-    /// The bytes, with the newline; without one where a line was cut at 64 KiB or the stream ended.
+    /// The bytes, with the newline; without one where a line was cut at 1 MiB or the stream ended.
     pub line: &'a [u8],
 }
 
@@ -108,36 +109,114 @@ pub(crate) fn follow(
 ) -> io::Result<tokio::task::JoinHandle<()>> {
     let pipe = Receiver::from_owned_fd(pipe)?;
     Ok(tokio::spawn(async move {
-        let mut buffer = Vec::new();
+        let mut cutter = Cutter::default();
         while pipe.readable().await.is_ok() {
-            // Workers are silent most of the time, and there may be many: room only when there is something.
-            buffer.reserve(READ_BYTES);
-            match pipe.try_read_buf(&mut buffer) {
-                Ok(0) => break,
-                Ok(_) => cut_lines(&mut buffer, stream, &outlet),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => break,
+            let begun = phalanx_sys::clock::now();
+            let mut turn = Turn::default();
+            // A worker that prints without end leaves the others their turns.
+            while !turn.is_over(begun.elapsed()) {
+                match pipe.try_read_buf(cutter.room()) {
+                    Ok(0) => return cutter.finish(stream, &outlet),
+                    Ok(count) => {
+                        turn.read(count);
+                        cutter.cut(stream, &outlet);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => return cutter.finish(stream, &outlet),
+                }
             }
-            if buffer.is_empty() {
-                buffer = Vec::new();
-            }
+            cutter.rest();
+            tokio::task::yield_now().await;
         }
-        if !buffer.is_empty() {
-            outlet.line(stream, &buffer);
-        }
+        cutter.finish(stream, &outlet);
     }))
 }
 
-fn cut_lines(buffer: &mut Vec<u8>, stream: Stream, outlet: &Outlet) {
-    let mut start = 0;
-    while let Some(offset) = buffer[start..].iter().position(|&byte| byte == b'\n') {
-        let end = start + offset + 1;
-        outlet.line(stream, &buffer[start..end]);
-        start = end;
+/// Cuts what was read into lines; each byte is looked at once.
+#[derive(Default)]
+struct Cutter {
+    buffer: Vec<u8>,
+    /// So much of the buffer has no newline.
+    scanned: usize,
+}
+
+impl Cutter {
+    /// Room to read into. Workers are silent most of the time, and there may be many: there is none meanwhile.
+    fn room(&mut self) -> &mut Vec<u8> {
+        self.buffer.reserve(READ_BYTES);
+        &mut self.buffer
     }
-    if buffer.len() - start >= LINE_LIMIT_BYTES {
-        outlet.line(stream, &buffer[start..]);
-        start = buffer.len();
+
+    /// Gives up the room when nothing waits.
+    fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
     }
-    buffer.drain(..start);
+
+    /// Passes on the lines that are whole.
+    fn cut(&mut self, stream: Stream, outlet: &Outlet) {
+        let mut start = 0;
+        while let Some(offset) = self.buffer[self.scanned..]
+            .iter()
+            .position(|&byte| byte == b'\n')
+        {
+            let end = self.scanned + offset + 1;
+            outlet.line(stream, &self.buffer[start..end]);
+            start = end;
+            self.scanned = end;
+        }
+        if self.buffer.len() - start >= LINE_LIMIT_BYTES {
+            outlet.line(stream, &self.buffer[start..]);
+            start = self.buffer.len();
+        }
+        self.buffer.drain(..start);
+        self.scanned = self.buffer.len();
+    }
+
+    /// Passes on what is left at the end.
+    fn finish(self, stream: Stream, outlet: &Outlet) {
+        if !self.buffer.is_empty() {
+            outlet.line(stream, &self.buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_out_whole_however_they_are_read() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::clone(&seen);
+        let outlet = Outlet {
+            worker: WorkerId(1),
+            position: Position(0),
+            sink: Some(Arc::new(move |line: OutputLine<'_>| {
+                taken.lock().unwrap().push(line.line.len());
+            })),
+            last: LastLines::default(),
+        };
+        let text = [
+            vec![b'a'; 200_000],
+            b"\n\nshort\n".to_vec(),
+            vec![b'b'; LINE_LIMIT_BYTES + 100_000],
+            b"\nend".to_vec(),
+        ]
+        .concat();
+        let mut cutter = Cutter::default();
+        for part in text.chunks(10_000) {
+            cutter.room().extend_from_slice(part);
+            cutter.cut(Stream::Stdout, &outlet);
+        }
+        cutter.finish(Stream::Stdout, &outlet);
+        let lengths = seen.lock().unwrap().clone();
+        assert_eq!(lengths[..3], [200_001, 1, 6]);
+        assert_eq!(lengths.iter().sum::<usize>(), text.len());
+        assert!(
+            lengths[3] >= LINE_LIMIT_BYTES && lengths[5..] == [3],
+            "{lengths:?}"
+        );
+    }
 }
