@@ -126,6 +126,14 @@ impl Process {
         self.reap(WaitIdOptions::NOHANG)
     }
 
+    /// Kills it with the process group that it leads, and reaps it: nobody will be told how it ended.
+    pub fn end(mut self) {
+        // KILL fails for a process that has become another user at most, which would be waited for in vain.
+        if self.signal_group(Signal::KILL).is_ok() {
+            self.reap_waiting();
+        }
+    }
+
     /// Waits for the process to exit and reaps it. For processes that are about to exit.
     pub(super) fn reap_waiting(&mut self) {
         // ECHILD is the only error, and it means that nothing is left to be done.

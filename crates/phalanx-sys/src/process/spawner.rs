@@ -30,8 +30,8 @@ use crate::signal::{self, Signal};
 /// disposition and none is blocked. Descriptors that the plan owns are closed on return.
 ///
 /// Waits for fork and exec, which takes about a millisecond (longer when the program lies on a
-/// slow disk): from async code, call it where blocking is allowed. Spawns are done one after
-/// the other. Fork-safe: no lock of this process is needed on the other side.
+/// slow disk): from async code, call it where blocking is allowed. Forks are done one after
+/// the other, and do not wait for each other's exec. Fork-safe: no lock of this process is needed on the other side.
 ///
 /// # Errors
 ///
@@ -43,12 +43,21 @@ pub fn spawn(plan: SpawnPlan) -> Result<Process, SpawnError> {
     spawner
         .send(Request { prepared, answer })
         .map_err(|_| SpawnError::ThreadGone)?;
-    answered.recv().map_err(|_| SpawnError::ThreadGone)?
+    let forked = answered.recv().map_err(|_| SpawnError::ThreadGone)??;
+    forked.executed()
 }
 
 struct Request {
     prepared: Prepared,
-    answer: SyncSender<Result<Process, SpawnError>>,
+    answer: SyncSender<Result<Forked, SpawnError>>,
+}
+
+/// A new process that is on its way to its program.
+struct Forked {
+    prepared: Prepared,
+    process: Process,
+    /// Ends at exec, or tells what failed.
+    report: OwnedFd,
 }
 
 fn spawner() -> io::Result<Sender<Request>> {
@@ -70,40 +79,56 @@ fn spawner() -> io::Result<Sender<Request>> {
 fn serve(requests: &Receiver<Request>) {
     signal::block_all();
     for Request { prepared, answer } in requests {
-        let result = fork_and_exec(&prepared);
-        // Closes the owned descriptors before the caller goes on.
-        drop(prepared);
+        let result = forked(prepared);
         // The caller waits for the answer; if it is gone nevertheless, so is its interest.
         let _delivered = answer.send(result);
     }
 }
 
-fn fork_and_exec(prepared: &Prepared) -> Result<Process, SpawnError> {
+fn forked(prepared: Prepared) -> Result<Forked, SpawnError> {
     let (report, pid) = {
-        let (report, writer) = report_pipe(prepared)?;
+        let (report, writer) = report_pipe(&prepared)?;
         // The new process keeps the only writing end, and closes it by exec or by exiting.
-        (report, fork(prepared, &writer)?)
+        (report, fork(&prepared, &writer)?)
     };
-    let mut process = open_process(pid, prepared.plan.new_process_group)?;
-    let mut bytes = [0; Failure::BYTES];
-    let failure = match retry_on_intr(|| read(&report, &mut bytes)) {
-        // The end without a report: it has become the program, or was killed on the way there,
-        // which is then the status that it is reaped with.
-        Ok(0) => {
-            process.set_interception(prepared.receive_interception()?);
-            return Ok(process);
-        }
-        Ok(_) => spawn_error(&prepared.plan, Failure::from_bytes(bytes)),
-        Err(errno) => {
-            // ESRCH, when it is gone, is as good; KILL cannot fail otherwise.
-            let _killed = process.signal(Signal::KILL);
-            SpawnError::Pipe {
-                source: errno.into(),
+    let process = open_process(pid, prepared.plan.new_process_group)?;
+    Ok(Forked {
+        prepared,
+        process,
+        report,
+    })
+}
+
+impl Forked {
+    /// Waits until it is executed. The descriptors that the plan owns are closed on return.
+    fn executed(self) -> Result<Process, SpawnError> {
+        let Forked {
+            prepared,
+            mut process,
+            report,
+        } = self;
+        let mut bytes = [0; Failure::BYTES];
+        let failure = match retry_on_intr(|| read(&report, &mut bytes)) {
+            // The end without a report: it has become the program, or was killed on the way there,
+            // which is then the status that it is reaped with.
+            Ok(0) => match prepared.receive_interception() {
+                Ok(interception) => {
+                    process.set_interception(interception);
+                    return Ok(process);
+                }
+                Err(error) => error,
+            },
+            Ok(_) => {
+                process.reap_waiting();
+                return Err(spawn_error(&prepared.plan, Failure::from_bytes(bytes)));
             }
-        }
-    };
-    process.reap_waiting();
-    Err(failure)
+            Err(errno) => SpawnError::Pipe {
+                source: errno.into(),
+            },
+        };
+        process.end();
+        Err(failure)
+    }
 }
 
 /// A close-on-exec pipe, the writing end of which no planned descriptor overwrites.

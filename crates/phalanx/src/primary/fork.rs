@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_sys::channel::Identity;
-use phalanx_sys::process;
+use phalanx_sys::process::{self, Process};
 use tokio::io::unix::AsyncFd;
 
 use super::channel::Channel;
@@ -36,8 +36,10 @@ pub(crate) struct Fork<'a> {
 }
 
 impl Cluster {
-    /// Starts a worker and the tasks that watch it.
-    pub(crate) fn start(&self, fork: Fork<'_>) -> Result<Worker> {
+    /// Starts a worker and the tasks that watch it. Waits until its program is executed, which may take its time: the
+    /// fleet's are started where blocking is allowed. Either it is in the books when this returns, or it is not
+    /// there.
+    pub(crate) fn start(&self, fork: &Fork<'_>) -> Result<Worker> {
         self.keep_time();
         let worker = fork.worker;
         let failed = |act| {
@@ -55,7 +57,7 @@ impl Cluster {
         let (want_out, want_err) = fork.release.pipes();
         let (out_read, out_write) = pipe(want_out).map_err(failed("make the output pipe"))?;
         let (err_read, err_write) = pipe(want_err).map_err(failed("make the output pipe"))?;
-        let (inspector, preload, mut gift) = self.provide(&fork)?;
+        let (inspector, preload, gift) = self.provide(fork)?;
         let plan = fork.release.plan(Launch {
             worker: fork.worker,
             position: fork.position,
@@ -68,30 +70,36 @@ impl Cluster {
             inspector,
             mark: self.shared.trees.variable(),
         });
-        let mut process = process::spawn(plan).map_err(|source| {
+        let process = process::spawn(plan).map_err(|source| {
             self.shared.hub().take_back(worker, fork.position, &gift);
             Error::starting(worker, source)
         })?;
-        let pidfd = process
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(failed("watch the process"))?;
-        let pidfd = watch(pidfd).map_err(failed("watch the process"))?;
         let outlet = Outlet {
-            worker: fork.worker,
+            worker,
             position: fork.position,
-            sink: fork.sink,
-            last: fork.last,
+            sink: fork.sink.clone(),
+            last: fork.last.clone(),
         };
-        let mut readers = Vec::new();
-        for (pipe, stream) in [(out_read, Stream::Stdout), (err_read, Stream::Stderr)] {
-            if let Some(pipe) = pipe {
-                readers.push(
-                    output::follow(pipe, stream, outlet.clone())
-                        .map_err(failed("read the output"))?,
-                );
+        match Watches::of(&process, [out_read, err_read], &outlet) {
+            Ok(watches) => Ok(self.enter(fork, process, watches, (socket, gift))),
+            Err(error) => {
+                // Nobody would ever know of it.
+                process.end();
+                self.shared.hub().take_back(worker, fork.position, &gift);
+                Err(failed("watch the process")(error))
             }
         }
+    }
+
+    /// Enters a process into the books that can be watched to its end. What fails from now on ends it, and its exit
+    /// is told.
+    fn enter(
+        &self,
+        fork: &Fork<'_>,
+        mut process: Process,
+        watches: Watches,
+        (socket, mut gift): (Option<(Socket, Identity)>, Gift),
+    ) -> Worker {
         let interception = process.take_interception();
         let settings = fork.release.settings();
         let cell = Cell::new(fork.worker, fork.position, process, settings);
@@ -99,24 +107,23 @@ impl Cluster {
         let notify = gift.notify.take();
         self.enrol(&cell, fork.generation, socket, &gift);
         let shared = Arc::downgrade(&self.shared);
-        if let Some(notify) = notify {
+        tokio::spawn(follow_exit(shared.clone(), Arc::clone(&cell), watches));
+        let heard = notify.map_or(Ok(()), |notify| {
             notices::follow(shared.clone(), Arc::clone(&cell), notify)
-                .map_err(failed("watch the notify socket"))?;
-        }
-        if let Some(interception) = interception {
+        });
+        let intercepted = interception.map_or(Ok(()), |interception| {
             intercept::follow(shared.clone(), Arc::clone(&cell), interception)
-                .map_err(failed("watch the calls"))?;
+        });
+        if let Err(error) = heard.and(intercepted) {
+            tracing::error!(worker = cell.id.0, %error, "cannot hear what it says, and kills it");
+            if let Err(error) = cell.kill_group() {
+                tracing::error!(worker = cell.id.0, %error, "cannot be killed");
+            }
         }
-        tokio::spawn(follow_exit(
-            shared.clone(),
-            Arc::clone(&cell),
-            pidfd,
-            readers,
-        ));
         readiness::start(&shared, &cell, gift.sockets());
-        self.shared.trees.has_changed(worker);
+        self.shared.trees.has_changed(fork.worker);
         listen_pid::watch(&shared, &cell);
-        Ok(Worker { cell, shared })
+        Worker { cell, shared }
     }
 
     /// What the primary has for a new worker: the number of its inspector, the option that
@@ -159,6 +166,25 @@ impl Hub {
     fn next_inspector(&mut self) -> u16 {
         self.inspectors = self.inspectors.wrapping_add(1);
         self.inspectors
+    }
+}
+
+/// What tells of a process's end and of its last words.
+struct Watches {
+    pidfd: AsyncFd<OwnedFd>,
+    readers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Watches {
+    fn of(process: &Process, pipes: [Option<OwnedFd>; 2], outlet: &Outlet) -> io::Result<Self> {
+        let pidfd = watch(process.as_fd().try_clone_to_owned()?)?;
+        let mut readers = Vec::new();
+        for (pipe, stream) in pipes.into_iter().zip([Stream::Stdout, Stream::Stderr]) {
+            if let Some(pipe) = pipe {
+                readers.push(output::follow(pipe, stream, outlet.clone())?);
+            }
+        }
+        Ok(Self { pidfd, readers })
     }
 }
 
@@ -244,12 +270,7 @@ impl Hub {
 }
 
 /// Waits for the process to end, reads what it left behind, and announces the exit.
-async fn follow_exit(
-    shared: Weak<Shared>,
-    cell: Arc<Cell>,
-    pidfd: AsyncFd<OwnedFd>,
-    readers: Vec<tokio::task::JoinHandle<()>>,
-) {
+async fn follow_exit(shared: Weak<Shared>, cell: Arc<Cell>, Watches { pidfd, readers }: Watches) {
     let status = loop {
         let Ok(mut readable) = pidfd.readable().await else {
             return;

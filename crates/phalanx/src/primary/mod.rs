@@ -216,7 +216,7 @@ impl Cluster {
             hub.next_worker += 1;
             (release, worker, hub.free_position(), hub.output.clone())
         };
-        self.start(Fork {
+        self.start(&Fork {
             worker,
             position,
             generation: Generation(1),
@@ -261,6 +261,14 @@ impl Cluster {
             })?;
         }
         Ok(())
+    }
+
+    /// Writes the script that workers of this release load, before anybody waits for the hub.
+    pub(crate) fn make_place_for(&self, release: &Release) {
+        if release.preloads() {
+            // Workers run without where there is no place; that has been told.
+            drop(self.shared.hub().preload_option());
+        }
     }
 
     /// What the worker says it is doing, if it says so.

@@ -135,7 +135,7 @@ impl Cell {
     }
 
     /// Kills it with its process group. What else it has started is killed when it has ended.
-    fn kill_group(&self) -> io::Result<()> {
+    pub(super) fn kill_group(&self) -> io::Result<()> {
         self.doomed.store(true, Ordering::Release);
         self.changed.notify_waiters();
         match self.process().as_ref() {

@@ -170,7 +170,7 @@ impl Supervisor {
         };
         let fleet = Fleet::new(options.fleet)?;
         // A program that is not there is found out before anything is started.
-        Release::resolve(&options.settings)?;
+        let release = Release::resolve(&options.settings)?;
         if let Err(error) = phalanx_sys::limits::raise_open_files() {
             tracing::debug!(%error, "the limit of open files stays as it is");
         }
@@ -181,6 +181,7 @@ impl Supervisor {
         cluster.set_dispatch(options.dispatch);
         cluster.set_drain_limits(limits);
         cluster.setup(options.settings);
+        cluster.make_place_for(&release);
         cluster.open_bound()?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let (finish, outcome) = oneshot::channel();

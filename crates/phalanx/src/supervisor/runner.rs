@@ -87,11 +87,30 @@ impl Shared {
     }
 }
 
+/// How the start of a worker went.
+#[derive(Debug)]
+struct Start {
+    worker: WorkerId,
+    /// Why it was not started.
+    failure: Option<String>,
+}
+
+/// What is to be done to a worker.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Drain,
+    Stop,
+    Kill,
+}
+
 struct Runner {
     cluster: Cluster,
     shared: Arc<Shared>,
     started: Moment,
-    releases: BTreeMap<Generation, Result<Release, String>>,
+    releases: BTreeMap<Generation, Result<Arc<Release>, String>>,
+    /// Workers whose start has not been told yet, with what is to be done to them then.
+    starting: BTreeMap<WorkerId, Vec<Then>>,
+    started_ones: mpsc::UnboundedSender<Start>,
     answers: HashMap<CommandId, oneshot::Sender<Result<Done, Refusal>>>,
     next_command: u64,
     outcome: Option<Outcome>,
@@ -105,11 +124,14 @@ pub(super) async fn run(
     finish: oneshot::Sender<Outcome>,
 ) {
     cluster.keep_time();
+    let (started_ones, mut starts) = mpsc::unbounded_channel();
     let mut runner = Runner {
         cluster,
         shared,
         started: clock::now(),
         releases: BTreeMap::new(),
+        starting: BTreeMap::new(),
+        started_ones,
         answers: HashMap::new(),
         next_command: 1,
         outcome: None,
@@ -128,6 +150,7 @@ pub(super) async fn run(
                     runner.step(event);
                 }
             }
+            Some(start) = starts.recv() => runner.has_started(start),
             Some(report) = health.recv() => runner.step(report),
             Some(ask) = inbox.recv() => runner.command(ask),
             () = until(deadline) => runner.step(fleet::Event::Tick),
@@ -217,8 +240,8 @@ impl Runner {
         match action {
             Action::NewGeneration(generation) => {
                 let release = Release::resolve(&self.cluster.settings());
-                self.releases
-                    .insert(generation, release.map_err(|error| chain(&error)));
+                let release = release.map(Arc::new).map_err(|error| chain(&error));
+                self.releases.insert(generation, release);
             }
             Action::DropGeneration(generation) => drop(self.releases.remove(&generation)),
             Action::Spawn {
@@ -231,11 +254,9 @@ impl Runner {
             Action::BeginWatch => self.cluster.watch_health(true),
             Action::EndWatch => self.cluster.watch_health(false),
             Action::Refuse => self.cluster.refuse_newcomers(),
-            Action::Drain { worker } => {
-                self.with_worker(worker, crate::primary::Worker::disconnect);
-            }
-            Action::Stop { worker } => self.end(worker, crate::primary::Worker::stop),
-            Action::Kill { worker } => self.end(worker, crate::primary::Worker::kill_group),
+            Action::Drain { worker } => self.tell(worker, Then::Drain),
+            Action::Stop { worker } => self.tell(worker, Then::Stop),
+            Action::Kill { worker } => self.tell(worker, Then::Kill),
             Action::Reply { command, result } => {
                 if let Some(answer) = self.answers.remove(&command) {
                     // A client that went away needs no answer.
@@ -259,47 +280,65 @@ impl Runner {
     ) -> Option<fleet::Event> {
         let live = self.cluster.workers().len();
         let last = self.shared.keep_lines(worker, live);
-        let result = match self.releases.get(&generation) {
-            Some(Ok(release)) => self
-                .cluster
-                .start(Fork {
-                    worker,
-                    position,
-                    generation,
-                    release,
-                    env: Vec::new(),
-                    sink: self.shared.sink.clone(),
-                    last,
-                    held_back,
-                })
-                .map_err(|error| chain(&error)),
-            Some(Err(reason)) => Err(reason.clone()),
-            None => Err("its release is unknown".to_owned()),
+        let failed = |reason| Some(fleet::Event::SpawnFailed { worker, reason });
+        let release = match self.releases.get(&generation) {
+            Some(Ok(release)) => Arc::clone(release),
+            Some(Err(reason)) => return failed(reason.clone()),
+            None => return failed("its release is unknown".to_owned()),
         };
-        let reason = result.err()?;
-        Some(fleet::Event::SpawnFailed { worker, reason })
+        self.starting.insert(worker, Vec::new());
+        let (cluster, sink) = (self.cluster.clone(), self.shared.sink.clone());
+        let told = self.started_ones.clone();
+        // The program may lie on a slow disk, and a scanner may have a look at it first.
+        tokio::task::spawn_blocking(move || {
+            let started = cluster.start(&Fork {
+                worker,
+                position,
+                generation,
+                release: &release,
+                env: Vec::new(),
+                sink,
+                last,
+                held_back,
+            });
+            let failure = started.err().map(|error| chain(&error));
+            // Nobody listens when the app has ended.
+            drop(told.send(Start { worker, failure }));
+        });
+        None
     }
 
-    fn with_worker(&self, worker: WorkerId, act: impl FnOnce(&crate::primary::Worker)) {
-        if let Some(worker) = self.cluster.worker(worker) {
-            act(&worker);
+    fn has_started(&mut self, start: Start) {
+        let Start { worker, failure } = start;
+        let then = self.starting.remove(&worker).unwrap_or_default();
+        if let Some(reason) = failure {
+            return self.step(fleet::Event::SpawnFailed { worker, reason });
+        }
+        for act in then {
+            self.tell(worker, act);
         }
     }
 
-    fn end(
-        &self,
-        worker: WorkerId,
-        by: impl FnOnce(&crate::primary::Worker) -> crate::error::Result<()>,
-    ) {
-        self.with_worker(worker, |worker| {
-            if let Err(error) = by(worker) {
-                tracing::error!(
-                    worker = worker.id().0,
-                    error = chain(&error),
-                    "cannot end a worker"
-                );
+    /// Tells a worker; one that is not there yet is told when it is.
+    fn tell(&mut self, id: WorkerId, then: Then) {
+        let Some(worker) = self.cluster.worker(id) else {
+            if let Some(later) = self.starting.get_mut(&id) {
+                later.push(then);
             }
-        });
+            return;
+        };
+        let told = match then {
+            Then::Drain => {
+                worker.disconnect();
+                Ok(())
+            }
+            Then::Stop => worker.stop(),
+            Then::Kill => worker.kill_group(),
+        };
+        if let Err(error) = told {
+            let error = chain(&error);
+            tracing::error!(worker = id.0, error, "cannot end a worker");
+        }
     }
 
     fn report(&self, report: Report) {
