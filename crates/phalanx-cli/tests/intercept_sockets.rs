@@ -212,3 +212,16 @@ fn workers_share_a_unix_path_that_the_command_names() {
         assert!(!path.exists());
     }
 }
+
+#[test]
+fn a_worker_that_listens_where_phalanx_has_no_part_is_told_of() {
+    if require("python3").is_none() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = fixtures::fixture("programs/path.py");
+    let shell = format!("exec python3 {} \"$WHERE\"", script.display());
+    let app = app().workers(1).command(["sh", "-c", &shell]);
+    let app = app.env("WHERE", directory.path().join("private")).start();
+    app.wait_for_line("listens only where phalanx has no part in it", LIMIT);
+}

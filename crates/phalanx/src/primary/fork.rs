@@ -17,7 +17,7 @@ use super::launch::{Launch, Release};
 use super::messages::Reading;
 use super::output::{self, LastLines, Outlet, OutputSink, Stream};
 use super::worker::{Cell, Worker};
-use super::{Cluster, Shared, clock, intercept, listen_pid, notices, readiness, trees};
+use super::{Cluster, Shared, clock, intercept, listen_pid, notices, readiness, trees, unseen};
 use crate::error::{Error, Result};
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -123,6 +123,7 @@ impl Cluster {
         readiness::start(&shared, &cell, gift.sockets());
         self.shared.trees.has_changed(fork.worker);
         listen_pid::watch(&shared, &cell);
+        unseen::watch(&shared, &cell);
         Worker { cell, shared }
     }
 

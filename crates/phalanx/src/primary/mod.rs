@@ -34,6 +34,7 @@ mod recall;
 mod requests;
 mod slots;
 mod trees;
+mod unseen;
 mod watch;
 mod worker;
 
