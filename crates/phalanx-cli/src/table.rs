@@ -1,6 +1,8 @@
 //! Tables of text: columns as wide as they must be, for people.
 
-use phalanx::supervisor::{ListenerStatus, Status, WorkerStatus};
+use std::time::Duration;
+
+use phalanx::supervisor::{ListenerStatus, Status, VacancyStatus, WorkerStatus};
 
 use phalanx_control::names::Name;
 use phalanx_control::show;
@@ -44,6 +46,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         format!("listening on {address} ({}{because})\n", one.dispatch)
     };
     text.extend(status.listeners.iter().map(line));
+    text.extend(status.vacancies.iter().map(vacancy_line));
     if !status.workers.is_empty() {
         let rows = status.workers.iter().map(|worker| worker_row(worker, now));
         let heads = [
@@ -63,6 +66,28 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         text += &columns(&heads.map(str::to_owned), rows);
     }
     text
+}
+
+/// A position that waits for its next try, or stays empty.
+fn vacancy_line(vacancy: &VacancyStatus) -> String {
+    let when = vacancy.retry_in_ms.map_or_else(
+        || "no try is due".to_owned(),
+        |left| {
+            format!(
+                "next try in {:.1} s",
+                Duration::from_millis(left).as_secs_f64()
+            )
+        },
+    );
+    let crash_loop = if vacancy.crash_loop {
+        ", crash loop"
+    } else {
+        ""
+    };
+    format!(
+        "position {}: no worker, {when}, restarts: {}{crash_loop}\n",
+        vacancy.position, vacancy.restarts
+    )
 }
 
 fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 11] {
@@ -92,9 +117,15 @@ fn response(micros: u32) -> String {
 
 /// The policy, with its weights where it has some.
 pub(crate) fn policy(status: &Status) -> String {
-    match &status.weights {
+    let policy = match &status.weights {
         Some(weights) if !weights.is_empty() => format!("{} {weights}", status.policy),
         Some(_) | None => status.policy.clone(),
+    };
+    // Nothing is in turn that is drawn.
+    let mut drawn = status.listeners.iter();
+    match drawn.find_map(|one| one.policy.as_ref()) {
+        Some(drawn) => format!("{policy} (drawn: {drawn})"),
+        None => policy,
     }
 }
 
@@ -217,6 +248,32 @@ mod tests {
              0         5   3    4250  ready     1m 1s   0         12           100.0%  3     2.3ms\n\
              1         6   3    -     starting  -       1         -            -       -     -\n"
         );
+    }
+
+    #[test]
+    fn a_position_without_a_worker_is_told() {
+        let mut vacant = example();
+        vacant.vacancies = serde_json::from_value(json!([
+            {"position": 1, "restarts": 7, "retry_in_ms": 12_300, "crash_loop": true},
+            {"position": 2, "restarts": 0, "retry_in_ms": null, "crash_loop": false},
+        ]))
+        .unwrap();
+        let text = status(&vacant, 62_000);
+        assert!(
+            text.contains(
+                "position 1: no worker, next try in 12.3 s, restarts: 7, crash loop\n\
+                 position 2: no worker, no try is due, restarts: 0\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_drawn_is_not_called_in_turn() {
+        let mut drawn = example();
+        drawn.listeners[0].policy = Some("random".to_owned());
+        let text = status(&drawn, 62_000);
+        assert!(text.contains(", round-robin (drawn: random), "), "{text}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use cluster::{app, connect, expect_in_turn, get, get_json, greeting, has_listeners, pid_in};
 use phalanx_testkit::node::{self, NodeBinary};
-use phalanx_testkit::{App, LIMIT, Load, Process, Target, fixtures};
+use phalanx_testkit::{App, LIMIT, Load, Process, Target, fixtures, require};
 use serde_json::json;
 
 /// The pids that `count` new connections are greeted with.
@@ -226,6 +226,30 @@ fn a_descriptor_that_the_primary_inherited_is_served() {
         expect_in_turn(&mut app, &target, 2);
         app.verb(["reload"]).expect_success();
         expect_in_turn(&mut app, &target, 2);
+    }
+}
+
+#[test]
+fn a_udp_descriptor_that_the_primary_inherited_is_shared() {
+    if require("python3").is_none() {
+        return;
+    }
+    for node in node::require_versions() {
+        let mut app = App::builder(fixtures::fixture("with-listener.py"))
+            .env("LISTENER_PROGRAM", cluster::PHALANX)
+            .env("LISTENER_UDP", "1")
+            .env("FD", "9")
+            .workers(2)
+            .node(&node, "udp-fd.js")
+            .start();
+        let server = app.udp_address();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        client.send_to(b"hello", server).unwrap();
+        let mut text = [0; 64];
+        let count = client.recv(&mut text).unwrap();
+        let pid = pid_in(std::str::from_utf8(&text[..count]).unwrap());
+        assert!(app.worker_pids().contains(&pid), "{node:?}");
     }
 }
 

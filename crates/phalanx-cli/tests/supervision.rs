@@ -48,6 +48,11 @@ fn a_worker_that_crashes_again_and_again_waits_longer_each_time_and_recovers_whe
         delays.is_sorted() && delays[5] > 4 * delays[1],
         "{delays:?}"
     );
+    // The position does not vanish meanwhile.
+    let status = app.wait_status(LIMIT, |status| {
+        status["vacancies"][0]["retry_in_ms"].is_u64()
+    });
+    assert_eq!(status["vacancies"].as_array().unwrap().len(), 1, "{status}");
     // The others serve meanwhile.
     Load::new(target.clone())
         .clients(4)

@@ -149,7 +149,12 @@ fn text_of(report: &Report) -> String {
             figures(canary, others)
         ),
         Report::CanaryPassed { canary, others, .. } => {
-            format!("reload: all well, going on: {}", figures(canary, others))
+            let verdict = if canary.reporting > 0 && !canary.is_enough() {
+                "too few answers to judge"
+            } else {
+                "all well"
+            };
+            format!("reload: {verdict}, going on: {}", figures(canary, others))
         }
         Report::RolloutCancelled { generation, base } => {
             format!("reload: generation {generation} is undone; going back to {base}")

@@ -59,6 +59,14 @@ pub struct HealthSummary {
     pub p99_us: Option<u64>,
 }
 
+impl HealthSummary {
+    /// Are there enough answers to say anything about their kind?
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.requests >= ENOUGH_ANSWERS
+    }
+}
+
 /// What is wrong with a canary. Displays as what follows "worker 3 at position 1".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "finding", rename_all = "snake_case")]
@@ -327,6 +335,16 @@ mod tests {
             "answered 20 of 20 requests with a server error, the others 0 of 100"
         );
         assert!(judge(&health(20, 20, 1), &Health::default(), false).is_some());
+    }
+
+    #[test]
+    fn a_canary_without_enough_answers_is_not_judged() {
+        let of = |requests| HealthSummary {
+            requests,
+            ..HealthSummary::default()
+        };
+        assert!(!of(ENOUGH_ANSWERS - 1).is_enough());
+        assert!(of(ENOUGH_ANSWERS).is_enough());
     }
 
     #[test]

@@ -163,6 +163,8 @@ pub enum Target {
     },
     /// A descriptor that the *primary* inherited.
     Descriptor(i32),
+    /// The same, for a worker that wants datagrams from it.
+    DatagramDescriptor(i32),
 }
 
 /// Parses one line from a worker.
@@ -355,7 +357,14 @@ fn parse_target(value: &Value, act: &str) -> Result<Target, WireError> {
     let at = |name: &str| value.get(name).unwrap_or(&null);
     if let Some(descriptor) = at("fd").as_i64().filter(|&fd| fd >= 0) {
         let descriptor = i32::try_from(descriptor).map_err(|_| field_error(act, "fd"))?;
-        return Ok(Target::Descriptor(descriptor));
+        let is_udp = at("addressType")
+            .as_str()
+            .is_some_and(|kind| kind.starts_with("udp"));
+        return Ok(if is_udp {
+            Target::DatagramDescriptor(descriptor)
+        } else {
+            Target::Descriptor(descriptor)
+        });
     }
     let flags = at("flags").as_u64().unwrap_or(0);
     let kind = at("addressType");

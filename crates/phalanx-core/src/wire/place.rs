@@ -15,7 +15,9 @@ impl fmt::Display for Target {
             }
             Self::UnixPath { path, .. } => write!(f, "unix:{}", path.display()),
             Self::UnixAbstract(name) => write!(f, "unix:@{}", name.escape_ascii()),
-            Self::Descriptor(number) => write!(f, "descriptor {number}"),
+            Self::Descriptor(number) | Self::DatagramDescriptor(number) => {
+                write!(f, "descriptor {number}")
+            }
         }
     }
 }

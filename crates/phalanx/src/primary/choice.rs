@@ -74,7 +74,7 @@ impl Hub {
             return Choice::new(Dispatch::Handoff, "published on another port");
         }
         let wanted = self.dispatch;
-        if matches!(target, Target::Udp { .. }) {
+        if matches!(target, Target::Udp { .. } | Target::DatagramDescriptor(_)) {
             return Choice::new(Dispatch::Shared, "datagrams have no connections");
         }
         if wanted == DispatchChoice::Shared {

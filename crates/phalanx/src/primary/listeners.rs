@@ -42,7 +42,7 @@ pub(super) enum Owner {
 impl Owner {
     fn of(target: &Target) -> Self {
         match target {
-            Target::Descriptor(_) => Self::Other,
+            Target::Descriptor(_) | Target::DatagramDescriptor(_) => Self::Other,
             Target::Tcp { .. }
             | Target::UnixPath { .. }
             | Target::UnixAbstract(_)

@@ -384,6 +384,11 @@ impl Cluster {
             address: listener.display(),
             dispatch: listener.choice.dispatch.to_string(),
             because: listener.choice.because.clone(),
+            policy: listener
+                .slots
+                .as_ref()
+                .and_then(slots::Slots::drawn_by)
+                .map(str::to_owned),
             workers: hub.users(id),
         };
         hub.listeners.iter().map(status).collect()

@@ -124,7 +124,9 @@ impl Hub {
             }
             Target::UnixPath { .. } => return Ok(()),
             Target::UnixAbstract(name) => Wanted::Abstract(name),
-            Target::Descriptor(number) => Wanted::Descriptor(*number),
+            Target::Descriptor(number) | Target::DatagramDescriptor(number) => {
+                Wanted::Descriptor(*number)
+            }
         };
         self.judge(&wanted)
     }
@@ -172,6 +174,7 @@ fn open(request: &ListenRequest) -> io::Result<Opened> {
             socket::bind_udp(SocketAddr::new(address.unwrap_or(any), *port), &options)?
         }
         Target::Descriptor(number) => inherited(*number, backlog)?,
+        Target::DatagramDescriptor(number) => inherited_datagrams(*number)?,
     };
     Ok(Opened {
         udp: socket::socket_kind(socket.as_fd())? == SocketKind::Udp,
@@ -223,6 +226,15 @@ fn inherited(number: i32, backlog: u32) -> io::Result<OwnedFd> {
         SocketKind::TcpListener | SocketKind::UnixListener | SocketKind::Udp => {}
         SocketKind::TcpStream | SocketKind::UnixStream => socket::listen(socket.as_fd(), backlog)?,
         SocketKind::Other | _ => return Err(io::Error::from_raw_os_error(EINVAL)),
+    }
+    Ok(socket)
+}
+
+/// A UDP socket that the primary was started with.
+fn inherited_datagrams(number: i32) -> io::Result<OwnedFd> {
+    let socket = socket::inherited_socket(number)?;
+    if socket::socket_kind(socket.as_fd())? != SocketKind::Udp {
+        return Err(io::Error::from_raw_os_error(EINVAL));
     }
     Ok(socket)
 }

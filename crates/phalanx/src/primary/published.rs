@@ -113,6 +113,7 @@ fn port_of(target: &Target) -> Option<u16> {
         Target::Udp { .. }
         | Target::UnixPath { .. }
         | Target::UnixAbstract(_)
-        | Target::Descriptor(_) => None,
+        | Target::Descriptor(_)
+        | Target::DatagramDescriptor(_) => None,
     }
 }

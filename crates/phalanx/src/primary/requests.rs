@@ -187,7 +187,10 @@ fn listener_key(request: &ListenRequest) -> String {
     use phalanx_core::wire::Target;
     let any_port = match &request.target {
         Target::Tcp { port, .. } | Target::Udp { port, .. } => *port == 0,
-        Target::UnixPath { .. } | Target::UnixAbstract(_) | Target::Descriptor(_) => false,
+        Target::UnixPath { .. }
+        | Target::UnixAbstract(_)
+        | Target::Descriptor(_)
+        | Target::DatagramDescriptor(_) => false,
     };
     if any_port {
         format!("{}:{}", request.key, request.index)
@@ -212,7 +215,10 @@ fn is_same(asked: &ListenRequest, listening: &ListenRequest, port: Option<u16>) 
         } => {
             *asked_port = port.unwrap_or(*asked_port);
         }
-        Target::UnixPath { .. } | Target::UnixAbstract(_) | Target::Descriptor(_) => {}
+        Target::UnixPath { .. }
+        | Target::UnixAbstract(_)
+        | Target::Descriptor(_)
+        | Target::DatagramDescriptor(_) => {}
     }
     actual == listening.target && asked.index == listening.index
 }
@@ -230,6 +236,6 @@ fn requested_address(request: &ListenRequest) -> Option<crate::address::Address>
         }
         Target::UnixPath { path, .. } => Some(Address::Unix(path.clone())),
         Target::UnixAbstract(name) => Some(Address::Abstract(name.clone())),
-        Target::Descriptor(_) => None,
+        Target::Descriptor(_) | Target::DatagramDescriptor(_) => None,
     }
 }

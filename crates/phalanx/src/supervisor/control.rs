@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::runner::{Ask, Shared};
-use super::status::{Status, WorkerStatus};
+use super::status::{Status, VacancyStatus, WorkerStatus};
 use crate::error::{Error, Result};
 use crate::primary::Cluster;
 use crate::subscribers::Events;
@@ -244,6 +244,13 @@ impl Control {
                 response_us: load.map(|load| load.response_us).filter(|&time| time > 0),
             }
         });
+        let now = self.shared.now();
+        let vacancies = view.vacancies.iter().map(|vacancy| VacancyStatus {
+            position: vacancy.position,
+            restarts: vacancy.restarts,
+            retry_in_ms: vacancy.retry_at.map(|at| millis(at.saturating_sub(now))),
+            crash_loop: vacancy.crash_loop,
+        });
         let workers = with_shares(workers.collect());
         Status {
             name: self.shared.name.clone(),
@@ -265,6 +272,7 @@ impl Control {
             listeners,
             workers,
             primary: self.shared.measured.status(),
+            vacancies: vacancies.collect(),
         }
     }
 }

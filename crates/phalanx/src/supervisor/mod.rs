@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use control::{CommandError, CommandErrorKind, Control};
 pub use signals::ReopenLog;
-pub use status::{ListenerStatus, PrimaryStatus, Status, WorkerStatus};
+pub use status::{ListenerStatus, PrimaryStatus, Status, VacancyStatus, WorkerStatus};
 
 use crate::error::{Error, Result};
 use crate::policy::MakePolicy;

@@ -30,6 +30,8 @@ pub(super) struct Ask {
 /// What the runner and the handles share.
 pub(super) struct Shared {
     pub(super) name: String,
+    /// From when the fleet's times count.
+    started: Moment,
     sink: Option<OutputSink>,
     pub(super) measured: Measured,
     state: Mutex<State>,
@@ -50,6 +52,7 @@ impl Shared {
     ) -> Self {
         Self {
             name,
+            started: clock::now(),
             sink,
             measured,
             state: Mutex::new(State {
@@ -62,6 +65,11 @@ impl Shared {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The present, as the fleet counts it.
+    pub(super) fn now(&self) -> Duration {
+        clock::now() - self.started
     }
 
     pub(super) fn view(&self) -> FleetView {
@@ -106,7 +114,6 @@ enum Then {
 struct Runner {
     cluster: Cluster,
     shared: Arc<Shared>,
-    started: Moment,
     releases: BTreeMap<Generation, Result<Arc<Release>, String>>,
     /// Workers whose start has not been told yet, with what is to be done to them then.
     starting: BTreeMap<WorkerId, Vec<Then>>,
@@ -128,7 +135,6 @@ pub(super) async fn run(
     let mut runner = Runner {
         cluster,
         shared,
-        started: clock::now(),
         releases: BTreeMap::new(),
         starting: BTreeMap::new(),
         started_ones,
@@ -206,12 +212,12 @@ fn translate(event: &Event) -> Option<fleet::Event> {
 
 impl Runner {
     fn now(&self) -> Duration {
-        clock::now() - self.started
+        self.shared.now()
     }
 
     fn deadline(&self) -> Option<Moment> {
         let deadline = self.shared.state().fleet.next_deadline()?;
-        Some(self.started + deadline)
+        Some(self.shared.started + deadline)
     }
 
     fn command(&mut self, ask: Ask) {

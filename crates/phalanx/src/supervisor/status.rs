@@ -42,6 +42,9 @@ pub struct Status {
     /// The primary itself.
     #[serde(default)]
     pub primary: PrimaryStatus,
+    /// Positions without a worker that serves or starts.
+    #[serde(default)]
+    pub vacancies: Vec<VacancyStatus>,
 }
 
 /// How the primary itself does, by its own measurement.
@@ -60,6 +63,20 @@ pub struct PrimaryStatus {
     pub memory_idle_bytes: Option<u64>,
 }
 
+/// A position without a worker that serves or starts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct VacancyStatus {
+    /// The position.
+    pub position: Position,
+    /// How many times a worker at this position was replaced after a crash.
+    pub restarts: u32,
+    /// In how many milliseconds the next try is due; nothing when it waits for something else, or stays empty.
+    pub retry_in_ms: Option<u64>,
+    /// Whether the waiting has reached its cap.
+    pub crash_loop: bool,
+}
+
 /// A listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -71,6 +88,10 @@ pub struct ListenerStatus {
     /// Why that, and what would be needed for more.
     #[serde(default)]
     pub because: String,
+    /// What its connections are distributed by, where that is not the app's policy: `random` where a classic BPF
+    /// program draws instead of taking turns or comparing loads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// How many live workers serve it.
     pub workers: u32,
 }

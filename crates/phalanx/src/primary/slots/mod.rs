@@ -334,6 +334,11 @@ impl Slots {
         self.steer.switch(&self.plan, &names);
     }
 
+    /// What connections are distributed by, where that is not the policy.
+    pub(super) fn drawn_by(&self) -> Option<&'static str> {
+        self.steer.drawn_by(self.plan.policy())
+    }
+
     /// Another policy or other weights, from the next connection on.
     pub(super) fn set_policy(&mut self, policy: PolicyName, weights: Weights) {
         let last = self.steer.last_turn();

@@ -121,6 +121,18 @@ impl Steer {
         }
     }
 
+    /// What it does instead of the policy, where it cannot do that.
+    pub(super) fn drawn_by(&self, policy: PolicyName) -> Option<&'static str> {
+        match (self, policy) {
+            (Self::Program(_), _) => None,
+            (Self::Classic(_), PolicyName::SourceHash | PolicyName::Random | PolicyName::None) => {
+                None
+            }
+            (Self::Classic(_), PolicyName::Weighted) => Some("random by weight"),
+            (Self::Classic(_), _) => Some("random"),
+        }
+    }
+
     /// Puts a plan in force. `names` are those of the positions' slots.
     pub(super) fn switch(&mut self, plan: &Plan, names: &BTreeMap<Position, Name>) {
         let switched = match self {
