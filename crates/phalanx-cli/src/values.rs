@@ -96,11 +96,11 @@ pub(crate) fn readiness(text: &str) -> Result<Readiness, String> {
     match text {
         "auto" => Ok(Readiness::Auto),
         "listen" => Ok(Readiness::Listen),
-        "notify" => Ok(Readiness::Notify),
+        "message" | "notify" => Ok(Readiness::Notify),
         "exec" => Ok(Readiness::Exec),
         _ => match text.strip_prefix("http:") {
             Some(path) if is_path(path) => Ok(Readiness::Http(path.to_owned())),
-            Some(_) | None => Err("use auto, listen, notify, exec or http:/PATH".to_owned()),
+            Some(_) | None => Err("use auto, listen, message, exec or http:/PATH".to_owned()),
         },
     }
 }

@@ -24,6 +24,7 @@ pub(super) struct Reload {
     watch_ms: Option<u64>,
     max_surge: Option<NumberOrText>,
     max_unavailable: Option<NumberOrText>,
+    allow_fewer_listeners: bool,
 }
 
 impl Reload {
@@ -42,6 +43,7 @@ impl Reload {
             }),
             max_surge: amount("max_surge", self.max_surge)?,
             max_unavailable: amount("max_unavailable", self.max_unavailable)?,
+            allow_fewer_listeners: self.allow_fewer_listeners,
         })
     }
 }

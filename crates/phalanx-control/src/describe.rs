@@ -59,6 +59,8 @@ pub fn describe(event: &Event) -> (Level, String) {
         Event::ListeningUnseen { worker } => debug(*worker, "listens on a socket of its own"),
         Event::Extends { worker, .. } => debug(*worker, "asks for patience"),
         Event::Serves { worker } => debug(*worker, "is ready without a listener"),
+        Event::Ready { worker } => (Level::Trace, format!("worker {worker} is ready")),
+        Event::Lacks { worker, lack } => debug(*worker, &format!("is not ready yet: {lack}")),
         Event::Leaving { worker } => debug(*worker, "leaves by its own wish"),
         Event::Message { worker, .. } => (Level::Trace, format!("worker {worker} sent a message")),
         Event::Disconnect { worker } => (Level::Trace, format!("worker {worker} has disconnected")),
@@ -178,6 +180,13 @@ fn text_of(report: &Report) -> String {
         } => {
             format!("reload: {generation} failed too: {failure}; the workers that are ready stay")
         }
+        Report::FewerListeners { worker, missing } => {
+            let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            format!(
+                "worker {worker} is accepted without {}",
+                missing.join(" and ")
+            )
+        }
         Report::ScaleStarted { from, to } => format!("scaling from {from} to {}", counted(*to)),
         Report::ScaleProgress { done, of } => format!("scaling: {done} of {of} done"),
         Report::StopStarted { fast, workers } => {
@@ -251,7 +260,9 @@ fn level_of(report: &Report) -> Level {
         | Report::BootOver
         | Report::CanaryProgress { .. }
         | Report::StopProgress { .. } => Level::Debug,
-        Report::RolledBack { .. } | Report::RolloutCancelled { .. } => Level::Warn,
+        Report::RolledBack { .. }
+        | Report::RolloutCancelled { .. }
+        | Report::FewerListeners { .. } => Level::Warn,
         Report::CrashLoopEntered { .. }
         | Report::RolloutFailed { .. }
         | Report::RollbackAbandoned { .. } => Level::Error,

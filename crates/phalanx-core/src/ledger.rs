@@ -75,9 +75,13 @@ impl<C> Ledger<C> {
         gone.into_iter().map(|offer| offer.connection).collect()
     }
 
-    /// The worker may be offered this listener's connections from now on.
-    pub fn join(&mut self, listener: ListenerId, worker: WorkerId, position: Position) {
-        let member = self.members.entry(worker).or_insert_with(|| Member {
+    /// The worker can be passed connections, and is chosen for none yet.
+    pub fn admit(&mut self, worker: WorkerId, position: Position) {
+        self.enter(worker, position);
+    }
+
+    fn enter(&mut self, worker: WorkerId, position: Position) -> &mut Member<C> {
+        self.members.entry(worker).or_insert_with(|| Member {
             position,
             listeners: BTreeSet::new(),
             in_flight: BTreeMap::new(),
@@ -89,8 +93,12 @@ impl<C> Ledger<C> {
             liveness: Liveness::new(Limits::CONNECTIONS),
             aside: false,
             window_max: usize::MAX,
-        });
-        if !member.listeners.insert(listener) {
+        })
+    }
+
+    /// The worker may be offered this listener's connections from now on.
+    pub fn join(&mut self, listener: ListenerId, worker: WorkerId, position: Position) {
+        if !self.enter(worker, position).listeners.insert(listener) {
             return;
         }
         if let Some(group) = self.groups.get_mut(&listener) {

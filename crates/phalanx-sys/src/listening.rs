@@ -6,10 +6,31 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::process::Pid;
 
+/// A socket on which a process listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the tables that are read")]
+pub enum Listening {
+    /// TCP, with its address.
+    Tcp(SocketAddr),
+    /// A Unix stream socket.
+    Unix,
+}
+
 /// Whether the process holds a listening TCP or Unix stream socket, whoever else holds it too
+/// (`proc_pid_fd(5)`, `proc_pid_net(5)`).
+///
+/// # Errors
+///
+/// As [`listeners`].
+pub fn listens(pid: Pid) -> io::Result<bool> {
+    Ok(!listeners(pid)?.is_empty())
+}
+
+/// The listening TCP and Unix stream sockets that the process holds, whoever else holds them too
 /// (`proc_pid_fd(5)`, `proc_pid_net(5)`).
 ///
 /// Costs a directory listing and, if there are sockets, a read of the network tables up to
@@ -20,25 +41,22 @@ use crate::process::Pid;
 ///
 /// `NotFound` when there is no such process, `PermissionDenied` when it belongs to another
 /// user and this process is not root.
-pub fn listens(pid: Pid) -> io::Result<bool> {
+pub fn listeners(pid: Pid) -> io::Result<Vec<Listening>> {
     let held = sockets_of(pid)?;
+    let mut found = Vec::new();
     if held.is_empty() {
-        return Ok(false);
+        return Ok(found);
     }
     for table in [Table::Tcp, Table::Tcp6, Table::Unix] {
         let path = format!("/proc/{pid}/net/{}", table.file());
         match File::open(path) {
-            Ok(file) => {
-                if lists_one_of(table, BufReader::new(file), &held)? {
-                    return Ok(true);
-                }
-            }
+            Ok(file) => found.extend(listed(table, BufReader::new(file), &held)?),
             // A kernel without IPv6 has no table for it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 /// The inode numbers of the sockets that the process has open.
@@ -70,20 +88,38 @@ enum Table {
 /// A line of a table.
 #[derive(PartialEq, Eq, Debug)]
 enum Line {
-    Listening { inode: u64 },
+    Listening { inode: u64, socket: Listening },
     Other,
 }
 
-fn lists_one_of(table: Table, lines: impl BufRead, held: &HashSet<u64>) -> io::Result<bool> {
+/// Those of the table's listening sockets that are among `held`.
+fn listed(table: Table, lines: impl BufRead, held: &HashSet<u64>) -> io::Result<Vec<Listening>> {
+    let mut found = Vec::new();
     // The first line is the heading.
     for line in lines.lines().skip(1) {
         match table.read(&line?) {
-            Some(Line::Listening { inode }) if held.contains(&inode) => return Ok(true),
-            Some(Line::Other) if table.begins_with_listeners() => return Ok(false),
+            Some(Line::Listening { inode, socket }) if held.contains(&inode) => found.push(socket),
+            Some(Line::Other) if table.begins_with_listeners() => break,
             Some(Line::Listening { .. } | Line::Other) | None => {}
         }
     }
-    Ok(false)
+    Ok(found)
+}
+
+/// `0100007F:1F90`: each group of eight digits is a word in the machine's byte order; the port is a number.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut bytes = Vec::new();
+    for word in 0..ip.len() / 8 {
+        let word = ip.get(word * 8..word * 8 + 8)?;
+        bytes.extend(u32::from_str_radix(word, 16).ok()?.to_ne_bytes());
+    }
+    let ip: IpAddr = match <[u8; 16]>::try_from(bytes.as_slice()) {
+        Ok(bytes) => bytes.into(),
+        Err(_) => <[u8; 4]>::try_from(bytes.as_slice()).ok()?.into(),
+    };
+    Some(SocketAddr::new(ip, port))
 }
 
 impl Table {
@@ -108,19 +144,24 @@ impl Table {
     /// `None` for a line that cannot be understood.
     fn read(self, line: &str) -> Option<Line> {
         let mut fields = line.split_ascii_whitespace();
-        let (listens, inode) = match self {
+        let (socket, listens, inode) = match self {
             // sl local rem st queues timer retransmits uid timeout inode
-            Table::Tcp | Table::Tcp6 => (fields.nth(3)? == "0A", fields.nth(5)?),
+            Table::Tcp | Table::Tcp6 => {
+                let address = parse_address(fields.nth(1)?)?;
+                let listens = fields.nth(1)? == "0A";
+                (Listening::Tcp(address), listens, fields.nth(5)?)
+            }
             // address references protocol flags (SO_ACCEPTCONN) type (stream) state inode
             Table::Unix => {
                 let is_acceptor = fields.nth(3)? == "00010000";
                 let is_stream = fields.next()? == "0001";
-                (is_acceptor && is_stream, fields.nth(1)?)
+                (Listening::Unix, is_acceptor && is_stream, fields.nth(1)?)
             }
         };
         Some(if listens {
             Line::Listening {
                 inode: inode.parse().ok()?,
+                socket,
             }
         } else {
             Line::Other
@@ -145,7 +186,8 @@ Num       RefCount Protocol Flags    Type St Inode Path
 ";
 
     fn lists(table: Table, text: &str, inode: u64) -> bool {
-        lists_one_of(table, text.as_bytes(), &HashSet::from([inode])).unwrap()
+        let found = listed(table, text.as_bytes(), &HashSet::from([inode])).unwrap();
+        !found.is_empty()
     }
 
     #[test]
@@ -155,6 +197,15 @@ Num       RefCount Protocol Flags    Type St Inode Path
         assert!(!lists(Table::Unix, UNIX, 21));
         assert!(!lists(Table::Unix, UNIX, 22));
         assert!(lists(Table::Unix, UNIX, 23));
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        let found = listed(Table::Tcp, TCP.as_bytes(), &HashSet::from([11])).unwrap();
+        assert_eq!(found, [Listening::Tcp("127.0.0.1:8080".parse().unwrap())]);
+        let v6 = "00000000000000000000000001000000:0050";
+        assert_eq!(parse_address(v6), "[::1]:80".parse().ok());
+        assert_eq!(parse_address("zz:0050"), None);
     }
 
     #[test]

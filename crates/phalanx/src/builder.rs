@@ -135,6 +135,20 @@ impl Builder {
         self
     }
 
+    /// For how long a worker of the first generation is to open no further listener before it counts as ready.
+    /// Default: [`Settings::READY_QUIET`].
+    pub fn ready_quiet(mut self, quiet: Duration) -> Self {
+        self.options.settings.ready_quiet = Some(quiet);
+        self
+    }
+
+    /// Whether a release that does not open all listeners of the one before is accepted when its time to become
+    /// ready is over. Default: it is refused.
+    pub fn allow_fewer_listeners(mut self, allow: bool) -> Self {
+        self.options.fleet.allow_fewer_listeners = allow;
+        self
+    }
+
     /// Missing workers during a rolling restart. Default 0.
     pub fn max_unavailable(mut self, amount: Amount) -> Self {
         self.options.fleet.max_unavailable = amount;

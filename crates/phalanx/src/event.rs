@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use phalanx_core::dispatch::readiness::Lack;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use serde::{Serialize, Serializer};
 
@@ -47,6 +48,18 @@ pub enum Event {
     Serves {
         /// The worker.
         worker: WorkerId,
+    },
+    /// The worker of a supervised app is ready: it holds every listener that it owes.
+    Ready {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// The worker of a supervised app is not ready yet.
+    Lacks {
+        /// The worker.
+        worker: WorkerId,
+        /// What it is not ready for.
+        lack: Lack,
     },
     /// The worker sent a message (`message`).
     Message {
@@ -122,6 +135,8 @@ impl Event {
             | Self::Listening { worker, .. }
             | Self::ListeningUnseen { worker }
             | Self::Serves { worker }
+            | Self::Ready { worker }
+            | Self::Lacks { worker, .. }
             | Self::Message { worker, .. }
             | Self::Leaving { worker }
             | Self::Stuck { worker }

@@ -68,20 +68,20 @@ impl Adoption {
     }
 }
 
-/// What proves that a worker of [`Adoption::Activation`] serves.
+/// What proves that a worker serves, beside that it has the listeners that its predecessor had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Readiness {
-    /// Whatever comes first: what the program says, or that it is seen to wait for connections. Of one that says
-    /// anything at all to `NOTIFY_SOCKET`, only what it says counts.
+    /// That it listens. Of [`Adoption::Activation`] whatever comes first: what the program says, or that it is seen
+    /// to wait for connections; of one that says anything at all to `NOTIFY_SOCKET`, only what it says counts.
     #[default]
     Auto,
-    /// That it is seen to wait for connections on a listener that it was given: in accept(2), poll(2),
-    /// select(2) or by epoll(7).
+    /// That it listens, or, of [`Adoption::Activation`], that it is seen to wait for connections on a listener that
+    /// it was given: in accept(2), poll(2), select(2) or by epoll(7).
     Listen,
-    /// What the program says: `READY=1` (`sd_notify(3)`), or einhorn's acknowledgement.
+    /// What the program says: `process.send('ready')`, `READY=1` (`sd_notify(3)`), or einhorn's acknowledgement.
     Notify,
-    /// That it answers `GET` of this path with a status from 200 to 399, on the first of its TCP listeners. It is
+    /// That it answers `GET` of this path with a status from 200 to 399, on one of its TCP listeners. It is
     /// asked over and over, by connections that reach it alone.
     Http(String),
     /// That its program runs. It proves nothing about serving: for programs that accept at once.
@@ -159,8 +159,11 @@ pub struct Settings {
     pub allow_listen: Vec<ListenPattern>,
     /// Listeners that all workers of [`Adoption::Intercept`] share, although they would be their worker's own.
     pub share: Vec<Share>,
-    /// What proves that a worker of [`Adoption::Activation`] serves.
+    /// What proves that a worker serves.
     pub readiness: Readiness,
+    /// For how long a worker of which nothing is known yet, so in the first generation of an app, is to open no
+    /// further listener before it counts as ready. Default: [`Settings::READY_QUIET`].
+    pub ready_quiet: Option<Duration>,
     /// A worker that is ready and says for so long nothing to its watchdog (`WATCHDOG=1`, `sd_notify(3)`)
     /// is ended and replaced. Default: no watchdog.
     pub watchdog: Option<Duration>,
@@ -177,6 +180,9 @@ pub struct Settings {
 impl Settings {
     /// How long workers without a channel may take to finish their connections, unless told otherwise.
     pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// How long a worker of which nothing is known is to open no further listener, unless told otherwise.
+    pub const READY_QUIET: Duration = Duration::from_millis(100);
 
     /// The default settings.
     #[must_use]
@@ -294,10 +300,17 @@ impl Settings {
         self
     }
 
-    /// Sets what proves that a worker of [`Adoption::Activation`] serves.
+    /// Sets what proves that a worker serves.
     #[must_use]
     pub fn readiness(mut self, readiness: Readiness) -> Self {
         self.readiness = readiness;
+        self
+    }
+
+    /// Sets for how long a worker of which nothing is known is to open no further listener.
+    #[must_use]
+    pub fn ready_quiet(mut self, quiet: Duration) -> Self {
+        self.ready_quiet = Some(quiet);
         self
     }
 

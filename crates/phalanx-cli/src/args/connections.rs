@@ -30,10 +30,11 @@ pub(crate) struct BindArgs {
     #[arg(long, value_name = "[HOST]:0")]
     pub(crate) share: Vec<Share>,
 
-    /// What proves that a worker serves, which was given its listeners [default: auto]
+    /// What proves that a worker serves, beside that it has the listeners of the worker before it [default: auto]
     ///
-    /// listen: it is seen to wait for connections. notify: it says READY=1 to `NOTIFY_SOCKET`, or acknowledges
-    /// to einhorn. auto: whatever comes first; only what it says, if it says anything. `http:/PATH`: it answers
+    /// listen: it listens, or, where it was given its listeners, is seen to wait for connections. message (or
+    /// notify): it says so, by process.send('ready'), by READY=1 to `NOTIFY_SOCKET`, or to einhorn. auto: as
+    /// listen; of one that was given its listeners and says anything, only what it says. `http:/PATH`: it answers
     /// GET /PATH with a status from 200 to 399. exec: that its program runs, which proves little.
     #[arg(long, value_name = "WHAT", value_parser = values::readiness)]
     pub(crate) ready: Option<Readiness>,

@@ -16,6 +16,16 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::positive_duration)]
     pub(crate) ready_timeout: Duration,
 
+    /// How long a worker of the first generation opens no further listener before it counts as ready
+    ///
+    /// Later workers are ready as soon as they have the listeners that those before them had.
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = values::duration)]
+    pub(crate) ready_quiet: Duration,
+
+    /// Accept a release that does not open all listeners of the one before, when --ready-timeout is over
+    #[arg(long)]
+    pub(crate) allow_fewer_listeners: bool,
+
     /// How long a worker may take to finish its work before it is told to stop; 0s: no time
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub(crate) drain_timeout: Duration,

@@ -41,6 +41,10 @@ pub(crate) struct ReloadArgs {
     /// Missing workers during this reload, in place of what run was told
     #[arg(long, value_name = "N|N%")]
     pub(crate) max_unavailable: Option<Amount>,
+
+    /// Accept new workers that do not open all listeners of the old ones, when their time to become ready is over
+    #[arg(long)]
+    pub(crate) allow_fewer_listeners: bool,
 }
 
 impl ReloadArgs {
@@ -58,6 +62,9 @@ impl ReloadArgs {
             if let Some(amount) = amount {
                 body[name] = json!(amount);
             }
+        }
+        if self.allow_fewer_listeners {
+            body["allow_fewer_listeners"] = json!(true);
         }
         body
     }

@@ -43,6 +43,7 @@ pub(super) fn apply(args: &RunArgs, kind: Kind, settings: Settings) -> Outcome<S
     }
     let mut settings = settings
         .settle_timeout(args.limits.settle_timeout)
+        .ready_quiet(args.limits.ready_quiet)
         .stop_signal(args.limits.stop_signal)
         .adoption(adoption);
     // A listener that is there need not be opened, and could not be.
@@ -116,10 +117,13 @@ fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
             .to_owned()
     } else if (is_given || adoption == Adoption::Intercept) && args.dispatch == Dispatch::Handoff {
         "--dispatch handoff needs a worker with a channel: use auto, kernel or shared".to_owned()
-    } else if !is_given && bound.ready.is_some() {
-        "--ready is for workers that are given their listeners: add --bind ADDR".to_owned()
-    } else if is_http && !has_tcp {
+    } else if adoption == Adoption::None && bound.ready.is_some() {
+        "--ready asks for a proof that a worker serves; with --adopt none it serves nothing: leave it out".to_owned()
+    } else if is_http && is_given && !has_tcp {
         "--ready http: asks on a TCP listener: add one by --bind".to_owned()
+    } else if is_http && args.dispatch == Dispatch::Shared {
+        "--ready http: cannot ask one worker alone with --dispatch shared: use auto, kernel or handoff"
+            .to_owned()
     } else if !is_given && bound.watchdog.is_some() {
         "--watchdog is for workers that are given their listeners: add --bind ADDR".to_owned()
     } else {

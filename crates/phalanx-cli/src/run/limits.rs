@@ -23,6 +23,7 @@ pub(super) fn fleet(args: &RunArgs) -> Outcome<FleetConfig> {
         first_starting: Some(starts_first()),
         soak: limits.soak,
         ready_timeout: limits.ready_timeout,
+        allow_fewer_listeners: limits.allow_fewer_listeners,
         drain_timeout: limits.drain_timeout,
         kill_timeout: limits.kill_timeout,
         boot: match limits.on_boot_failure {

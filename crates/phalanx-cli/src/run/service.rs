@@ -130,6 +130,7 @@ impl Service {
             | Report::RolloutCancelled { .. }
             | Report::RolloutFailed { .. }
             | Report::ScaleProgress { .. }
+            | Report::FewerListeners { .. }
             | Report::StopProgress { .. } => {}
         }
     }

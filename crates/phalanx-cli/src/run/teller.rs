@@ -131,6 +131,8 @@ fn event_name(event: &Event) -> &'static str {
         Event::Listening { .. } => "listening",
         Event::ListeningUnseen { .. } => "listening_unseen",
         Event::Serves { .. } => "serves",
+        Event::Ready { .. } => "ready",
+        Event::Lacks { .. } => "lacks",
         Event::Leaving { .. } => "leaving",
         Event::Message { .. } => "message",
         Event::Extends { .. } => "extends",

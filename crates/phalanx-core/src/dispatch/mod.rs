@@ -6,5 +6,6 @@ pub mod complaints;
 pub mod drain;
 pub mod intercept;
 pub mod liveness;
+pub mod readiness;
 pub mod turn;
 pub mod vitals;

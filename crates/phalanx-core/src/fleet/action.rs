@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::event::CommandId;
 use super::report::{Report, as_millis};
+use crate::dispatch::readiness::Lack;
 use crate::health::Finding;
 use crate::ids::{ExitStatus, Generation, Position, WorkerId};
 
@@ -38,6 +39,12 @@ pub enum Action {
     /// Give this worker its share of the connections from now on.
     Admit {
         /// Which. It was spawned as `held`, and has become ready.
+        worker: WorkerId,
+    },
+    /// Count this worker as ready with what it has, and let it serve that: it lacks listeners and is not
+    /// waited for any longer.
+    Accept {
+        /// Which.
         worker: WorkerId,
     },
     /// Ask every ready worker, and those that become ready, for their figures
@@ -160,6 +167,10 @@ fn aftermath(rolled_back: bool) -> &'static str {
     }
 }
 
+fn because(lack: Option<&Lack>) -> String {
+    lack.map(|lack| format!(": {lack}")).unwrap_or_default()
+}
+
 /// Where and why a worker failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
@@ -211,11 +222,13 @@ pub enum FailureReason {
         soak: Duration,
     },
     /// It was not ready in time.
-    #[error("was not ready within {limit:?}")]
+    #[error("was not ready within {limit:?}{}", because(.lack.as_ref()))]
     NotReadyInTime {
         /// The ready timeout.
         #[serde(rename = "limit_ms", serialize_with = "as_millis")]
         limit: Duration,
+        /// What it was not ready for, where that is known.
+        lack: Option<Lack>,
     },
     /// It wished to leave before it was ready.
     #[error("left by its own wish before it was ready")]

@@ -40,6 +40,9 @@ pub struct FleetConfig {
     pub soak: Duration,
     /// A worker that is not ready this long after its spawn failed to start. Default 30 s.
     pub ready_timeout: Duration,
+    /// Whether a worker that lacks listeners which its predecessor held is accepted after `ready_timeout`,
+    /// provided that it holds some. One that replaces a worker of its own release is, in any case. Default false.
+    pub allow_fewer_listeners: bool,
     /// How long a worker may take to finish its work before it is told to stop. Default 30 s.
     pub drain_timeout: Duration,
     /// How long a worker that should exit may take, before each stronger means. Default 5 s.
@@ -111,6 +114,7 @@ impl Default for FleetConfig {
             first_starting: None,
             soak: Duration::ZERO,
             ready_timeout: Duration::from_secs(30),
+            allow_fewer_listeners: false,
             drain_timeout: Duration::from_secs(30),
             kill_timeout: Duration::from_secs(5),
             backoff: BackoffConfig::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::amount::Amount;
+use crate::dispatch::readiness::Lack;
 use crate::health::Health;
 use crate::ids::{ExitStatus, WorkerId};
 
@@ -31,6 +32,13 @@ pub enum Event {
     Ready {
         /// Which.
         worker: WorkerId,
+    },
+    /// The worker is not ready, and for this reason.
+    Lacks {
+        /// Which.
+        worker: WorkerId,
+        /// What it lacks.
+        lack: Lack,
     },
     /// The worker said that it leaves by its own wish (Node's `exitedAfterDisconnect`).
     Leaving {
@@ -122,6 +130,8 @@ pub struct ReloadPlan {
     pub max_surge: Option<Amount>,
     /// In place of [`FleetConfig::max_unavailable`](super::FleetConfig::max_unavailable).
     pub max_unavailable: Option<Amount>,
+    /// Besides [`FleetConfig::allow_fewer_listeners`](super::FleetConfig::allow_fewer_listeners).
+    pub allow_fewer_listeners: bool,
 }
 
 /// Who goes first in a reload, and for how long alone.

@@ -9,6 +9,7 @@ use super::seat::Seat;
 use super::verdict::{Who, has_recycled};
 use super::worker::{Cause, State, Worker};
 use super::{Fleet, Phase};
+use crate::dispatch::readiness::{Lack, ListenerName};
 use crate::ids::{ExitStatus, WorkerId};
 
 /// What `kill -9` and a system short of memory send, and no program to itself.
@@ -36,6 +37,13 @@ impl Fleet {
             self.soak(id);
         } else {
             self.admit(id);
+        }
+    }
+
+    pub(super) fn lacks(&mut self, id: WorkerId, lack: Lack) {
+        let worker = self.roster.worker_mut(id);
+        if let Some(worker) = worker.filter(|worker| worker.is_booting()) {
+            worker.lack = Some(lack);
         }
     }
 
@@ -253,6 +261,37 @@ impl Fleet {
         }
     }
 
+    /// Whether a worker that lacks listeners is better than none. A release that replaces another is held to
+    /// what that one held. But where a release served already, to start it over and over mends nothing.
+    fn accepts_fewer(&self, who: Who) -> bool {
+        match &self.change {
+            Some(change) if change.to == who.generation() && !change.is_rollback() => {
+                change.limits.fewer_listeners
+            }
+            Some(_) | None => true,
+        }
+    }
+
+    fn accept(&mut self, id: WorkerId, missing: Vec<ListenerName>) {
+        self.out.push(Action::Accept { worker: id });
+        self.out.report(Report::FewerListeners {
+            worker: id,
+            missing,
+        });
+        self.ready(id);
+    }
+
+    fn never_ready(&mut self, id: WorkerId, lack: Option<Lack>) {
+        let Some(worker) = self.roster.worker_mut(id) else {
+            return;
+        };
+        let who = Who::from(&*worker);
+        let (config, out) = (&self.config, &mut self.out);
+        worker.stop(Cause::FailedStart, Reason::NotReadyInTime, config, out);
+        let limit = self.config.ready_timeout;
+        self.start_failed(who, FailureReason::NotReadyInTime { limit, lack }, false);
+    }
+
     fn lose_patience(&mut self, id: WorkerId) {
         let (config, out) = (&self.config, &mut self.out);
         let Some(worker) = self.roster.worker_mut(id) else {
@@ -267,9 +306,13 @@ impl Fleet {
             State::Ready => {}
             State::Soaking { .. } => self.admit(id),
             State::Starting { .. } | State::Online { .. } => {
-                worker.stop(Cause::FailedStart, Reason::NotReadyInTime, config, out);
-                let limit = self.config.ready_timeout;
-                self.start_failed(who, FailureReason::NotReadyInTime { limit }, false);
+                let lack = worker.lack.take();
+                if let Some(Lack::Listeners(missing)) = &lack
+                    && self.accepts_fewer(who)
+                {
+                    return self.accept(id, missing.clone());
+                }
+                self.never_ready(id, lack);
             }
             State::Draining { cause, .. } => {
                 worker.stop(cause, Reason::DrainTimedOut, config, out);

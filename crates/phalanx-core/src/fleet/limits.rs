@@ -10,6 +10,8 @@ pub(super) struct Limits {
     pub(super) extra: Amount,
     pub(super) missing: Amount,
     overlooked: Option<Amount>,
+    /// Whether a release may give up listeners.
+    pub(super) fewer_listeners: bool,
 }
 
 impl Limits {
@@ -18,6 +20,7 @@ impl Limits {
             extra: config.max_surge,
             missing: config.max_unavailable,
             overlooked: config.max_draining,
+            fewer_listeners: config.allow_fewer_listeners,
         }
     }
 
@@ -27,6 +30,7 @@ impl Limits {
         Self {
             extra: plan.max_surge.unwrap_or(limits.extra),
             missing: plan.max_unavailable.unwrap_or(limits.missing),
+            fewer_listeners: plan.allow_fewer_listeners || limits.fewer_listeners,
             ..limits
         }
     }

@@ -179,6 +179,7 @@ impl Fleet {
             Event::SpawnFailed { worker, reason } => self.spawn_failed(worker, reason),
             Event::Online { worker } => self.online(worker),
             Event::Ready { worker } => self.ready(worker),
+            Event::Lacks { worker, lack } => self.lacks(worker, lack),
             Event::Leaving { worker } => self.leaving(worker),
             Event::Extends { worker, by } => self.extends(worker, by),
             Event::Disconnected { worker } => self.disconnected(worker),

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::action::{Failure, FailureReason};
 use super::amount::Amount;
+use crate::dispatch::readiness::ListenerName;
 use crate::health::HealthSummary;
 use crate::ids::{ExitStatus, Generation, Position, WorkerId};
 
@@ -150,6 +151,13 @@ pub enum Report {
         kept: Vec<Position>,
         /// Where and why the base failed.
         failure: Failure,
+    },
+    /// A worker is accepted although it lacks listeners.
+    FewerListeners {
+        /// Which.
+        worker: WorkerId,
+        /// Those that its predecessor held and it does not.
+        missing: Vec<ListenerName>,
     },
     /// The target changed.
     ScaleStarted {

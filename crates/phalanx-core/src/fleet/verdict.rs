@@ -61,6 +61,10 @@ impl From<&Worker> for Who {
 }
 
 impl Who {
+    pub(super) fn generation(self) -> Generation {
+        self.generation
+    }
+
     fn failure(self, reason: FailureReason) -> Failure {
         Failure {
             worker: Some(self.worker),

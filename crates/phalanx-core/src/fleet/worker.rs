@@ -10,6 +10,7 @@ use super::action::Action;
 use super::config::FleetConfig;
 use super::outbox::Outbox;
 use super::report::{Reason, Report, WorkerState};
+use crate::dispatch::readiness::Lack;
 use crate::health::Health;
 use crate::ids::{Generation, Position, WorkerId};
 
@@ -30,6 +31,8 @@ pub(super) struct Worker {
     pub(super) has_soaked: bool,
     /// How long it had been ready when it lost its channel.
     pub(super) served_for: Duration,
+    /// What it is not ready for, as far as it is known.
+    pub(super) lack: Option<Lack>,
     /// Its figures since the watch began; none if it reports none.
     pub(super) health: Option<Health>,
 }
@@ -106,6 +109,7 @@ impl Worker {
             held,
             has_soaked: false,
             served_for: Duration::ZERO,
+            lack: None,
             health: None,
         };
         out.push(Action::Spawn {

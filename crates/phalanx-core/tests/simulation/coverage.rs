@@ -10,7 +10,7 @@ use phalanx_core::fleet::{Action, Done, FailureReason, Outcome, Reason, Refusal,
 pub(crate) struct Coverage(BTreeMap<&'static str, u64>);
 
 /// The situations that a run of many histories must have reached.
-pub(crate) const SITUATIONS: [&str; 37] = [
+pub(crate) const SITUATIONS: [&str; 38] = [
     "boot failed",
     "all gone",
     "stopped",
@@ -48,6 +48,7 @@ pub(crate) const SITUATIONS: [&str; 37] = [
     "soaked",
     "ended in its soak",
     "admitted",
+    "accepted with fewer listeners",
 ];
 
 impl Coverage {
@@ -80,6 +81,7 @@ fn situation_of(action: &Action) -> Option<&'static str> {
         | Action::Stop { .. }
         | Action::Kill { .. } => None,
         Action::Admit { .. } => Some("admitted"),
+        Action::Accept { .. } => Some("accepted with fewer listeners"),
         Action::Reply { result, .. } => Some(of_result(result)),
         Action::Report(report) => of_report(report),
         Action::Settled { .. } => Some("settled"),
@@ -135,6 +137,7 @@ fn of_report(report: &Report) -> Option<&'static str> {
         | Report::RolloutStarted { .. }
         | Report::RolloutProgress { .. }
         | Report::RolloutFinished { .. }
+        | Report::FewerListeners { .. }
         | Report::ScaleStarted { .. }
         | Report::ScaleProgress { .. }
         | Report::StopStarted { .. }

@@ -86,6 +86,7 @@ impl Judge {
                 | Action::DropGeneration(_)
                 | Action::Spawn { .. }
                 | Action::Admit { .. }
+                | Action::Accept { .. }
                 | Action::BeginWatch
                 | Action::EndWatch
                 | Action::Refuse
@@ -99,6 +100,7 @@ impl Judge {
             Event::Start
             | Event::Online { .. }
             | Event::Ready { .. }
+            | Event::Lacks { .. }
             | Event::Extends { .. }
             | Event::Disconnected { .. }
             | Event::Health { .. }
@@ -138,6 +140,18 @@ impl Judge {
                 rule!(
                     known.is_held && known.serves && known.is_starting(),
                     "worker {worker} is given connections out of time"
+                );
+            }
+            Action::Accept { worker } => {
+                let known = self.known(*worker)?;
+                rule!(
+                    known.is_starting(),
+                    "worker {worker} is accepted out of time"
+                );
+                rule!(
+                    self.model.config.allow_fewer_listeners
+                        || Some(known.generation) != self.model.rolling,
+                    "worker {worker} of a release on trial is accepted"
                 );
             }
             Action::BeginWatch => rule!(!model.is_watching, "the watch begins twice"),

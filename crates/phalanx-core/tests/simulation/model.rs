@@ -84,15 +84,11 @@ impl Model {
     pub(crate) fn note_event(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Start => self.has_started = true,
-            Event::Online { .. } | Event::Extends { .. } | Event::Tick => {}
+            Event::Online { .. } | Event::Lacks { .. } | Event::Extends { .. } | Event::Tick => {}
             Event::Ready { worker } => {
-                if let Some(known) = self.workers.get_mut(worker)
-                    && known.is_starting()
-                {
-                    known.serves = true;
-                    if !known.is_held {
-                        self.note_ready(*worker, now);
-                    }
+                let known = self.workers.get(worker);
+                if known.is_some_and(Known::is_starting) {
+                    self.note_serves(*worker, now);
                 }
             }
             Event::Leaving { worker } => {
@@ -119,6 +115,16 @@ impl Model {
             Event::Health { worker, health } => self.note_health(*worker, health),
             Event::Hung { worker } => self.condemn(*worker),
             Event::Command { id, command } => self.note_command(*id, *command),
+        }
+    }
+
+    /// A worker serves; it is ready unless it is held back.
+    fn note_serves(&mut self, worker: WorkerId, now: Duration) {
+        if let Some(known) = self.workers.get_mut(&worker) {
+            known.serves = true;
+            if !known.is_held {
+                self.note_ready(worker, now);
+            }
         }
     }
 
@@ -277,6 +283,7 @@ impl Model {
                 }
                 self.note_ready(*worker, now);
             }
+            Action::Accept { worker } => self.note_serves(*worker, now),
             Action::BeginWatch => {
                 self.is_watching = true;
                 for known in self.workers.values_mut() {
@@ -358,6 +365,7 @@ impl Model {
             | Report::RolloutProgress { .. }
             | Report::CanaryStarted { .. }
             | Report::CanaryProgress { .. }
+            | Report::FewerListeners { .. }
             | Report::ScaleStarted { .. }
             | Report::ScaleProgress { .. }
             | Report::StopStarted { .. }

@@ -63,12 +63,28 @@ pub(crate) struct Fate {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
-    SpawnFails { after: Duration },
-    Serves { online: Duration, ready: Duration },
-    Hangs { online: Duration },
-    Exits { after: Duration, status: ExitStatus },
-    LosesChannel { after: Duration },
-    Leaves { after: Duration },
+    SpawnFails {
+        after: Duration,
+    },
+    Serves {
+        online: Duration,
+        ready: Duration,
+    },
+    /// It never becomes ready; and it says that it lacks listeners, or nothing.
+    Hangs {
+        online: Duration,
+        lacks: bool,
+    },
+    Exits {
+        after: Duration,
+        status: ExitStatus,
+    },
+    LosesChannel {
+        after: Duration,
+    },
+    Leaves {
+        after: Duration,
+    },
 }
 
 /// What it does once it is ready.
@@ -135,6 +151,7 @@ fn draw_config(dice: &mut Dice) -> FleetConfig {
             first_starting: NonZeroU32::new(dice.pick(&[0, 0, 1, 2])),
             soak: dice.pick(&[0, 0, 0, 500, 5_000]) * Duration::from_millis(1),
             ready_timeout: dice.millis(500, 30_000),
+            allow_fewer_listeners: dice.chance(30),
             drain_timeout: dice.pick(&[0, 200, 3_000, 30_000]) * Duration::from_millis(1),
             kill_timeout: dice.millis(200, 5_000),
             backoff: draw_backoff(dice),
@@ -189,6 +206,7 @@ fn draw_reload(dice: &mut Dice) -> ReloadPlan {
         }),
         max_surge: dice.chance(15).then(|| draw_amount(dice)),
         max_unavailable: dice.chance(15).then(|| draw_amount(dice)),
+        allow_fewer_listeners: false,
     }
 }
 
@@ -288,7 +306,10 @@ fn draw_start_fault(ready_timeout: Duration, dice: &mut Dice) -> Start {
             after,
             status: draw_status(dice),
         },
-        6 | 7 => Start::Hangs { online: after },
+        6 | 7 => Start::Hangs {
+            online: after,
+            lacks: dice.chance(50),
+        },
         8 => Start::LosesChannel { after },
         _ => Start::Leaves { after },
     }

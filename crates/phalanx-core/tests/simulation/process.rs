@@ -28,6 +28,8 @@ pub(crate) enum Deed {
     FailsToSpawn,
     GoesOnline,
     GetsReady,
+    /// It is seen to lack listeners.
+    Lacks,
     /// Says that it leaves, and begins to finish its work.
     Leaves,
     Disconnects,
@@ -69,7 +71,11 @@ impl Process {
                 plot(online, Deed::GoesOnline, false),
                 plot(ready, Deed::GetsReady, false),
             ],
-            Start::Hangs { online } => vec![plot(online, Deed::GoesOnline, false)],
+            Start::Hangs { online, lacks } => {
+                let mut plots = vec![plot(online, Deed::GoesOnline, false)];
+                plots.extend(lacks.then(|| plot(online, Deed::Lacks, false)));
+                plots
+            }
             Start::Exits { after, status } => vec![
                 plot(after / 2, Deed::GoesOnline, false),
                 plot(after, Deed::Exits(status), false),

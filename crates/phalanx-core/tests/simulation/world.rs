@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use phalanx_core::dispatch::readiness::Lack;
 use phalanx_core::fleet::{Action, CommandId, Done, Event, FailureReason, Fleet, Refusal, Report};
 use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
 
@@ -256,6 +257,14 @@ impl World {
             Action::Reply { command, result } => {
                 self.replies.insert(command, result);
             }
+            Action::Accept { worker } => {
+                let process = self.processes.get_mut(&worker);
+                let life = process.and_then(|process| {
+                    process.serves = true;
+                    process.lives(worker)
+                });
+                self.plot_all(life);
+            }
             Action::BeginWatch => {
                 self.watches += 1;
                 self.watched_since = Some(self.now);
@@ -298,6 +307,10 @@ impl World {
                 let life = process.lives(worker);
                 self.send(Event::Ready { worker });
                 self.plot_all(life);
+            }
+            Deed::Lacks => {
+                let lack = Lack::Listeners(Vec::new());
+                self.send(Event::Lacks { worker, lack });
             }
             Deed::Leaves => {
                 let plots = process.drains(worker);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use phalanx_core::clock::Moment;
 use phalanx_core::dispatch::drain::{Stance, is_given_up};
+use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 
@@ -43,6 +44,7 @@ impl Hub {
             return;
         };
         self.ledger.leave(held.listener, worker);
+        self.closes(worker, &ListenerName::of_request(&held.request, key));
         self.slot_lost(held.listener, worker);
         if self.users(held.listener) == 0 && !self.is_bound(held.listener) {
             self.abandon(held.listener);

@@ -196,7 +196,12 @@ impl Hub {
         }
     }
 
-    fn hand_over(&mut self, id: ListenerId, worker: WorkerId, connection: &OwnedFd) -> bool {
+    pub(super) fn hand_over(
+        &mut self,
+        id: ListenerId,
+        worker: WorkerId,
+        connection: &OwnedFd,
+    ) -> bool {
         let seq = self.ledger.next_seq();
         let (Some(listener), Some(state)) =
             (self.listeners.get(&id), self.workers.get_mut(&worker))

@@ -70,6 +70,7 @@ impl Cluster {
             inspector,
             mark: self.shared.trees.variable(),
         });
+        let inspects = fork.release.inspector(inspector);
         let process = process::spawn(plan).map_err(|source| {
             self.shared.hub().take_back(worker, fork.position, &gift);
             Error::starting(worker, source)
@@ -81,7 +82,7 @@ impl Cluster {
             last: fork.last.clone(),
         };
         match Watches::of(&process, [out_read, err_read], &outlet) {
-            Ok(watches) => Ok(self.enter(fork, process, watches, (socket, gift))),
+            Ok(watches) => Ok(self.enter(fork, process, watches, (socket, gift, inspects))),
             Err(error) => {
                 // Nobody would ever know of it.
                 process.end();
@@ -98,14 +99,15 @@ impl Cluster {
         fork: &Fork<'_>,
         mut process: Process,
         watches: Watches,
-        (socket, mut gift): (Option<(Socket, Identity)>, Gift),
+        (socket, mut gift, inspects): (Option<(Socket, Identity)>, Gift, Option<u16>),
     ) -> Worker {
         let interception = process.take_interception();
         let settings = fork.release.settings();
         let cell = Cell::new(fork.worker, fork.position, process, settings);
-        let cell = Arc::new(cell.held_back(fork.held_back));
+        let cell = Arc::new(cell.held_back(fork.held_back).inspector(inspects));
         let notify = gift.notify.take();
-        self.enrol(&cell, fork.generation, socket, &gift);
+        self.shared.hub().enrol(&cell, fork.generation, settings);
+        self.record(&cell, fork.generation, socket, &gift);
         let shared = Arc::downgrade(&self.shared);
         tokio::spawn(follow_exit(shared.clone(), Arc::clone(&cell), watches));
         let heard = notify.map_or(Ok(()), |notify| {
@@ -139,7 +141,7 @@ impl Cluster {
 
     /// Enters a started worker into the books. One without a channel is online by its program running:
     /// the spawn has seen it executed.
-    fn enrol(
+    fn record(
         &self,
         cell: &Arc<Cell>,
         generation: Generation,

@@ -14,12 +14,12 @@ use phalanx_sys::notify::{self, NotifySocket};
 use phalanx_sys::process::FdMapping;
 use phalanx_sys::socket;
 
-use super::hub::{Held, Hub};
+use super::hub::{Held, Hub, Share};
 use super::open::Asker;
 use crate::address::Address;
 use crate::bind::Bind;
 use crate::error::{Error, Result};
-use crate::settings::{Adoption, Settings};
+use crate::settings::{Adoption, Readiness, Settings};
 
 /// Begins the key of a listener that no worker has asked for by its channel.
 const UNCLAIMED: &str = "bound:";
@@ -99,10 +99,11 @@ impl Gift {
         numbered.map(|(number, given)| FdMapping::shared(Arc::clone(&given.socket), number))
     }
 
-    /// The sockets; this keeps none of them open.
-    pub(super) fn sockets(&self) -> Vec<Weak<OwnedFd>> {
-        let sockets = self.sockets.iter();
-        sockets.map(|given| Arc::downgrade(&given.socket)).collect()
+    /// The sockets, by the keys under which the worker holds them; this keeps none of them open.
+    pub(super) fn sockets(&self) -> Vec<(String, Weak<OwnedFd>)> {
+        let sockets = self.sockets.iter().enumerate();
+        let socket = |(index, given): (usize, &Given)| (key(index), Arc::downgrade(&given.socket));
+        sockets.map(socket).collect()
     }
 
     /// What the worker holds from its start on, under keys of its own.
@@ -111,12 +112,17 @@ impl Gift {
             let held = Held {
                 listener: given.listener,
                 request: given.request.clone(),
-                announced: false,
+                share: Share::None,
             };
-            (format!("given:{index}"), held)
+            (key(index), held)
         };
         self.sockets.iter().enumerate().map(held)
     }
+}
+
+/// The key of the socket of this index.
+fn key(index: usize) -> String {
+    format!("given:{index}")
 }
 
 impl Hub {
@@ -131,9 +137,10 @@ impl Hub {
         settings: &Settings,
     ) -> Result<Gift> {
         let mut gift = Gift::default();
-        match settings.adoption {
-            Adoption::Channel | Adoption::Intercept | Adoption::None => return Ok(gift),
-            Adoption::Activation => {}
+        let is_given = settings.adoption == Adoption::Activation;
+        let speaks = settings.readiness == Readiness::Notify || settings.watchdog.is_some();
+        if settings.adoption == Adoption::None || !(is_given || speaks) {
+            return Ok(gift);
         }
         if let Some(path) = &settings.ack_socket {
             self.take_acks(path).map_err(|source| Error::Listen {
@@ -147,6 +154,9 @@ impl Hub {
             worker,
             source,
         })?);
+        if !is_given {
+            return Ok(gift);
+        }
         for bind in &settings.bind {
             let given = self
                 .open_bound(bind)

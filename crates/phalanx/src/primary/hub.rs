@@ -13,6 +13,7 @@ use phalanx_core::clock::Moment;
 use phalanx_core::dispatch::allow::Allowance;
 use phalanx_core::dispatch::any_port::AnyPort;
 use phalanx_core::dispatch::complaints::Complaints;
+use phalanx_core::dispatch::readiness::{Lack, Roll};
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
 use phalanx_core::policy::{PolicyName, Weights};
@@ -44,12 +45,23 @@ use crate::subscribers::Subscribers;
 /// give nothing; a small window keeps connections from waiting behind a busy worker.
 pub(super) const WINDOW: usize = 16;
 
+/// What a worker has of a listener that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Share {
+    /// Nothing: it has asked for it, or was given it.
+    None,
+    /// It listens, and gets no connections yet.
+    Listens,
+    /// It gets its share of the connections.
+    Serves,
+}
+
 /// A server of a worker, under the key that its `queryServer` was answered with.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) listener: ListenerId,
     pub(super) request: ListenRequest,
-    pub(super) announced: bool,
+    pub(super) share: Share,
 }
 
 #[derive(Debug)]
@@ -103,6 +115,14 @@ pub(crate) struct Hub {
     pub(super) workers: BTreeMap<WorkerId, WorkerState>,
     pub(super) listeners: BTreeMap<ListenerId, Listener>,
     pub(super) ledger: Ledger<OwnedFd>,
+    /// Who is ready, and who owes what.
+    pub(super) roll: Roll,
+    /// When the roll's time began.
+    pub(super) epoch: Moment,
+    /// What workers that start were last said to lack.
+    pub(super) lacks: BTreeMap<WorkerId, Lack>,
+    /// What people were told that workers lack.
+    pub(super) told_lacks: Vec<Lack>,
     pub(super) subscribers: Subscribers,
     pub(super) next_worker: u32,
     pub(super) next_listener: u32,
@@ -152,6 +172,10 @@ impl Hub {
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             ledger: Ledger::new(WINDOW),
+            roll: Roll::new(Settings::READY_QUIET),
+            epoch: super::clock::now(),
+            lacks: BTreeMap::new(),
+            told_lacks: Vec::new(),
             subscribers: Subscribers::default(),
             next_worker: 1,
             next_listener: 1,
@@ -270,7 +294,9 @@ impl Hub {
         let had_channel = state.channel.take().is_some();
         state.held.clear();
         state.cell.changed.notify_waiters();
+        let position = state.cell.position;
         self.trier_gone(worker);
+        self.left(worker, position);
         self.forget_load(worker);
         self.gone_from_slots(worker);
         let returned = self.ledger.worker_gone(worker);
@@ -297,6 +323,7 @@ impl Hub {
     /// The process is gone; whatever it wrote has been read.
     pub(super) fn exited(&mut self, worker: WorkerId, status: ExitStatus) {
         self.detach(worker);
+        self.strike_off(worker);
         let Some(mut state) = self.workers.remove(&worker) else {
             return;
         };
@@ -321,6 +348,10 @@ impl Hub {
         {
             // The last one that the kernel gave it may have come just now.
             state.last_handoff = Some(now);
+        }
+        if let Some(state) = self.workers.get(&worker) {
+            let position = state.cell.position;
+            self.left(worker, position);
         }
     }
 

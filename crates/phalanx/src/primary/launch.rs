@@ -185,6 +185,16 @@ impl Release {
     /// Node workers that are to be inspected need a port each; the primary of Node counts them too.
     /// The argument that names it, and its place: of several, Node obeys the last.
     fn inspect_argument(&self, inspector: u16) -> Option<(usize, OsString)> {
+        let (place, port) = self.inspect_port(inspector)?;
+        Some((place, OsString::from(format!("--inspect-port={port}"))))
+    }
+
+    /// The port of the worker's inspector, if it is to have one.
+    pub(crate) fn inspector(&self, inspector: u16) -> Option<u16> {
+        self.inspect_port(inspector).map(|(_, port)| port)
+    }
+
+    fn inspect_port(&self, inspector: u16) -> Option<(usize, u16)> {
         if !self.is_node() {
             return None;
         }
@@ -208,7 +218,7 @@ impl Release {
             InspectPort::Fixed(port) => port,
             InspectPort::Counting => base.checked_add(inspector).unwrap_or(1024 + inspector),
         };
-        Some((place, OsString::from(format!("--inspect-port={port}"))))
+        Some((place, port))
     }
 }
 

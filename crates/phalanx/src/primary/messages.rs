@@ -167,7 +167,12 @@ impl Hub {
             FromWorker::Duplicates { key, count } => self.duplicates_asked(worker, &key, count),
             FromWorker::Load(report) => self.load_told(worker, report),
             FromWorker::Health(health) => self.health_told(worker, health),
-            FromWorker::User(message) => self.tell_message(worker, message),
+            FromWorker::User(message) => {
+                if says_ready(&message) {
+                    self.says_ready_by_message(worker);
+                }
+                self.tell_message(worker, message);
+            }
             FromWorker::Patience { by } => self.has_streams(worker, by),
             FromWorker::Ignored => {}
         }
@@ -325,6 +330,13 @@ impl Hub {
             self.emit(&Event::Message { worker, message });
         }
     }
+}
+
+/// The word that PM2 takes too, and an object of that type.
+fn says_ready(text: &str) -> bool {
+    const LONGEST: usize = 256;
+    let message = (text.len() <= LONGEST).then(|| serde_json::from_str::<serde_json::Value>(text));
+    matches!(message, Some(Ok(message)) if message == "ready" || message["type"] == "ready")
 }
 
 fn describe(error: &WireError) -> String {

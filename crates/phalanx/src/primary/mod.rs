@@ -360,10 +360,6 @@ impl Cluster {
         self.shared.hub().emit(event);
     }
 
-    pub(crate) fn admit(&self, worker: WorkerId) {
-        self.shared.hub().admit(worker);
-    }
-
     /// Where the figures of workers and the news of those that hang go while they are asked for.
     pub(crate) fn health_reports(&self) -> mpsc::UnboundedReceiver<fleet::Event> {
         self.shared.hub().health_reports()

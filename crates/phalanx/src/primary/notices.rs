@@ -187,9 +187,17 @@ impl Hub {
         }
     }
 
+    /// By its channel, where that is asked for.
+    pub(super) fn says_ready_by_message(&mut self, worker: WorkerId) {
+        let state = self.workers.get(&worker);
+        if state.is_some_and(|state| state.cell.readiness == Readiness::Notify) {
+            self.proves(worker);
+        }
+    }
+
     fn says_ready(&mut self, cell: &Cell) {
         match cell.readiness {
-            Readiness::Auto | Readiness::Notify => self.serves(cell.id),
+            Readiness::Auto | Readiness::Notify => self.proves(cell.id),
             Readiness::Listen | Readiness::Http(_) | Readiness::Exec => {}
         }
     }

@@ -6,17 +6,20 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
+use phalanx_core::policy::ClientHash;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::Shared;
+use super::choice::Dispatch;
 use super::clock;
-use super::hub::Hub;
+use super::hub::{Hub, Share};
 use super::worker::Cell;
 use crate::settings::Readiness;
 
@@ -27,18 +30,29 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// On loopback, a connection is there at once; not so when the worker's queue is full.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
+/// How a connection of the primary's own reaches a worker, and nobody else.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Over the worker's slot of this listener, which is at this address.
+    Slot(ListenerId, SocketAddr),
+    /// Handed over as one of this listener.
+    Handed(ListenerId),
+}
+
 /// Asks until the worker answers well or is gone.
 pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
     tokio::spawn(async move {
         let Readiness::Http(path) = &cell.readiness else {
             return;
         };
+        let mut turn = 0;
         while cell.is_connected() && !cell.is_ready() {
             let next = phalanx_sys::clock::now() + INTERVAL;
-            match ask(&shared, cell.id, path).await {
+            turn += 1;
+            match ask(&shared, cell.id, path, turn).await {
                 Ok(true) => {
                     if let Some(shared) = shared.upgrade() {
-                        shared.hub().serves(cell.id);
+                        shared.hub().proves(cell.id);
                     }
                     return;
                 }
@@ -53,8 +67,8 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
 }
 
 /// Does the worker answer well?
-async fn ask(shared: &Weak<Shared>, worker: WorkerId, path: &str) -> io::Result<bool> {
-    let mut stream = connect(shared, worker).await?;
+async fn ask(shared: &Weak<Shared>, worker: WorkerId, path: &str, turn: usize) -> io::Result<bool> {
+    let mut stream = connect(shared, worker, turn).await?;
     let limit = clock::now() + ANSWER_LIMIT;
     let exchange = async {
         let request = format!(
@@ -80,7 +94,7 @@ pub(super) fn try_stuck(shared: Weak<Shared>, listener: ListenerId, worker: Work
         let Some((position, address)) = place else {
             return;
         };
-        let trial = match connect_at(&shared, worker, listener, address).await {
+        let trial = match connect_to_slot(&shared, worker, listener, address).await {
             Ok(mut stream) => stream.shutdown().await.map(|()| stream),
             Err(error) => Err(error),
         };
@@ -97,21 +111,19 @@ pub(super) fn try_stuck(shared: Weak<Shared>, listener: ListenerId, worker: Work
     });
 }
 
-/// A connection that waits in the worker's slot, or that it has accepted.
-async fn connect(shared: &Weak<Shared>, worker: WorkerId) -> io::Result<TcpStream> {
-    let (listener, address) = {
-        let shared = shared.upgrade().ok_or_else(gone)?;
-        shared.hub().asked_at(worker).ok_or_else(gone)?
+/// A connection that waits for the worker, or that it has accepted.
+async fn connect(shared: &Weak<Shared>, worker: WorkerId, turn: usize) -> io::Result<TcpStream> {
+    let way = {
+        let shared = shared.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        shared.hub().way_to(worker, turn)
     };
-    connect_at(shared, worker, listener, address).await
+    match way.ok_or(io::ErrorKind::NotConnected)? {
+        Way::Slot(listener, address) => connect_to_slot(shared, worker, listener, address).await,
+        Way::Handed(listener) => hand_one_over(shared, worker, listener).await,
+    }
 }
 
-fn gone() -> io::Error {
-    io::ErrorKind::NotConnected.into()
-}
-
-/// As [`connect`], on one of its listeners.
-async fn connect_at(
+async fn connect_to_slot(
     shared: &Weak<Shared>,
     worker: WorkerId,
     listener: ListenerId,
@@ -126,7 +138,7 @@ async fn connect_at(
     let port = socket.local_addr()?.port();
     let limit = clock::now() + CONNECT_LIMIT;
     {
-        let shared = shared.upgrade().ok_or_else(gone)?;
+        let shared = shared.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         shared.hub().begin_probe(listener, worker, port)?;
     }
     let stream = clock::timeout_at(limit, socket.connect(address)).await;
@@ -134,6 +146,28 @@ async fn connect_at(
         shared.hub().end_probe(listener);
     }
     stream.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// A connection of the primary with itself, of which the worker is given the other end.
+async fn hand_one_over(
+    shared: &Weak<Shared>,
+    worker: WorkerId,
+    listener: ListenerId,
+) -> io::Result<TcpStream> {
+    let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let stream = TcpStream::connect(door.local_addr()?).await?;
+    let own = stream.local_addr()?;
+    let theirs = loop {
+        let (theirs, from) = door.accept().await?;
+        if from == own {
+            break theirs.into_std()?;
+        }
+    };
+    let shared = shared.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+    shared
+        .hub()
+        .hand_probe(listener, worker, OwnedFd::from(theirs))?;
+    Ok(stream)
 }
 
 /// Where a listener on every address is reached from here.
@@ -147,13 +181,39 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 impl Hub {
-    /// The listener on which the worker is asked, and its address: the first of its listeners with slots.
-    fn asked_at(&self, worker: WorkerId) -> Option<(ListenerId, SocketAddr)> {
-        let mut held = self.workers.get(&worker)?.held.values();
-        held.find_map(|held| {
-            let slots = self.listeners.get(&held.listener)?.slots.as_ref()?;
-            Some((held.listener, slots.address()))
-        })
+    /// How the worker is asked this time: on each of its TCP listeners in turn.
+    fn way_to(&self, worker: WorkerId, turn: usize) -> Option<Way> {
+        let held = self.workers.get(&worker)?.held.values();
+        let ways = held.filter_map(|held| {
+            let listener = self.listeners.get(&held.listener)?;
+            match (&listener.slots, listener.choice.dispatch) {
+                (Some(slots), _) => Some(Way::Slot(held.listener, slots.address())),
+                (None, Dispatch::Handoff) if held.share != Share::None => {
+                    Some(Way::Handed(held.listener))
+                }
+                (None, Dispatch::Handoff | Dispatch::Shared | Dispatch::Kernel) => None,
+            }
+        });
+        let ways: Vec<Way> = ways.collect();
+        ways.get(turn.checked_rem(ways.len())?).copied()
+    }
+
+    fn hand_probe(
+        &mut self,
+        id: ListenerId,
+        worker: WorkerId,
+        connection: OwnedFd,
+    ) -> io::Result<()> {
+        let position = self.workers.get(&worker).map(|state| state.cell.position);
+        self.ledger
+            .admit(worker, position.ok_or(io::ErrorKind::NotConnected)?);
+        if !self.hand_over(id, worker, &connection) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.ledger
+            .offer(id, worker, ClientHash::UNKNOWN, connection);
+        self.count_offered(worker);
+        Ok(())
     }
 
     /// The worker's position, and where it is reached.

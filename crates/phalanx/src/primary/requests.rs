@@ -3,12 +3,13 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{ListenRequest, outgoing};
 
 use super::channel::Outgoing;
 use super::choice::Dispatch;
-use super::hub::{Held, Hub};
+use super::hub::{Held, Hub, Share};
 use super::open::Asker;
 use super::worker::Departure;
 use crate::event::Event;
@@ -71,7 +72,7 @@ impl Hub {
         let held = Held {
             listener: id,
             request,
-            announced: false,
+            share: Share::None,
         };
         state.held.insert(key.clone(), held);
         let kind = if udp { "dgram.Native" } else { "net.Native" };
@@ -139,46 +140,49 @@ impl Hub {
     /// The worker serves: from now on it has its share.
     pub(super) fn listening(&mut self, worker: WorkerId, request: &ListenRequest) {
         let listeners = &self.listeners;
-        let Some(state) = self.workers.get_mut(&worker) else {
+        let Some(state) = self.workers.get(&worker) else {
             return;
         };
-        state.listening = true;
-        let position = state.cell.position;
-        let found = state.held.values_mut().find(|held| {
-            let port = listeners
-                .get(&held.listener)
-                .and_then(|listener| listener.address.inet());
-            !held.announced && is_same(&held.request, request, port.map(|address| address.port()))
+        let found = state.held.iter().find(|(_, held)| {
+            let listener = listeners.get(&held.listener);
+            let port = listener.and_then(|listener| listener.address.inet());
+            held.share == Share::None
+                && is_same(&held.request, request, port.map(|address| address.port()))
         });
-        let address = if let Some(held) = found {
-            held.announced = true;
-            let id = held.listener;
-            let takes_part = state.cell.takes_part();
-            let listener = self.listeners.get_mut(&id);
-            listener.map(|listener| {
-                match (listener.choice.dispatch, listener.slots.as_mut()) {
-                    _ if !takes_part => {}
-                    (_, Some(slots)) => slots.serves(position, worker),
-                    (Dispatch::Handoff, None) => self.ledger.join(id, worker, position),
-                    (Dispatch::Shared | Dispatch::Kernel, None) => {}
-                }
-                listener.address.clone()
-            })
-        } else {
+        let found = found.map(|(key, held)| (key.clone(), held.listener));
+        let address = match &found {
+            Some((_, id)) => listeners.get(id).map(|listener| listener.address.clone()),
+            None => requested_address(request),
+        };
+        match found {
+            Some((key, _)) => drop(self.listens(worker, &key)),
+            None => self.listens_elsewhere(worker, request),
+        }
+        if let Some(address) = address {
+            self.emit(&Event::Listening { worker, address });
+        }
+        self.reconsider(worker);
+    }
+}
+
+/// Listeners that are not the primary's.
+impl Hub {
+    fn listens_elsewhere(&mut self, worker: WorkerId, request: &ListenRequest) {
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state.listening = true;
             state.unknown_listeners = state.unknown_listeners.saturating_add(1);
             if state.unknown_listeners > UNKNOWN_MAX {
                 return self.complain(worker, "tells of listeners that nobody knows");
             }
-            requested_address(request)
-        };
-        self.limit_offers(worker);
+        }
         if self.needs_load() {
             self.watch_load_of(worker, true);
         }
         self.watch_newcomer(worker);
-        if let Some(address) = address {
-            self.emit(&Event::Listening { worker, address });
-        }
+        self.listens_on_own(
+            worker,
+            vec![ListenerName::of_request(request, &request.key)],
+        );
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Cell {
     pub(super) adoption: Adoption,
     pub(super) readiness: Readiness,
     pub(super) watchdog: Option<Duration>,
+    /// The port of its inspector, if it was given one; 0 for any.
+    pub(super) inspector: Option<u16>,
     pub(super) settle_timeout: Duration,
     stop_signal: Signal,
     /// It gets no connections yet.
@@ -82,6 +84,7 @@ impl Cell {
             adoption: settings.adoption,
             readiness: settings.readiness.clone(),
             watchdog: settings.watchdog,
+            inspector: None,
             settle_timeout: settings.settle_timeout.unwrap_or(Settings::SETTLE_TIMEOUT),
             held_back: AtomicBool::new(false),
             speaks: AtomicBool::new(false),
@@ -105,6 +108,11 @@ impl Cell {
             held_back: AtomicBool::new(held_back),
             ..self
         }
+    }
+
+    /// The port of its inspector.
+    pub(super) fn inspector(self, inspector: Option<u16>) -> Self {
+        Self { inspector, ..self }
     }
 
     pub(super) fn let_in(&self) {
@@ -280,8 +288,14 @@ impl Worker {
         })
     }
 
-    /// Asks its process to end, by its stop signal; the second time by TERM.
+    /// Asks its process to end, by its stop signal; the second time by TERM. One that serves already, though it is
+    /// not ready yet, is asked to leave first: it may have requests.
     pub(crate) fn stop(&self) -> Result<()> {
+        if let Some(shared) = self.shared.upgrade()
+            && shared.hub().leaves_before_ready(self.cell.id)
+        {
+            return Ok(());
+        }
         self.cell.stop().map_err(|source| Error::Worker {
             act: "stop the process",
             worker: self.cell.id,

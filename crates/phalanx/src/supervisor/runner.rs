@@ -179,9 +179,11 @@ async fn until(deadline: Option<Moment>) {
 fn translate(event: &Event) -> Option<fleet::Event> {
     match event {
         Event::Online { worker } => Some(fleet::Event::Online { worker: *worker }),
-        Event::Listening { worker, .. }
-        | Event::ListeningUnseen { worker }
-        | Event::Serves { worker } => Some(fleet::Event::Ready { worker: *worker }),
+        Event::Ready { worker } => Some(fleet::Event::Ready { worker: *worker }),
+        Event::Lacks { worker, lack } => Some(fleet::Event::Lacks {
+            worker: *worker,
+            lack: lack.clone(),
+        }),
         Event::Leaving { worker } => Some(fleet::Event::Leaving { worker: *worker }),
         Event::Extends { worker, by } => Some(fleet::Event::Extends {
             worker: *worker,
@@ -202,6 +204,9 @@ fn translate(event: &Event) -> Option<fleet::Event> {
         }),
         Event::Setup
         | Event::Fork { .. }
+        | Event::Listening { .. }
+        | Event::ListeningUnseen { .. }
+        | Event::Serves { .. }
         | Event::Message { .. }
         | Event::Error { .. }
         | Event::Stuck { .. }
@@ -249,13 +254,17 @@ impl Runner {
                 let release = release.map(Arc::new).map_err(|error| chain(&error));
                 self.releases.insert(generation, release);
             }
-            Action::DropGeneration(generation) => drop(self.releases.remove(&generation)),
+            Action::DropGeneration(generation) => {
+                self.releases.remove(&generation);
+                self.cluster.drop_generation(generation);
+            }
             Action::Spawn {
                 worker,
                 position,
                 generation,
                 held,
             } => return self.spawn((worker, position, generation), held),
+            Action::Accept { worker } => self.cluster.accept(worker),
             Action::Admit { worker } => self.cluster.admit(worker),
             Action::BeginWatch => self.cluster.watch_health(true),
             Action::EndWatch => self.cluster.watch_health(false),

@@ -20,7 +20,14 @@ pub(crate) fn run() -> phalanx::Result<()> {
     } else {
         Duration::from_secs(30)
     };
+    // Without respawning, the first worker that ends ends the test: it is to count as ready at once.
+    let quiet = if respawn {
+        phalanx::Settings::READY_QUIET
+    } else {
+        Duration::ZERO
+    };
     phalanx::builder()
+        .ready_quiet(quiet)
         .workers(workers)
         .respawn(respawn)
         .ready_timeout(ready)

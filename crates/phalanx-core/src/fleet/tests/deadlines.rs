@@ -1,6 +1,7 @@
 //! Time limits, and what is done when they pass.
 
 use super::*;
+use crate::dispatch::readiness::Lack;
 
 #[test]
 fn a_worker_that_is_not_ready_in_time_is_stopped_and_then_killed() {
@@ -111,4 +112,56 @@ fn a_worker_that_asks_for_patience_gets_it_and_never_less_than_it_had() {
     assert_eq!(bench.secs(1), ["kill 1"]);
     assert_eq!(bench.tell(asks(60)), NOTHING);
     assert_eq!(bench.secs(5), ["kill 1"], "no patience with that");
+}
+
+fn lacks(worker: u32, names: &[&str]) -> Event {
+    Event::Lacks {
+        worker: WorkerId(worker),
+        lack: Lack::Listeners(names.iter().map(|&name| name.into()).collect()),
+    }
+}
+
+#[test]
+fn a_release_that_gave_up_a_listener_is_refused_by_its_name() {
+    let mut bench = Bench::serving(workers(1));
+    bench.reload();
+    bench.tell(lacks(2, &[":80"]));
+    assert_eq!(bench.secs(30), ["stop 2"]);
+    assert!(bench.is_killed(2).contains(&"refused #1".to_owned()));
+    let refusal = bench.replies.pop().unwrap().unwrap_err().to_string();
+    assert!(refusal.contains("does not listen on :80"), "{refusal}");
+}
+
+#[test]
+fn a_release_that_gave_up_a_listener_is_accepted_where_that_is_allowed() {
+    let mut bench = Bench::serving(FleetConfig {
+        allow_fewer_listeners: true,
+        ..workers(1)
+    });
+    bench.reload();
+    bench.tell(lacks(2, &[":80"]));
+    assert_eq!(bench.secs(30), ["accept 2", "drain 1"]);
+    let told = bench.reports.iter().any(
+        |report| matches!(report, Report::FewerListeners { worker, .. } if *worker == WorkerId(2)),
+    );
+    assert!(told);
+}
+
+#[test]
+fn a_respawn_that_lacks_a_listener_serves_the_others_rather_than_none() {
+    let mut bench = Bench::serving(workers(1));
+    assert_eq!(bench.is_killed(1), ["spawn 2@0 g1"]);
+    bench.tell(lacks(2, &[":80"]));
+    assert_eq!(bench.secs(30), ["accept 2", "settled g1"]);
+}
+
+#[test]
+fn whoever_listens_nowhere_is_never_accepted() {
+    let mut bench = Bench::started(workers(1));
+    let lack = Lack::EveryListener(Vec::new());
+    bench.tell(Event::Lacks {
+        worker: WorkerId(1),
+        lack,
+    });
+    assert_eq!(bench.secs(30), ["stop 1"]);
 }

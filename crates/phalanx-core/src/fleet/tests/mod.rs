@@ -88,6 +88,7 @@ impl Bench {
                 | Action::DropGeneration(_)
                 | Action::Spawn { .. }
                 | Action::Admit { .. }
+                | Action::Accept { .. }
                 | Action::BeginWatch
                 | Action::EndWatch
                 | Action::Refuse
@@ -213,6 +214,7 @@ fn in_short(action: &Action) -> Option<String> {
             format!("spawn {worker}@{position} g{generation}{held}")
         }
         Action::Admit { worker } => format!("admit {worker}"),
+        Action::Accept { worker } => format!("accept {worker}"),
         Action::BeginWatch => "watch".to_owned(),
         Action::EndWatch => "watch ends".to_owned(),
         Action::Drain { worker } => format!("drain {worker}"),

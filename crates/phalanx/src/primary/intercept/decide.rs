@@ -24,7 +24,7 @@ use phalanx_sys::socket::SocketId;
 
 use super::{Decision, Question, Verdict, any_port};
 use crate::event::Event;
-use crate::primary::hub::{Held, Hub};
+use crate::primary::hub::{Held, Hub, Share};
 use crate::primary::open::Asker;
 use crate::primary::readiness;
 use crate::primary::worker::Departure;
@@ -109,6 +109,12 @@ fn key(address: SocketAddr, only_v6: bool) -> String {
     format!("intercept:{v6}{address}")
 }
 
+/// Whether it is the key of a bind to port 0.
+fn is_any_port(key: &str) -> bool {
+    let address = key.rsplit_once(':').map(|(address, _)| address);
+    address.is_some_and(|address| address.ends_with(":0"))
+}
+
 impl Hub {
     pub(super) fn decide(&mut self, worker: WorkerId, question: &mut Question) -> Decision {
         let Some(state) = self.workers.get_mut(&worker) else {
@@ -168,7 +174,7 @@ impl Hub {
         }
         if is_open || self.is_published(address.port()) {
             let verdict = self.adopt_socket(worker, question, &asked, address, LEAST_BACKLOG);
-            self.expect_no_listen(worker, &verdict);
+            self.expect_no_listen(worker, &asked.key, &verdict);
             return verdict;
         }
         if address.port() == 0 {
@@ -187,9 +193,10 @@ impl Hub {
 
     /// What was planted listens already, and some programs (gunicorn) look and do not call listen(2) then:
     /// such a one is ready when it is seen to wait for connections.
-    fn expect_no_listen(&self, worker: WorkerId, verdict: &Verdict) {
+    fn expect_no_listen(&self, worker: WorkerId, key: &str, verdict: &Verdict) {
         if let (Verdict::Plant { slot, .. }, Some(state)) = (verdict, self.workers.get(&worker)) {
-            readiness::watch_for_waiting(&self.shared, &state.cell, vec![Arc::downgrade(slot)]);
+            let given = (key.to_owned(), Arc::downgrade(slot));
+            readiness::watch_for_waiting(&self.shared, &state.cell, vec![given]);
         }
     }
 
@@ -271,9 +278,15 @@ impl Hub {
         &mut self,
         worker: WorkerId,
         key: &str,
-        request: ListenRequest,
+        mut request: ListenRequest,
         planted: Option<SocketId>,
     ) {
+        if let Target::Tcp { port, .. } = &mut request.target
+            && is_any_port(key)
+        {
+            // As the program asked for it, whatever the kernel has chosen.
+            *port = 0;
+        }
         let mut listeners = self.listeners.iter();
         let found = listeners.find(|(_, listener)| listener.key == key);
         let (Some((&listener, _)), Some(state)) = (found, self.workers.get_mut(&worker)) else {
@@ -285,37 +298,23 @@ impl Hub {
         let held = || Held {
             listener,
             request,
-            announced: false,
+            share: Share::None,
         };
         state.held.entry(key.to_owned()).or_insert_with(held);
     }
 
     /// The worker listens on its socket of this listener: from now on it has its share.
-    pub(super) fn serves_on(&mut self, worker: WorkerId, key: &str) {
-        let Some(state) = self.workers.get_mut(&worker) else {
-            return;
-        };
-        let leaving = state.cell.departure() != Departure::None;
-        let held = state.held.get_mut(key).filter(|_| !leaving);
-        let Some(held) = held else {
-            return;
-        };
-        if std::mem::replace(&mut held.announced, true) {
-            // It has closed its listener and listens again: it had its share all the time.
-            return;
+    pub(in crate::primary) fn serves_on(&mut self, worker: WorkerId, key: &str) {
+        // One that has closed its listener and listens again had its share all the time.
+        if self.listens(worker, key)
+            && let Some(state) = self.workers.get(&worker)
+            && let Some(held) = state.held.get(key)
+            && let Some(listener) = self.listeners.get(&held.listener)
+        {
+            let address = listener.address.clone();
+            self.emit(&Event::Listening { worker, address });
         }
-        let takes_part = state.cell.takes_part();
-        let position = state.cell.position;
-        let Some(listener) = self.listeners.get_mut(&held.listener) else {
-            return;
-        };
-        let address = listener.address.clone();
-        if let Some(slots) = listener.slots.as_mut().filter(|_| takes_part) {
-            slots.serves(position, worker);
-        }
-        state.listening = true;
-        state.cell.set_ready();
-        self.emit(&Event::Listening { worker, address });
+        self.reconsider(worker);
     }
 }
 
@@ -352,6 +351,7 @@ mod tests {
         for _ in 0..3 {
             let key = one.next_any_port(any.ip(), false);
             assert_eq!(key, other.next_any_port(any.ip(), false));
+            assert!(is_any_port(&key));
             assert!(is_key_of(&key, any, false));
             assert!(!is_key_of(&key, any, true));
             assert!(!is_key_of(&key, "127.0.0.1:80".parse().unwrap(), false));
@@ -360,6 +360,7 @@ mod tests {
         assert_eq!(key(one, true), key(one, false));
         let v6: SocketAddr = "[::]:80".parse().unwrap();
         assert_ne!(key(v6, true), key(v6, false));
+        assert!(!is_any_port(&key(v6, true)) && !is_any_port(&key(v6, false)));
         assert!(is_key_of(&key(v6, true), v6, true));
         assert!(!is_key_of(
             &key(v6, false),

@@ -1,0 +1,223 @@
+//! Programs that open their listeners one after the other: a successor is ready when it has all of them.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
+
+mod cluster;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use cluster::{app, wait_report, wait_state};
+use phalanx_testkit::load::RunningLoad;
+use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, node, require};
+
+/// How the program is adopted and its connections are dispatched.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Channel(&'static str),
+    Intercept,
+    Activation,
+}
+
+/// An app with two listeners, and the file that says how its next worker opens them.
+struct Staged {
+    app: App,
+    plan: PathBuf,
+    main: u16,
+    admin: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl Staged {
+    /// Nothing where the program's interpreter is missing.
+    fn start(way: Way, workers: usize, plan: &str, options: &[&str]) -> Option<Self> {
+        let interpreter = match way {
+            Way::Channel(_) => node::require()?.path,
+            Way::Intercept | Way::Activation => require("python3")?,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("plan");
+        fs::write(&file, plan).unwrap();
+        let [main, admin] = free_ports();
+        let fixture = match way {
+            Way::Channel(_) => "staged.js",
+            Way::Intercept | Way::Activation => "programs/staged.py",
+        };
+        let mut builder = app().workers(workers).options(options);
+        match way {
+            Way::Channel(dispatch) => builder = builder.options(["--dispatch", dispatch]),
+            Way::Activation => {
+                for port in [main, admin] {
+                    builder = builder.options(["--bind", &format!("127.0.0.1:{port}")]);
+                }
+            }
+            Way::Intercept => {}
+        }
+        let app = builder
+            .command([interpreter])
+            .arg(fixtures::fixture(fixture))
+            .arg(main.to_string())
+            .arg(admin.to_string())
+            .arg(&file)
+            .start_ready();
+        let mut staged = Self {
+            app,
+            plan: file,
+            main,
+            admin,
+            _directory: directory,
+        };
+        staged.wait_for_both(workers);
+        Some(staged)
+    }
+
+    /// The first generation may be ready before its second listener is open.
+    fn wait_for_both(&mut self, workers: usize) {
+        self.app.wait_status(LIMIT, |status| {
+            let listeners = status["listeners"].as_array().unwrap();
+            listeners.len() == 2 && listeners.iter().all(|one| one["workers"] == workers)
+        });
+    }
+
+    fn deploy(&self, plan: &str) {
+        fs::write(&self.plan, plan).unwrap();
+    }
+}
+
+fn load(port: u16) -> RunningLoad {
+    let target = Target::Tcp(([127, 0, 0, 1], port).into());
+    let load = Load::new(target).clients(2).request_limit(LIMIT).start();
+    load.wait_until_ok(20, LIMIT);
+    load
+}
+
+/// Two ports that nobody listens on just now.
+fn free_ports() -> [u16; 2] {
+    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    free.each_ref().map(|one| one.local_addr().unwrap().port())
+}
+
+/// Reloads to a release that opens its main listener late: nothing is lost. Then to one that never opens it,
+/// and to one that ends before: both are refused, and nothing is lost.
+#[track_caller]
+fn expect_waited_for_and_refused(way: Way, workers: usize) {
+    let options = ["--ready-timeout", "6s", "--kill-timeout", "1s"];
+    let Some(mut staged) = Staged::start(way, workers, "late", &options) else {
+        return;
+    };
+    let (main, admin) = (load(staged.main), load(staged.admin));
+    let before = staged.app.worker_pids();
+    staged.app.verb(["reload"]).expect_success();
+    let good = staged.app.worker_pids();
+    assert!(good.iter().all(|pid| !before.contains(pid)));
+    main.wait_for_more(20, LIMIT);
+
+    for (plan, words) in [
+        ("never", ["does not listen on", "--allow-fewer-listeners"]),
+        ("throws", ["ended before it was ready", "position 0"]),
+    ] {
+        staged.deploy(plan);
+        let refused = staged.app.verb(["reload"]);
+        assert_eq!(refused.status.code(), Some(1), "{way:?}: {refused:?}");
+        for word in words {
+            assert!(refused.stderr.contains(word), "{word}: {refused:?}");
+        }
+        assert_eq!(staged.app.worker_pids(), good, "{way:?}");
+        main.wait_for_more(20, LIMIT);
+    }
+    assert_eq!(staged.app.status()["generation"], 2);
+    main.stop().expect_none_lost();
+    let admin = admin.stop();
+    if !matches!(way, Way::Channel("shared")) {
+        // Whoever shares a socket accepts from it as soon as it listens, even before it fails.
+        admin.expect_none_lost();
+    }
+}
+
+#[test]
+fn kernel_dispatch() {
+    expect_waited_for_and_refused(Way::Channel("kernel"), 2);
+}
+
+#[test]
+fn handoff_with_one_worker() {
+    expect_waited_for_and_refused(Way::Channel("handoff"), 1);
+}
+
+#[test]
+fn shared_dispatch() {
+    expect_waited_for_and_refused(Way::Channel("shared"), 2);
+}
+
+#[test]
+fn interception_with_one_worker() {
+    expect_waited_for_and_refused(Way::Intercept, 1);
+}
+
+#[test]
+fn activation() {
+    expect_waited_for_and_refused(Way::Activation, 2);
+}
+
+#[test]
+fn a_release_that_gives_up_a_listener_is_accepted_when_that_is_allowed() {
+    let options = ["--ready-timeout", "3s"];
+    let Some(mut staged) = Staged::start(Way::Channel("auto"), 1, "late", &options) else {
+        return;
+    };
+    staged.deploy("never");
+    let events = staged.app.events();
+    let reload = ["reload", "--allow-fewer-listeners"];
+    staged.app.verb(reload).expect_success();
+    let told = wait_report(&events, "fewer_listeners");
+    assert_eq!(told["missing"][0], format!("127.0.0.1:{}", staged.main));
+}
+
+#[test]
+fn a_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
+    let Some(staged) = Staged::start(Way::Channel("auto"), 1, "tries", &[]) else {
+        return;
+    };
+    let load = load(staged.main);
+    for _ in 0..3 {
+        staged.app.verb(["reload"]).expect_success();
+        load.wait_for_more(20, LIMIT);
+    }
+    load.stop().expect_none_lost();
+}
+
+/// A successor gets nothing before it gives its word, or answers.
+#[track_caller]
+fn expect_no_request_before(ready: &str, way: Way, plan: &str) {
+    let options = ["--ready", ready];
+    let Some(mut staged) = Staged::start(way, 1, plan, &options) else {
+        return;
+    };
+    let load = load(staged.main);
+    let events = staged.app.events();
+    let reload = staged.app.start_verb(["reload"]);
+    let old = staged.app.worker_pids()[0];
+    wait_state(&events, "online");
+    load.wait_for_more(20, LIMIT);
+    reload.finish(LIMIT).expect_success();
+    assert_ne!(staged.app.worker_pids(), [old]);
+    load.wait_for_more(20, LIMIT);
+    // 503 is a failed request.
+    load.stop().expect_none_failed();
+}
+
+#[test]
+fn a_node_worker_is_ready_when_it_says_so() {
+    expect_no_request_before("message", Way::Channel("auto"), "says");
+}
+
+#[test]
+fn a_node_worker_is_ready_when_it_answers_well() {
+    expect_no_request_before("http:/", Way::Channel("kernel"), "warms");
+    expect_no_request_before("http:/", Way::Channel("handoff"), "warms");
+}
+
+#[test]
+fn an_intercepted_worker_is_ready_when_it_answers_well() {
+    expect_no_request_before("http:/", Way::Intercept, "warms");
+}
