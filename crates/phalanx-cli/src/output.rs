@@ -248,39 +248,57 @@ impl Shared {
 
 fn write_until_closed(shared: &Shared, mut stream: File, on_dropped: &OnDropped) {
     let mut batch = Vec::new();
+    let mut untold = Dropped::default();
     while let Some(lines) = shared.take(&mut batch) {
-        let mut dropped = Dropped {
-            lines,
-            because: None,
-        };
-        if !write_batch(shared, &mut stream, &batch, &mut dropped) {
-            return;
-        }
+        untold.lines += lines;
+        let written = write_batch(shared, &mut stream, &batch, &mut untold);
+        let may_tell = untold.because.is_none() || !batch.is_empty();
         batch.clear();
         batch.shrink_to(KEPT_BYTES);
-        if dropped != Dropped::default() {
-            on_dropped(dropped);
+        match written {
+            Written::All if may_tell && untold != Dropped::default() => {
+                on_dropped(mem::take(&mut untold));
+            }
+            Written::All | Written::Part => {}
+            Written::Gone => return,
         }
     }
 }
 
-/// Writes everything, however long the disk is full. False when there is no use: the reader is gone, which is
-/// no reason for the app to stop serving, or nobody waits for it any more.
-fn write_batch(shared: &Shared, stream: &mut File, batch: &[u8], dropped: &mut Dropped) -> bool {
+/// What became of a batch.
+enum Written {
+    All,
+    /// There was no room: the lines that were left are dropped, with all that waited.
+    Part,
+    /// There is no use in writing more: the reader is gone, which is no reason for the app to stop serving, or
+    /// nobody waits for it any more.
+    Gone,
+}
+
+/// Writes a batch. Where that fails, what waits is dropped, so that what comes when there is room again is new;
+/// a line that was begun is finished first.
+fn write_batch(shared: &Shared, stream: &mut File, batch: &[u8], untold: &mut Dropped) -> Written {
+    let mut batch = batch;
     let mut rest = batch;
     loop {
         if let Some(replacement) = shared.lock().replacement.take() {
             *stream = replacement;
         }
         let error = match write_all(stream, &mut rest) {
-            Ok(()) => break,
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
+            Ok(()) => return Written::All,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Written::Gone,
             Err(error) => error,
         };
-        dropped.because = Some(error.to_string());
-        let state = shared.lock();
+        untold.because = Some(error.to_string());
+        let begun = unfinished(batch, rest.len());
+        untold.lines += lines_in(&rest[begun..]);
+        batch = &batch[..batch.len() - (rest.len() - begun)];
+        rest = &rest[..begun];
+        let mut state = shared.lock();
+        untold.lines += lines_in(&state.waiting) + mem::take(&mut state.dropped_lines);
+        state.waiting.clear();
         if state.closed {
-            return false;
+            return Written::Gone;
         }
         let is_open = |state: &mut State| !state.closed && state.replacement.is_none();
         // Whatever ended the wait, it is tried again.
@@ -289,11 +307,25 @@ fn write_batch(shared: &Shared, stream: &mut File, batch: &[u8], dropped: &mut D
                 .changed
                 .wait_timeout_while(state, RETRY_AFTER, is_open),
         );
+        if rest.is_empty() {
+            return Written::Part;
+        }
     }
-    if dropped.because.is_some() {
-        dropped.lines += mem::take(&mut shared.lock().dropped_lines);
+}
+
+/// How much of the last `left` bytes belongs to a line of which a part is written already.
+fn unfinished(batch: &[u8], left: usize) -> usize {
+    let (written, rest) = batch.split_at(batch.len() - left);
+    if written.last().is_none_or(|&byte| byte == b'\n') {
+        return 0;
     }
-    true
+    let newline = rest.iter().position(|&byte| byte == b'\n');
+    newline.map_or(rest.len(), |newline| newline + 1)
+}
+
+fn lines_in(bytes: &[u8]) -> u64 {
+    let lines = bytes.split(|&byte| byte == b'\n').count().saturating_sub(1);
+    u64::try_from(lines).unwrap_or(u64::MAX)
 }
 
 fn is_same_file(one: u8, other: u8) -> bool {
@@ -396,15 +428,24 @@ mod tests {
         let reading = thread::spawn(move || BufReader::new(reader).lines().count());
         writer.shared.lock().replacement = Some(File::from(std::os::fd::OwnedFd::from(pipe)));
         writer.shared.changed.notify_all();
+        writer.push(b"afterwards\n");
         let told = dropped.recv_timeout(LIMIT).unwrap();
         assert!(told.because.unwrap().contains("No space left"));
-        writer.push(b"afterwards\n");
         writer.finish(LIMIT);
         drop(writer);
         let missing = told.lines + dropped.iter().map(|dropped| dropped.lines).sum::<u64>();
         let passed = u64::try_from(reading.join().unwrap()).unwrap();
         assert!(missing > 0);
         assert_eq!(passed + missing, u64::try_from(pushed).unwrap() + 1);
+    }
+
+    #[test]
+    fn a_line_that_was_begun_is_finished_and_the_others_are_counted() {
+        let batch = b"one\ntwo\nthree\n";
+        let left = |written: usize| unfinished(batch, batch.len() - written);
+        assert_eq!([left(0), left(2), left(4), left(13)], [0, 2, 0, 1]);
+        assert_eq!(lines_in(&batch[4..]), 2);
+        assert_eq!(lines_in(b""), 0);
     }
 
     #[test]
