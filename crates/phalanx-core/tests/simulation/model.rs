@@ -13,6 +13,9 @@ use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 
 use crate::known::{Known, SIGKILL, Streak};
 
+/// The time after which an exit with code 0 is no crash.
+const RECYCLED_AFTER: Duration = Duration::from_secs(1);
+
 /// The fleet as far as events and actions tell.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
@@ -105,7 +108,10 @@ impl Model {
                 }
             }
             Event::SpawnFailed { worker, .. } | Event::Exited { worker, .. } => {
-                if matches!(event, Event::Exited { status, .. } if *status != SIGKILL) {
+                if let Event::Exited { status, .. } = event
+                    && *status != SIGKILL
+                    && !self.has_recycled(*worker, *status, now)
+                {
                     self.condemn(*worker);
                 }
                 self.note_failed_try(*worker, now);
@@ -135,6 +141,14 @@ impl Model {
             self.served.insert((known.position, known.generation));
             self.streaks.remove(&known.position);
         }
+    }
+
+    /// One that has served for a second and exits with code 0 recycles itself: that is no crash. (Where it lost its
+    /// channel first, the fleet counts up to that, and may be stricter.)
+    fn has_recycled(&self, worker: WorkerId, status: ExitStatus, now: Duration) -> bool {
+        let ready_at = self.workers.get(&worker).and_then(|known| known.ready_at);
+        let has_served = ready_at.is_some_and(|at| now.saturating_sub(at) >= RECYCLED_AFTER);
+        status == ExitStatus::Code(0) && has_served
     }
 
     /// A canary is bad: its rollout is lost.
