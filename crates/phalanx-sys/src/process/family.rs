@@ -95,6 +95,19 @@ pub fn heirs_of(pid: Pid, variable: &str, value: &str) -> Vec<Pid> {
         .collect()
 }
 
+/// What this process has adopted, zombies included, and what its first thread has started itself. Orphans go to the first
+/// thread of their new parent that lives (prctl(2), `PR_SET_CHILD_SUBREAPER`); [`spawn`](super::spawn) forks on another. So one list is
+/// read, however many threads there are.
+pub(super) fn adopted_children() -> Vec<Pid> {
+    let own = Pid::current();
+    let path = format!("/proc/{own}/task/{own}/children");
+    let listed = fs::read_to_string(path).unwrap_or_default();
+    let numbers = listed.split_ascii_whitespace();
+    numbers
+        .filter_map(|number| Pid::from_number(number.parse().ok()?))
+        .collect()
+}
+
 /// Nothing for the first process of a namespace, and for one that is not there.
 fn parent_of(pid: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -14,7 +14,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::{WaitOptions, waitpid};
 
 use super::Pid;
-use super::family::children_of;
+use super::family::adopted_children;
 
 /// The processes from `spawn` that are not reaped.
 pub(super) type Registry = BTreeSet<Pid>;
@@ -33,7 +33,7 @@ pub(super) fn registry() -> MutexGuard<'static, Registry> {
 /// `std::process`). Returns how many there were. Never waits.
 ///
 /// Call it after `SIGCHLD` if this process is PID 1 or a subreaper; elsewhere it finds nothing.
-/// Costs one system call when there is nothing to reap, and a look at the list of children when a
+/// Costs one system call when there is nothing to reap, and a look at the list of those adopted when a
 /// process of ours waits for being reaped.
 pub fn reap_strangers(is_ours: impl Fn(Pid) -> bool) -> usize {
     let mut count = 0;
@@ -61,10 +61,7 @@ fn first_zombie() -> Option<Pid> {
 }
 
 fn reap_from_list(is_ours: impl Fn(Pid) -> bool) -> usize {
-    let mut strangers = children_of(Pid::current());
-    let ours = registry().clone();
-    strangers.retain(|pid| !ours.contains(pid));
-    strangers
+    adopted_children()
         .into_iter()
         .filter(|pid| is_own_zombie(*pid) && reap_unless_ours(*pid, &is_ours))
         .count()

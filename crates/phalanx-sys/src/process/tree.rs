@@ -234,7 +234,7 @@ fn everybody() -> Vec<Entry> {
 }
 
 fn adopted_families() -> Vec<Entry> {
-    let own = super::family::children_of(Pid::current());
+    let own = super::family::adopted_children();
     let strangers: Vec<Pid> = {
         let ours = reap::registry();
         own.into_iter().filter(|pid| !ours.contains(pid)).collect()

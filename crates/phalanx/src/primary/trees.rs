@@ -18,7 +18,7 @@ use phalanx_core::ids::WorkerId;
 use phalanx_core::leftovers::{Ended, Leftovers, Next};
 use phalanx_sys::process::{self, Among, Member, Tree};
 use phalanx_sys::signal::Signal;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::worker::{Cell, Departure};
 use super::{Cluster, Shared, clock};
@@ -32,6 +32,7 @@ const WORKER_MARK: &str = "PHALANX_WORKER_ID";
 /// workers of a dozen threads each it takes a while.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 100;
+const LOOKS_AT_ONCE: usize = 2;
 /// Between two looks at those that were started just now.
 const NEWS_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a keeper that could not be started is not tried again.
@@ -123,8 +124,11 @@ fn token() -> String {
     format!("{:032x}", u128::from_ne_bytes(bytes))
 }
 
-/// Runs what reads `/proc` where that may take its time.
+/// Runs what reads `/proc` where that may take its time, a few at once: hundreds of workers may end together, and the
+/// event loop needs a processor too.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    static LOOKS: Semaphore = Semaphore::const_new(LOOKS_AT_ONCE);
+    let _one_of_few = LOOKS.acquire().await.ok()?;
     // It fails when the runtime ends, and then nobody is interested any more.
     tokio::task::spawn_blocking(work).await.ok()
 }
