@@ -145,7 +145,9 @@ fn five_hundred_idle_workers_start_shrink_to_one_and_stop() {
 
 #[test]
 fn what_a_worker_started_goes_with_it_when_it_is_killed() {
-    let mut app = app().workers(1).script("has-child.js").start();
+    // The child is work, as far as anybody can tell: the worker has its time for it.
+    let builder = app().workers(1).options(["--drain-timeout", "2s"]);
+    let mut app = builder.script("has-child.js").start();
     let target = app.address();
     let child = |body: String| {
         body.split_once("child = ")

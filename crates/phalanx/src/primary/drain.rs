@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::drain::{Drain, Sight, Step};
+use phalanx_core::dispatch::drain::{Drain, LOOK, Sight, Step};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::outgoing;
@@ -32,12 +32,29 @@ struct Seen {
     counted_at: Vec<u16>,
 }
 
+/// The handshakes that were seen last. All who leave at the same time share one walk through the kernel's table: 500
+/// drains with a walk each would hold up the primary for seconds.
+#[derive(Debug, Default)]
+pub(super) struct Sighting {
+    ports: Vec<u16>,
+    seen_at: Option<Moment>,
+    handshakes: Arc<BTreeSet<Handshake>>,
+}
+
+impl Sighting {
+    /// What is good for somebody who was excluded at `since`.
+    fn of(&self, ports: &[u16], since: Moment) -> Option<Arc<BTreeSet<Handshake>>> {
+        let seen_at = self.seen_at.filter(|&at| at >= since)?;
+        let is_fresh = clock::now().since(seen_at) < LOOK && self.ports == ports;
+        is_fresh.then(|| Arc::clone(&self.handshakes))
+    }
+}
+
 pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>, mut drain: Drain<Handshake>) {
+    let began = clock::now();
     tokio::spawn(async move {
-        let began = clock::now();
         while let Some(up) = shared.upgrade() {
-            let ports = up.hub().arrival_ports(cell.id);
-            let handshakes = handshakes(&cell, &ports);
+            let handshakes = handshakes(&up, &cell, began);
             let Some(seen) = up.hub().seen(&cell) else {
                 return;
             };
@@ -83,11 +100,27 @@ impl Seen {
 }
 
 /// What cannot be found out must not hold up a drain.
-fn handshakes(cell: &Cell, ports: &[u16]) -> BTreeSet<Handshake> {
-    connections::handshakes(ports).unwrap_or_else(|error| {
+fn handshakes(shared: &Shared, cell: &Cell, since: Moment) -> Arc<BTreeSet<Handshake>> {
+    let ports = {
+        let hub = shared.hub();
+        let ports = hub.arrival_ports(cell.id);
+        if let Some(seen) = hub.sighting.of(&ports, since) {
+            return seen;
+        }
+        ports
+    };
+    let seen_at = clock::now();
+    let handshakes = connections::handshakes(&ports).unwrap_or_else(|error| {
         tracing::debug!(worker = cell.id.0, %error, "handshakes cannot be seen");
         BTreeSet::new()
-    })
+    });
+    let handshakes = Arc::new(handshakes);
+    shared.hub().sighting = Sighting {
+        ports,
+        seen_at: Some(seen_at),
+        handshakes: Arc::clone(&handshakes),
+    };
+    handshakes
 }
 
 /// Its open connections to these ports.

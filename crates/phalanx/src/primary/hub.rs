@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::abandoned::Abandoned;
 use super::channel::Channel;
+use super::drain::Sighting;
 use super::health::HealthWatch;
 use super::intake::Intake;
 use super::intercept::Calls;
@@ -108,6 +109,7 @@ pub(crate) struct Hub {
     pub(super) health: HealthWatch,
     pub(super) intake: Intake,
     pub(super) abandoned: Abandoned,
+    pub(super) sighting: Sighting,
     /// Somebody looks after the slots.
     pub(super) watching: bool,
     /// Takes what workers of the low-level style print.
@@ -167,6 +169,7 @@ impl Hub {
             health: HealthWatch::default(),
             intake: Intake::default(),
             abandoned: Abandoned::default(),
+            sighting: Sighting::default(),
             watching: false,
             output: None,
             workers: BTreeMap::new(),
