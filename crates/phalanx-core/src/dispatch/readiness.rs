@@ -230,6 +230,16 @@ impl Roll {
         }
     }
 
+    /// The listener is not the app's any more, but one worker's own: nobody owes it.
+    pub fn disown(&mut self, name: &ListenerName) {
+        for candidate in self.candidates.values_mut() {
+            candidate.held.remove(name);
+        }
+        for known in self.known.values_mut().flat_map(BTreeMap::values_mut) {
+            known.remove(name);
+        }
+    }
+
     /// The worker has said that it is ready, or answered well.
     pub fn proves(&mut self, worker: WorkerId) {
         if let Some(candidate) = self.candidates.get_mut(&worker) {

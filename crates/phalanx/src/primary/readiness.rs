@@ -136,6 +136,14 @@ impl Hub {
         self.reconsider(worker);
     }
 
+    /// The listener is one worker's own: whoever starts need not have it.
+    pub(super) fn disown(&mut self, name: &ListenerName) {
+        self.roll.disown(name);
+        for worker in self.roll.starting() {
+            self.reconsider(worker);
+        }
+    }
+
     /// The worker leaves, or is gone: who follows it may serve what it has.
     pub(super) fn left(&mut self, worker: WorkerId, position: Position) {
         let now = self.time();

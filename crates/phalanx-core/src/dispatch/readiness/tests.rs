@@ -181,6 +181,17 @@ fn a_word_counts_where_it_is_asked_for_and_does_not_make_up_for_a_listener() {
 }
 
 #[test]
+fn a_listener_that_turns_out_to_be_a_workers_own_is_owed_by_nobody() {
+    let mut app = App::new();
+    app.serves(1, 0, 1, &["a free port", ":80"]);
+    app.starts(2, 1, 1);
+    app.listens(2, &[":80"]);
+    assert_eq!(app.verdict(2), lacks(&["a free port"]));
+    app.0.disown(&"a free port".into());
+    assert_eq!(app.verdict(2), Verdict::Ready);
+}
+
+#[test]
 fn debuggers_are_told_from_servers() {
     let of = |text: &str, inspector| is_debugger(text.parse().unwrap(), inspector);
     assert!(of("127.0.0.1:9229", None));

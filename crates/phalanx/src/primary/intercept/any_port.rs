@@ -4,6 +4,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use phalanx_core::dispatch::any_port::{Asks, Owner};
+use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::Target;
@@ -103,8 +104,14 @@ impl Hub {
             "{} stays private: the app has another listener; --share shares it",
             listener.address
         );
+        let mut name = None;
         for state in self.workers.values_mut() {
-            state.held.remove(key);
+            if let Some(held) = state.held.remove(key) {
+                name = Some(ListenerName::of_request(&held.request, key));
+            }
+        }
+        if let Some(name) = name {
+            self.disown(&name);
         }
         self.close_listener(id);
     }
