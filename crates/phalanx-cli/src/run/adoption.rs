@@ -119,6 +119,8 @@ fn check(args: &RunArgs, adoption: Adoption, has_listeners: bool) -> Outcome {
         "--dispatch handoff needs a worker with a channel: use auto, kernel or shared".to_owned()
     } else if adoption == Adoption::None && bound.ready.is_some() {
         "--ready asks for a proof that a worker serves; with --adopt none it serves nothing: leave it out".to_owned()
+    } else if !is_given && bound.ready == Some(Readiness::Exec) {
+        "--ready exec is for workers that are given their listeners: add --bind ADDR".to_owned()
     } else if is_http && is_given && !has_tcp {
         "--ready http: asks on a TCP listener: add one by --bind".to_owned()
     } else if is_http && args.dispatch == Dispatch::Shared {

@@ -4,6 +4,7 @@
 //! (`dispatch/drain.rs`).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
@@ -11,16 +12,20 @@ use phalanx_core::dispatch::drain::{Stance, is_given_up};
 use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
+use phalanx_core::wire::{ListenRequest, Target};
 
 use super::clock;
 use super::hub::{Hub, WorkerState};
 use super::intake::PATIENCE;
+use super::open::Asker;
+use super::published::Placed;
 use super::worker::Departure;
 
 /// So many are kept at most: a worker that opens and closes one port after the other must not fill the primary's table.
 const KEPT_MAX: usize = 8;
 
-/// Where workers have no time to leave, they have this long to do so after they closed their server.
+/// Where workers have no time to leave, or nobody limits it (a [`Cluster`](super::Cluster) without a supervisor),
+/// they have this long to say that they leave after they closed their server.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 /// Listeners whose last worker has closed them of its own accord.
@@ -78,6 +83,45 @@ impl Hub {
         });
     }
 
+    /// Opens a listener. One that was abandoned may stand in its way: a worker that closed its server on a free port
+    /// and listens again names the port, which is another request.
+    ///
+    /// # Errors
+    /// As bind(2) and listen(2).
+    pub(super) fn open_or_make_way(
+        &mut self,
+        request: &ListenRequest,
+        by: Asker,
+    ) -> io::Result<Placed> {
+        match self.open_published(request, by) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && self.make_way(&request.target) =>
+            {
+                self.open_published(request, by)
+            }
+            other => other,
+        }
+    }
+
+    /// Closes the abandoned listeners at the port. True if there was one.
+    fn make_way(&mut self, target: &Target) -> bool {
+        let (Target::Tcp { port, .. } | Target::Udp { port, .. }) = *target else {
+            return false;
+        };
+        let stands_there = |id: &ListenerId| {
+            let listener = self.listeners.get(id);
+            let address = listener.and_then(|listener| listener.address.inet());
+            address.is_some_and(|address| address.port() == port) && self.users(*id) == 0
+        };
+        let abandoned = self.abandoned.since.keys().copied();
+        let in_the_way: Vec<_> = abandoned.filter(stands_there).collect();
+        for &id in &in_the_way {
+            self.abandoned.since.remove(&id);
+            self.close_listener(id);
+        }
+        !in_the_way.is_empty()
+    }
+
     /// Closes what the app has given up, and forgets what somebody holds again.
     fn look_at_abandoned(&mut self) {
         self.abandoned.is_watched = false;
@@ -103,7 +147,8 @@ impl Hub {
     }
 
     fn patience_with_leavers(&self) -> Duration {
-        self.leave_limit().max(PATIENCE_MIN)
+        let limits = self.drain_limits.as_ref();
+        limits.map_or(PATIENCE_MIN, |limits| limits.drain.max(PATIENCE_MIN))
     }
 
     /// How long a worker may take to leave.

@@ -131,7 +131,7 @@ impl Hub {
             opened,
             choice,
             asked_port,
-        } = self.open_published(request, by)?;
+        } = self.open_or_make_way(request, by)?;
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let room = Arc::new(Notify::new());
