@@ -17,7 +17,7 @@ static INHERITED: OnceLock<Option<u64>> = OnceLock::new();
 const TABLE_SIZE: u64 = 16_384;
 
 /// Raises the soft limit of open files to the hard one, and returns it (`u64::MAX`: unlimited). Also gives the table of
-/// descriptors room for [`TABLE_SIZE`] of them (8 bytes each): in a process with threads each growth waits for
+/// descriptors room for `TABLE_SIZE` of them (8 bytes each): in a process with threads each growth waits for
 /// all processors (`synchronize_rcu`), which takes milliseconds. So call it before threads are started.
 ///
 /// What [`spawn`](crate::process::spawn) starts has the soft limit of before: programs that use select(2) cannot
