@@ -81,9 +81,16 @@ impl fmt::Display for Lack {
     }
 }
 
+/// So many names are told at most.
+const TOLD: usize = 8;
+
 fn joined(names: &[ListenerName]) -> String {
-    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-    names.join(" and ")
+    let told: Vec<_> = names.iter().take(TOLD).map(ToString::to_string).collect();
+    let told = told.join(" and ");
+    match names.len().checked_sub(TOLD) {
+        None | Some(0) => told,
+        Some(more) => format!("{told} and {more} more"),
+    }
 }
 
 /// Ports on which debuggers wait: of Node, Python (debugpy), Java (JDWP), Go (Delve).

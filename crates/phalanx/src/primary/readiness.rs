@@ -121,7 +121,7 @@ impl Hub {
         self.listens_on_own(worker, names);
     }
 
-    pub(super) fn listens_on_own(&mut self, worker: WorkerId, names: Vec<ListenerName>) {
+    fn listens_on_own(&mut self, worker: WorkerId, names: Vec<ListenerName>) {
         let now = self.time();
         for name in names {
             self.roll.listens(worker, name, now);

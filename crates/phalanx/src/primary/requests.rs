@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{ListenRequest, outgoing};
 
@@ -156,7 +155,7 @@ impl Hub {
         };
         match found {
             Some((key, _)) => drop(self.listens(worker, &key)),
-            None => self.listens_elsewhere(worker, request),
+            None => self.listens_elsewhere(worker),
         }
         if let Some(address) = address {
             self.emit(&Event::Listening { worker, address });
@@ -167,22 +166,15 @@ impl Hub {
 
 /// Listeners that are not the primary's.
 impl Hub {
-    fn listens_elsewhere(&mut self, worker: WorkerId, request: &ListenRequest) {
+    /// It says that it listens where it has not asked for anything. Nobody is believed because he says so: what the
+    /// kernel shows of it proves that it serves, and is owed by its successors (`readiness.rs`).
+    fn listens_elsewhere(&mut self, worker: WorkerId) {
         if let Some(state) = self.workers.get_mut(&worker) {
-            state.listening = true;
             state.unknown_listeners = state.unknown_listeners.saturating_add(1);
             if state.unknown_listeners > UNKNOWN_MAX {
-                return self.complain(worker, "tells of listeners that nobody knows");
+                self.complain(worker, "tells of listeners that nobody knows");
             }
         }
-        if self.needs_load() {
-            self.watch_load_of(worker, true);
-        }
-        self.watch_newcomer(worker);
-        self.listens_on_own(
-            worker,
-            vec![ListenerName::of_request(request, &request.key)],
-        );
     }
 }
 
