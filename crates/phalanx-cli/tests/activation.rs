@@ -104,7 +104,7 @@ fn a_program_that_says_nothing_is_ready_when_it_waits_for_connections_or_at_once
             .start_ready();
         let target = app.address();
         if ready != "exec" {
-            assert!(count(&app, "given") == 2, "{ready}: ready too early");
+            wait_for_both(&app, "given");
         }
         try_get(&target, "/").unwrap();
     }
@@ -114,7 +114,7 @@ fn a_program_that_says_nothing_is_ready_when_it_waits_for_connections_or_at_once
 fn a_program_that_speaks_is_ready_when_it_says_so_and_not_before() {
     needs_python!();
     let mut app = activated(&["late"]).start_ready();
-    assert_eq!(count(&app, "saying so"), 2);
+    wait_for_both(&app, "saying so");
     assert!(app.stop().success());
 }
 
@@ -143,6 +143,12 @@ fn a_program_is_ready_when_it_answers_well_itself_and_not_when_others_do() {
     app.wait_status(LIMIT, |status| {
         is_settled(status) && !pids(status).contains(&victim)
     });
+}
+
+/// Both workers have written it, before they were ready; what they write arrives here in its own time.
+fn wait_for_both(app: &App, part: &str) {
+    let both = || (count(app, part) == 2).then_some(());
+    phalanx_testkit::wait::eventually(LIMIT, "a line of both workers", both);
 }
 
 fn count(app: &App, part: &str) -> usize {
