@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// So much of a message is shown by [`fmt::Debug`].
 const SHOWN_BYTES: usize = 256;
 
-/// What a worker sent: JSON, up to 8 MiB of it. Cheap to clone.
+/// What a worker sent: JSON, up to 12 MiB of it. Cheap to clone.
 ///
 /// It was checked to be JSON, and is kept as text: what its parts take in memory is decided by who
 /// parses it.

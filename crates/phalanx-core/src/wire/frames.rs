@@ -2,9 +2,9 @@
 
 use super::json::JsonCheck;
 
-/// The longest message that a primary takes from a worker, in bytes, its newline included: 8 MiB. Node.js
+/// The longest message that a primary takes from a worker, in bytes, its newline included: 12 MiB. Node.js
 /// itself has no limit; a worker that sends more than this is told in the log and loses that message alone.
-pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+pub const MAX_MESSAGE_BYTES: usize = 12 << 20;
 
 /// The longest message that a worker takes from its primary, which it trusts: 64 MiB.
 pub const MAX_MESSAGE_TO_WORKER_BYTES: usize = 64 << 20;

@@ -83,10 +83,10 @@ fn a_message_that_is_odd_but_harmless_is_passed_over() {
 #[test]
 fn an_over_long_message_is_dropped_and_the_next_one_is_read() {
     let (mut probe, good, address, rogue) = good_and_rogue();
-    // A text of one byte more than the limit of 8 MiB, then the end of the line.
+    // A text of one byte more than the limit of 12 MiB, then the end of the line.
     let order = json!({"raw": "\""});
     probe.done(json!({"do": "send", "worker": rogue, "message": order}));
-    let fill = json!({"fill": (8_u64 << 20) + 1});
+    let fill = json!({"fill": (12_u64 << 20) + 1});
     probe.done(json!({"do": "send", "worker": rogue, "message": fill}));
     assert_eq!(get(&address).worker, good);
     say(&mut probe, rogue, "");
