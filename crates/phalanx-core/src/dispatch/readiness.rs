@@ -211,7 +211,9 @@ impl Roll {
         };
         candidate.changed_at = now;
         candidate.closed.remove(&name);
-        if candidate.stage == Stage::Ready {
+        // A port that the kernel chose while the worker served was opened for the moment (a data connection, a helper):
+        // a successor that starts has no reason to open one.
+        if candidate.stage == Stage::Ready && !name.is_free_port() {
             let known = self.known.entry(candidate.generation).or_default();
             known
                 .entry(candidate.position)

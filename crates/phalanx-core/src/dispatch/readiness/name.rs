@@ -10,6 +10,9 @@ use crate::wire::{ListenRequest, Target};
 /// Where Linux begins to choose ports for port 0 (`ip_local_port_range`, by default).
 const FIRST_FREE_PORT: u16 = 32_768;
 
+/// How the names of listeners begin whose port the kernel chose.
+const FREE_PORT: &str = "a free port";
+
 /// The name of a listener: the same in every worker and every release, however the program asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -21,7 +24,7 @@ impl ListenerName {
     pub fn of_request(request: &ListenRequest, key: &str) -> Self {
         Self(match &request.target {
             Target::Tcp { port: 0, .. } | Target::Udp { port: 0, .. } => {
-                format!("a free port ({key})")
+                format!("{FREE_PORT} ({key})")
             }
             Target::Tcp {
                 address,
@@ -46,9 +49,15 @@ impl ListenerName {
     #[must_use]
     pub fn of_own(address: SocketAddr) -> Self {
         if address.port() >= FIRST_FREE_PORT {
-            return Self("a free port".to_owned());
+            return Self(FREE_PORT.to_owned());
         }
         Self(inet(Some(address.ip()), address.port(), false))
+    }
+
+    /// Whether the kernel chose its port.
+    #[must_use]
+    pub fn is_free_port(&self) -> bool {
+        self.0.starts_with(FREE_PORT)
     }
 
     /// The name of a Unix socket that the worker opened by itself; whether its path is the same in every worker

@@ -49,6 +49,18 @@ impl App {
 }
 
 #[test]
+fn a_free_port_that_is_opened_while_serving_is_owed_by_nobody() {
+    let mut app = App::new();
+    app.serves(1, 0, 1, &[":80"]);
+    app.listens(1, &["a free port (key)", ":9000"]);
+    app.starts(2, 0, 2);
+    app.listens(2, &[":80"]);
+    assert_eq!(app.verdict(2), lacks(&[":9000"]));
+    app.listens(2, &[":9000"]);
+    assert_eq!(app.verdict(2), Verdict::Ready);
+}
+
+#[test]
 fn a_first_generation_is_ready_when_it_opens_nothing_more_for_a_while() {
     let mut app = App::new();
     app.starts(1, 0, 1);
