@@ -14,6 +14,7 @@ use std::process::Command;
 use std::thread;
 
 use phalanx_testkit::lines::Stream;
+use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{LIMIT, Load, Process, Signal, Target, procs};
 use serde_json::Value;
 use support::{app, changeable, fixture, phalanx};
@@ -190,6 +191,13 @@ fn a_reader_that_stands_still_blocks_neither_workers_nor_the_primary() {
         status.stdout
     );
 
+    // Both outputs are written in turn: all of one is there, so the other has overflowed.
+    let all_are_there = || {
+        let lines = run.lines().all();
+        let printed = lines.iter().filter(|line| line.text.starts_with("line "));
+        (printed.count() == 10 * 10_000).then_some(())
+    };
+    eventually(LIMIT, "all lines of the other output", all_are_there);
     let reader = thread::spawn(move || {
         let (mut text, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
         // The write end that this file is too keeps the end from being seen.

@@ -161,6 +161,8 @@ pub(super) async fn run(
             Some(ask) = inbox.recv() => runner.command(ask),
             () = until(deadline) => runner.step(fleet::Event::Tick),
         }
+        // When hundreds of workers end together there is always one more event: others have their turns meanwhile.
+        tokio::task::yield_now().await;
     };
     runner.cluster.close_listeners();
     runner.cluster.clear_trees().await;
