@@ -42,7 +42,7 @@ fn watch(app: &mut App, kind: &str) -> Value {
         status["primary"]["memory_idle_bytes"].is_u64()
     });
     let idle = idle["primary"]["memory_idle_bytes"].as_u64().unwrap();
-    let deadline = Deadline::after(LIMIT);
+    let deadline = Deadline::after(4 * LIMIT);
     loop {
         let asked = wait::now();
         let status = app.status();
