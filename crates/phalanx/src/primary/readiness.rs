@@ -118,10 +118,6 @@ impl Hub {
         {
             self.emit(&Event::ListeningUnseen { worker });
         }
-        self.listens_on_own(worker, names);
-    }
-
-    fn listens_on_own(&mut self, worker: WorkerId, names: Vec<ListenerName>) {
         let now = self.time();
         for name in names {
             self.roll.listens(worker, name, now);
