@@ -3,11 +3,13 @@
 
 mod cluster;
 
+use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 
-use cluster::{app, get, pid_in};
+use cluster::{PHALANX, app, get, pid_in};
 use phalanx_testkit::app::AppBuilder;
-use phalanx_testkit::{App, LIMIT, Signal, fixtures, procs, require};
+use phalanx_testkit::{App, LIMIT, Process, Signal, fixtures, procs, require, wait};
 
 fn free_port() -> u16 {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -188,4 +190,28 @@ fn nothing_is_left_of_a_program_that_daemonizes() {
     app.signal(Signal::TERM);
     app.wait_exit(LIMIT);
     app.wait_family_gone(LIMIT);
+}
+
+/// Whoever enters a container, as `docker exec` does, is in a session of the host, which has no number inside.
+#[test]
+fn what_a_worker_left_goes_with_it_in_a_session_of_another_namespace() {
+    if require("unshare").is_none() || !phalanx_sys::identity::is_root() {
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args([PHALANX, "run", "-n", "1", "--adopt", "none", "--"]);
+    command.args(["sh", "-c", "sleep 1000 & wait"]);
+    let run = Process::start(command);
+    let named = |name: &str| {
+        let mut all = procs::descendants(run.pid()).into_iter();
+        all.find(|pid| {
+            let own = fs::read_to_string(format!("/proc/{pid}/comm"));
+            own.is_ok_and(|own| own.trim_end() == name)
+        })
+    };
+    let left = wait::eventually(LIMIT, "what the worker has started", || named("sleep"));
+    let worker = wait::eventually(LIMIT, "the worker", || named("sh"));
+    procs::signal(worker, Signal::KILL);
+    assert!(procs::wait_gone(left, LIMIT), "{left} lives on");
 }

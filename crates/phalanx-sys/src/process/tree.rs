@@ -119,7 +119,8 @@ impl Tree {
         loop {
             let is_next = |entry: &&Entry| {
                 let pid = entry.member.pid;
-                pid != own && pids.contains(&entry.parent) && !pids.contains(&pid)
+                let has_parent = entry.parent.is_some_and(|parent| pids.contains(&parent));
+                pid != own && has_parent && !pids.contains(&pid)
             };
             let next: Vec<Member> = table.iter().filter(is_next).map(|one| one.member).collect();
             if next.is_empty() {
@@ -132,8 +133,11 @@ impl Tree {
 
     /// Whether it belongs to the tree whoever its parent is.
     fn has_root(&self, entry: &Entry) -> bool {
-        self.groups.contains(&entry.group)
-            || self.groups.contains(&entry.session)
+        let groups = [entry.group, entry.session];
+        groups
+            .into_iter()
+            .flatten()
+            .any(|group| self.groups.contains(&group))
             || self.known.contains(&entry.member)
             || (!self.marks.is_empty() && carries(entry.member.pid, &self.marks))
     }
@@ -183,9 +187,11 @@ pub fn adopt_orphans() -> io::Result<()> {
 #[derive(Copy, Clone, Debug)]
 struct Entry {
     member: Member,
-    parent: Pid,
-    group: Pid,
-    session: Pid,
+    /// These three are unknown where they are outside this process's PID namespace: whoever enters a container
+    /// (`docker exec`, `nsenter`) is in a session, and often in a group, of the host, which `/proc` shows as 0.
+    parent: Option<Pid>,
+    group: Option<Pid>,
+    session: Option<Pid>,
 }
 
 impl Entry {
@@ -194,7 +200,7 @@ impl Entry {
         Entry::parse(pid, &stat)
     }
 
-    /// Nothing for zombies, and for processes whose parent or group is unknown here, as of another namespace.
+    /// Nothing for zombies.
     fn parse(pid: Pid, stat: &str) -> Option<Entry> {
         // The name may contain anything, parentheses included; the state follows it.
         let (_, fields) = stat.rsplit_once(')')?;
@@ -208,9 +214,9 @@ impl Entry {
                 pid,
                 began: fields.get(19)?.parse().ok()?,
             },
-            parent: number(1)?,
-            group: number(2)?,
-            session: number(3)?,
+            parent: number(1),
+            group: number(2),
+            session: number(3),
         })
     }
 }
@@ -266,8 +272,12 @@ mod tests {
         let line = "7 (a) R (b)) S 4 5 6 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 4711 99";
         let entry = Entry::parse(pid, line).unwrap();
         assert_eq!(entry.member, Member { pid, began: 4711 });
-        let numbers = [entry.parent, entry.group, entry.session].map(Pid::as_u32);
-        assert_eq!(numbers, [4, 5, 6]);
+        let numbers = |entry: Entry| {
+            [entry.parent, entry.group, entry.session].map(|pid| pid.map_or(0, Pid::as_u32))
+        };
+        assert_eq!(numbers(entry), [4, 5, 6]);
+        let entered = Entry::parse(pid, &line.replace("4 5 6 0", "4 0 0 0")).unwrap();
+        assert_eq!(numbers(entered), [4, 0, 0]);
         assert!(Entry::parse(pid, &line.replace(") S", ") Z")).is_none());
         assert!(Entry::parse(pid, "7 (a) S 4 5").is_none());
     }
