@@ -15,6 +15,10 @@ check:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# Spelling of code and pages (`typos`, which pip and cargo install)
+spelling:
+    typos --format brief
+
 # All tests: unit, property, a short simulation, end to end on real processes
 test *args:
     cargo test --workspace {{ args }}
