@@ -298,7 +298,19 @@ impl Roll {
     }
 
     /// What a worker of this generation owes at this position; nothing if nothing is known.
+    ///
+    /// Nobody outside knows the port of a listener that a worker opened by itself and the kernel chose: it is owed
+    /// only where there is no other. Whether it is seen at all depends on when somebody looks.
     fn owed(&self, position: Position, generation: Generation) -> BTreeSet<ListenerName> {
+        let mut owed = self.was_held(position, generation);
+        if !owed.iter().all(ListenerName::is_own_free_port) {
+            owed.retain(|name| !name.is_own_free_port());
+        }
+        owed
+    }
+
+    /// What is known to be held at this position.
+    fn was_held(&self, position: Position, generation: Generation) -> BTreeSet<ListenerName> {
         let release = match self.known.get(&generation) {
             Some(_) => Some(generation),
             None => self

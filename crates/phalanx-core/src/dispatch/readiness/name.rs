@@ -54,6 +54,12 @@ impl ListenerName {
         Self(inet(Some(address.ip()), address.port(), false))
     }
 
+    /// Whether the kernel chose its port, and the worker was only seen to have it.
+    #[must_use]
+    pub fn is_own_free_port(&self) -> bool {
+        self.0 == FREE_PORT
+    }
+
     /// Whether the kernel chose its port.
     #[must_use]
     pub fn is_free_port(&self) -> bool {

@@ -61,6 +61,21 @@ fn a_free_port_that_is_opened_while_serving_is_owed_by_nobody() {
 }
 
 #[test]
+fn a_helper_that_was_seen_is_owed_by_nobody_who_has_something_to_serve() {
+    let mut app = App::new();
+    app.serves(1, 0, 1, &["a free port", ":80"]);
+    app.starts(2, 0, 2);
+    app.listens(2, &[":80"]);
+    assert_eq!(app.verdict(2), Verdict::Ready);
+
+    let mut app = App::new();
+    app.serves(1, 0, 1, &["a free port"]);
+    app.starts(2, 0, 2);
+    app.listens(2, &[":80"]);
+    assert_eq!(app.verdict(2), lacks(&["a free port"]));
+}
+
+#[test]
 fn a_first_generation_is_ready_when_it_opens_nothing_more_for_a_while() {
     let mut app = App::new();
     app.starts(1, 0, 1);
@@ -195,11 +210,11 @@ fn a_word_counts_where_it_is_asked_for_and_does_not_make_up_for_a_listener() {
 #[test]
 fn a_listener_that_turns_out_to_be_a_workers_own_is_owed_by_nobody() {
     let mut app = App::new();
-    app.serves(1, 0, 1, &["a free port", ":80"]);
+    app.serves(1, 0, 1, &["a free port (key)", ":80"]);
     app.starts(2, 1, 1);
     app.listens(2, &[":80"]);
-    assert_eq!(app.verdict(2), lacks(&["a free port"]));
-    app.0.disown(&"a free port".into());
+    assert_eq!(app.verdict(2), lacks(&["a free port (key)"]));
+    app.0.disown(&"a free port (key)".into());
     assert_eq!(app.verdict(2), Verdict::Ready);
 }
 
