@@ -34,7 +34,7 @@ use crate::output::{Dropped, Writer};
 use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
-use crate::values::{self, ADVANCED_REFUSED};
+use crate::values::ADVANCED_REFUSED;
 use phalanx_control::directories::Surroundings;
 use phalanx_control::exit::Exit;
 use phalanx_control::names::Name;
@@ -278,7 +278,7 @@ impl App {
         let text = format!(
             "{}: primary {pid}, {}, {}, dispatch {dispatch}",
             self.name,
-            values::counted(workers),
+            phalanx_control::level::counted(workers),
             options.policy
         );
         let fields = json!({

@@ -7,7 +7,7 @@ use phalanx::supervisor::{ListenerStatus, Status, VacancyStatus, WorkerStatus};
 use phalanx_control::names::Name;
 use phalanx_control::show;
 
-use crate::values::counted;
+use phalanx_control::level::counted;
 
 /// The state of an app, for people. `now` is in milliseconds since the Unix epoch.
 pub(crate) fn status(status: &Status, now: u64) -> String {

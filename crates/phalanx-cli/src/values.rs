@@ -9,7 +9,7 @@ use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, Ty
 use phalanx::fleet::{Amount, AmountError};
 use phalanx::{Bind, PolicyName, Readiness, Signal};
 pub(crate) use phalanx_control::values::{
-    WorkerCount, counted, duration, positive_duration, scale_text, scale_to,
+    WorkerCount, duration, positive_duration, scale_text, scale_to,
 };
 
 /// A variable of the environment. Its value is never shown.

@@ -97,7 +97,7 @@ pub(crate) async fn scale(args: ScaleArgs) -> Outcome {
     report::print(&format!(
         "{} scaled: {}\n",
         app.name,
-        values::counted(done["workers"].as_u64().unwrap_or_default())
+        phalanx_control::level::counted(done["workers"].as_u64().unwrap_or_default())
     ))
 }
 
@@ -166,7 +166,10 @@ pub(crate) async fn send(args: SendArgs) -> Outcome {
             let reason = nobody_to_send_to(&status);
             Err(failed(Failure::new(Exit::Failed, reason)))
         }
-        workers => report::print(&format!("sent to {}\n", values::counted(workers))),
+        workers => report::print(&format!(
+            "sent to {}\n",
+            phalanx_control::level::counted(workers)
+        )),
     }
 }
 

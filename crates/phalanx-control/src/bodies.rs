@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::Response;
-use phalanx::fleet::{Amount, Canary, ReloadPlan};
+use phalanx_core::fleet::{Amount, Canary, ReloadPlan};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

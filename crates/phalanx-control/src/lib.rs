@@ -2,16 +2,17 @@
 //! and lose or change none.
 
 pub mod api;
+pub mod app;
 mod bodies;
 pub mod client;
-pub mod describe;
 pub mod directories;
 pub mod exit;
 pub mod failure;
-pub mod level;
 pub mod names;
 pub mod patience;
 pub mod place;
 pub mod server;
 pub mod show;
 pub mod values;
+
+pub use phalanx_core::level;

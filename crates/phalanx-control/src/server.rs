@@ -16,22 +16,24 @@ use axum::http::StatusCode;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use futures_util::stream;
+use futures_util::StreamExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use phalanx::fleet::Done;
-use phalanx::supervisor::{CommandError, CommandErrorKind, Control};
-use phalanx::{PolicyName, Weights, WorkerId};
+use phalanx_core::command::{CommandError, CommandErrorKind};
+use phalanx_core::fleet::Done;
+use phalanx_core::ids::WorkerId;
+use phalanx_core::policy::{PolicyName, Weights};
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::bodies::{Body, Message, Policy, Reload, Scale, Stop, parse, parse_if_any};
+use crate::api;
+use crate::app::{App, NotSent};
 use crate::failure::with_causes;
 use crate::values;
-use crate::{api, describe};
 
 /// The longest request body; what a message to workers may have.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -53,16 +55,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// Fails if the listener does.
-pub async fn serve(
+pub async fn serve<A: App>(
     listener: UnixListener,
-    control: Control,
+    app: A,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let mut listener = OwnersOnly {
         uid: phalanx_sys::identity::effective_uid(),
         listener,
     };
-    let routes = routes(control);
+    let routes = routes(app);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Its receivers tell connections that the end has come; when all are dropped, the last one is gone.
     let (ending, ended) = watch::channel(false);
@@ -112,53 +114,53 @@ async fn converse(stream: UnixStream, routes: Router, mut ended: watch::Receiver
     }
 }
 
-fn routes(control: Control) -> Router {
+fn routes<A: App>(app: A) -> Router {
     Router::new()
-        .route(api::STATUS, get(status))
-        .route(api::WORKERS, get(workers))
-        .route(api::RELOAD, post(reload))
-        .route(api::ROLLBACK, post(rollback))
-        .route(api::SCALE, post(scale))
-        .route(api::POLICY, post(policy))
-        .route(api::STOP, post(stop))
-        .route(api::MESSAGES, post(messages))
-        .route(api::EVENTS, get(events))
+        .route(api::STATUS, get(status::<A>))
+        .route(api::WORKERS, get(workers::<A>))
+        .route(api::RELOAD, post(reload::<A>))
+        .route(api::ROLLBACK, post(rollback::<A>))
+        .route(api::SCALE, post(scale::<A>))
+        .route(api::POLICY, post(policy::<A>))
+        .route(api::STOP, post(stop::<A>))
+        .route(api::MESSAGES, post(messages::<A>))
+        .route(api::EVENTS, get(events::<A>))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(control)
+        .with_state(app)
 }
 
-async fn status(State(control): State<Control>) -> Response {
-    axum::Json(control.status()).into_response()
+async fn status<A: App>(State(app): State<A>) -> Response {
+    axum::Json(app.status()).into_response()
 }
 
-async fn workers(State(control): State<Control>) -> Response {
-    axum::Json(control.status().workers).into_response()
+async fn workers<A: App>(State(app): State<A>) -> Response {
+    axum::Json(app.status()["workers"].take()).into_response()
 }
 
-async fn reload(State(control): State<Control>, body: Body) -> Response {
+async fn reload<A: App>(State(app): State<A>, body: Body) -> Response {
     let wanted = parse_if_any(body).and_then(|wanted: Reload| {
         let invalid = |reason: String| error(StatusCode::BAD_REQUEST, "invalid", &reason);
         wanted.plan().map_err(|reason| Box::new(invalid(reason)))
     });
     match wanted {
-        Ok(plan) => answer(to_the_end(async move { control.reload_by(plan).await }).await),
+        Ok(plan) => answer(to_the_end(async move { app.reload(plan).await }).await),
         Err(refusal) => *refusal,
     }
 }
 
-async fn rollback(State(control): State<Control>) -> Response {
-    answer(to_the_end(async move { control.rollback().await }).await)
+async fn rollback<A: App>(State(app): State<A>) -> Response {
+    answer(to_the_end(async move { app.rollback().await }).await)
 }
 
-async fn scale(State(control): State<Control>, body: Body) -> Response {
+async fn scale<A: App>(State(app): State<A>, body: Body) -> Response {
     let wanted: Scale = match parse(body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
     match values::scale_to(&wanted.workers.into_text()) {
-        Ok(to) => answer(to_the_end(async move { control.scale(to).await }).await),
+        Ok(to) => answer(to_the_end(async move { app.scale(to).await }).await),
         Err(reason) => error(
             StatusCode::BAD_REQUEST,
             "invalid",
@@ -167,7 +169,7 @@ async fn scale(State(control): State<Control>, body: Body) -> Response {
     }
 }
 
-async fn policy(State(control): State<Control>, body: Body) -> Response {
+async fn policy<A: App>(State(app): State<A>, body: Body) -> Response {
     let wanted: Policy = match parse(body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
@@ -184,61 +186,46 @@ async fn policy(State(control): State<Control>, body: Body) -> Response {
         Ok(weights) => weights.unwrap_or_default(),
         Err(wrong) => return invalid("weights", with_causes(&wrong)),
     };
-    match control.change_policy(policy, weights) {
+    match app.change_policy(policy, weights) {
         Ok(()) => json_response(StatusCode::OK, &json!({"policy": policy})),
-        Err(failed) => error(
-            StatusCode::CONFLICT,
-            "policy_not_here",
-            &with_causes(&failed),
-        ),
+        Err(reason) => error(StatusCode::CONFLICT, "policy_not_here", &reason),
     }
 }
 
-async fn stop(State(control): State<Control>, body: Body) -> Response {
+async fn stop<A: App>(State(app): State<A>, body: Body) -> Response {
     let Stop { fast } = match parse_if_any(body) {
         Ok(wanted) => wanted,
         Err(refusal) => return *refusal,
     };
-    let stopped = to_the_end(async move {
-        if fast {
-            control.stop_fast().await
-        } else {
-            control.stop().await
-        }
-    });
+    let stopped = to_the_end(async move { app.stop(fast).await });
     answer(stopped.await.map(|()| Done::Stopped))
 }
 
-async fn messages(State(control): State<Control>, body: Body) -> Response {
+async fn messages<A: App>(State(app): State<A>, body: Body) -> Response {
     let Message { message, to } = match parse(body) {
         Ok(message) => message,
         Err(refusal) => return *refusal,
     };
-    match control.send(&message, to.map(WorkerId)) {
+    match app.send(&message, to.map(WorkerId)) {
         Ok(workers) => json_response(StatusCode::OK, &json!({"workers": workers})),
-        Err(failed) => {
-            let (status, kind) = if matches!(failed, phalanx::Error::NoSuchWorker(_)) {
-                (StatusCode::NOT_FOUND, "no_such_worker")
-            } else {
-                (StatusCode::SERVICE_UNAVAILABLE, "not_sent")
-            };
-            error(status, kind, &with_causes(&failed))
+        Err(NotSent::NoSuchWorker(reason)) => {
+            error(StatusCode::NOT_FOUND, "no_such_worker", &reason)
         }
+        Err(NotSent::Failed(reason)) => error(StatusCode::SERVICE_UNAVAILABLE, "not_sent", &reason),
     }
 }
 
-async fn events(State(control): State<Control>) -> Response {
+async fn events<A: App>(State(app): State<A>) -> Response {
     static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);
     let Ok(place) = STREAMS.try_acquire() else {
         let reason = format!("{STREAMS_MAX} streams of events are open, the most there may be");
         return error(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", &reason);
     };
-    let events = stream::unfold((control.events(), place), async |(mut events, place)| {
-        let event = events.next().await?;
-        let line = sse::Event::default().data(describe::to_json_text(&event));
-        Some((Ok::<_, Infallible>(line), (events, place)))
+    let lines = app.events().map(move |line| {
+        let _until_the_stream_ends = &place;
+        Ok::<_, Infallible>(sse::Event::default().data(line))
     });
-    Sse::new(events)
+    Sse::new(lines)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response()
 }

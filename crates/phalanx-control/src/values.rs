@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use phalanx::fleet::{MAX_WORKERS, ScaleTo};
+use phalanx_core::fleet::{MAX_WORKERS, ScaleTo};
 
 /// How many workers to start with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,14 +92,6 @@ pub fn scale_text(to: ScaleTo) -> String {
         ScaleTo::Up(count) => format!("+{count}"),
         ScaleTo::Down(count) => format!("-{count}"),
     }
-}
-
-/// So many workers, in words.
-#[must_use]
-pub fn counted(workers: impl Into<u64>) -> String {
-    let workers = workers.into();
-    let plural = if workers == 1 { "" } else { "s" };
-    format!("{workers} worker{plural}")
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod command;
 pub mod dispatch;
 pub mod fleet;
 pub mod health;
 pub mod ids;
 pub mod ledger;
 pub mod leftovers;
+pub mod level;
 pub mod notify;
 pub mod policy;
 pub mod rng;

@@ -25,6 +25,7 @@ fn main() -> phalanx::Result<()> {
     }
     phalanx::builder()
         .workers(Workers::Exactly(2))
+        .tell(true)
         .max_surge(Amount::Count(1))
         .ready_timeout(Duration::from_secs(10))
         .drain_timeout(Duration::from_secs(20))

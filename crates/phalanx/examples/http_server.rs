@@ -8,6 +8,7 @@
 //!
 //! curl http://127.0.0.1:3000/     # ask a few times: the pid changes from worker to worker
 //! kill -USR2 PID                  # replaces all workers, one by one, without losing a request
+//! phalanx status                  # the verbs of the command work on it: reload, scale, events, drill --name
 //! kill PID                        # stops
 //! ```
 //! `PHALANX_WORKERS=1` runs a single worker, to compare.
@@ -32,7 +33,7 @@ fn main() -> phalanx::Result<()> {
     if phalanx::is_primary() {
         println!("primary {}: http://{}", std::process::id(), address());
     }
-    phalanx::builder().workers(workers).run(serve)
+    phalanx::builder().workers(workers).tell(true).run(serve)
 }
 
 async fn serve(worker: ThisWorker) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -13,6 +13,8 @@ use phalanx_core::policy::{Policy, PolicyName, Weights};
 use crate::error::{Error, Result};
 use crate::role::{Role, init};
 use crate::settings::{DispatchChoice, Settings};
+#[cfg(feature = "control")]
+use crate::supervisor::serve::Beside;
 use crate::supervisor::{Outcome, Supervisor, SupervisorOptions};
 use crate::worker::ThisWorker;
 
@@ -34,6 +36,10 @@ pub struct Builder {
     workers: Workers,
     threads: usize,
     signals: bool,
+    #[cfg(feature = "control")]
+    control: bool,
+    #[cfg(feature = "control")]
+    told: bool,
     options: SupervisorOptions,
 }
 
@@ -47,6 +53,10 @@ pub fn builder() -> Builder {
         workers: Workers::Auto,
         threads: 1,
         signals: true,
+        #[cfg(feature = "control")]
+        control: true,
+        #[cfg(feature = "control")]
+        told: false,
         options: SupervisorOptions::new(name.to_string_lossy()),
     }
 }
@@ -74,6 +84,29 @@ impl Builder {
     /// fewer)? Default: yes.
     pub fn signals(mut self, signals: bool) -> Self {
         self.signals = signals;
+        self
+    }
+
+    /// The app's name, by which the verbs of the `phalanx` command find it. Default: the program's.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = name.into();
+        self
+    }
+
+    /// Serve the control socket, so that `phalanx status`, `reload`, `scale`, `stop`, `events`, `send` and
+    /// `drill --name` work on this program? Default: yes. Where another app of the same name runs, the name gets the
+    /// pid of the primary (`NAME-PID`). Without a place for the socket the app runs without it; `tracing` says why.
+    #[cfg(feature = "control")]
+    pub fn control(mut self, control: bool) -> Self {
+        self.control = control;
+        self
+    }
+
+    /// Tell on standard error what happens: workers that die and are replaced, reloads, scaling, the stop? Default:
+    /// no. Programs with a log of their own read [`Control::life_events`](crate::supervisor::Control::life_events).
+    #[cfg(feature = "control")]
+    pub fn tell(mut self, tell: bool) -> Self {
+        self.told = tell;
         self
     }
 
@@ -218,7 +251,12 @@ impl Builder {
         if self.signals {
             supervisor.handle_signals()?;
         }
-        match supervisor.finished().await {
+        #[cfg(feature = "control")]
+        let beside = Beside::start(&supervisor.control(), self.control, self.told);
+        let outcome = supervisor.finished().await;
+        #[cfg(feature = "control")]
+        beside.finish().await;
+        match outcome {
             Outcome::Stopped | Outcome::WorkersGone => Ok(()),
             Outcome::BootFailed { reason, .. } => Err(Error::BootFailed(reason)),
         }

@@ -7,6 +7,7 @@
 mod address;
 mod bind;
 mod builder;
+pub mod describe;
 mod error;
 mod event;
 mod keeper;

@@ -13,8 +13,8 @@ use phalanx::{Bind, Event, Events, WorkerId};
 use sd_notify::NotifyState;
 
 use crate::report::{Failure, Outcome};
-use crate::values::counted;
 use phalanx_control::exit::Exit;
+use phalanx_control::level::counted;
 
 /// `SD_LISTEN_FDS_START`.
 const FIRST_NUMBER: i32 = 3;

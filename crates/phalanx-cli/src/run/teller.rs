@@ -9,8 +9,8 @@ use phalanx::{Address, Event, Events, WorkerId};
 use serde_json::{Value, json};
 
 use crate::log::{Level, Log};
-use crate::values::counted;
-use phalanx_control::describe;
+use phalanx::describe;
+use phalanx_control::level::counted;
 
 /// Addresses that are told, and remembered as told, in the life of an app.
 const ADDRESSES_MAX: usize = 1024;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use phalanx_core::command::{CommandError, CommandErrorKind};
 use phalanx_core::fleet::{Command, Done, Failure, Refusal, ReloadPlan, ScaleTo};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::runner::{Ask, Shared};
@@ -31,40 +31,6 @@ impl fmt::Debug for Control {
     }
 }
 
-/// A command that was not done.
-#[derive(Clone, Debug, Serialize, thiserror::Error)]
-#[error("{reason}")]
-#[non_exhaustive]
-pub struct CommandError {
-    /// What kind of failure.
-    pub kind: CommandErrorKind,
-    /// What, where and why, in one line.
-    pub reason: String,
-    /// The last lines that the failed worker wrote, where they were read.
-    pub last_lines: Vec<String>,
-}
-
-/// Why a command was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum CommandErrorKind {
-    /// The new release failed; the old one serves.
-    RolloutFailed,
-    /// The added workers did not start.
-    ScaleFailed,
-    /// There is no release before the present one.
-    NoEarlierRelease,
-    /// A newer command took its place.
-    Superseded,
-    /// The app is being stopped.
-    Stopping,
-    /// It makes no sense as it was asked.
-    Invalid,
-    /// The app has ended.
-    Ended,
-}
-
 impl Control {
     pub(super) fn new(
         cluster: Cluster,
@@ -80,10 +46,9 @@ impl Control {
 
     async fn ask(&self, command: Command) -> Result<Done, CommandError> {
         let (answer, answered) = oneshot::channel();
-        let ended = || CommandError {
-            kind: CommandErrorKind::Ended,
-            reason: "the app has ended".to_owned(),
-            last_lines: Vec::new(),
+        let ended = || {
+            let reason = "the app has ended".to_owned();
+            CommandError::new(CommandErrorKind::Ended, reason, Vec::new())
         };
         self.commands
             .send(Ask { command, answer })
@@ -104,13 +69,14 @@ impl Control {
             Refusal::Invalid { .. } => (CommandErrorKind::Invalid, None),
         };
         let worker = failure.and_then(|failure| failure.worker);
-        CommandError {
-            kind,
-            reason: refusal.to_string(),
-            last_lines: worker
-                .map(|worker| self.last_lines(worker))
-                .unwrap_or_default(),
-        }
+        let last_lines = worker.map(|worker| self.last_lines(worker));
+        CommandError::new(kind, refusal.to_string(), last_lines.unwrap_or_default())
+    }
+
+    /// The app's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
     }
 
     /// Replaces all workers, one after the other. Returns when all are replaced.

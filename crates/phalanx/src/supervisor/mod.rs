@@ -6,6 +6,8 @@
 
 mod control;
 mod runner;
+#[cfg(feature = "control")]
+pub(crate) mod serve;
 mod signals;
 mod status;
 mod vitals;
@@ -20,7 +22,8 @@ use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::DrainLimits;
 use tokio::sync::{mpsc, oneshot};
 
-pub use control::{CommandError, CommandErrorKind, Control};
+pub use control::Control;
+pub use phalanx_core::command::{CommandError, CommandErrorKind};
 pub use signals::ReopenLog;
 pub use status::{ListenerStatus, PrimaryStatus, Status, VacancyStatus, WorkerStatus};
 

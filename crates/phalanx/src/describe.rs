@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use phalanx::fleet::{HealthSummary, Reason, Report, WorkerState};
-use phalanx::{Event, Position, WorkerId};
+use phalanx_core::fleet::{HealthSummary, Reason, Report, WorkerState};
+use phalanx_core::ids::{Position, WorkerId};
+use phalanx_core::level::{Level, counted, now_millis};
 use serde_json::{Value, json};
 
-use crate::level::{Level, now_millis};
-use crate::values::counted;
+use crate::event::Event;
 
 /// An event as JSON: its own fields, and `time` (milliseconds since the Unix epoch), `level` and `text`.
 #[must_use]
@@ -85,10 +85,6 @@ pub fn describe(event: &Event) -> (Level, String) {
         ),
         Event::Error { worker, message } => (Level::Warn, format!("worker {worker}: {message}")),
         Event::Fleet(report) => (level_of(report), text_of(report)),
-        _ => (
-            Level::Debug,
-            "something that this version has no words for".to_owned(),
-        ),
     }
 }
 
@@ -288,7 +284,7 @@ fn is_trouble(reason: &Reason) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use phalanx::ExitStatus;
+    use phalanx_core::ids::{ExitStatus, Generation};
 
     use super::*;
 
@@ -296,7 +292,7 @@ mod tests {
         Event::Fleet(Report::Changed {
             worker: WorkerId(3),
             position: Position(1),
-            generation: phalanx::Generation(2),
+            generation: Generation(2),
             from: Some(WorkerState::Ready),
             to: WorkerState::Gone,
             reason,

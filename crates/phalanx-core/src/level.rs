@@ -1,4 +1,4 @@
-//! How much something matters, and when it happened.
+//! How much something matters, when it happened, and counts in words.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,4 +39,12 @@ pub fn now_millis() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// So many workers, in words.
+#[must_use]
+pub fn counted(workers: impl Into<u64>) -> String {
+    let workers = workers.into();
+    let plural = if workers == 1 { "" } else { "s" };
+    format!("{workers} worker{plural}")
 }

@@ -1,0 +1,168 @@
+//! The control socket of an app, and what happens to it on the terminal: what the `phalanx` command gives to the
+//! apps that it runs, for programs of the library.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use phalanx_control::app::{App, NotSent};
+use phalanx_control::directories::Surroundings;
+use phalanx_control::exit::Exit;
+use phalanx_control::failure::{Outcome, with_causes};
+use phalanx_control::names::Name;
+use phalanx_control::place::Place;
+use phalanx_control::server;
+use phalanx_core::command::CommandError;
+use phalanx_core::fleet::{Done, ReloadPlan, ScaleTo};
+use phalanx_core::ids::WorkerId;
+use phalanx_core::level::Level;
+use phalanx_core::policy::{PolicyName, Weights};
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::Control;
+use crate::describe;
+use crate::error::Error;
+use crate::subscribers::Events;
+
+/// How long a client may take to read its last answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+impl App for Control {
+    fn status(&self) -> Value {
+        // INVARIANT: a status has text keys and finite numbers; that always becomes JSON.
+        serde_json::to_value(Control::status(self)).unwrap_or_default()
+    }
+
+    fn reload(&self, plan: ReloadPlan) -> impl Future<Output = Result<Done, CommandError>> + Send {
+        self.reload_by(plan)
+    }
+
+    fn rollback(&self) -> impl Future<Output = Result<Done, CommandError>> + Send {
+        Control::rollback(self)
+    }
+
+    fn scale(&self, to: ScaleTo) -> impl Future<Output = Result<Done, CommandError>> + Send {
+        Control::scale(self, to)
+    }
+
+    async fn stop(&self, fast: bool) -> Result<(), CommandError> {
+        if fast {
+            self.stop_fast().await
+        } else {
+            Control::stop(self).await
+        }
+    }
+
+    fn change_policy(&self, policy: PolicyName, weights: Weights) -> Result<(), String> {
+        Control::change_policy(self, policy, weights).map_err(|error| with_causes(&error))
+    }
+
+    fn send(&self, message: &Value, to: Option<WorkerId>) -> Result<usize, NotSent> {
+        Control::send(self, message, to).map_err(|error| {
+            let reason = with_causes(&error);
+            if matches!(error, Error::NoSuchWorker(_)) {
+                NotSent::NoSuchWorker(reason)
+            } else {
+                NotSent::Failed(reason)
+            }
+        })
+    }
+
+    fn events(&self) -> impl Stream<Item = String> + Send + 'static {
+        stream::unfold(Control::events(self), async |mut events: Events| {
+            let event = events.next().await?;
+            Some((describe::to_json_text(&event), events))
+        })
+    }
+}
+
+/// A control socket that is served.
+struct Served {
+    /// Its end is the server's.
+    end: oneshot::Sender<()>,
+    server: JoinHandle<io::Result<()>>,
+    _place: Place,
+}
+
+impl Served {
+    /// Serves the control socket of an app. Without a place for it the app runs without; the log says why.
+    fn start(control: &Control) -> Option<Self> {
+        match take_place(control.name()) {
+            Ok((place, listener)) => {
+                let (end, ended) = oneshot::channel();
+                let until = async { drop(ended.await) };
+                let server = tokio::spawn(server::serve(listener, control.clone(), until));
+                Some(Self {
+                    end,
+                    server,
+                    _place: place,
+                })
+            }
+            Err(failure) => {
+                tracing::warn!("no control socket: {}", failure.reason);
+                None
+            }
+        }
+    }
+
+    /// Gives the last answers.
+    async fn finish(self) {
+        drop(self.end);
+        // A client that does not take its answer does not hold up the end.
+        drop(tokio::time::timeout(ANSWER_LIMIT, self.server).await);
+    }
+}
+
+/// What runs beside a supervised app.
+pub(crate) struct Beside {
+    served: Option<Served>,
+    told: Option<JoinHandle<()>>,
+}
+
+impl Beside {
+    pub(crate) fn start(control: &Control, serve: bool, telling: bool) -> Self {
+        Self {
+            told: telling.then(|| tokio::spawn(tell(control.life_events()))),
+            served: if serve { Served::start(control) } else { None },
+        }
+    }
+
+    /// The app has ended: the last is told and answered.
+    pub(crate) async fn finish(self) {
+        if let Some(told) = self.told {
+            drop(tokio::time::timeout(ANSWER_LIMIT, told).await);
+        }
+        if let Some(served) = self.served {
+            served.finish().await;
+        }
+    }
+}
+
+/// The app is found by its name; where another app of that name runs, by its name and pid.
+fn take_place(name: &str) -> Outcome<(Place, UnixListener)> {
+    let surroundings = Surroundings::here();
+    match Place::take(&surroundings, &Name::of_program(OsStr::new(name))) {
+        Err(failure) if failure.exit == Exit::Taken => {
+            let another = format!("{name}-{}", std::process::id());
+            Place::take(&surroundings, &Name::of_program(OsStr::new(&another)))
+        }
+        taken => taken,
+    }
+}
+
+/// Tells on standard error what happens to the app: workers that die and are replaced, reloads, scaling, the stop.
+/// Never returns before the app has ended.
+async fn tell(mut events: Events) {
+    while let Some(event) = events.next().await {
+        let (level, text) = describe::describe(&event);
+        if level <= Level::Info {
+            // Where standard error is closed there is nobody left to tell.
+            drop(writeln!(io::stderr(), "phalanx: {text}"));
+        }
+    }
+}
