@@ -19,6 +19,10 @@ check:
 spelling:
     typos --format brief
 
+# The pages as a book, in target/book (needs `cargo install mdbook --version '^0.4'`)
+book:
+    mdbook build
+
 # All tests: unit, property, a short simulation, end to end on real processes
 test *args:
     cargo test --workspace {{ args }}
