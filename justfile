@@ -102,6 +102,11 @@ node-packages packages="express fastify ws":
     mkdir -p target/node-packages
     npm install --prefix target/node-packages --no-save --no-audit --no-fund --loglevel=error {{ packages }}
 
+# Node's own tests of `cluster`, natively and with phalanx-cluster: NODE_TESTS=DIR names the `test` of Node's source
+node-suite *args:
+    cargo build -p phalanx-cli
+    python3 -B npm/node-suite.py {{ args }}
+
 # Man pages, from the argument definitions
 man directory="target/man":
     mkdir -p {{ directory }}

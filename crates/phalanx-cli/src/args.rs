@@ -12,6 +12,7 @@ mod unknown;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -55,6 +56,8 @@ pub(crate) enum Verb {
     Events(EventsArgs),
     Drill(Box<DrillArgs>),
     Generate(GenerateArgs),
+    #[command(hide = true)]
+    Engine(EngineArgs),
 }
 
 /// Run a server as a cluster, in the foreground
@@ -298,6 +301,35 @@ pub(crate) enum Generated {
         /// The directory
         directory: PathBuf,
     },
+}
+
+/// Take the connections of a program that uses Node's cluster
+///
+/// The npm package phalanx-cluster starts it, with a socket as descriptor 3.
+#[derive(Args, Debug)]
+pub(crate) struct EngineArgs {
+    /// Who chooses the worker for a connection
+    #[arg(long, env = "PHALANX_POLICY", value_parser = values::policy())]
+    pub(crate) policy: Option<PolicyName>,
+
+    /// Weights by position
+    #[arg(long, env = "PHALANX_WEIGHTS")]
+    pub(crate) weights: Option<Weights>,
+
+    /// How connections reach the workers
+    #[arg(long, env = "PHALANX_DISPATCH", value_enum, default_value_t)]
+    pub(crate) dispatch: Dispatch,
+
+    /// How long workers may take to leave
+    #[arg(long, env = "PHALANX_DRAIN_TIMEOUT", value_parser = values::positive_duration)]
+    pub(crate) drain_timeout: Option<Duration>,
+
+    /// Leave out the script that lets workers drain politely
+    #[arg(long)]
+    pub(crate) no_preload: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// Whether the program of these words of `phalanx run` opens ports of which they do not say where they

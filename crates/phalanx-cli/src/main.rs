@@ -5,6 +5,7 @@
 //! exit status up to here.
 
 mod args;
+mod engine;
 mod generate;
 mod log;
 mod output;
@@ -17,6 +18,7 @@ mod table;
 mod values;
 mod verbs;
 
+use std::env;
 use std::future::Future;
 use std::process::ExitCode;
 
@@ -30,6 +32,12 @@ use report::{Failure, Outcome};
 fn main() -> ExitCode {
     phalanx::keep_if_asked();
     signal::unblock_all();
+    if env::args_os()
+        .nth(1)
+        .is_some_and(|verb| verb == engine::SHIM)
+    {
+        return engine::become_worker().into();
+    }
     let exit = match Cli::try_parse() {
         Ok(cli) => carry_out(cli.verb),
         Err(error) => {
@@ -61,6 +69,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Send(args) => to_the_end(verbs::send(args)),
         Verb::Events(args) => to_the_end(verbs::events(args)),
         Verb::Drill(args) => to_the_end(drill(*args)),
+        Verb::Engine(args) => return engine::run(args),
     };
     match outcome {
         Ok(()) => Exit::Done,

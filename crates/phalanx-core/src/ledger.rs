@@ -49,6 +49,11 @@ impl<C> Ledger<C> {
         }
     }
 
+    /// Numbers offers from here on.
+    pub fn number_from(&mut self, first: u64) {
+        self.next_seq = first;
+    }
+
     /// Opens a listener whose connections `policy` distributes.
     pub fn add_listener(&mut self, listener: ListenerId, policy: Box<dyn Policy>) {
         self.groups.insert(listener, Group::new(policy));

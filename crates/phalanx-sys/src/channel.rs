@@ -4,6 +4,7 @@
 //! kernel ends a read behind the first piece that carries descriptors (unix(7)), so a read
 //! yields those of one [`send`] at most.
 
+mod inherited;
 mod recall;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use rustix::net::{
     sendmsg, socketpair,
 };
 
+pub use inherited::{inherited_copy, receive_within, replace_inherited};
 pub use recall::{Identity, WorkerEnd};
 
 use crate::fd;

@@ -14,6 +14,14 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Waits. For what no descriptor tells, in a process that does nothing else meanwhile.
+pub fn pause(time: Duration) {
+    if let Ok(time) = rustix::time::Timespec::try_from(time) {
+        // Interrupted, it is short; who calls looks again anyway.
+        let _early = rustix::event::poll(&mut [], Some(&time));
+    }
+}
+
 /// How far [`coarse`] may be behind: a tick of the kernel, at 100 of them a second.
 pub const COARSENESS: Duration = Duration::from_millis(10);
 

@@ -18,6 +18,8 @@ mod publish;
 mod role;
 mod settings;
 mod share;
+#[doc(hidden)]
+pub mod splice;
 mod subscribers;
 pub mod supervisor;
 mod watched;

@@ -181,20 +181,27 @@ pub fn parse_from_worker(line: &[u8]) -> Result<FromWorker, WireError> {
     let value = parse_value(line)?;
     match internal_command(&value) {
         None => check(line).map(FromWorker::User),
-        Some("NODE_CLUSTER") => parse_cluster(&value),
-        Some("NODE_PHALANX") => parse_own(&value),
-        Some("NODE_HANDLE_ACK") => Ok(FromWorker::HandleAck),
-        Some("NODE_HANDLE_NACK") => Ok(FromWorker::HandleNack),
-        Some("NODE_HANDLE") => Ok(FromWorker::Handle {
+        Some(command) => parse_internal(command, &value),
+    }
+}
+
+/// Reads an internal message with this command.
+pub(super) fn parse_internal(command: &str, value: &Value) -> Result<FromWorker, WireError> {
+    match command {
+        "NODE_CLUSTER" => parse_cluster(value),
+        "NODE_PHALANX" => parse_own(value),
+        "NODE_HANDLE_ACK" => Ok(FromWorker::HandleAck),
+        "NODE_HANDLE_NACK" => Ok(FromWorker::HandleNack),
+        "NODE_HANDLE" => Ok(FromWorker::Handle {
             message: value.get("msg").unwrap_or(&Value::Null).to_string().into(),
         }),
-        Some("NODE_SOCKET_NOTIFY_CLOSE") => Ok(FromWorker::SocketsClosing {
+        "NODE_SOCKET_NOTIFY_CLOSE" => Ok(FromWorker::SocketsClosing {
             key: value.get("key").cloned().unwrap_or(Value::Null),
         }),
-        Some("NODE_SOCKET_GET_COUNT") => Ok(FromWorker::SocketCount {
+        "NODE_SOCKET_GET_COUNT" => Ok(FromWorker::SocketCount {
             key: value.get("key").cloned().unwrap_or(Value::Null),
         }),
-        Some(_) => Ok(FromWorker::Ignored),
+        _ => Ok(FromWorker::Ignored),
     }
 }
 
@@ -234,7 +241,7 @@ fn check(line: &[u8]) -> Result<Arc<str>, WireError> {
 }
 
 /// The two lines a worker writes for every connection, without a JSON parser.
-fn parse_frequent(line: &[u8]) -> Option<FromWorker> {
+pub(super) fn parse_frequent(line: &[u8]) -> Option<FromWorker> {
     if line == b"{\"cmd\":\"NODE_HANDLE_ACK\"}" {
         return Some(FromWorker::HandleAck);
     }

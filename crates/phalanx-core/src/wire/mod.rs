@@ -9,11 +9,13 @@
 //! * A descriptor travels only with a `NODE_HANDLE` line, one descriptor a line.
 //! * `NODE_HANDLE_ACK` and `NODE_HANDLE_NACK` carry no number: they answer handles in the order sent.
 
+pub mod advanced;
 mod frames;
 mod from_worker;
 mod json;
 mod pacing;
 mod place;
+pub mod splice;
 mod to_worker;
 
 pub use frames::{Frame, Frames, MAX_MESSAGE_BYTES, MAX_MESSAGE_TO_WORKER_BYTES};
@@ -51,6 +53,9 @@ pub enum WireError {
         /// Its length.
         bytes: usize,
     },
+    /// The message is damaged, or says what JSON cannot say.
+    #[error("message in V8's serialization {0}")]
+    Advanced(&'static str),
     /// An internal message lacks a field or has one of the wrong type.
     #[error("internal message {act:?} lacks a usable field {field:?}")]
     Field {

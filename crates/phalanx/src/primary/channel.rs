@@ -9,10 +9,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use phalanx_core::wire::splice::{FIRST_NUMBER, Serialization};
 use phalanx_core::wire::{Frames, Pacing, outgoing};
 use phalanx_sys::channel::Identity;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
+
+use super::splice::Splice;
 
 /// What may wait for one worker, in bytes, before [`Channel::queue_user`] refuses.
 const QUEUE_LIMIT_BYTES: usize = 16 << 20;
@@ -40,6 +43,22 @@ pub(super) enum SentHandle {
     Probe,
     /// A listener; kept, because one that did not arrive has to be sent again.
     Listener(Outgoing),
+    /// One of Node's primary, who waits for the answer.
+    Forwarded,
+}
+
+/// Who has made a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Own,
+    /// Node's primary; it is only passed on.
+    Forwarded,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    message: Outgoing,
+    origin: Origin,
 }
 
 #[derive(Debug)]
@@ -54,12 +73,15 @@ pub(super) struct Channel {
     /// How often something came from the worker.
     pub(super) heard: u64,
     pub(super) pacing: Pacing,
-    waiting: VecDeque<Outgoing>,
+    waiting: VecDeque<Waiting>,
     written: usize,
     waiting_bytes: usize,
     blocked: bool,
     seq: u64,
     line: Vec<u8>,
+    serialization: Serialization,
+    /// What stands behind it, where the worker is one of Node's own primary.
+    pub(super) splice: Option<Box<Splice>>,
     /// Tells the channel's task to wait until the socket is writable, or that all is over.
     pub(super) blocked_notice: Arc<Notify>,
 }
@@ -80,8 +102,24 @@ impl Channel {
             blocked: false,
             seq: 0,
             line: Vec::new(),
+            serialization: Serialization::Json,
+            splice: None,
             blocked_notice: Arc::new(Notify::new()),
         }
+    }
+
+    /// The channel of a worker of Node's own primary.
+    pub(super) fn spliced(
+        socket: Arc<AsyncFd<OwnedFd>>,
+        peer: Identity,
+        serialization: Serialization,
+        splice: Splice,
+    ) -> Self {
+        let mut channel = Self::new(socket, peer);
+        channel.serialization = serialization;
+        channel.splice = Some(Box::new(splice));
+        channel.seq = FIRST_NUMBER;
+        channel
     }
 
     /// The number for the next internal message.
@@ -93,7 +131,9 @@ impl Channel {
 
     /// Can a connection be handed over right now?
     pub(super) fn is_clear(&self) -> bool {
+        let is_within = self.splice.as_ref().is_some_and(|splice| splice.is_within);
         !self.blocked
+            && !is_within
             && self.waiting.is_empty()
             && !self.is_probing()
             && self.pacing.may_send_handle()
@@ -124,10 +164,52 @@ impl Channel {
     }
 
     /// Queues a message of the protocol and writes what can be written.
-    pub(super) fn queue(&mut self, message: Outgoing) {
-        self.waiting_bytes += message.bytes.len();
-        self.waiting.push_back(message);
+    pub(super) fn queue(&mut self, mut message: Outgoing) {
+        message.bytes = self.serialization.of_line(message.bytes);
+        self.queue_again(message);
+    }
+
+    /// Queues a message that was sent before.
+    pub(super) fn queue_again(&mut self, message: Outgoing) {
+        // Nothing goes into the middle of what is forwarded.
+        match self.splice.as_mut().filter(|splice| splice.is_within) {
+            Some(splice) => splice.behind.push_back(message),
+            None => self.push(message, Origin::Own),
+        }
         self.flush();
+    }
+
+    /// Passes on what Node's primary has written: a whole message, or a part of one.
+    pub(super) fn forward(&mut self, message: Outgoing, ends: bool) {
+        self.push(message, Origin::Forwarded);
+        if let Some(splice) = &mut self.splice {
+            splice.is_within = !ends;
+            if ends {
+                for message in std::mem::take(&mut splice.behind) {
+                    self.push(message, Origin::Own);
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn push(&mut self, message: Outgoing, origin: Origin) {
+        self.waiting_bytes += message.bytes.len();
+        self.waiting.push_back(Waiting { message, origin });
+    }
+
+    /// What is still to be written when the channel ends, whose first message may be written in part.
+    pub(super) fn take_rest(&mut self) -> VecDeque<Outgoing> {
+        let mut rest: VecDeque<_> = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .map(|waiting| waiting.message)
+            .collect();
+        if let Some(first) = rest.front_mut().filter(|_| self.written > 0) {
+            first.bytes.drain(..self.written);
+            first.handle = None;
+        }
+        (self.waiting_bytes, self.written) = (0, 0);
+        rest
     }
 
     /// The socket may take bytes again.
@@ -145,7 +227,7 @@ impl Channel {
     /// A broken channel is left alone: its reader sees the end.
     pub(super) fn flush(&mut self) {
         while !self.blocked {
-            let Some(message) = self.waiting.front() else {
+            let Some(Waiting { message, .. }) = self.waiting.front() else {
                 return;
             };
             let handle = message.handle.as_ref().filter(|_| self.written == 0);
@@ -176,7 +258,7 @@ impl Channel {
         let first = self.written == 0;
         self.written += count;
         self.waiting_bytes -= count;
-        let Some(message) = self.waiting.front() else {
+        let Some(Waiting { message, .. }) = self.waiting.front() else {
             return;
         };
         let whole = message.bytes.len();
@@ -188,8 +270,12 @@ impl Channel {
         }
         if self.written == whole {
             self.written = 0;
-            if let Some(message) = self.waiting.pop_front().filter(|_| carries) {
-                self.sent.push_back(SentHandle::Listener(message));
+            if let Some(Waiting { message, origin }) = self.waiting.pop_front().filter(|_| carries)
+            {
+                self.sent.push_back(match origin {
+                    Origin::Own => SentHandle::Listener(message),
+                    Origin::Forwarded => SentHandle::Forwarded,
+                });
             }
         }
     }
@@ -232,6 +318,9 @@ impl Channel {
         self.line.extend_from_slice(start);
         push_decimal(&mut self.line, seq);
         self.line.extend_from_slice(outgoing::NEW_CONNECTION_END);
+        if self.serialization != Serialization::Json {
+            self.line = self.serialization.of_line(std::mem::take(&mut self.line));
+        }
         let sent = phalanx_sys::channel::send(self.socket.as_fd(), &self.line, Some(connection));
         match sent {
             Ok(count) => {
@@ -241,9 +330,12 @@ impl Channel {
                     // Linux takes a short line whole or not at all; should it not, the rest goes first.
                     let rest = self.line[count..].to_vec();
                     self.waiting_bytes += rest.len();
-                    self.waiting.push_front(Outgoing {
-                        bytes: rest,
-                        handle: None,
+                    self.waiting.push_front(Waiting {
+                        message: Outgoing {
+                            bytes: rest,
+                            handle: None,
+                        },
+                        origin: Origin::Own,
                     });
                     self.flush();
                 }

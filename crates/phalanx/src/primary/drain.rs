@@ -197,6 +197,7 @@ impl Hub {
             bytes: outgoing::disconnect(seq, limits),
             handle: None,
         });
+        channel.release_hold();
         true
     }
 }

@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::message::Message;
 
 /// Descriptors that may wait for their message. Node has one on its way at most.
-const STRAYS: usize = 8;
+pub(super) const STRAYS: usize = 8;
 
 /// How a turn of reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Hub {
         }
     }
 
-    fn handle(&mut self, worker: WorkerId, message: FromWorker) {
+    pub(super) fn handle(&mut self, worker: WorkerId, message: FromWorker) {
         match message {
             FromWorker::HandleAck => self.handle_answered(worker, true),
             FromWorker::HandleNack => self.handle_answered(worker, false),
@@ -228,7 +228,7 @@ impl Hub {
     }
 
     /// ACK or NACK for the oldest handle on its way.
-    fn handle_answered(&mut self, worker: WorkerId, arrived: bool) {
+    pub(super) fn handle_answered(&mut self, worker: WorkerId, arrived: bool) {
         let Some(channel) = self.channel_mut(worker) else {
             return;
         };
@@ -242,6 +242,7 @@ impl Hub {
         };
         channel.flush();
         match sent {
+            SentHandle::Forwarded => self.answer_primary(worker, arrived),
             _ if arrived => {}
             SentHandle::Connection(seq) => {
                 if self.ledger.returned(worker, seq) {
@@ -262,7 +263,7 @@ impl Hub {
             if let Some(shared) = shared.upgrade() {
                 let mut hub = shared.hub();
                 if let Some(channel) = hub.channel_mut(worker) {
-                    channel.queue(message);
+                    channel.queue_again(message);
                 }
             }
         });

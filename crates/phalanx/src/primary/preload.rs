@@ -35,7 +35,7 @@ fn option(script: &Path) -> OsString {
 }
 
 /// Whether Node with these options and variables can load it.
-pub(super) fn is_loadable<'a>(
+pub(crate) fn is_loadable<'a>(
     mut options: impl Iterator<Item = &'a OsStr>,
     node_options: Option<&OsStr>,
 ) -> bool {
@@ -51,7 +51,7 @@ pub(super) fn is_loadable<'a>(
 }
 
 /// `NODE_OPTIONS` with the script in front of what the user has set.
-pub(super) fn node_options(option: &OsStr, own: Option<&OsStr>) -> OsString {
+pub(crate) fn node_options(option: &OsStr, own: Option<&OsStr>) -> OsString {
     let mut options = option.to_owned();
     if let Some(own) = own {
         options.push(" ");

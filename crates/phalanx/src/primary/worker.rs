@@ -76,10 +76,31 @@ impl Cell {
         process: Process,
         settings: &Settings,
     ) -> Self {
+        let pid = process.pid();
+        Self::of(id, position, pid, Some(process), settings)
+    }
+
+    /// A worker that another process has started, and will reap.
+    pub(super) fn of_stranger(
+        id: WorkerId,
+        position: Position,
+        pid: Pid,
+        settings: &Settings,
+    ) -> Self {
+        Self::of(id, position, pid, None, settings)
+    }
+
+    fn of(
+        id: WorkerId,
+        position: Position,
+        pid: Pid,
+        process: Option<Process>,
+        settings: &Settings,
+    ) -> Self {
         Self {
             id,
             position,
-            pid: process.pid(),
+            pid,
             connected: AtomicBool::new(true),
             adoption: settings.adoption,
             readiness: settings.readiness.clone(),
@@ -92,7 +113,7 @@ impl Cell {
             stop_signal: settings.stop_signal.unwrap_or(Signal::TERM),
             told_to_stop: AtomicBool::new(false),
             changed: Notify::new(),
-            process: Mutex::new(Some(process)),
+            process: Mutex::new(process),
             doomed: AtomicBool::new(false),
             relatives: Mutex::default(),
             state: Mutex::new(CellState {

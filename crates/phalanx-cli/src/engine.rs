@@ -1,0 +1,74 @@
+//! The two verbs that the npm package `phalanx-cluster` runs: the engine beside Node's own primary, and the shim by
+//! which its workers start.
+
+use std::env;
+use std::time::Duration;
+
+use phalanx::DispatchChoice;
+use phalanx::splice::{EngineOptions, SOCKET_VARIABLE, TOKEN_VARIABLE};
+use phalanx_control::exit::Exit;
+
+use crate::args::{Dispatch, EngineArgs};
+use crate::log::{Log, Style};
+use crate::output::{Dropped, Writer};
+use crate::report::{self, Failure, Outcome};
+
+/// The verb in front of a worker's own arguments. It is looked for before the command line is read, because every
+/// start of a worker pays for it.
+pub(crate) const SHIM: &str = "shim";
+
+/// Becomes the worker that the rest of the command line is about.
+pub(crate) fn become_worker() -> Exit {
+    let error = phalanx::splice::shim(env::args_os().skip(2));
+    report::show_failure(&Failure::caused(
+        Exit::Failed,
+        "cannot become the worker",
+        &error,
+    ));
+    Exit::Failed
+}
+
+/// Takes the connections of a program, until it ends.
+pub(crate) fn run(args: EngineArgs) -> Exit {
+    match try_run(args) {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            report::show_failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+fn try_run(args: EngineArgs) -> Outcome {
+    let named = |name| {
+        let missing =
+            format!("{name} is not set: this verb is for the npm package phalanx-cluster");
+        env::var(name).map_err(|_| Failure::new(Exit::Usage, missing))
+    };
+    let mut options = EngineOptions::new(named(SOCKET_VARIABLE)?, named(TOKEN_VARIABLE)?);
+    options.policy = args.policy;
+    options.weights = args.weights.unwrap_or_default();
+    options.dispatch = match args.dispatch {
+        Dispatch::Auto => DispatchChoice::Auto,
+        Dispatch::Handoff => DispatchChoice::Handoff,
+        Dispatch::Shared => DispatchChoice::Shared,
+        Dispatch::Kernel => DispatchChoice::Kernel,
+    };
+    options.no_preload = args.no_preload;
+    options.drain_timeout = args.drain_timeout;
+    let style = Style::of_args(&args.log);
+    // What the engine itself writes is short of a line a second.
+    let stderr = Writer::stderr(|_: Dropped| String::new())
+        .map_err(|error| Failure::caused(Exit::Failed, "cannot use standard error", &error))?;
+    let log = Log::new(style, stderr.clone());
+    log.take_tracing();
+    let ended = crate::to_the_end(async {
+        let ended = phalanx::splice::engine(options).await;
+        ended.map_err(|error| Failure::caused(Exit::Failed, "the engine cannot run", &error))
+    });
+    stderr.finish(FLUSH_LIMIT);
+    ended
+}
+
+/// How long the end waits for standard error to take the last lines.
+const FLUSH_LIMIT: Duration = Duration::from_millis(200);

@@ -1,0 +1,219 @@
+//! Programs with a primary of their own, by Node's `cluster`: unmodified, with the package `phalanx-cluster` registered.
+//! Both halves are real: Node's primary and Node's workers, of every version.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
+
+mod cluster;
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use phalanx_testkit::fixtures::{fixture, root};
+use phalanx_testkit::node::{self, NodeBinary};
+use phalanx_testkit::{Load, Mode, Process, Target, wait};
+use rustix::process::Signal;
+
+/// The whole of a test is slow beside others.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A program that is started with the package registered.
+struct Primary {
+    process: Process,
+    target: Target,
+}
+
+fn command(node: &NodeBinary, variables: &[(&str, &str)]) -> Command {
+    let mut command = node.command();
+    let register = root().join("npm/phalanx-cluster/register.cjs");
+    command
+        .arg("--require")
+        .arg(register)
+        .arg(fixture("dropin/main.js"));
+    command.env("PHALANX_BINARY", env!("CARGO_BIN_EXE_phalanx"));
+    command.envs(variables.iter().copied());
+    command
+}
+
+impl Primary {
+    fn start(node: &NodeBinary, variables: &[(&str, &str)]) -> Self {
+        let process = Process::start_with_stdin(command(node, variables));
+        let line = process.wait_for_line("listening", LIMIT);
+        let address = line.split(' ').nth(2).unwrap();
+        let target = Target::Tcp(address.parse().unwrap());
+        let primary = Self { process, target };
+        primary.wait_for("listening", 2);
+        primary
+    }
+
+    /// What it has printed and complained so far.
+    fn text(&self) -> String {
+        let lines = self.process.lines().all();
+        lines.into_iter().map(|line| line.text + "\n").collect()
+    }
+
+    fn count(&self, part: &str) -> usize {
+        let text = self.text();
+        text.lines().filter(|line| line.contains(part)).count()
+    }
+
+    fn wait_for(&self, part: &str, count: usize) {
+        let what = format!("{count} lines with {part:?}");
+        wait::eventually(LIMIT, &what, || (self.count(part) >= count).then_some(()));
+    }
+
+    /// Who answers how many of so many requests, a connection each.
+    fn answers(&self, count: usize) -> BTreeMap<String, usize> {
+        let mut answers = BTreeMap::new();
+        for _ in 0..count {
+            *answers.entry(cluster::get(&self.target, "/")).or_default() += 1;
+        }
+        answers
+    }
+
+    /// Restarts all workers, as its program does it.
+    fn restart(&self) {
+        let before = self.count("restarted");
+        self.process.signal(Signal::USR2);
+        self.wait_for("restarted", before + 1);
+    }
+
+    fn engine(&self) -> u32 {
+        let family = self.process.family();
+        let is_engine = |pid: &u32| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|&byte| byte == 0).nth(1) == Some(b"engine")
+        };
+        family.into_iter().find(is_engine).expect("an engine runs")
+    }
+}
+
+/// Dispatch and serialization.
+const WAYS: [(&str, &str); 3] = [
+    ("handoff", "json"),
+    ("auto", "json"),
+    ("handoff", "advanced"),
+];
+
+#[test]
+fn connections_go_in_turn_and_messages_arrive() {
+    for node in node::require_versions() {
+        for (dispatch, serialization) in WAYS {
+            let name = format!("Node {}, {dispatch}, {serialization}", node.major);
+            let variables = [
+                ("PHALANX_DISPATCH", dispatch),
+                ("SERIALIZATION", serialization),
+            ];
+            let mut primary = Primary::start(&node, &variables);
+            let answers = primary.answers(20);
+            assert_eq!(
+                answers.values().copied().collect::<Vec<_>>(),
+                [10, 10],
+                "{name}: {answers:?}"
+            );
+            primary.process.write_line("broadcast 7");
+            primary.wait_for(" 7 true", 2);
+            primary.process.write_line("long 1000000");
+            primary.wait_for(" 1000000 true", 2);
+            if serialization == "advanced" {
+                primary.process.write_line("map");
+                primary.wait_for(" Map a,1 true", 2);
+            }
+            // `cluster.disconnect()`: each ends in the order of Node's documentation, and the address is free.
+            primary.process.write_line("end");
+            primary.wait_for("all are gone", 1);
+            primary.wait_for("exit ", 2);
+            let text = primary.text();
+            for id in [1, 2] {
+                let place = |part: &str| {
+                    text.find(part)
+                        .unwrap_or_else(|| panic!("{name}: no {part:?} in {text}"))
+                };
+                assert!(
+                    place(&format!("disconnect {id}")) < place(&format!("exit {id} 0 null true")),
+                    "{name}: {text}"
+                );
+            }
+            let Target::Tcp(address) = primary.target else {
+                panic!("TCP was asked for")
+            };
+            assert!(TcpStream::connect(address).is_err(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn restarts_lose_no_request_of_keep_alive_clients() {
+    for node in node::require_versions() {
+        for (dispatch, serialization) in [("handoff", "json"), ("auto", "advanced")] {
+            let name = format!("Node {}, {dispatch}, {serialization}", node.major);
+            let variables = [
+                ("PHALANX_DISPATCH", dispatch),
+                ("SERIALIZATION", serialization),
+            ];
+            let primary = Primary::start(&node, &variables);
+            let load = Load::new(primary.target.clone())
+                .mode(Mode::KeepAlive)
+                .clients(12)
+                .start();
+            load.wait_until_ok(100, LIMIT);
+            for _ in 0..2 {
+                primary.restart();
+                load.wait_for_more(24, LIMIT);
+            }
+            let report = load.stop();
+            assert_eq!(report.disturbed(), 0, "{name}: {report}");
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_is_killed_is_replaced_with_the_next_worker() {
+    let Some(node) = node::require() else { return };
+    // A port that was free a moment ago: the second engine opens it anew.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let primary = Primary::start(&node, &[("PORT", &port)]);
+    let engine = primary.engine();
+    let listening = primary.count("listening");
+    rustix::process::kill_process(pid(engine), Signal::KILL).unwrap();
+    // Its workers lose their channel, and end as Node's do then; the program replaces them.
+    primary.wait_for("listening", listening + 2);
+    assert_ne!(primary.engine(), engine);
+    let answers = primary.answers(10);
+    assert_eq!(
+        answers.values().copied().collect::<Vec<_>>(),
+        [5, 5],
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn nothing_outlives_a_primary_that_is_killed() {
+    let Some(node) = node::require() else { return };
+    let mut primary = Primary::start(&node, &[]);
+    assert!(primary.process.family().len() >= 4);
+    primary.process.signal(Signal::KILL);
+    primary.process.wait_exit(LIMIT);
+    primary.process.wait_family_gone(LIMIT);
+}
+
+#[test]
+fn without_a_program_the_app_runs_on_plain_node_and_says_why_once() {
+    let Some(node) = node::require() else { return };
+    let mut primary = Primary::start(&node, &[("PHALANX_BINARY", "/nowhere/phalanx")]);
+    assert_eq!(primary.answers(4).len(), 2);
+    let told = "phalanx-cluster: this program runs on plain Node: /nowhere/phalanx cannot be executed (ENOENT)";
+    primary.wait_for(told, 1);
+    primary.process.write_line("end");
+    primary.wait_for("all are gone", 1);
+    primary.process.close_stdin();
+    let status: ExitStatus = primary.process.wait_exit(LIMIT);
+    assert!(status.success());
+    assert_eq!(primary.count("phalanx-cluster:"), 1);
+}
+
+fn pid(number: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
+}

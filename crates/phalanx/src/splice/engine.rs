@@ -1,0 +1,255 @@
+//! The engine: takes workers of Node's primary in, and lives as long as that does.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::time::Duration;
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::policy::{PolicyName, Weights};
+use phalanx_core::wire::DrainLimits;
+use phalanx_core::wire::splice::Serialization;
+use phalanx_sys::process::Pid;
+use serde::Deserialize;
+use tokio::io::unix::AsyncFd;
+
+use super::CONTROL_NUMBER;
+use super::hello::{Hello, LINE_MAX, VERSION, Welcome, line};
+use crate::error::{Error, Result};
+use crate::primary::{Cluster, Guest};
+use crate::settings::{DispatchChoice, Settings};
+use crate::watched::watch;
+
+/// How long a shim may take to say who it is.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// How long to leave off accepting when there is no descriptor left.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What an engine is.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct EngineOptions {
+    /// The name of its abstract socket.
+    pub socket: String,
+    /// What its workers have to know.
+    pub token: String,
+    /// Who gets a connection; unless given, round robin or what each worker's `cluster.schedulingPolicy` says.
+    pub policy: Option<PolicyName>,
+    /// Weights by position, for the policy `weighted`.
+    pub weights: Weights,
+    /// How it gets there.
+    pub dispatch: DispatchChoice,
+    /// How long workers are told they may take to leave; as long again for streams. Default: as long as they like.
+    pub drain_timeout: Option<Duration>,
+    /// Leave out the script that lets workers drain politely.
+    pub no_preload: bool,
+}
+
+impl EngineOptions {
+    /// An engine with every default.
+    #[must_use]
+    pub fn new(socket: impl Into<String>, token: impl Into<String>) -> Self {
+        Self {
+            socket: socket.into(),
+            token: token.into(),
+            policy: None,
+            weights: Weights::default(),
+            dispatch: DispatchChoice::Auto,
+            drain_timeout: None,
+            no_preload: false,
+        }
+    }
+}
+
+/// What the program that has started it says.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "act", rename_all = "kebab-case")]
+enum Word {
+    /// `cluster.disconnect()` was called: newcomers are refused, and the listeners close with the last worker.
+    Close,
+    #[serde(other)]
+    Unknown,
+}
+
+/// Runs an engine until Node's primary ends.
+///
+/// # Errors
+/// [`Error::Setup`] when its socket or the one to Node's primary cannot be used.
+pub async fn engine(options: EngineOptions) -> Result<()> {
+    let setup = |what| move |source| Error::Setup { what, source };
+    let control = phalanx_sys::channel::take_over(CONTROL_NUMBER).and_then(watch);
+    let control = control.map_err(setup("the socket to Node's primary"))?;
+    if let Err(error) = phalanx_sys::limits::raise_open_files() {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let cluster = Cluster::new();
+    cluster.number_as_engine();
+    cluster.set_scheduling_policy(options.policy.unwrap_or(PolicyName::RoundRobin));
+    cluster.set_weights(options.weights.clone());
+    cluster.set_dispatch(options.dispatch);
+    if let Some(drain) = options.drain_timeout {
+        cluster.set_drain_limits(DrainLimits {
+            drain,
+            stream: drain,
+        });
+    }
+    cluster.setup(Settings::new().preload(!options.no_preload));
+    let listener = listen(&options.socket).map_err(setup("the engine's socket"))?;
+    let accepting = accept(&listener, &cluster, &options);
+    tokio::select! {
+        () = obey(&control, &cluster) => Ok(()),
+        result = accepting => result.map_err(setup("the engine's socket")),
+    }
+}
+
+fn listen(name: &str) -> io::Result<AsyncFd<OwnedFd>> {
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+    listener.set_nonblocking(true)?;
+    watch(OwnedFd::from(listener))
+}
+
+/// Does what Node's primary says, until it ends.
+async fn obey(control: &AsyncFd<OwnedFd>, cluster: &Cluster) {
+    let (mut text, mut none) = (Vec::new(), VecDeque::new());
+    let mut room = [0; 512];
+    while let Ok(mut readable) = control.readable().await {
+        match phalanx_sys::channel::receive(control.as_fd(), &mut room, &mut none) {
+            Ok(received) if received.bytes == 0 => return,
+            Ok(received) => text.extend_from_slice(&room[..received.bytes]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+            Err(_) => return,
+        }
+        while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            match serde_json::from_slice(&line) {
+                Ok(Word::Close) => cluster.refuse_newcomers(),
+                Ok(Word::Unknown) => {}
+                Err(error) => tracing::debug!(%error, "a word of the primary's cannot be read"),
+            }
+        }
+    }
+}
+
+async fn accept(
+    listener: &AsyncFd<OwnedFd>,
+    cluster: &Cluster,
+    options: &EngineOptions,
+) -> io::Result<()> {
+    loop {
+        let mut readable = listener.readable().await?;
+        match phalanx_sys::socket::accept(listener.as_fd()) {
+            Ok(shim) => {
+                let (cluster, token, policy) =
+                    (cluster.clone(), options.token.clone(), options.policy);
+                tokio::spawn(async move {
+                    let heard =
+                        tokio::time::timeout(HELLO_LIMIT, take_in(shim, &cluster, &token, policy));
+                    match heard.await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::warn!(%error, "a worker could not be taken in"),
+                        Err(_) => tracing::debug!("a shim did not say who it is"),
+                    }
+                });
+            }
+            Err(phalanx_sys::socket::AcceptError::WouldBlock) => readable.clear_ready(),
+            Err(phalanx_sys::socket::AcceptError::Connection(_)) => {}
+            Err(_) => tokio::time::sleep_until((phalanx_sys::clock::now() + PAUSE).into()).await,
+        }
+    }
+}
+
+async fn take_in(
+    shim: OwnedFd,
+    cluster: &Cluster,
+    token: &str,
+    policy: Option<PolicyName>,
+) -> io::Result<()> {
+    let shim = watch(shim)?;
+    let credentials = phalanx_sys::socket::peer_credentials(shim.as_fd())?;
+    let (text, mut handles) = hear(&shim).await?;
+    let hello: Hello = serde_json::from_slice(&text)?;
+    if hello.token != token {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let entered = enter(
+        &hello,
+        credentials.pid,
+        handles.pop_front(),
+        cluster,
+        policy,
+    );
+    let (welcome, end) = match entered {
+        Ok((end, preload)) => (
+            Welcome {
+                preload,
+                error: None,
+            },
+            Some(end),
+        ),
+        Err(reason) => (
+            Welcome {
+                error: Some(reason),
+                preload: None,
+            },
+            None,
+        ),
+    };
+    // A short line on an empty socket is taken whole.
+    phalanx_sys::channel::send(
+        shim.as_fd(),
+        &line(&welcome)?,
+        end.as_ref().map(AsFd::as_fd),
+    )?;
+    Ok(())
+}
+
+/// The line of a shim, and what came with it.
+async fn hear(shim: &AsyncFd<OwnedFd>) -> io::Result<(Vec<u8>, VecDeque<OwnedFd>)> {
+    let (mut text, mut handles) = (Vec::new(), VecDeque::new());
+    let mut room = [0; LINE_MAX];
+    while !text.ends_with(b"\n") {
+        let mut readable = shim.readable().await?;
+        match phalanx_sys::channel::receive(shim.as_fd(), &mut room, &mut handles) {
+            Ok(received) if received.bytes == 0 || text.len() > LINE_MAX => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(received) => text.extend_from_slice(&room[..received.bytes]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((text, handles))
+}
+
+fn enter(
+    hello: &Hello,
+    pid: Option<Pid>,
+    upstream: Option<OwnedFd>,
+    cluster: &Cluster,
+    policy: Option<PolicyName>,
+) -> std::result::Result<(OwnedFd, Option<String>), String> {
+    if hello.v != VERSION {
+        return Err(format!(
+            "the engine speaks version {VERSION}, not {}",
+            hello.v
+        ));
+    }
+    let serialization =
+        Serialization::from_name(&hello.mode).ok_or("has an unknown serialization")?;
+    let upstream = upstream.ok_or("came without its channel")?;
+    let pid = pid.ok_or("runs in another namespace of processes")?;
+    if policy.is_none() && hello.policy == "none" {
+        // As Node: it counts from the next listener on.
+        cluster.set_scheduling_policy(PolicyName::None);
+    }
+    let guest = Guest {
+        id: WorkerId(hello.id),
+        pid,
+        serialization,
+        upstream,
+    };
+    let (end, preload) = cluster.splice(guest).map_err(|error| error.to_string())?;
+    Ok((end, preload.and_then(|option| option.into_string().ok())))
+}

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Runs the tests of Node's own suite that use `cluster`: natively, and with phalanx-cluster registered.
+
+NODE_TESTS (or --tests) names the directory `test` of a checkout or a source package of Node. What passes natively must
+pass with us; docs/node-parity.md explains every exception. Exits with 1 when something else fails.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# What patches the code of Node's primary that no connection passes any more.
+EXPECTED = {"test-cluster-accept-fail", "test-cluster-net-listen-backlog"}
+LIMIT_S = 60
+
+
+def tests_in(directory, only):
+    for place in ("parallel", "sequential"):
+        for path in sorted((directory / place).glob("test-*.js")):
+            name = path.stem
+            uses = name.startswith("test-cluster-") or re.search(r"require\('(node:)?cluster'\)", path.read_text())
+            if uses and (not only or re.search(only, name)):
+                yield path
+
+
+def flags_of(path):
+    found = re.search(r"^// Flags: (.*)$", path.read_text(), re.MULTILINE)
+    return found.group(1).split() if found else []
+
+
+def run(node, path, variables, slot):
+    env = {**os.environ, **variables, "TEST_THREAD_ID": str(slot), "NODE_TEST_DIR": f"/tmp/node-suite-{os.getpid()}"}
+    os.makedirs(env["NODE_TEST_DIR"], exist_ok=True)
+    child = subprocess.Popen([node, *flags_of(path), str(path)], env=env, cwd=path.parent, start_new_session=True,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        output, _ = child.communicate(timeout=LIMIT_S)
+        return child.returncode == 0, output.decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        return False, "hangs"
+    finally:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tests", default=os.environ.get("NODE_TESTS"))
+    parser.add_argument("--node", action="append", default=[], help="a Node; may be repeated")
+    parser.add_argument("--binary", default=str(ROOT / "target/debug/phalanx"))
+    parser.add_argument("--dispatch", action="append", default=[])
+    parser.add_argument("--only", help="names that match this")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--verbose", action="store_true")
+    args = parser.parse_args()
+    if not args.tests:
+        sys.exit("NODE_TESTS=DIR has to name the directory `test` of Node's source, such as that of Debian's package:\n"
+                 "apt-get source --download-only nodejs && tar xf nodejs_*.orig.tar.xz --wildcards '*/test/*'")
+    paths = list(tests_in(pathlib.Path(args.tests), args.only))
+    ours = {"NODE_OPTIONS": f"--require={ROOT}/npm/phalanx-cluster/register.cjs", "PHALANX_BINARY": args.binary}
+    is_bad = False
+    print(f"| Node | dispatch | of {len(paths)}, natively | with phalanx-cluster | natively, and not with it |\n|---|---|---|---|---|")
+    for node in args.node or ["node"]:
+        version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+        def all_of(variables):
+            with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+                jobs = [pool.submit(run, node, path, variables, slot) for slot, path in enumerate(paths, 1)]
+                return {path.stem: job.result() for path, job in zip(paths, jobs)}
+
+        native = all_of({})
+        for dispatch in args.dispatch or ["auto", "handoff"]:
+            variables = {**ours, "PHALANX_DISPATCH": dispatch}
+            with_us = all_of(variables)
+            missed = []
+            for path in paths:
+                name = path.stem
+                if not native[name][0] or with_us[name][0]:
+                    continue
+                # Others on the machine may have been in its way.
+                passed, output = run(node, path, variables, 1)
+                if not passed:
+                    missed.append(name)
+                    if args.verbose:
+                        print(f"--- {name}\n{output}", file=sys.stderr)
+            is_bad |= bool(set(missed) - EXPECTED)
+            passed = sum(ok for ok, _ in native.values())
+            gained = passed - len(missed)
+            print(f"| {version} | {dispatch} | {passed} | {gained} | {', '.join(missed) or 'none'} |", flush=True)
+    sys.exit(int(is_bad))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+// The engine: one process beside the primary that takes the connections. It is started with the first worker, ends with
+// this process, and is started anew with the next worker after it was killed.
+'use strict';
+
+const { randomBytes } = require('crypto');
+const { binary } = require('./binary.cjs');
+
+/** What `configure` has set, in the words of the command line. */
+const settings = {};
+let engine;
+let isTold = false;
+
+/** Runs on plain Node, and says why, once. */
+function tellPlain(error) {
+  if (!isTold) process.stderr.write(`phalanx-cluster: this program runs on plain Node: ${error.message}\n`);
+  isTold = true;
+}
+
+const words = () => Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)]);
+
+function start(spawn) {
+  const program = binary();
+  const name = `phalanx-${process.pid}-${randomBytes(8).toString('hex')}`;
+  const token = randomBytes(16).toString('hex');
+  // Its own session: what a terminal sends to this program's processes is for this program to act on.
+  const child = spawn(program, ['engine', '--quiet', ...words()], {
+    detached: true,
+    env: { ...process.env, PHALANX_ENGINE: name, PHALANX_TOKEN: token },
+    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+  });
+  const started = { program, token, socket: `${name}:${child.pid}`, control: child.stdio[3], isAlive: true };
+  const end = (error) => {
+    started.isAlive = false;
+    if (error instanceof Error) tellPlain(error);
+  };
+  child.once('error', end);
+  child.once('exit', end);
+  // It keeps nothing alive: this program ends when it would without.
+  child.unref();
+  started.control?.unref();
+  started.control?.on('error', () => {});
+  if (child.pid === undefined) throw new Error(`${program} could not be started`);
+  return started;
+}
+
+/** The engine that runs. Nothing when there can be none. */
+function running(spawn) {
+  if (engine?.isAlive) return engine;
+  try {
+    engine = start(spawn);
+    return engine;
+  } catch (error) {
+    tellPlain(error);
+    return undefined;
+  }
+}
+
+/** Tells the engine that runs, if one does. */
+function tell(word) {
+  if (engine?.isAlive) engine.control.write(`${JSON.stringify(word)}\n`);
+}
+
+module.exports = { running, settings, tell };

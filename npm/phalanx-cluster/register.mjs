@@ -1,0 +1,2 @@
+// `node --import phalanx-cluster/register main.js`
+import './register.cjs';
