@@ -119,6 +119,17 @@ completions directory="target/completions":
         cargo run --quiet -p phalanx-cli -- generate completions "$shell" > "{{ directory }}/phalanx.$shell"; \
     done
 
+# What docs/ has of generated text: the schema and the keys of phalanx.toml, the tables of the migration pages
+schema:
+    cargo run --quiet -p phalanx-cli -- generate schema > target/phalanx.schema.json
+    cargo run --quiet -p phalanx-cli -- generate keys > target/configuration-keys.md
+    mv target/phalanx.schema.json target/configuration-keys.md docs/
+    PHALANX_WRITE_DOCS=1 cargo test --quiet -p phalanx-config --test imports
+
+# Damaged configuration files, at length: none may make anything panic
+config-mutations cases="100000":
+    PHALANX_CONFIG_CASES={{ cases }} cargo test -p phalanx-config --release --test mutations
+
 # What the eBPF program costs a connection, by policy and number of positions (root; changes a sysctl meanwhile)
 bench-steering:
     mkdir -p bench-out

@@ -3,7 +3,9 @@
 //! Parse, don't validate: what leaves this module has the type that its user needs. What the options
 //! mean for an app is decided in `run` and `program`.
 
+mod config;
 mod connections;
+mod habits;
 mod limits;
 mod polite;
 mod privileges;
@@ -19,7 +21,9 @@ use clap_complete::Shell;
 use phalanx::fleet::ScaleTo;
 use phalanx::{PolicyName, Weights};
 
+pub(crate) use config::{CheckArgs, ConfigArgs, DiffArgs, DownArgs, ImportArgs, InitArgs, UpArgs};
 pub(crate) use connections::{Adopt, BindArgs, Dispatch};
+pub(crate) use habits::translate;
 pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use privileges::PrivilegeArgs;
@@ -45,6 +49,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(Box<RunArgs>),
+    Up(UpArgs),
+    Down(DownArgs),
     Status(StatusArgs),
     List(ListArgs),
     Reload(ReloadArgs),
@@ -55,6 +61,10 @@ pub(crate) enum Verb {
     Send(SendArgs),
     Events(EventsArgs),
     Drill(Box<DrillArgs>),
+    Init(InitArgs),
+    Check(CheckArgs),
+    Diff(DiffArgs),
+    Import(ImportArgs),
     Generate(GenerateArgs),
     #[command(hide = true)]
     Engine(EngineArgs),
@@ -62,7 +72,8 @@ pub(crate) enum Verb {
 
 /// Run a server as a cluster, in the foreground
 ///
-/// `phalanx run server.js` runs a script with Node; `phalanx run -- ./server --flag` runs a program.
+/// `phalanx run server.js` runs a script with Node; `phalanx run -- ./server --flag` runs a program; `phalanx run api` runs the
+/// app of that name in phalanx.toml, whose keys are the long options here. What is typed comes before what the file says.
 /// Everything after COMMAND belongs to it. The app ends on SIGTERM (or Ctrl-C), reloads on SIGUSR2
 /// or SIGHUP, and gains or loses a worker on SIGTTIN or SIGTTOU.
 #[derive(Args, Debug)]
@@ -75,6 +86,9 @@ pub(crate) struct RunArgs {
         value_name = "COMMAND [ARGS]"
     )]
     pub(crate) command: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 
     /// Number of workers; auto: as many as there are processors that this process may use
     #[arg(short = 'n', long, value_name = "N|auto", default_value = "auto")]
@@ -282,7 +296,7 @@ pub(crate) struct EventsArgs {
     pub(crate) app: AppArgs,
 }
 
-/// Generate shell completions or man pages
+/// Generate shell completions, man pages or the schema of phalanx.toml
 #[derive(Args, Debug)]
 pub(crate) struct GenerateArgs {
     #[command(subcommand)]
@@ -296,6 +310,10 @@ pub(crate) enum Generated {
         /// Which shell
         shell: Shell,
     },
+    /// Print the JSON schema of phalanx.toml
+    Schema,
+    /// Print the keys of phalanx.toml, as Markdown
+    Keys,
     /// Write the man pages into a directory, which is made if it is missing
     Man {
         /// The directory

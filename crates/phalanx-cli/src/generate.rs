@@ -1,4 +1,4 @@
-//! Shell completions and man pages, from the definitions of the command line.
+//! Shell completions, man pages and the schema of the file, from the definitions of the command line.
 
 use std::fs;
 use std::path::Path;
@@ -16,6 +16,8 @@ pub(crate) fn generate(what: Generated) -> Outcome {
             clap_complete::generate(shell, &mut Cli::command(), "phalanx", &mut script);
             report::print(&String::from_utf8_lossy(&script))
         }
+        Generated::Schema => report::print(&crate::config::schema()),
+        Generated::Keys => report::print(&crate::config::page()),
         Generated::Man { directory } => man_pages(&directory).map_err(|error| {
             let what = format!("cannot write man pages to {}", directory.display());
             Failure::caused(Exit::CannotCreate, &what, &error)

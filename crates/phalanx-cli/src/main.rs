@@ -1,10 +1,12 @@
 //! The `phalanx` command: `run` supervises an app, the other verbs talk to a running one.
 //!
-//! From the top down: `args` says what can be typed; `run` starts an app and `program` says what it runs;
+//! From the top down: `args` says what can be typed; `run` starts an app, `up` several, and `program` says what it runs;
+//! `config` reads the file that describes them;
 //! the crate `phalanx-control` is the socket between the verbs and the app; `verbs` are its clients. Failures carry their
 //! exit status up to here.
 
 mod args;
+mod config;
 mod engine;
 mod generate;
 mod log;
@@ -15,6 +17,7 @@ mod progress;
 mod report;
 mod run;
 mod table;
+mod up;
 mod values;
 mod verbs;
 
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
     {
         return engine::become_worker().into();
     }
-    let exit = match Cli::try_parse() {
+    let exit = match Cli::try_parse_from(args::translate(env::args_os())) {
         Ok(cli) => carry_out(cli.verb),
         Err(error) => {
             match args::explain(&error) {
@@ -58,6 +61,12 @@ fn main() -> ExitCode {
 fn carry_out(verb: Verb) -> Exit {
     let outcome = match verb {
         Verb::Run(args) => return run::run(*args),
+        Verb::Up(args) => return up::up(&args),
+        Verb::Down(args) => to_the_end(verbs::down(args)),
+        Verb::Init(args) => config::init(&args),
+        Verb::Check(args) => config::check(&args),
+        Verb::Diff(args) => to_the_end(config::diff(args)),
+        Verb::Import(args) => config::import(&args),
         Verb::Generate(args) => generate::generate(args.what),
         Verb::Status(args) => to_the_end(verbs::status(args)),
         Verb::List(args) => to_the_end(verbs::list(args)),

@@ -137,7 +137,8 @@ fn has_extension(word: &OsStr, extensions: &[&str]) -> bool {
     extension.is_some_and(|extension| extensions.iter().any(|one| extension == *one))
 }
 
-fn is_script(word: &OsStr) -> bool {
+/// Whether Node runs it, going by its name.
+pub(crate) fn is_script(word: &OsStr) -> bool {
     has_extension(word, &SCRIPTS) || has_extension(word, &TYPED_SCRIPTS)
 }
 

@@ -7,6 +7,7 @@
 mod adoption;
 mod controls;
 mod limits;
+mod revisions;
 mod service;
 mod teller;
 
@@ -20,7 +21,7 @@ use phalanx::supervisor::{
     Control, Outcome as Ended, OutputLine, OutputSink, ReopenLog, Stream, Supervisor,
     SupervisorOptions,
 };
-use phalanx::{DispatchChoice, PolicyName, Settings};
+use phalanx::{Bind, DispatchChoice, PolicyName, Settings};
 use phalanx_sys::limits as limits_of_process;
 use phalanx_sys::process;
 use serde_json::json;
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::args::{ControlWay, Dispatch, RunArgs};
+use crate::config::{self, Live};
 use crate::log::{Level, Log, Style};
 use crate::output::{Dropped, Writer};
 use crate::pid_file::PidFile;
@@ -73,29 +75,63 @@ pub(crate) fn run(args: RunArgs) -> Exit {
 fn try_run(args: RunArgs, style: Style) -> Outcome {
     // While there are no threads; the engine tells when it fails.
     drop(limits_of_process::raise_open_files());
-    if args.weights.is_some() && args.policy != Some(PolicyName::Weighted) {
-        let reason = "--weights are for --policy weighted";
-        return Err(Failure::new(Exit::Usage, reason));
-    }
-    refuse_advanced_serialization(&args)?;
-    if args.pid_file.is_none() && args.control.contains(&ControlWay::PidFile) {
-        let reason = "--control pid-file needs the option --pid-file FILE too";
-        return Err(Failure::new(Exit::Usage, reason));
-    }
+    let (args, described) = config::of_run(args)?;
+    check_together(&args)?;
     let program = resolve_program(&args)?;
     let name = args.name.clone().unwrap_or_else(|| program.name.clone());
-    let mut options = options(&args, program, &name)?;
+    let inherited = service::listeners()?;
+    let mut options = options(&args, program, &name, &inherited)?;
     let (stdout, stderr) = streams(style).map_err(|error| {
         Failure::caused(Exit::Failed, "cannot use the standard streams", &error)
     })?;
     let log = Log::new(style, stderr.clone());
     log.take_tracing();
     options.reopen_log = Some(reopen(stdout.clone(), stderr.clone()));
-    let app = App { args, name, log };
+    let app = App {
+        args,
+        name,
+        log,
+        live: described.map(|(source, app)| Live::new(source, app)),
+        inherited,
+    };
     let ended = crate::to_the_end(app.run(options, sink(style, stdout.clone(), stderr.clone())));
     stdout.finish(FLUSH_LIMIT);
     stderr.finish(FLUSH_LIMIT);
     ended
+}
+
+/// Refuses options that contradict each other, as far as they are not about connections.
+fn check_together(args: &RunArgs) -> Outcome {
+    if args.weights.is_some() && args.policy != Some(PolicyName::Weighted) {
+        let reason = "--weights are for --policy weighted";
+        return Err(Failure::new(Exit::Usage, reason));
+    }
+    refuse_advanced_serialization(args)?;
+    if args.pid_file.is_none() && args.control.contains(&ControlWay::PidFile) {
+        let reason = "--control pid-file needs the option --pid-file FILE too";
+        return Err(Failure::new(Exit::Usage, reason));
+    }
+    Ok(())
+}
+
+/// What an app cannot be run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// Its program.
+    Program,
+    /// Its options.
+    Options,
+}
+
+/// Whether `run` would start this, as far as can be told without starting anything.
+pub(crate) fn judge(args: &RunArgs) -> Result<(), (Judged, Failure)> {
+    let options_wrong = |failure| (Judged::Options, failure);
+    check_together(args).map_err(options_wrong)?;
+    let program = resolve_program(args).map_err(|failure| (Judged::Program, failure))?;
+    let name = program.name.clone();
+    options(args, program, &name, &[])
+        .map(|_| ())
+        .map_err(options_wrong)
 }
 
 /// Node's other serialization is V8's own format.
@@ -126,7 +162,12 @@ fn resolve_program(args: &RunArgs) -> Outcome<Program> {
 }
 
 /// What the command line asks for, in the words of the engine.
-fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorOptions> {
+fn options(
+    args: &RunArgs,
+    program: Program,
+    name: &Name,
+    inherited: &[Bind],
+) -> Outcome<SupervisorOptions> {
     let fleet = limits::fleet(args)?;
     let kind = adoption::Kind::of(&program);
     let mut settings = Settings::new()
@@ -142,7 +183,7 @@ fn options(args: &RunArgs, program: Program, name: &Name) -> Outcome<SupervisorO
     if let Some(cwd) = &args.cwd {
         settings = settings.cwd(cwd);
     }
-    let settings = adoption::apply(args, kind, settings)?;
+    let settings = adoption::apply(args, kind, settings, inherited)?;
     let mut options = SupervisorOptions::new(name.as_str());
     options.settings = settings;
     options.fleet = fleet;
@@ -166,7 +207,7 @@ fn policy_of_environment() -> PolicyName {
     }
 }
 
-fn streams(style: Style) -> std::io::Result<(Writer, Writer)> {
+pub(crate) fn streams(style: Style) -> std::io::Result<(Writer, Writer)> {
     let line = move |stream: &'static str, dropped: &Dropped| {
         let lines = dropped.lines;
         let text = match &dropped.because {
@@ -220,6 +261,9 @@ struct App {
     args: RunArgs,
     name: Name,
     log: Log,
+    /// The description that it is run by, if it is one of a file.
+    live: Option<Arc<Live>>,
+    inherited: Vec<Bind>,
 }
 
 impl App {
@@ -234,6 +278,8 @@ impl App {
         options.output = Some(output);
         options.adopts_orphans = adopt_orphans();
         options.settings.ack_socket = Some(place.ack_socket());
+        let (known, revise) = revisions::of(&self, &options);
+        options.revise = revise;
         self.tell_start(&options);
         let (target, adopts) = (options.fleet.workers, options.adopts_orphans);
         let supervisor = Supervisor::start(options).map_err(|error| cannot_start(&error))?;
@@ -242,7 +288,13 @@ impl App {
             .map_err(|error| Failure::caused(Exit::Failed, "cannot handle signals", &error))?;
         let control = supervisor.control();
         let (end_server, server_ends) = oneshot::channel::<()>();
-        let server = server::serve(listener, control.clone(), async {
+        // Nobody can have set it before.
+        drop(known.set(control.clone()));
+        let differences = self.live.as_ref().map(|live| {
+            let (live, control) = (Arc::clone(live), control.clone());
+            Arc::new(move || live.differences(&control)) as server::Differences
+        });
+        let server = server::serve(listener, control.clone(), differences, async {
             // Its sender sends nothing: being dropped is the message.
             drop(server_ends.await);
         });
@@ -397,7 +449,7 @@ mod tests {
         ]);
         let program = resolve_program(&args).unwrap();
         let name = program.name.clone();
-        let options = options(&args, program, &name).unwrap();
+        let options = options(&args, program, &name, &[]).unwrap();
         assert_eq!((options.name.as_str(), options.fleet.workers), ("cat", 3));
         assert_eq!(
             options.settings.cwd.as_deref(),
@@ -413,7 +465,7 @@ mod tests {
         let program = resolve_program(&args).unwrap();
         let name = program.name.clone();
         assert_eq!(
-            options(&args, program, &name).unwrap_err().exit,
+            options(&args, program, &name, &[]).unwrap_err().exit,
             Exit::Usage
         );
     }

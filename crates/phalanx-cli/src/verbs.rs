@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::args::{
-    EventsArgs, ListArgs, PolicyArgs, ReloadArgs, RollbackArgs, ScaleArgs, SendArgs, StatusArgs,
-    StopArgs,
+    DownArgs, EventsArgs, ListArgs, PolicyArgs, ReloadArgs, RollbackArgs, ScaleArgs, SendArgs,
+    StatusArgs, StopArgs,
 };
+use crate::config;
 use crate::log::now_millis;
 use crate::progress::Progress;
 use crate::report::{self, Failure, Outcome};
@@ -73,7 +74,16 @@ pub(crate) async fn reload(args: ReloadArgs) -> Outcome {
     report::print(&format!(
         "{} reloaded: generation {}\n",
         app.name, done["generation"]
-    ))
+    ))?;
+    let left = config::left_by_reload(&app).await;
+    if !left.is_empty() {
+        let keys = left.join(", ");
+        report::show_progress(&format!(
+            "{}: not applied without a stop and a start: {keys}",
+            app.name
+        ));
+    }
+    Ok(())
 }
 
 pub(crate) async fn rollback(args: RollbackArgs) -> Outcome {
@@ -118,19 +128,47 @@ pub(crate) async fn policy(args: PolicyArgs) -> Outcome {
     report::print(&format!("{}: policy {policy}\n", app.name))
 }
 
+/// Stops the apps of the file that are running, all at the same time.
+pub(crate) async fn down(args: DownArgs) -> Outcome {
+    let path = config::locate(&args.config)?;
+    let names = if args.apps.is_empty() {
+        config::names_in(&path)?
+    } else {
+        args.apps.clone()
+    };
+    let mut apps = Vec::new();
+    for name in &names {
+        match App::find(Some(name)).await {
+            Ok(app) => apps.push(app),
+            Err(failure) if failure.exit == Exit::NoApp && args.apps.is_empty() => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    if apps.is_empty() {
+        let reason = format!("no app of {} is running", path.display());
+        return Err(Failure::new(Exit::NoApp, reason));
+    }
+    let stopped = join_all(apps.iter().map(|app| stop_one(app, args.fast))).await;
+    stopped.into_iter().collect()
+}
+
 pub(crate) async fn stop(args: StopArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
+    stop_one(&app, args.fast).await
+}
+
+async fn stop_one(app: &App, fast: bool) -> Outcome {
     let events = app.events().await?;
     let mut connection = app.connect().await?;
     // Opened while the connection proves that the pid is the primary's.
     let primary = connection.pid.and_then(Pid::from_raw);
     let primary = primary.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    let body = json!({"fast": args.fast});
+    let body = json!({"fast": fast});
     let request = connection.request(Method::POST, api::STOP, Some(&body));
     let request = app.as_long_as_it_answers(request);
     follow(events, "stopping", request)
         .await
-        .map_err(|failure| not_done(&app, "stopped", failure))?;
+        .map_err(|failure| not_done(app, "stopped", failure))?;
     if let Some(primary) = primary {
         // The workers are gone; now the primary puts its things away. Its name is free afterwards.
         drop(connection);

@@ -14,6 +14,8 @@ pub const ROLLBACK: &str = "/v1/rollback";
 pub const SCALE: &str = "/v1/scale";
 /// `POST`: changes the policy.
 pub const POLICY: &str = "/v1/policy";
+/// `GET`: what a reload would change, of an app that a file describes.
+pub const DIFF: &str = "/v1/diff";
 /// `POST`: stops the app.
 pub const STOP: &str = "/v1/stop";
 /// `POST`: sends a message to workers.

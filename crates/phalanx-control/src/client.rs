@@ -399,10 +399,10 @@ fn failure_in(answer: &Value) -> Failure {
         .unwrap_or("the primary gave no reason");
     let lines = error["last_lines"].as_array().into_iter().flatten();
     Failure {
-        exit: if error["kind"] == "invalid" {
-            Exit::Usage
-        } else {
-            Exit::Failed
+        exit: match error["kind"].as_str() {
+            Some("invalid") => Exit::Usage,
+            Some("description_wrong") => Exit::Config,
+            Some(_) | None => Exit::Failed,
         },
         reason: reason.to_owned(),
         last_lines: lines

@@ -27,6 +27,8 @@ pub enum Exit {
     Taken = 75,
     /// The primary refuses to talk to this user.
     Refused = 77,
+    /// Something is wrong with the configuration file, or there is none.
+    Config = 78,
     /// The program is there and cannot be executed.
     NotExecutable = 126,
     /// The program, or the script, is not there.

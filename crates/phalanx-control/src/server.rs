@@ -50,6 +50,9 @@ const BUFFER_BYTES: usize = 32 << 10;
 /// How long to leave off accepting when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Says what a reload would change; or what is wrong with the file, in words. May block.
+pub type Differences = Arc<dyn Fn() -> Result<Value, String> + Send + Sync>;
+
 /// Serves until `end`, and then until the last answer is given and the last stream has ended.
 ///
 /// # Errors
@@ -58,13 +61,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve<A: App>(
     listener: UnixListener,
     app: A,
+    differences: Option<Differences>,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let mut listener = OwnersOnly {
         uid: phalanx_sys::identity::effective_uid(),
         listener,
     };
-    let routes = routes(app);
+    let routes = routes(app, differences);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Its receivers tell connections that the end has come; when all are dropped, the last one is gone.
     let (ending, ended) = watch::channel(false);
@@ -114,7 +118,7 @@ async fn converse(stream: UnixStream, routes: Router, mut ended: watch::Receiver
     }
 }
 
-fn routes<A: App>(app: A) -> Router {
+fn routes<A: App>(app: A, differences: Option<Differences>) -> Router {
     Router::new()
         .route(api::STATUS, get(status::<A>))
         .route(api::WORKERS, get(workers::<A>))
@@ -122,6 +126,7 @@ fn routes<A: App>(app: A) -> Router {
         .route(api::ROLLBACK, post(rollback::<A>))
         .route(api::SCALE, post(scale::<A>))
         .route(api::POLICY, post(policy::<A>))
+        .route(api::DIFF, get(async move || diff(differences).await))
         .route(api::STOP, post(stop::<A>))
         .route(api::MESSAGES, post(messages::<A>))
         .route(api::EVENTS, get(events::<A>))
@@ -189,6 +194,22 @@ async fn policy<A: App>(State(app): State<A>, body: Body) -> Response {
     match app.change_policy(policy, weights) {
         Ok(()) => json_response(StatusCode::OK, &json!({"policy": policy})),
         Err(reason) => error(StatusCode::CONFLICT, "policy_not_here", &reason),
+    }
+}
+
+async fn diff(differences: Option<Differences>) -> Response {
+    let Some(differences) = differences else {
+        let reason = "the app was not started from a configuration file";
+        return error(StatusCode::NOT_FOUND, "no_file", reason);
+    };
+    match tokio::task::spawn_blocking(move || differences()).await {
+        Ok(Ok(changes)) => json_response(StatusCode::OK, &changes),
+        Ok(Err(reason)) => error(StatusCode::CONFLICT, "description_wrong", &reason),
+        Err(_) => error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "lost",
+            "the file could not be read",
+        ),
     }
 }
 

@@ -40,6 +40,8 @@ pub enum CommandErrorKind {
     NoEarlierRelease,
     /// A newer command took its place.
     Superseded,
+    /// The description of the app is wrong; nothing was changed.
+    DescriptionWrong,
     /// The app is being stopped.
     Stopping,
     /// It makes no sense as it was asked.

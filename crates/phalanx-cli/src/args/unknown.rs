@@ -10,8 +10,6 @@ use super::Cli;
 
 /// The verb that does what other tools call otherwise.
 const SYNONYMS: &[(&str, &str)] = &[
-    ("start", "run"),
-    ("up", "run"),
     ("serve", "run"),
     ("exec", "run"),
     ("cluster", "run"),
@@ -28,7 +26,6 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("kill", "stop"),
     ("delete", "stop"),
     ("del", "stop"),
-    ("down", "stop"),
     ("shutdown", "stop"),
     ("quit", "stop"),
     ("info", "status"),
@@ -50,24 +47,36 @@ const SYNONYMS: &[(&str, &str)] = &[
 /// What phalanx has no verb for, and what there is instead.
 const INSTEAD: &[(&[&str], &str)] = &[
     (
-        &["logs", "log", "tail"],
+        &[
+            "start",
+            "startorreload",
+            "startorrestart",
+            "startorgracefulreload",
+        ],
+        "an app runs in the foreground here: `phalanx run server.js`, or `phalanx up` for all of phalanx.toml (`phalanx import \
+         ecosystem.config.js` makes one); a service manager puts it into the background, as docs/systemd.md shows",
+    ),
+    (
+        &["logs", "log", "tail", "flush", "reloadlogs"],
         "phalanx keeps no log files: workers' output and the log go to the standard output and standard error of \
          `phalanx run` (under systemd: journalctl -u UNIT); `phalanx events` prints what happens",
     ),
     (
-        &["monit", "monitor", "top", "dash", "dashboard"],
+        &["monit", "monitor", "top", "dash", "dashboard", "imonit"],
         "use `phalanx status`, or `watch phalanx status`; `phalanx events` prints what happens",
     ),
     (
         &[
             "startup",
+            "unstartup",
             "save",
+            "dump",
             "resurrect",
             "install",
             "enable",
             "daemon",
         ],
-        "an app is started by a service manager: docs/systemd.md has a unit",
+        "what runs at boot is said to the service manager, and what runs at all in phalanx.toml: docs/systemd.md has a unit",
     ),
 ];
 
@@ -87,7 +96,9 @@ pub(crate) fn explain(error: &clap::Error) -> Option<String> {
 
 fn reason(word: &str) -> String {
     let unknown = format!("there is no command {word:?}");
-    if let Some((_, instead)) = INSTEAD.iter().find(|(words, _)| words.contains(&word)) {
+    let plain = word.to_ascii_lowercase();
+    let is_it = |words: &[&str]| words.contains(&plain.as_str());
+    if let Some((_, instead)) = INSTEAD.iter().find(|(words, _)| is_it(words)) {
         return format!("{unknown}: {instead}");
     }
     if let Some(verb) = meant(word) {
@@ -126,7 +137,6 @@ mod tests {
     #[test]
     fn the_words_of_other_tools_lead_to_the_verb_that_does_it() {
         for (word, verb) in [
-            ("start", "run"),
             ("restart", "reload"),
             ("ls", "list"),
             ("ps", "list"),
@@ -139,6 +149,7 @@ mod tests {
             let reason = reason(word);
             assert!(reason.contains(&format!("`phalanx {verb}`")), "{reason}");
         }
+        assert!(reason("start").contains("`phalanx run server.js`"));
         assert!(reason("logs").contains("standard error"));
         assert!(reason("monit").contains("phalanx status"));
         assert!(reason("server.js").contains("`phalanx run server.js`"));

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use phalanx::{Adoption, Bind, Readiness, Settings};
 use phalanx_sys::intercept;
 
-use super::service;
 use crate::args::{Adopt, Dispatch, RunArgs};
 use crate::program::Program;
 use crate::report::{Failure, Outcome};
@@ -29,8 +28,12 @@ impl Kind {
 }
 
 /// Adds to `settings` what the options say of adoption, listeners and readiness.
-pub(super) fn apply(args: &RunArgs, kind: Kind, settings: Settings) -> Outcome<Settings> {
-    let inherited = service::listeners()?;
+pub(super) fn apply(
+    args: &RunArgs,
+    kind: Kind,
+    settings: Settings,
+    inherited: &[Bind],
+) -> Outcome<Settings> {
     let has_listeners = !args.bound.bind.is_empty() || !inherited.is_empty();
     let adoption = choose(args, kind, has_listeners);
     check(args, adoption, has_listeners)?;

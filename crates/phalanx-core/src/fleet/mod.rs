@@ -166,6 +166,18 @@ impl Fleet {
         })
     }
 
+    /// Changes every limit from now on. Deadlines that run keep the length that they were given. The number of workers is
+    /// [`Command::Scale`]'s business, and the seed that of the start.
+    ///
+    /// # Errors
+    ///
+    /// What [`FleetConfig::check`] refuses; then nothing is changed.
+    pub fn configure(&mut self, config: FleetConfig) -> Result<(), ConfigError> {
+        config.check()?;
+        self.config = config;
+        Ok(())
+    }
+
     /// Takes in what happened at `now`, a monotonic time since an arbitrary start, and says what is
     /// to be done. Never panics on a late, doubled or unknown event: it changes nothing.
     ///

@@ -4,11 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use phalanx_core::command::{CommandError, CommandErrorKind};
-use phalanx_core::fleet::{Command, Done, Failure, Refusal, ReloadPlan, ScaleTo};
+use phalanx_core::fleet::{
+    Command, ConfigError, Done, Failure, FleetConfig, Refusal, ReloadPlan, ScaleTo,
+};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 use tokio::sync::{mpsc, oneshot};
 
+use super::revision::Revising;
 use super::runner::{Ask, Shared};
 use super::status::{Status, VacancyStatus, WorkerStatus};
 use crate::error::{Error, Result};
@@ -21,6 +24,7 @@ pub struct Control {
     cluster: Cluster,
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Ask>,
+    revising: Option<Arc<Revising>>,
 }
 
 impl fmt::Debug for Control {
@@ -36,12 +40,27 @@ impl Control {
         cluster: Cluster,
         shared: Arc<Shared>,
         commands: mpsc::UnboundedSender<Ask>,
+        revising: Option<Arc<Revising>>,
     ) -> Self {
         Self {
             cluster,
             shared,
             commands,
+            revising,
         }
+    }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Changes every limit, from now on.
+    pub(super) fn configure(&self, config: FleetConfig) -> Result<(), ConfigError> {
+        self.shared.configure(config)
+    }
+
+    pub(super) async fn replace_all(&self, plan: ReloadPlan) -> Result<Done, CommandError> {
+        self.ask(Command::Reload(plan)).await
     }
 
     async fn ask(&self, command: Command) -> Result<Done, CommandError> {
@@ -79,10 +98,11 @@ impl Control {
         &self.shared.name
     }
 
-    /// Replaces all workers, one after the other. Returns when all are replaced.
+    /// Replaces all workers, one after the other. Returns when all are replaced. Where the description of the app can
+    /// change ([`SupervisorOptions::revise`](super::SupervisorOptions::revise)), it is read anew first.
     ///
     /// # Errors
-    /// When the new release failed; then the old one serves.
+    /// When the new release failed, or the description cannot be read; then the old one serves.
     pub async fn reload(&self) -> Result<Done, CommandError> {
         self.reload_by(ReloadPlan::default()).await
     }
@@ -94,7 +114,10 @@ impl Control {
     /// When the new release failed, before the others or after them; then the old one serves. A plan
     /// in which nothing could move is refused.
     pub async fn reload_by(&self, plan: ReloadPlan) -> Result<Done, CommandError> {
-        self.ask(Command::Reload(plan)).await
+        match &self.revising {
+            Some(revising) => self.reload_revised(revising, plan).await,
+            None => self.replace_all(plan).await,
+        }
     }
 
     /// Returns to the release before the present one, as carefully as a reload; a reload under way is

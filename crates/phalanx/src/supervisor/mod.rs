@@ -5,6 +5,7 @@
 //! [`Supervisor::finished`] waits for the end. The builder and the `phalanx` command both stand on it.
 
 mod control;
+mod revision;
 mod runner;
 #[cfg(feature = "control")]
 pub(crate) mod serve;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use control::Control;
 pub use phalanx_core::command::{CommandError, CommandErrorKind};
+pub use revision::{Revise, Revision};
 pub use signals::ReopenLog;
 pub use status::{ListenerStatus, PrimaryStatus, Status, VacancyStatus, WorkerStatus};
 
@@ -64,6 +66,8 @@ pub struct SupervisorOptions {
     pub adopts_orphans: bool,
     /// Takes the workers' output where [`Settings`] pipes it.
     pub output: Option<OutputSink>,
+    /// Reads the description of the app anew at each reload. Default: it is what it was at the start.
+    pub revise: Option<Revise>,
     /// Called on SIGUSR1, which logrotate(8) and the like send when they have moved a log. Without it, that signal is ignored.
     pub reopen_log: Option<ReopenLog>,
 }
@@ -88,6 +92,7 @@ impl SupervisorOptions {
             dispatch: DispatchChoice::default(),
             adopts_orphans: false,
             output: None,
+            revise: None,
             reopen_log: None,
         }
     }
@@ -119,6 +124,14 @@ pub fn starts_at_once() -> NonZeroU32 {
 pub fn starts_first() -> NonZeroU32 {
     let cores = u32::try_from(phalanx_sys::cpu::usable_cores().get()).unwrap_or(u32::MAX);
     NonZeroU32::new(cores).unwrap_or(NonZeroU32::MIN)
+}
+
+/// What a worker is told when it is to leave.
+fn drain_limits(options: &SupervisorOptions) -> DrainLimits {
+    DrainLimits {
+        drain: options.fleet.drain_timeout,
+        stream: options.stream_timeout,
+    }
 }
 
 /// How an app ended.
@@ -163,10 +176,8 @@ impl Supervisor {
     /// # Panics
     /// Outside of a tokio runtime with I/O and time enabled.
     pub fn start(options: SupervisorOptions) -> Result<Self> {
-        let limits = DrainLimits {
-            drain: options.fleet.drain_timeout,
-            stream: options.stream_timeout,
-        };
+        let limits = drain_limits(&options);
+        let revising = revision::Revising::new(&options);
         let trees = TreeOptions {
             adopts: options.adopts_orphans,
             kill_timeout: options.fleet.kill_timeout,
@@ -195,7 +206,7 @@ impl Supervisor {
             options.output,
             measured,
         ));
-        let control = Control::new(cluster.clone(), Arc::clone(&shared), commands);
+        let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);
         cluster.watch_trees(trees);
         let events = cluster.life_events();
         tokio::spawn(runner::run(cluster, shared, events, inbox, finish));

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use phalanx_core::clock::Moment;
 use phalanx_core::fleet::{
-    self, Action, Command, CommandId, Done, Fleet, FleetView, Refusal, Report, WorkerState,
+    self, Action, Command, CommandId, ConfigError, Done, Fleet, FleetConfig, FleetView, Refusal,
+    Report, WorkerState,
 };
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +71,10 @@ impl Shared {
     /// The present, as the fleet counts it.
     pub(super) fn now(&self) -> Duration {
         clock::now() - self.started
+    }
+
+    pub(super) fn configure(&self, config: FleetConfig) -> Result<(), ConfigError> {
+        self.state().fleet.configure(config)
     }
 
     pub(super) fn view(&self) -> FleetView {

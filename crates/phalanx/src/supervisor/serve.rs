@@ -96,7 +96,7 @@ impl Served {
             Ok((place, listener)) => {
                 let (end, ended) = oneshot::channel();
                 let until = async { drop(ended.await) };
-                let server = tokio::spawn(server::serve(listener, control.clone(), until));
+                let server = tokio::spawn(server::serve(listener, control.clone(), None, until));
                 Some(Self {
                     end,
                     server,

@@ -1,0 +1,150 @@
+//! `phalanx.toml`, as the command uses it: the file is found and read, and an app of it becomes the words of a command line.
+//!
+//! INVARIANT: the keys of an app are the long flags of `phalanx run`, and each value is looked at by the flag's own parser. So
+//! what can be typed can be written, and means the same.
+
+mod change;
+mod flags;
+mod import;
+mod live;
+mod source;
+mod start;
+mod tell;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use phalanx_config::{File, Surroundings};
+
+use crate::args::ConfigArgs;
+use crate::report::{Failure, Outcome};
+use flags::Flags;
+use phalanx_control::exit::Exit;
+use phalanx_control::names::Name;
+
+pub(crate) use change::{diff, left_by_reload};
+pub(crate) use flags::{page, schema};
+pub(crate) use import::import;
+pub(crate) use live::Live;
+pub(crate) use source::{Source, of_run};
+pub(crate) use start::init;
+pub(crate) use tell::check;
+
+/// The file that is meant, as an absolute path.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn locate(args: &ConfigArgs) -> Outcome<PathBuf> {
+    let here = env::current_dir().map_err(|error| {
+        Failure::caused(Exit::Failed, "cannot find the working directory", &error)
+    })?;
+    match &args.config {
+        Some(path) => Ok(here.join(path)),
+        None => phalanx_config::find(&here).ok_or_else(|| {
+            let reason = format!(
+                "there is no {} in {} or above; `phalanx init` writes one",
+                phalanx_config::FILE_NAME,
+                here.display()
+            );
+            Failure::new(Exit::Config, reason)
+        }),
+    }
+}
+
+pub(crate) fn text_of(path: &Path) -> Outcome<String> {
+    fs::read_to_string(path).map_err(|error| {
+        let what = format!("cannot read {}", path.display());
+        Failure::caused(Exit::Config, &what, &error)
+    })
+}
+
+/// Reads the file, for these apps.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn load(
+    path: &Path,
+    profile: Option<&str>,
+    wants: &dyn Fn(&str) -> bool,
+) -> Outcome<File> {
+    let text = text_of(path)?;
+    let shown = shown(path);
+    let read = read(&shown, &text, profile, wants);
+    let mut file = read.map_err(|problems| Failure::new(Exit::Config, problems.to_string()))?;
+    path.clone_into(&mut file.path);
+    Ok(file)
+}
+
+/// The path as people like to read it: from the working directory, where it lies below that.
+fn shown(path: &Path) -> PathBuf {
+    let here = env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).to_owned()
+}
+
+fn read(
+    path: &Path,
+    text: &str,
+    profile: Option<&str>,
+    wants: &dyn Fn(&str) -> bool,
+) -> Result<File, phalanx_config::Problems> {
+    let flags = Flags::new();
+    let keys = flags.keys();
+    let surroundings = Surroundings {
+        keys: &keys,
+        profile,
+        variable: &|name| env::var(name).ok(),
+        read: &read_variables,
+        accepts: &|key, value| flags.accepts(&key.name, value),
+        accepts_name: &|name| name.parse::<Name>().map(|_| ()),
+        wants,
+    };
+    File::read(path, text, &surroundings)
+}
+
+/// A device or a pipe would keep whoever asks waiting.
+fn read_variables(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    fs::read_to_string(path)
+}
+
+/// The names of all apps that the file speaks of, in whatever profile and whether or not something is wrong with it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn names_in(path: &Path) -> Outcome<Vec<Name>> {
+    let names = File::names(&text_of(path)?);
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// The apps that were asked for by name, or all.
+///
+/// # Errors
+/// When the file has none, or has not one that was asked for.
+pub(crate) fn chosen(file: &File, names: &[Name]) -> Outcome<Vec<Name>> {
+    let known: Vec<&str> = file.apps.iter().map(|app| app.name.as_str()).collect();
+    let there = || {
+        let all = names_in(&file.path).unwrap_or_default();
+        let all: Vec<_> = all.iter().map(Name::as_str).collect();
+        match &all[..] {
+            [] => "it has none".to_owned(),
+            all => format!("it has {}", all.join(", ")),
+        }
+    };
+    for name in names {
+        if !known.contains(&name.as_str()) {
+            let reason = format!("{} has no app {name}: {}", file.path.display(), there());
+            return Err(Failure::new(Exit::Config, reason));
+        }
+    }
+    if known.is_empty() {
+        let reason = format!("{} has no apps: write [app.NAME]", file.path.display());
+        return Err(Failure::new(Exit::Config, reason));
+    }
+    if !names.is_empty() {
+        return Ok(names.to_vec());
+    }
+    // The file was read, so they are names.
+    Ok(known.iter().filter_map(|name| name.parse().ok()).collect())
+}

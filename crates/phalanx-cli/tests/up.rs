@@ -1,0 +1,110 @@
+//! `phalanx up` and `down`: several apps in one tree.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use phalanx_testkit::{LIMIT, Process, Signal};
+use serde_json::Value;
+use support::{directory, expect_refused, fixture, phalanx};
+
+fn with_two(more: &str) -> tempfile::TempDir {
+    let place = directory();
+    let script = fixture("http.js");
+    let text = format!(
+        "[app.api]\nscript = {script:?}\nworkers = 1\n[app.api.env]\nPORT = 0\n[app.web]\nscript = {script:?}\nworkers = 2\n{more}\n"
+    );
+    fs::write(place.path().join("phalanx.toml"), text).unwrap();
+    place
+}
+
+fn verb(place: &Path, words: &[&str]) -> Command {
+    let mut command = phalanx(place, words);
+    command.current_dir(place).env_remove("PHALANX_PROFILE");
+    command
+}
+
+fn ask(place: &Path, words: &[&str]) -> phalanx_testkit::process::Output {
+    Process::run(verb(place, words), LIMIT)
+}
+
+fn listed(place: &Path) -> Vec<Value> {
+    let output = ask(place, &["list", "--json"]).expect_success();
+    serde_json::from_str(&output.stdout).unwrap()
+}
+
+#[test]
+fn all_apps_come_up_with_one_log_and_go_down_together() {
+    let place = with_two("");
+    let up = Process::start(verb(place.path(), &["up"]));
+    up.wait_for_line("phalanx: up: api, web", LIMIT);
+    up.wait_for_line("web | phalanx: ready: 2 of 2", LIMIT);
+    assert_eq!(listed(place.path()).len(), 2);
+    let differs = ask(place.path(), &["diff"]).expect_success().stdout;
+    assert_eq!(differs, "api: nothing differs\nweb: nothing differs\n");
+    up.signal(Signal::HUP);
+    let generations = || {
+        let all = listed(place.path());
+        let is_done = |app: &Value| app["generation"] == 2 && app["reloading"] == false;
+        all.iter().all(is_done).then_some(())
+    };
+    phalanx_testkit::wait::eventually(LIMIT, "both apps are reloaded", generations);
+    // One that was stopped by its name stays down, and the other one goes on.
+    ask(place.path(), &["stop", "--name", "web"]).expect_success();
+    assert_eq!(listed(place.path()).len(), 1);
+    ask(place.path(), &["down"]).expect_success();
+    assert!(up.finish(LIMIT).status.success());
+    expect_refused(&ask(place.path(), &["down"]), 69, &["no app of"]);
+}
+
+#[test]
+fn an_app_whose_primary_was_killed_is_started_again() {
+    let place = with_two("");
+    let up = Process::start(verb(place.path(), &["up"]));
+    up.wait_for_line("phalanx: up: ", LIMIT);
+    let find = |name: &str| {
+        listed(place.path())
+            .into_iter()
+            .find(|app| app["name"] == name)
+    };
+    let first = find("api").unwrap()["pid"].as_u64().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    up.wait_for_line("api was ended by signal", LIMIT);
+    let is_back = || {
+        find("api")
+            .filter(|app| app["pid"].as_u64() != Some(first))
+            .map(drop)
+    };
+    phalanx_testkit::wait::eventually(LIMIT, "the app is back", is_back);
+    up.signal(Signal::TERM);
+    assert!(up.finish(LIMIT).status.success());
+    assert!(listed(place.path()).is_empty());
+}
+
+#[test]
+fn what_cannot_come_up_together_does_not_come_up() {
+    let crash = fixture("exits-at-once.js");
+    let place = with_two(&format!("[app.bad]\nscript = {crash:?}\n"));
+    let refused = ask(place.path(), &["up"]);
+    expect_refused(
+        &refused,
+        1,
+        &[
+            "bad ended with status 1: all apps end",
+            "no worker became ready",
+        ],
+    );
+    assert!(listed(place.path()).is_empty());
+    let some = Process::start(verb(place.path(), &["up", "api"]));
+    some.wait_for_line("phalanx: up: api", LIMIT);
+    some.signal(Signal::INT);
+    assert!(some.finish(LIMIT).status.success());
+    expect_refused(
+        &ask(place.path(), &["up", "nobody"]),
+        78,
+        &["has no app nobody", "api, bad, web"],
+    );
+}
