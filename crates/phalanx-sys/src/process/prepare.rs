@@ -72,13 +72,16 @@ impl Prepared {
             return Ok(None);
         };
         let mut handles = VecDeque::new();
-        // Nothing there is as good as no descriptor.
-        drop(channel::receive(ours.as_fd(), &mut [0; 1], &mut handles));
-        let received = handles
-            .pop_front()
-            .map(|fd| Interception::new(fd, self.intercepts_paths))
-            .transpose();
-        received.map_err(|source| SpawnError::Intercept { source })
+        let received = channel::receive(ours.as_fd(), &mut [0; 1], &mut handles);
+        match (received, handles.pop_front()) {
+            (Ok(_), Some(fd)) => Interception::new(fd, self.intercepts_paths).map(Some),
+            // It was killed before it could send it, which is then the status that it is reaped with.
+            (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // Without it every bind and listen of the program would fail: there is no room for a descriptor.
+            (Ok(_), None) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+            (Err(error), _) => Err(error),
+        }
+        .map_err(|source| SpawnError::Intercept { source })
     }
 
     /// A copy of `fd` that no planned descriptor overwrites.
