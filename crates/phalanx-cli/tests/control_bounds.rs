@@ -66,3 +66,22 @@ fn connections_that_say_nothing_are_closed_and_hold_up_nobody_for_long() {
     let back = || (procs::fd_count(app.pid()).unwrap() <= before + 8).then_some(());
     wait::eventually(LIMIT, "their descriptors come back", back);
 }
+
+#[test]
+fn a_body_that_does_not_arrive_is_waited_for_only_so_long() {
+    if node::require().is_none() {
+        return;
+    }
+    let app = app().workers(1).script("http.js").start_ready();
+    let mut slow = UnixStream::connect(app.control().path()).unwrap();
+    slow.set_read_timeout(Some(LIMIT)).unwrap();
+    slow.write_all(
+        b"POST /v1/scale HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"workers\":",
+    )
+    .unwrap();
+    // Its place is free again: it is answered, and the connection ends.
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("too_slow"), "{answer}");
+}

@@ -1,15 +1,19 @@
 //! The bodies of requests to the control socket.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use phalanx_core::fleet::{Amount, Canary, ReloadPlan};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::server::error;
 
@@ -103,16 +107,51 @@ pub(super) struct Message {
     pub(super) to: Option<u32>,
 }
 
-pub(super) type Body = Result<Bytes, BytesRejection>;
+/// How long a body may take to arrive, once the head has.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// The body of a request, or what became of it.
+pub(super) enum Body {
+    Read(Result<Bytes, BytesRejection>),
+    TooSlow,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
+        let read = Bytes::from_request(request, state);
+        Ok(timeout(LIMIT, read).await.map_or(Self::TooSlow, Self::Read))
+    }
+}
+
+impl Body {
+    fn bytes(self) -> Result<Bytes, Box<Response>> {
+        match self {
+            Self::Read(read) => read.map_err(|rejection| {
+                let is_too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+                let kind = if is_too_large { "too_large" } else { "invalid" };
+                Box::new(error(rejection.status(), kind, &rejection.body_text()))
+            }),
+            Self::TooSlow => {
+                let reason = format!("the body has not arrived within {LIMIT:?}");
+                let mut refusal = error(StatusCode::REQUEST_TIMEOUT, "too_slow", &reason);
+                // What is still to come of it is not waited for.
+                let close = HeaderValue::from_static("close");
+                refusal.headers_mut().insert(CONNECTION, close);
+                Err(Box::new(refusal))
+            }
+        }
+    }
+}
 
 /// Reads a body as JSON, whatever type it claims to be: `curl -d` claims that of a form.
 pub(super) fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>> {
-    let body = body.map_err(|rejection| {
-        let is_too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-        let kind = if is_too_large { "too_large" } else { "invalid" };
-        Box::new(error(rejection.status(), kind, &rejection.body_text()))
-    })?;
-    serde_json::from_slice(&body).map_err(|invalid| {
+    from_bytes(&body.bytes()?)
+}
+
+fn from_bytes<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
+    serde_json::from_slice(body).map_err(|invalid| {
         let reason = format!("the body is not as expected: {invalid}");
         Box::new(error(StatusCode::BAD_REQUEST, "invalid", &reason))
     })
@@ -120,8 +159,9 @@ pub(super) fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Box<Response>>
 
 /// As [`parse`]; no body means every default.
 pub(super) fn parse_if_any<T: DeserializeOwned + Default>(body: Body) -> Result<T, Box<Response>> {
-    if body.as_ref().is_ok_and(Bytes::is_empty) {
+    let body = body.bytes()?;
+    if body.is_empty() {
         return Ok(T::default());
     }
-    parse(body)
+    from_bytes(&body)
 }

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::health::Counts;
 use super::leaving::Leaving;
+use super::mailbox::Mailbox;
 use super::queue::{Arrived, Queue};
 use crate::address::Address;
 use crate::error::{Error, Result};
@@ -56,7 +57,7 @@ struct State {
     answers: HashMap<u64, oneshot::Sender<Answer>>,
     queues: BTreeMap<String, Arc<Queue>>,
     places: Vec<(Address, u32)>,
-    messages: VecDeque<Value>,
+    messages: Mailbox,
     drain_limits: Option<DrainLimits>,
     closed: bool,
 }
@@ -207,11 +208,11 @@ impl Inner {
                 let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };
                 self.acknowledge(&mut self.state(), answer);
                 if arrived {
-                    self.deliver(message);
+                    self.deliver(&message);
                 }
             }
             ToWorker::WatchHealth { wanted } => self.health.watch(wanted),
-            ToWorker::User(message) => self.deliver(message),
+            ToWorker::User(message) => self.deliver(&message),
             ToWorker::HandleAck | ToWorker::HandleNack | ToWorker::Ignored => {}
         }
     }
@@ -233,8 +234,8 @@ impl Inner {
         }
     }
 
-    fn deliver(&self, message: Value) {
-        self.state().messages.push_back(message);
+    fn deliver(&self, message: &Value) {
+        self.state().messages.put(message.to_string().into());
         self.message.notify_one();
     }
 
@@ -306,12 +307,12 @@ impl Inner {
         }
     }
 
-    pub(super) async fn next_message(&self) -> Option<Value> {
+    pub(super) async fn next_message(&self) -> Option<Box<str>> {
         loop {
             let arrived = self.message.notified();
             {
                 let mut state = self.state();
-                if let Some(message) = state.messages.pop_front() {
+                if let Some(message) = state.messages.take() {
                     if !state.messages.is_empty() {
                         self.message.notify_one();
                     }

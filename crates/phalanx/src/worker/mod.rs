@@ -6,6 +6,7 @@ mod health;
 mod layer;
 mod leaving;
 mod listener;
+mod mailbox;
 mod meter;
 mod queue;
 mod reader;
@@ -207,11 +208,12 @@ impl ThisWorker {
     }
 
     /// The next message from the primary (`process.on('message')`); nothing once the channel is closed.
-    /// Messages wait until they are taken. With several callers each message goes to one of them.
+    /// Messages wait until they are taken, 16 MiB of them at most: what comes beyond that is dropped, and the log says so.
+    /// With several callers each message goes to one of them.
     pub async fn message<M: DeserializeOwned>(&self) -> Option<Result<M>> {
         reader::start(&self.inner);
-        let value = self.inner.next_message().await?;
-        Some(serde_json::from_value(value).map_err(Error::Decode))
+        let text = self.inner.next_message().await?;
+        Some(serde_json::from_str(&text).map_err(Error::Decode))
     }
 
     /// Resolves when this worker is to leave: the primary asks it to (reload, scale, stop), it called
