@@ -10,7 +10,7 @@ use cluster::{
     get_json, try_get, wait_report,
 };
 use phalanx_testkit::app::{AppBuilder, is_settled, pids};
-use phalanx_testkit::{App, LIMIT, Load, Process, Signal, Target, fixtures, procs, require};
+use phalanx_testkit::{App, LIMIT, Load, Process, Signal, Target, fixtures, procs, require, wait};
 
 /// The fixture with these words behind it, on a port that the kernel chooses.
 fn activated(words: &[&str]) -> AppBuilder {
@@ -75,6 +75,26 @@ fn a_program_that_knows_einhorn_is_ready_when_it_acknowledges() {
 }
 
 /// Each worker answers: in turn where the kernel dispatches, else at least once.
+#[test]
+fn acknowledgements_that_never_come_take_a_bounded_part_of_the_primary() {
+    needs_python!();
+    let app = activated(&["einhorn", "ack"]).start_ready();
+    let path = app.directory().join("phalanx/app.ack");
+    let before = procs::fd_count(app.pid()).unwrap();
+    // The kernel's queue is full at some point.
+    let silent = |_| {
+        let socket = std::os::unix::net::UnixStream::connect(&path).ok()?;
+        Some(socket)
+    };
+    let silent: Vec<_> = (0..120).map_while(silent).collect();
+    assert!(silent.len() > 100, "{}", silent.len());
+    let some = || (procs::fd_count(app.pid()).unwrap() >= before + 60).then_some(());
+    wait::eventually(LIMIT, "some are accepted", some);
+    // Whoever comes now waits until their time is over, and is heard then.
+    app.verb(["reload"]).expect_success();
+    assert!(procs::fd_count(app.pid()).unwrap() <= before + 90);
+}
+
 fn expect_in_turn_or_shared(app: &mut App, target: &Target) {
     if app.status()["listeners"][0]["dispatch"] == "kernel" && phalanx_sys::identity::is_root() {
         expect_in_turn(app, target, 5);

@@ -28,7 +28,7 @@ mod privilege;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use classic::Classic;
 pub use classic::{ClassicGroup, Draw, Member, SHARES_MAX};
@@ -46,6 +46,8 @@ use privilege::{effective_capabilities, kernel_release, missing_capabilities, ve
 const OLDEST: (u32, u32) = (5, 14);
 /// As much as the verifier may say when it refuses.
 const LOG_BYTES: usize = 1 << 16;
+/// So many programs are kept ready for listeners to come.
+const SPARE: usize = 1;
 
 /// By which rule a position is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,16 +104,26 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Steering {
     board: Arc<Scoreboard>,
+    /// Programs that are loaded already, for listeners to come.
+    spare: Mutex<Vec<Group>>,
 }
 
 impl Steering {
     /// Whether connections can be dispatched in the kernel here. Tried out, not guessed: the program
-    /// is loaded and dropped. Takes a few milliseconds.
+    /// is loaded and dropped. Takes tens of milliseconds.
     ///
     /// # Errors
     ///
     /// The reason why not, and what it would take.
     pub fn available() -> Result<(), Unavailable> {
+        Self::precheck()?;
+        match Self::load().and_then(|steering| steering.program()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(reason(error)),
+        }
+    }
+
+    fn precheck() -> Result<(), Unavailable> {
         if cfg!(target_endian = "big") {
             return Err(Unavailable::ByteOrder);
         }
@@ -119,10 +131,39 @@ impl Steering {
         if version(&release).is_some_and(|version| version < OLDEST) {
             return Err(Unavailable::KernelTooOld { release });
         }
-        match Self::load().and_then(|steering| steering.program()) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(reason(error)),
+        Ok(())
+    }
+
+    /// Makes the scoreboard, and loads the program for the first listener: what [`Steering::available`] tries out is kept.
+    /// Takes tens of milliseconds, after which [`Steering::attach`] takes none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Steering::available`].
+    pub fn ready() -> Result<Self, Unavailable> {
+        Self::precheck()?;
+        let steering = Self::load().map_err(reason)?;
+        let first = steering.program().map_err(reason)?;
+        steering.spare().push(first);
+        Ok(steering)
+    }
+
+    /// Loads the program for listeners to come, where blocking is allowed: the verifier takes its time, and
+    /// [`Steering::attach`] then takes none.
+    ///
+    /// # Errors
+    ///
+    /// [`SteeringError`], by step.
+    pub fn prepare(&self) -> Result<(), SteeringError> {
+        while self.spare().len() < SPARE {
+            let group = self.program()?;
+            self.spare().push(group);
         }
+        Ok(())
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Group>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the scoreboard.
@@ -138,6 +179,7 @@ impl Steering {
             Scoreboard::from_fd(map).map_err(|source| SteeringError::MapMemory { name, source })?;
         Ok(Self {
             board: Arc::new(board),
+            spare: Mutex::default(),
         })
     }
 
@@ -148,13 +190,15 @@ impl Steering {
     }
 
     /// Steers the group that `socket` belongs to. Until it has a plan and slots, the kernel's hash
-    /// chooses among all sockets of the group.
+    /// chooses among all sockets of the group. Takes tens of milliseconds where no program is ready, see
+    /// [`Steering::prepare`].
     ///
     /// # Errors
     ///
     /// [`SteeringError`], by step. `EINVAL` from attaching means that the socket is in no group.
     pub fn attach(&self, socket: BorrowedFd<'_>) -> Result<Group, SteeringError> {
-        let group = self.program()?;
+        let ready = self.spare().pop();
+        let group = ready.map_or_else(|| self.program(), Ok)?;
         bpf::attach(group.program.as_fd(), socket).map_err(SteeringError::Attach)?;
         Ok(group)
     }

@@ -55,3 +55,25 @@ fn the_object_has_what_the_loader_expects() {
     let linked = object.link(&[("slots", 3), ("group", 4), ("board", 5)]);
     assert!(linked.unwrap().instructions.len() > 100);
 }
+
+#[test]
+fn a_listener_is_steered_by_a_program_that_was_ready() {
+    use std::os::fd::AsFd;
+
+    let Ok(steering) = Steering::ready() else {
+        eprintln!("NOT RUN: dispatch in the kernel");
+        return;
+    };
+    assert_eq!(steering.spare().len(), SPARE);
+    let address = "127.0.0.1:0".parse().unwrap();
+    let slots =
+        crate::socket::bind_slots(address, 1, &crate::socket::TcpOptions::default()).unwrap();
+    let _group = steering.attach(slots[0].as_fd()).unwrap();
+    assert_eq!(
+        steering.spare().len(),
+        SPARE - 1,
+        "the verifier was not asked"
+    );
+    steering.prepare().unwrap();
+    assert_eq!(steering.spare().len(), SPARE);
+}

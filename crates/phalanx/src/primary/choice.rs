@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_core::policy::PolicyName;
 use phalanx_core::wire::Target;
 use phalanx_sys::steering::{Steering, Unavailable};
 
+use super::Cluster;
 use super::hub::Hub;
 use crate::settings::{Adoption, DispatchChoice};
 
@@ -119,13 +121,55 @@ impl Hub {
         Choice::new(dispatch, instead)
     }
 
-    /// The means to dispatch in the kernel; tried once.
-    pub(super) fn steering(&mut self) -> Result<&Steering, &Unavailable> {
+    /// The means to dispatch in the kernel; tried once. Workers are started after [`Cluster::prepare_steering`], so
+    /// nothing is loaded here unless the dispatch was changed since.
+    pub(super) fn steering(&mut self) -> Result<&Arc<Steering>, &Unavailable> {
         self.steering
-            .get_or_insert_with(|| {
-                Steering::available().and_then(|()| Steering::load().map_err(Unavailable::Refused))
-            })
+            .get_or_insert_with(|| Steering::ready().map(Arc::new))
             .as_ref()
+    }
+
+    /// May a listener be asked for that is dispatched in the kernel, and nobody has tried yet?
+    fn lacks_steering(&self) -> bool {
+        let is_wanted = match self.settings.adoption {
+            Adoption::None => false,
+            Adoption::Channel => {
+                self.dispatch != DispatchChoice::Handoff && self.own_policy.is_none()
+            }
+            Adoption::Activation | Adoption::Intercept => true,
+        };
+        let is_off = match self.dispatch {
+            DispatchChoice::Shared => true,
+            DispatchChoice::Auto => self.policy == PolicyName::None,
+            DispatchChoice::Kernel | DispatchChoice::Handoff => false,
+        };
+        is_wanted && !is_off && self.steering.is_none()
+    }
+}
+
+impl Cluster {
+    /// Loads the program that may be needed, beside the lock: the kernel takes its time to verify it.
+    pub(super) fn prepare_steering(&self) {
+        // Workers are started side by side: one of them loads it, the others wait.
+        static LOADING: Mutex<()> = Mutex::new(());
+        let _one = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.hub().lacks_steering() {
+            let made = Steering::ready().map(Arc::new);
+            self.shared.hub().steering.get_or_insert(made);
+        }
+    }
+}
+
+/// Has the next listener's program loaded where blocking is allowed.
+pub(super) fn prepare_next(steering: &Arc<Steering>) {
+    let steering = Arc::clone(steering);
+    let prepare = move || {
+        if let Err(error) = steering.prepare() {
+            tracing::debug!(%error, "no program is kept ready for the next listener");
+        }
+    };
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn_blocking(prepare);
     }
 }
 

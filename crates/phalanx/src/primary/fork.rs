@@ -81,6 +81,8 @@ impl Cluster {
             sink: fork.sink.clone(),
             last: fork.last.clone(),
         };
+        // The program begins meanwhile; it is not heard before it is in the books.
+        self.prepare_steering();
         match Watches::of(&process, [out_read, err_read], &outlet) {
             Ok(watches) => Ok(self.enter(fork, process, watches, (socket, gift, inspects))),
             Err(error) => {
@@ -133,9 +135,14 @@ impl Cluster {
     /// loads a script before its own, and its gift.
     fn provide(&self, fork: &Fork<'_>) -> Result<(u16, Option<OsString>, Gift)> {
         let settings = fork.release.settings();
+        if settings.adoption == Adoption::Activation {
+            self.prepare_steering();
+        }
+        let notify = self.prepare_notices(fork.worker, settings)?;
+        let preloads = fork.release.preloads();
+        let preload = preloads.then(|| self.shared.places.preload_option());
         let mut hub = self.shared.hub();
-        let gift = hub.prepare_gift(fork.worker, fork.position, settings)?;
-        let preload = fork.release.preloads().then(|| hub.preload_option());
+        let gift = hub.prepare_gift(fork.worker, fork.position, settings, notify)?;
         Ok((hub.next_inspector(), preload.flatten(), gift))
     }
 

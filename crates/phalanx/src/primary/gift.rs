@@ -10,10 +10,11 @@ use std::sync::{Arc, Weak};
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{ListenRequest, Target, outgoing};
-use phalanx_sys::notify::{self, NotifySocket};
+use phalanx_sys::notify::NotifySocket;
 use phalanx_sys::process::FdMapping;
 use phalanx_sys::socket;
 
+use super::Cluster;
 use super::hub::{Held, Hub, Share};
 use super::open::Asker;
 use crate::address::Address;
@@ -125,22 +126,20 @@ fn key(index: usize) -> String {
     format!("given:{index}")
 }
 
-impl Hub {
-    /// What a new worker is to be given; nothing to one that asks by its channel.
+impl Cluster {
+    /// The socket on which a new worker speaks of itself, if it may; made beside the lock.
     ///
     /// # Errors
-    /// [`Error::Listen`] when a listener cannot be opened, [`Error::Worker`] for the notify socket.
-    pub(super) fn prepare_gift(
-        &mut self,
+    /// [`Error::Listen`] for the socket of acknowledgements, [`Error::Worker`] for the notify socket.
+    pub(super) fn prepare_notices(
+        &self,
         worker: WorkerId,
-        position: Position,
         settings: &Settings,
-    ) -> Result<Gift> {
-        let mut gift = Gift::default();
+    ) -> Result<Option<NotifySocket>> {
         let is_given = settings.adoption == Adoption::Activation;
         let speaks = settings.readiness == Readiness::Notify || settings.watchdog.is_some();
         if settings.adoption == Adoption::None || !(is_given || speaks) {
-            return Ok(gift);
+            return Ok(None);
         }
         if let Some(path) = &settings.ack_socket {
             self.take_acks(path).map_err(|source| Error::Listen {
@@ -148,13 +147,33 @@ impl Hub {
                 source,
             })?;
         }
-        let notify = self.notify_socket(settings.uid);
-        gift.notify = Some(notify.map_err(|source| Error::Worker {
+        let notify = self.shared.places.notify_socket(settings.uid);
+        let notify = notify.map_err(|source| Error::Worker {
             act: "make the notify socket",
             worker,
             source,
-        })?);
-        if !is_given {
+        })?;
+        Ok(Some(notify))
+    }
+}
+
+impl Hub {
+    /// Opens the listeners that a new worker is given; none for one that asks by its channel.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] when a listener cannot be opened.
+    pub(super) fn prepare_gift(
+        &mut self,
+        worker: WorkerId,
+        position: Position,
+        settings: &Settings,
+        notify: Option<NotifySocket>,
+    ) -> Result<Gift> {
+        let mut gift = Gift {
+            sockets: Vec::new(),
+            notify,
+        };
+        if settings.adoption != Adoption::Activation {
             return Ok(gift);
         }
         for bind in &settings.bind {
@@ -173,17 +192,6 @@ impl Hub {
             }
         }
         Ok(gift)
-    }
-
-    /// In the private directory, if there is one and its path is short enough.
-    fn notify_socket(&mut self, uid: Option<u32>) -> io::Result<NotifySocket> {
-        let private = self
-            .private()
-            .and_then(|private| private.notify_socket(uid));
-        private.or_else(|error| {
-            tracing::debug!(%error, "a notify socket has no place among files");
-            notify::bind()
-        })
     }
 
     /// The worker was not started: its slots are nobody's.

@@ -33,7 +33,6 @@ use super::listeners::Listener;
 use super::load::Standing;
 use super::notices::Acks;
 use super::output::OutputSink;
-use super::private::Private;
 use super::watch::Pulse;
 use super::worker::{Cell, Departure};
 use crate::event::Event;
@@ -102,7 +101,7 @@ pub(crate) struct Hub {
     pub(super) own_policy: Option<MakePolicy>,
     pub(super) dispatch: DispatchChoice,
     /// The means to dispatch in the kernel, or why there are none; nothing before it was asked for.
-    pub(super) steering: Option<Result<Steering, Unavailable>>,
+    pub(super) steering: Option<Result<Arc<Steering>, Unavailable>>,
     /// Where loads are kept; nothing before somebody counts.
     pub(super) board: Option<Arc<Scoreboard>>,
     /// What canaries are watched by.
@@ -135,8 +134,6 @@ pub(crate) struct Hub {
     pub(super) scratch: Vec<u8>,
     /// Where einhorn's acknowledgements are taken.
     pub(super) acks: Option<Acks>,
-    /// The script of Node workers, once one was started.
-    pub(super) privates: Vec<Private>,
     /// Where workers may listen.
     pub(super) allowance: Allowance,
     /// The limits of those who keep any.
@@ -186,7 +183,6 @@ impl Hub {
             inspectors: 0,
             scratch: Vec::new(),
             acks: None,
-            privates: Vec::new(),
             allowance: Allowance::default(),
             drain_limits: None,
             any_port: AnyPort::default(),

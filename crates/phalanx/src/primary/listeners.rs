@@ -204,8 +204,12 @@ impl Hub {
         };
         let slots = on_address(address, |ip| {
             let address = SocketAddr::new(ip, port);
+            let steering = steering.map(AsRef::as_ref);
             Slots::open(steering, address, &options, self.policy, &self.weights)
         })?;
+        if let Some(steering) = steering {
+            super::choice::prepare_next(steering);
+        }
         Ok(Opened {
             address: Address::Inet(slots.address()),
             handle: None,

@@ -75,6 +75,7 @@ pub(crate) struct Shared {
     /// Somebody keeps the clock going.
     keeps_time: AtomicBool,
     pub(crate) trees: trees::Trees,
+    places: private::Places,
 }
 
 impl Shared {
@@ -114,6 +115,7 @@ impl Cluster {
             )),
             keeps_time: AtomicBool::new(false),
             trees: trees::Trees::new(),
+            places: private::Places::default(),
         });
         Self { shared }
     }
@@ -256,6 +258,9 @@ impl Cluster {
     /// # Errors
     /// [`Error::Listen`].
     pub(crate) fn open_bound(&self) -> Result<()> {
+        if !self.settings().bind.is_empty() {
+            self.prepare_steering();
+        }
         let mut hub = self.shared.hub();
         for bind in hub.settings.bind.clone() {
             hub.open_bound(&bind).map_err(|source| Error::Listen {
@@ -270,7 +275,7 @@ impl Cluster {
     pub(crate) fn make_place_for(&self, release: &Release) {
         if release.preloads() {
             // Workers run without where there is no place; that has been told.
-            drop(self.shared.hub().preload_option());
+            drop(self.shared.places.preload_option());
         }
     }
 

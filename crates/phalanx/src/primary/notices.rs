@@ -8,10 +8,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::turn::Turn;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::notify::{Notice, Watchdog};
 use phalanx_sys::notify::{self, NotifySocket};
@@ -21,11 +22,12 @@ use phalanx_sys::socket::{Credentials, PathOptions, SocketFile, SocketPlace};
 use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
-use super::Shared;
 use super::clock;
 use super::hub::Hub;
 use super::worker::{Cell, Departure};
+use super::{Cluster, Shared};
 use crate::event::Event;
 use crate::settings::Readiness;
 use crate::watched::watch;
@@ -36,6 +38,10 @@ const MESSAGE_BYTES_MAX: usize = 8192;
 const EARLY_MAX: usize = 64;
 /// How long an acknowledgement may take to arrive on its connection.
 const ACK_LIMIT: Duration = Duration::from_secs(5);
+/// Connections for acknowledgements at the same time; more wait to be accepted.
+const ACK_CONNECTIONS_MAX: usize = 64;
+/// How long to leave off accepting when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens to a worker until it is gone.
 pub(super) fn follow(
@@ -60,7 +66,8 @@ pub(super) fn follow(
                 biased;
                 readable = socket.readable() => {
                     let (Ok(mut readable), Some(shared)) = (readable, shared.upgrade()) else { return };
-                    match receive(&socket, &cell) {
+                    let ears = || receive(&socket, &cell);
+                    let is_empty = listen(ears, |heard| match heard {
                         Ok(Some(notice)) => {
                             guard.heard(&notice);
                             shared.hub().noticed(cell.id, notice);
@@ -69,8 +76,14 @@ pub(super) fn follow(
                             strangers = strangers.saturating_add(1);
                             tell_of_strangers(cell.id, strangers);
                         }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
                         Err(error) => tracing::debug!(worker = cell.id.0, %error, "a notice is lost"),
+                    });
+                    if is_empty {
+                        readable.clear_ready();
+                    } else {
+                        // The others have their turn: who speaks without end slows down itself.
+                        drop((readable, shared));
+                        tokio::task::yield_now().await;
                     }
                 }
                 () = changed => {}
@@ -83,6 +96,23 @@ pub(super) fn follow(
         }
     });
     Ok(())
+}
+
+/// Takes what has been said, for one turn. True when nothing is left.
+fn listen(
+    mut ears: impl FnMut() -> io::Result<Option<Notice>>,
+    mut heard: impl FnMut(io::Result<Option<Notice>>),
+) -> bool {
+    let begun = phalanx_sys::clock::now();
+    let mut turn = Turn::default();
+    while !turn.is_over(begun.elapsed()) {
+        match ears() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            said => heard(said),
+        }
+        turn.line();
+    }
+    false
 }
 
 async fn until(deadline: Option<Moment>) {
@@ -242,14 +272,20 @@ impl Hub {
             self.says_ready(cell);
         }
     }
+}
 
-    /// Takes acknowledgements from now on, if it does not yet.
+impl Cluster {
+    /// Takes acknowledgements from now on, if it does not yet. The socket is made beside the lock.
     ///
     /// # Errors
     /// As bind(2).
-    pub(super) fn take_acks(&mut self, path: &Path) -> io::Result<()> {
-        if self.acks.is_none() {
-            self.acks = Some(Acks::start(self.shared.clone(), path)?);
+    pub(super) fn take_acks(&self, path: &Path) -> io::Result<()> {
+        // Workers are started side by side: one of them makes it, the others wait.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.hub().acks.is_none() {
+            let acks = Acks::start(Arc::downgrade(&self.shared), path)?;
+            self.shared.hub().acks = Some(acks);
         }
         Ok(())
     }
@@ -270,8 +306,18 @@ impl Acks {
         let (socket, file) = SocketPlace::find(path)?.listen(&PathOptions::default())?;
         let listener = UnixListener::from_std(net::UnixListener::from(socket))?;
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(take_ack(shared.clone(), stream));
+            let places = Arc::new(Semaphore::new(ACK_CONNECTIONS_MAX));
+            loop {
+                // INVARIANT: nobody closes the semaphore. Whoever finds no place waits in the kernel's queue.
+                let place = Arc::clone(&places).acquire_owned().await;
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(take_ack(shared.clone(), stream, place))),
+                    Err(error) => {
+                        tracing::debug!(%error, "an acknowledgement cannot be accepted");
+                        let pause = phalanx_sys::clock::now() + ACCEPT_PAUSE;
+                        tokio::time::sleep_until(pause.into()).await;
+                    }
+                }
             }
         });
         Ok(Self {
@@ -293,7 +339,7 @@ impl Drop for Acks {
 }
 
 /// Reads one line. Its `pid` is not believed: the kernel knows better.
-async fn take_ack(shared: Weak<Shared>, mut stream: UnixStream) {
+async fn take_ack<P>(shared: Weak<Shared>, mut stream: UnixStream, _place: P) {
     let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let pid = peer.and_then(|pid| Pid::from_number(u32::try_from(pid).ok()?));
     let mut text = Vec::new();
@@ -319,4 +365,26 @@ async fn take_ack(shared: Weak<Shared>, mut stream: UnixStream) {
 fn is_ack(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     text.contains("worker:ack") || text.contains("worker%3Aack")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_speaks_without_end_is_heard_for_one_turn() {
+        let mut heard = 0;
+        let endless = || Ok(None);
+        assert!(!listen(endless, |_| heard += 1));
+        assert!((1..=100).contains(&heard), "{heard}");
+        let mut words = 3;
+        let few = || {
+            words -= 1;
+            let said = (words >= 0).then_some(None);
+            said.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        };
+        heard = 0;
+        assert!(listen(few, |_| heard += 1));
+        assert_eq!(heard, 3);
+    }
 }

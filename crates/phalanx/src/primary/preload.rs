@@ -6,8 +6,9 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::hub::Hub;
-use super::private::Private;
+use phalanx_sys::notify::{self, NotifySocket};
+
+use super::private::Places;
 
 const SCRIPT: &str = concat!(
     include_str!("../preload/load.cjs"),
@@ -60,11 +61,11 @@ pub(crate) fn node_options(option: &OsStr, own: Option<&OsStr>) -> OsString {
     options
 }
 
-impl Hub {
+impl Places {
     /// The option that loads the script. None when there is no place for it: workers run without.
-    pub(super) fn preload_option(&mut self) -> Option<OsString> {
-        match self.private() {
-            Ok(private) => Some(option(&private.script())),
+    pub(super) fn preload_option(&self) -> Option<OsString> {
+        match self.with(SCRIPT, |private| Ok(option(&private.script()))) {
+            Ok(option) => Some(option),
             Err(error) => {
                 static TOLD: OnceLock<()> = OnceLock::new();
                 TOLD.get_or_init(|| {
@@ -75,18 +76,17 @@ impl Hub {
         }
     }
 
-    /// The private directory, made if it is not there.
+    /// A socket on which a worker that runs as `uid` speaks of itself: in the private directory, if there is one and its
+    /// path is short enough.
     ///
     /// # Errors
-    /// When there is no place for it.
-    pub(super) fn private(&mut self) -> io::Result<&Private> {
-        // Workers may still speak to the one before.
-        if !self.privates.last().is_some_and(Private::is_there) {
-            self.privates.push(Private::place(SCRIPT)?);
-        }
-        self.privates
-            .last()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    /// As bind(2).
+    pub(super) fn notify_socket(&self, uid: Option<u32>) -> io::Result<NotifySocket> {
+        let placed = self.with(SCRIPT, |private| private.notify_socket(uid));
+        placed.or_else(|error| {
+            tracing::debug!(%error, "a notify socket has no place among files");
+            notify::bind()
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use phalanx_sys::directory::{Directory, FileId};
 use phalanx_sys::lock::FileLock;
@@ -19,6 +20,30 @@ use phalanx_sys::notify::{self, NotifySocket};
 
 /// The file that is locked; it is always there.
 const LOCK: &str = "worker.cjs";
+
+/// The private directories of a cluster, under a lock of their own: files are made where blocking is allowed, and the
+/// one lock is not held meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<Vec<Private>>);
+
+impl Places {
+    /// Does something in the private directory, which is made, with this text as its script, if it is not there.
+    ///
+    /// # Errors
+    /// When there is no place for it, and those of `act`.
+    pub(super) fn with<T>(
+        &self,
+        script: &str,
+        act: impl FnOnce(&Private) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Workers may still speak to the one before.
+        if !places.last().is_some_and(Private::is_there) {
+            places.push(Private::place(script)?);
+        }
+        act(places.last().ok_or(io::ErrorKind::NotFound)?)
+    }
+}
 
 /// A private directory in its place.
 #[derive(Debug)]
