@@ -145,10 +145,10 @@ impl Cluster {
             Some(channel),
             BTreeMap::new(),
         );
-        let option = (!settings.no_preload)
-            .then(|| hub.preload_option())
-            .flatten();
         drop(hub);
+        let option = (!settings.no_preload)
+            .then(|| self.shared.places.preload_option())
+            .flatten();
         let shared = Arc::downgrade(&self.shared);
         tokio::spawn(follow(shared.clone(), id, Side::Worker, socket, notice));
         tokio::spawn(follow(shared.clone(), id, Side::Primary, up, up_notice));
