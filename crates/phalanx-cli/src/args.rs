@@ -9,6 +9,7 @@ mod habits;
 mod limits;
 mod polite;
 mod privileges;
+mod recycle;
 mod reload;
 mod unknown;
 
@@ -27,6 +28,7 @@ pub(crate) use habits::translate;
 pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use privileges::PrivilegeArgs;
+pub(crate) use recycle::{MemoryLimit, RecycleArgs, RecyclingArgs};
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 pub(crate) use unknown::explain;
 
@@ -56,6 +58,7 @@ pub(crate) enum Verb {
     Reload(ReloadArgs),
     Rollback(RollbackArgs),
     Scale(ScaleArgs),
+    Recycle(RecycleArgs),
     Policy(PolicyArgs),
     Stop(StopArgs),
     Send(SendArgs),
@@ -154,6 +157,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+
+    #[command(flatten)]
+    pub(crate) recycling: RecyclingArgs,
 
     #[command(flatten)]
     pub(crate) privileges: PrivilegeArgs,

@@ -21,7 +21,7 @@ use phalanx::supervisor::{
     Control, Outcome as Ended, OutputLine, OutputSink, ReopenLog, Stream, Supervisor,
     SupervisorOptions,
 };
-use phalanx::{Bind, DispatchChoice, PolicyName, Settings};
+use phalanx::{Adoption, Bind, DispatchChoice, PolicyName, Settings};
 use phalanx_sys::limits as limits_of_process;
 use phalanx_sys::process;
 use serde_json::json;
@@ -185,6 +185,8 @@ fn options(
     }
     let settings = adoption::apply(args, kind, settings, inherited)?;
     let mut options = SupervisorOptions::new(name.as_str());
+    let tells = settings.adoption == Adoption::Channel && !(kind.is_node && args.polite.no_preload);
+    options.wear = limits::wear(args, tells)?;
     options.settings = settings;
     options.fleet = fleet;
     options.stream_timeout = args.polite.stream_timeout;

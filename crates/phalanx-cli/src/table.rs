@@ -47,6 +47,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     };
     text.extend(status.listeners.iter().map(line));
     text.extend(status.vacancies.iter().map(vacancy_line));
+    text.extend(status.workers.iter().filter_map(recycled_line));
     if !status.workers.is_empty() {
         let rows = status.workers.iter().map(|worker| worker_row(worker, now));
         let heads = [
@@ -56,6 +57,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
             "PID",
             "STATE",
             "UPTIME",
+            "MEMORY",
             "RESTARTS",
             "CONNECTIONS",
             "SHARE",
@@ -90,7 +92,21 @@ fn vacancy_line(vacancy: &VacancyStatus) -> String {
     )
 }
 
-fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 11] {
+/// A position whose worker was recycled.
+fn recycled_line(worker: &WorkerStatus) -> Option<String> {
+    let recycled = worker
+        .recycled
+        .as_ref()
+        .filter(|_| worker.state == "ready")?;
+    Some(format!(
+        "position {}: recycled {} ago, {}\n",
+        worker.position,
+        span(recycled.ago_ms),
+        show::plain(&recycled.why)
+    ))
+}
+
+fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 12] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         worker.position.to_string(),
@@ -102,6 +118,7 @@ fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 11] {
             None => worker.state.clone(),
         },
         or_dash(worker.ready_at.map(|at| span(now.saturating_sub(at)))),
+        or_dash(worker.memory_bytes.map(|bytes| format!("{}M", bytes >> 20))),
         worker.restarts.to_string(),
         or_dash(worker.connections.map(|count| count.to_string())),
         or_dash(worker.share.map(|share| format!("{:.1}%", share * 100.0))),
@@ -227,7 +244,8 @@ mod tests {
             "listeners": [{"address": "127.0.0.1:3000", "dispatch": "handoff", "workers": 1}],
             "workers": [
                 {"id": 5, "position": 0, "generation": 3, "pid": 4250, "state": "ready",
-                 "ready_at": 1_000, "restarts": 0, "connections": 12, "share": 1.0, "open": 3,
+                 "ready_at": 1_000, "memory_bytes": 73_400_320, "restarts": 0,
+                 "recycled": {"ago_ms": 61_000, "why": "as asked"}, "connections": 12, "share": 1.0, "open": 3,
                  "response_us": 2_345},
                 {"id": 6, "position": 1, "generation": 3, "pid": null, "state": "starting",
                  "ready_at": null, "restarts": 1, "connections": null},
@@ -243,10 +261,11 @@ mod tests {
             "web: primary 4242, round-robin, handoff, adoption channel, generation 3\n\
              1 of 2 workers ready, reloading\n\
              listening on 127.0.0.1:3000 (handoff)\n\
+             position 0: recycled 1m 1s ago, as asked\n\
              \n\
-             POSITION  ID  GEN  PID   STATE     UPTIME  RESTARTS  CONNECTIONS  SHARE   OPEN  RESPONSE\n\
-             0         5   3    4250  ready     1m 1s   0         12           100.0%  3     2.3ms\n\
-             1         6   3    -     starting  -       1         -            -       -     -\n"
+             POSITION  ID  GEN  PID   STATE     UPTIME  MEMORY  RESTARTS  CONNECTIONS  SHARE   OPEN  RESPONSE\n\
+             0         5   3    4250  ready     1m 1s   70M     0         12           100.0%  3     2.3ms\n\
+             1         6   3    -     starting  -       -       1         -            -       -     -\n"
         );
     }
 

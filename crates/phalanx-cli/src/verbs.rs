@@ -9,6 +9,7 @@ use std::pin::pin;
 use futures_util::future::join_all;
 use hyper::Method;
 use phalanx::PolicyName;
+use phalanx::fleet::RecycleTarget;
 use phalanx::supervisor::Status;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
@@ -17,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::args::{
-    DownArgs, EventsArgs, ListArgs, PolicyArgs, ReloadArgs, RollbackArgs, ScaleArgs, SendArgs,
-    StatusArgs, StopArgs,
+    DownArgs, EventsArgs, ListArgs, PolicyArgs, RecycleArgs, ReloadArgs, RollbackArgs, ScaleArgs,
+    SendArgs, StatusArgs, StopArgs,
 };
 use crate::config;
 use crate::log::now_millis;
@@ -106,6 +107,27 @@ pub(crate) async fn scale(args: ScaleArgs) -> Outcome {
     let done = answer.map_err(|failure| not_done(&app, "scaled", failure))?;
     report::print(&format!(
         "{} scaled: {}\n",
+        app.name,
+        phalanx_control::level::counted(done["workers"].as_u64().unwrap_or_default())
+    ))
+}
+
+pub(crate) async fn recycle(args: RecycleArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let events = app.events().await?;
+    let (mut positions, mut workers) = (Vec::new(), Vec::new());
+    for target in args.workers {
+        match target.0 {
+            RecycleTarget::All => {}
+            RecycleTarget::Position(position) => positions.push(position),
+            RecycleTarget::Worker(worker) => workers.push(worker),
+        }
+    }
+    let body = json!({"positions": positions, "workers": workers});
+    let answer = follow(events, "recycling", app.post(api::RECYCLE, &body)).await;
+    let done = answer.map_err(|failure| not_done(&app, "recycled", failure))?;
+    report::print(&format!(
+        "{} recycled: {}\n",
         app.name,
         phalanx_control::level::counted(done["workers"].as_u64().unwrap_or_default())
     ))

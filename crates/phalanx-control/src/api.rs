@@ -12,6 +12,8 @@ pub const RELOAD: &str = "/v1/reload";
 pub const ROLLBACK: &str = "/v1/rollback";
 /// `POST`: changes the number of workers.
 pub const SCALE: &str = "/v1/scale";
+/// `POST`: replaces workers by others of their release.
+pub const RECYCLE: &str = "/v1/recycle";
 /// `POST`: changes the policy.
 pub const POLICY: &str = "/v1/policy";
 /// `GET`: what a reload would change, of an app that a file describes.

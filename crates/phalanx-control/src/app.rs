@@ -4,7 +4,7 @@ use std::future::Future;
 
 use futures_util::Stream;
 use phalanx_core::command::CommandError;
-use phalanx_core::fleet::{Done, ReloadPlan, ScaleTo};
+use phalanx_core::fleet::{Done, RecycleTarget, ReloadPlan, ScaleTo};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 use serde_json::Value;
@@ -22,6 +22,12 @@ pub trait App: Clone + Send + Sync + 'static {
 
     /// Changes the number of workers.
     fn scale(&self, to: ScaleTo) -> impl Future<Output = Result<Done, CommandError>> + Send;
+
+    /// Replaces workers by others of their release.
+    fn recycle(
+        &self,
+        target: RecycleTarget,
+    ) -> impl Future<Output = Result<Done, CommandError>> + Send;
 
     /// Stops the app, without waiting for requests in service if `fast`.
     fn stop(&self, fast: bool) -> impl Future<Output = Result<(), CommandError>> + Send;

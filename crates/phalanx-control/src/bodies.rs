@@ -9,7 +9,8 @@ use axum::extract::{FromRequest, Request};
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use phalanx_core::fleet::{Amount, Canary, ReloadPlan};
+use phalanx_core::fleet::{Amount, Canary, RecycleTarget, ReloadPlan};
+use phalanx_core::ids::{Position, WorkerId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -80,6 +81,30 @@ impl NumberOrText {
         match self {
             Self::Number(number) => number.to_string(),
             Self::Text(text) => text,
+        }
+    }
+}
+
+/// The body of `POST /v1/recycle`, which may be left out: then all workers are meant.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Recycle {
+    positions: Vec<u32>,
+    workers: Vec<u32>,
+}
+
+impl Recycle {
+    pub(super) fn targets(self) -> Vec<RecycleTarget> {
+        let positions = self.positions.into_iter().map(Position);
+        let workers = self.workers.into_iter().map(WorkerId);
+        let targets: Vec<RecycleTarget> = positions
+            .map(RecycleTarget::Position)
+            .chain(workers.map(RecycleTarget::Worker))
+            .collect();
+        if targets.is_empty() {
+            vec![RecycleTarget::All]
+        } else {
+            targets
         }
     }
 }

@@ -17,6 +17,7 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -29,7 +30,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::bodies::{Body, Message, Policy, Reload, Scale, Stop, parse, parse_if_any};
+use super::bodies::{Body, Message, Policy, Recycle, Reload, Scale, Stop, parse, parse_if_any};
 use crate::api;
 use crate::app::{App, NotSent};
 use crate::failure::with_causes;
@@ -125,6 +126,7 @@ fn routes<A: App>(app: A, differences: Option<Differences>) -> Router {
         .route(api::RELOAD, post(reload::<A>))
         .route(api::ROLLBACK, post(rollback::<A>))
         .route(api::SCALE, post(scale::<A>))
+        .route(api::RECYCLE, post(recycle::<A>))
         .route(api::POLICY, post(policy::<A>))
         .route(api::DIFF, get(async move || diff(differences).await))
         .route(api::STOP, post(stop::<A>))
@@ -172,6 +174,26 @@ async fn scale<A: App>(State(app): State<A>, body: Body) -> Response {
             &format!("workers: {reason}"),
         ),
     }
+}
+
+async fn recycle<A: App>(State(app): State<A>, body: Body) -> Response {
+    let wanted: Recycle = match parse_if_any(body) {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
+    };
+    let done = to_the_end(async move {
+        // All are asked at once; they are replaced one after the other.
+        let asked = wanted.targets().into_iter();
+        let all = join_all(asked.map(|target| app.recycle(target))).await;
+        let mut workers = 0;
+        for done in all {
+            if let Done::Recycled { workers: some } = done? {
+                workers += some;
+            }
+        }
+        Ok(Done::Recycled { workers })
+    });
+    answer(done.await)
 }
 
 async fn policy<A: App>(State(app): State<A>, body: Body) -> Response {

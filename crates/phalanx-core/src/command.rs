@@ -36,6 +36,8 @@ pub enum CommandErrorKind {
     RolloutFailed,
     /// The added workers did not start.
     ScaleFailed,
+    /// The successor of a worker did not start; that worker serves on.
+    RecycleFailed,
     /// There is no release before the present one.
     NoEarlierRelease,
     /// A newer command took its place.

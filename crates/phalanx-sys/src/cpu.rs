@@ -35,28 +35,38 @@ fn allowed_cores() -> NonZero<usize> {
 /// The smallest quota of the control groups in `memberships` (the text of `/proc/self/cgroup`)
 /// and of all groups above them; they are mounted below `mount`.
 fn quota_cores(memberships: &str, mount: &Path) -> Option<NonZero<usize>> {
-    let quotas = memberships.lines().filter_map(|line| {
+    least(memberships, mount, "cpu", (&read_v2, &read_v1))
+}
+
+/// What is read from the directory of a control group.
+type Read<'a, T> = &'a dyn Fn(&Path) -> Option<T>;
+
+/// The least of what is read from the control groups in `memberships` (the text of `/proc/self/cgroup`) and from all
+/// groups above them, mounted below `mount`: by the second reader where the controller is of the first version.
+pub(crate) fn least<T: Ord>(
+    memberships: &str,
+    mount: &Path,
+    controller: &str,
+    (read_v2, read_v1): (Read<'_, T>, Read<'_, T>),
+) -> Option<T> {
+    let values = memberships.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (_hierarchy, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
         if controllers.is_empty() {
             smallest(mount, group, read_v2)
-        } else if controllers.split(',').any(|name| name == "cpu") {
+        } else if controllers.split(',').any(|name| name == controller) {
             let together = smallest(&mount.join(controllers), group, read_v1);
-            together.or_else(|| smallest(&mount.join("cpu"), group, read_v1))
+            together.or_else(|| smallest(&mount.join(controller), group, read_v1))
         } else {
             None
         }
     });
-    quotas.min()
+    values.min()
 }
 
-/// The smallest quota on the way from `group` up to the root of its hierarchy. In a container,
+/// The smallest value on the way from `group` up to the root of its hierarchy. In a container,
 /// the group may be named as the host sees it and be missing here; what is visible counts.
-fn smallest(
-    root: &Path,
-    group: &str,
-    read: fn(&Path) -> Option<NonZero<usize>>,
-) -> Option<NonZero<usize>> {
+fn smallest<T: Ord>(root: &Path, group: &str, read: Read<'_, T>) -> Option<T> {
     let group: PathBuf = Path::new(group)
         .components()
         .filter(|part| !matches!(part, Component::RootDir))

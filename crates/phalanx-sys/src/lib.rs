@@ -33,6 +33,7 @@ pub mod listening;
 pub mod lock;
 mod mapping;
 pub mod marker;
+pub mod memory;
 pub mod notify;
 pub mod process;
 pub mod random;

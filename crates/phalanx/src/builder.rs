@@ -208,6 +208,27 @@ impl Builder {
         self
     }
 
+    /// The most memory that a worker may occupy, in bytes (resident set size); it is replaced then, its successor first.
+    /// The last position's limit is an eighth less. Default: none.
+    pub fn max_memory(mut self, bytes: u64) -> Self {
+        self.options.wear.max_memory = Some(bytes);
+        self
+    }
+
+    /// How long a worker may have been ready before it is replaced; at the last position three quarters of it.
+    /// Default: for ever.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.options.wear.max_age = Some(age);
+        self
+    }
+
+    /// How many requests a worker may have answered before it is replaced, where it has a
+    /// [`Meter`](crate::Meter); at the last position three quarters of it. Default: any number.
+    pub fn max_requests(mut self, requests: u64) -> Self {
+        self.options.wear.max_requests = Some(requests);
+        self
+    }
+
     /// What to do when no worker becomes ready at the start. Default: give up with an error.
     pub fn on_boot_failure(mut self, policy: BootPolicy) -> Self {
         self.options.fleet.boot = policy;

@@ -239,7 +239,7 @@ fn level_of(report: &Report) -> Level {
         }
         Report::ScaleProgress { done, of } if !is_milestone(*done, *of) => Level::Debug,
         Report::Changed {
-            reason: Reason::Respawn,
+            reason: Reason::Respawn | Reason::Recycle { .. } | Reason::Recycled { .. },
             ..
         }
         | Report::RespawnScheduled { .. }

@@ -34,6 +34,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("desc", "status"),
     ("stat", "status"),
     ("stats", "status"),
+    ("cycle", "recycle"),
     ("undo", "rollback"),
     ("revert", "rollback"),
     ("message", "send"),

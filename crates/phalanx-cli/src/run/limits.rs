@@ -1,10 +1,10 @@
 //! The number of workers and their limits, from the command line to the fleet's configuration.
 
-use phalanx::fleet::{BootPolicy, FleetConfig};
+use phalanx::fleet::{BootPolicy, FleetConfig, WearLimits};
 use phalanx::supervisor::{starts_at_once, starts_first};
-use phalanx_sys::cpu;
+use phalanx_sys::{cpu, memory};
 
-use crate::args::{OnBootFailure, RunArgs};
+use crate::args::{MemoryLimit, OnBootFailure, RunArgs};
 use crate::report::{Failure, Outcome};
 use crate::values::WorkerCount;
 use phalanx_control::exit::Exit;
@@ -37,4 +37,32 @@ pub(super) fn fleet(args: &RunArgs) -> Outcome<FleetConfig> {
         .check()
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     Ok(fleet)
+}
+
+/// When workers are recycled. `tells` is whether they tell how many requests they answer.
+pub(super) fn wear(args: &RunArgs, tells: bool) -> Outcome<WearLimits> {
+    let limits = &args.recycling;
+    if limits.max_requests.is_some() && !tells {
+        let reason = "--max-requests needs workers that tell how many requests they answer: Node scripts without \
+                      --no-preload, and programs built with the phalanx library; use --max-age or --max-memory";
+        return Err(Failure::new(Exit::Usage, reason));
+    }
+    let max_memory = match limits.max_memory {
+        None => None,
+        Some(MemoryLimit::Bytes(bytes)) => Some(bytes),
+        Some(MemoryLimit::Percent(percent)) => {
+            let whole = memory::limit_bytes().ok_or_else(|| {
+                let reason = format!(
+                    "--max-memory {percent}%: how much memory there is cannot be read; use a size"
+                );
+                Failure::new(Exit::Usage, reason)
+            })?;
+            Some(whole / 100 * percent)
+        }
+    };
+    Ok(WearLimits {
+        max_memory,
+        max_age: limits.max_age,
+        max_requests: limits.max_requests,
+    })
 }

@@ -111,6 +111,11 @@ pub enum Done {
         /// The target.
         workers: u32,
     },
+    /// These workers have been replaced, or have left meanwhile.
+    Recycled {
+        /// How many.
+        workers: u32,
+    },
     /// All workers are gone.
     Stopped,
 }
@@ -138,6 +143,12 @@ pub enum Refusal {
     ScaleFailed {
         /// The target.
         workers: u32,
+        /// Where and why.
+        failure: Failure,
+    },
+    /// The successor of a worker failed to start; that worker serves on.
+    #[error("the worker serves on: its successor, {failure}")]
+    RecycleFailed {
         /// Where and why.
         failure: Failure,
     },

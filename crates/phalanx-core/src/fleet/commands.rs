@@ -44,8 +44,9 @@ impl Fleet {
             (Command::Reload(plan), Phase::New | Phase::Running) => self.reload(id, plan),
             (Command::Rollback, Phase::New | Phase::Running) => self.roll_back(id),
             (Command::Scale(to), Phase::New | Phase::Running) => self.scale(id, to),
+            (Command::Recycle(target), Phase::New | Phase::Running) => self.recycle(id, target),
             (
-                Command::Reload(_) | Command::Rollback | Command::Scale(_),
+                Command::Reload(_) | Command::Rollback | Command::Scale(_) | Command::Recycle(_),
                 Phase::Ending { .. } | Phase::Finished,
             ) => {
                 self.out.reply(id, Err(Refusal::Stopping));
@@ -90,7 +91,11 @@ impl Fleet {
         let reloads = asked.into_iter().flatten().map(|asked| asked.command);
         let queued = self.queued_reloads.take().map(|queued| queued.commands);
         let scaling = self.scaling.take().map(|scaling| scaling.command);
-        let waiting = reloads.chain(queued.into_iter().flatten()).chain(scaling);
+        let recycles = self.end_recycling();
+        let waiting = reloads
+            .chain(queued.into_iter().flatten())
+            .chain(scaling)
+            .chain(recycles);
         for command in waiting {
             self.out.reply(command, Err(Refusal::Stopping));
         }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::amount::Amount;
+use super::wear::Wear;
 use crate::dispatch::readiness::Lack;
 use crate::health::Health;
-use crate::ids::{ExitStatus, WorkerId};
+use crate::ids::{ExitStatus, Position, WorkerId};
 
 /// Something that happened. A late, doubled or lost event is no error: it changes nothing, or a
 /// time limit covers for it.
@@ -76,6 +77,13 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// A worker serves, but is to be replaced by a new one of its release when its turn comes.
+    Worn {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        wear: Wear,
+    },
     /// Somebody wants something.
     Command {
         /// Names the command in its one [`Action::Reply`](super::Action::Reply).
@@ -102,6 +110,8 @@ pub enum Command {
     Rollback,
     /// Change the number of workers.
     Scale(ScaleTo),
+    /// Replace workers by new ones of their release, one after the other.
+    Recycle(RecycleTarget),
     /// Let all workers finish their work, then end.
     Stop,
     /// End now.
@@ -118,6 +128,18 @@ pub enum ScaleTo {
     Up(u32),
     /// This many fewer than the target is now.
     Down(u32),
+}
+
+/// Which workers are to be replaced by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the vocabulary of the machine")]
+pub enum RecycleTarget {
+    /// All that serve.
+    All,
+    /// The one that serves at this position.
+    Position(Position),
+    /// This one.
+    Worker(WorkerId),
 }
 
 /// How a reload is to go.

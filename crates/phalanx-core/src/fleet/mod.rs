@@ -36,6 +36,11 @@
 //! first, and the others wait until these have been watched. Whatever fails, `rollback` leads back to
 //! the base. An earlier base is kept for the command that returns to it.
 //!
+//! # Recycling
+//!
+//! A worker that is worn out ([`Event::Worn`]) or to be replaced by hand gives way to a successor of the same release
+//! (`recycle`): one position at a time, the successor first, and after any reload.
+//!
 //! # Why a rollout ends
 //!
 //! It takes positions lowest first, as the limits allow. A position whose old worker ends meanwhile
@@ -49,6 +54,7 @@
 mod action;
 mod amount;
 mod canary;
+mod census;
 mod change;
 mod commands;
 mod config;
@@ -58,6 +64,7 @@ mod limits;
 mod milestones;
 mod outbox;
 mod reconcile;
+mod recycle;
 mod report;
 mod rollback;
 mod rollout;
@@ -65,6 +72,7 @@ mod roster;
 mod seat;
 mod verdict;
 mod view;
+mod wear;
 mod worker;
 
 #[cfg(test)]
@@ -79,12 +87,15 @@ pub use amount::{Amount, AmountError};
 use change::{Change, QueuedReloads};
 use commands::Scaling;
 pub use config::{BootPolicy, ConfigError, FleetConfig, MAX_WORKERS};
-pub use event::{Canary, Command, CommandId, Event, ReloadPlan, ScaleTo};
+pub use event::{Canary, Command, CommandId, Event, RecycleTarget, ReloadPlan, ScaleTo};
 use outbox::Outbox;
+pub use recycle::Recycled;
+use recycle::Recycling;
 pub use report::{Reason, Report, WorkerState};
 use roster::Roster;
 use verdict::Boot;
 pub use view::{FleetPhase, FleetView, RolloutView, VacancyView, WorkerView};
+pub use wear::{Wear, WearGauge, WearLimits, WearSample};
 use worker::Worker;
 
 use crate::ids::{Generation, Position, WorkerId};
@@ -115,6 +126,7 @@ pub struct Fleet {
     /// Reloads that wait for the boot or for a roll-back to end.
     queued_reloads: Option<QueuedReloads>,
     scaling: Option<Scaling>,
+    recycling: Recycling,
     settled: Option<Generation>,
     /// The runtime was told to watch.
     watches: bool,
@@ -160,6 +172,7 @@ impl Fleet {
             change: None,
             queued_reloads: None,
             scaling: None,
+            recycling: Recycling::default(),
             settled: None,
             watches: false,
             config,
@@ -198,6 +211,7 @@ impl Fleet {
             Event::Exited { worker, status } => self.exited(worker, status),
             Event::Health { worker, health } => self.take_health(worker, health),
             Event::Hung { worker } => self.hung(worker),
+            Event::Worn { worker, wear } => self.worn(worker, wear),
             Event::Command { id, command } => self.command(id, command),
             Event::Tick => self.expire(),
         }

@@ -7,80 +7,18 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::census::{Census, Place};
 use super::change::Change;
 use super::config::{BootPolicy, FleetConfig};
 use super::limits::Limits;
 use super::outbox::Outbox;
+use super::recycle::Recycled;
 use super::report::Reason;
 use super::rollout::wanted_at;
 use super::seat::{Past, Seat};
 use super::worker::Worker;
 use super::{Fleet, Phase};
 use crate::ids::{Generation, Position, WorkerId};
-
-/// The numbers that the limits are about, kept true while a step decides.
-struct Census {
-    /// Workers that are ready.
-    ready: u32,
-    /// How many must stay ready when one is taken down.
-    floor: u32,
-    /// Processes, with one reserved for each vacant position, without those that finish their work.
-    working: u32,
-    /// The same with them.
-    processes: u32,
-    /// How many that finish their work the limit overlooks.
-    draining: u32,
-    /// How many processes there may be, those overlooked left aside.
-    limit: u32,
-    /// How many more may start.
-    starts: u32,
-    /// How many more may start for the change under way: one, if none does.
-    starts_of_change: u32,
-}
-
-/// A worker to be spawned.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// At a position without any process.
-    Empty,
-    /// At one whose last worker is on its way out.
-    Vacant,
-    /// Beside another one that serves or starts.
-    Beside,
-}
-
-impl Census {
-    fn may_take_down(&self) -> bool {
-        self.ready > self.floor
-    }
-
-    fn has_room(&self, place: Place) -> bool {
-        let (working, processes) = self.with(place);
-        let counted = processes.saturating_sub(self.draining).max(working);
-        place == Place::Empty || counted <= self.limit
-    }
-
-    fn may_start(&self, for_change: bool) -> bool {
-        self.starts > 0 || (for_change && self.starts_of_change > 0)
-    }
-
-    fn add(&mut self, place: Place, for_change: bool) {
-        (self.working, self.processes) = self.with(place);
-        self.starts = self.starts.saturating_sub(1);
-        if for_change {
-            self.starts_of_change = 0;
-        }
-    }
-
-    /// `working` and `processes` with one more.
-    fn with(&self, place: Place) -> (u32, u32) {
-        match place {
-            Place::Empty => (self.working, self.processes),
-            Place::Vacant => (self.working, self.processes + 1),
-            Place::Beside => (self.working + 1, self.processes + 1),
-        }
-    }
-}
 
 /// A position that needs a worker, in the order of their turns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,13 +49,14 @@ impl Fleet {
         while self.conclude_change() || self.advance_canaries() {}
         self.mark_redundant();
         self.switch_vacancies();
+        self.advance_recycling();
         let mut census = self.census();
         self.release_surplus(&mut census);
         self.release_replaced(&mut census);
         // Who was just let go finishes its work, which the limit may overlook.
         let mut census = self.census();
         self.fill(&mut census);
-        if self.replace(&mut census) {
+        if self.replace(&mut census) || self.make_room_to_recycle(&mut census) {
             self.fill(&mut census);
         }
         self.roster.close_empty(self.target);
@@ -146,6 +85,7 @@ impl Fleet {
             processes: reserved + surplus().map(Seat::counted).sum::<u32>(),
             draining: limits.draining(self.target),
             limit: self.target.saturating_add(limits.surge(self.target)),
+            surge: limits.surge(self.target),
             starts: may_start.saturating_sub(count(starting().count())),
             starts_of_change: u32::from(to.is_some() && !starting_of_change),
         }
@@ -287,7 +227,8 @@ impl Fleet {
     fn needs_spawn(&self, seat: &Seat) -> bool {
         let is_missing = match &self.change {
             Some(change) if change.has_switched(seat.position) => seat.lacks(change.to),
-            Some(_) | None => seat.is_vacant(),
+            Some(_) => seat.is_vacant(),
+            None => seat.is_vacant() || self.awaits_recycling(seat),
         };
         let may_try = seat.retry_at.is_none() && !seat.abandoned && !seat.is_blocked();
         is_missing && may_try && !self.is_held_back(seat.position)
@@ -305,7 +246,9 @@ impl Fleet {
         match &self.change {
             Some(change) if change.has_switched(seat.position) => change.spawn_reason(),
             Some(_) | None if seat.past == Past::Untried => Reason::NewPosition,
-            Some(_) | None => Reason::Respawn,
+            Some(_) | None => seat
+                .wear()
+                .map_or(Reason::Respawn, |wear| Reason::Recycle { wear }),
         }
     }
 
@@ -397,7 +340,15 @@ fn release(
         };
         let is_overdue = out.is_due(since.saturating_add(config.ready_timeout));
         if is_overdue || census.may_take_down() {
-            worker.drain(reason.clone(), config, out);
+            let reason = match worker.worn {
+                Some(wear) if *reason == Reason::SuccessorReady => {
+                    let at = out.now();
+                    seat.recycled = Some(Recycled { at, wear });
+                    Reason::Recycled { wear }
+                }
+                Some(_) | None => reason.clone(),
+            };
+            worker.drain(reason, config, out);
             census.ready -= 1;
         }
     }

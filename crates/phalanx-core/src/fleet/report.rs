@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::action::{Failure, FailureReason};
 use super::amount::Amount;
+use super::wear::Wear;
 use crate::dispatch::readiness::ListenerName;
 use crate::health::HealthSummary;
 use crate::ids::{ExitStatus, Generation, Position, WorkerId};
@@ -240,6 +241,12 @@ pub enum Reason {
     Rollout,
     /// Spawned: the successor in a roll-back.
     Rollback,
+    /// Spawned: the successor of a worker that is recycled.
+    Recycle {
+        /// Why that one is.
+        #[serde(flatten)]
+        wear: Wear,
+    },
     /// Its program runs.
     Runs,
     /// It provably serves.
@@ -248,6 +255,12 @@ pub enum Reason {
     Soaks,
     /// Its successor is ready.
     SuccessorReady,
+    /// Its successor is ready: it is recycled.
+    Recycled {
+        /// Why.
+        #[serde(flatten)]
+        wear: Wear,
+    },
     /// It goes first, its successor follows: there is no surge for both.
     MakesRoom,
     /// Its position is surplus.
@@ -298,10 +311,12 @@ impl fmt::Display for Reason {
             Self::Respawn => f.write_str("respawn"),
             Self::Rollout => f.write_str("rollout"),
             Self::Rollback => f.write_str("roll-back"),
+            Self::Recycle { wear } => write!(f, "takes over from a recycled worker ({wear})"),
             Self::Runs => f.write_str("its program runs"),
             Self::Serves => f.write_str("it serves"),
             Self::Soaks => f.write_str("it serves, without connections yet"),
             Self::SuccessorReady => f.write_str("its successor is ready"),
+            Self::Recycled { wear } => write!(f, "recycled ({wear})"),
             Self::MakesRoom => f.write_str("makes room for its successor"),
             Self::ScaledDown => f.write_str("scaled down"),
             Self::Superseded => f.write_str("superseded by a newer release"),

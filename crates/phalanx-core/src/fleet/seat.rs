@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::config::FleetConfig;
 use super::outbox::Outbox;
+use super::recycle::Recycled;
 use super::report::Report;
+use super::wear::Wear;
 use super::worker::Worker;
 use crate::backoff::Backoff;
 use crate::ids::{Generation, Position, WorkerId};
@@ -26,6 +28,8 @@ pub(super) struct Seat {
     pub(super) past: Past,
     /// How often it lost a worker unexpectedly.
     pub(super) restarts: u32,
+    /// When and why its worker was last recycled.
+    pub(super) recycled: Option<Recycled>,
     backoff: Backoff,
 }
 
@@ -50,6 +54,7 @@ impl Seat {
             crash_loop: false,
             past: Past::Untried,
             restarts: 0,
+            recycled: None,
             backoff: Backoff::default(),
         }
     }
@@ -88,6 +93,11 @@ impl Seat {
 
     pub(super) fn has_served(&self) -> bool {
         self.past == Past::Served
+    }
+
+    /// Why its worker is being replaced.
+    pub(super) fn wear(&self) -> Option<Wear> {
+        self.ready().find_map(|worker| worker.worn)
     }
 
     /// Nobody serves or starts here.
@@ -133,12 +143,17 @@ impl Seat {
     }
 
     /// The worker that is to stay if several are ready: one of the wanted generation, else of the
-    /// base, else the youngest.
+    /// base, else one that is not worn out, else the youngest.
     pub(super) fn keeper(&self, wanted: Generation, base: Generation) -> Option<WorkerId> {
         self.ready()
             .max_by_key(|worker| {
                 let generation = worker.generation;
-                (generation == wanted, generation == base, worker.id)
+                (
+                    generation == wanted,
+                    generation == base,
+                    worker.worn.is_none(),
+                    worker.id,
+                )
             })
             .map(|worker| worker.id)
     }

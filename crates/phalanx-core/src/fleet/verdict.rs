@@ -204,6 +204,7 @@ impl Fleet {
             }
         }
         self.start_of_scaling_failed(&failure);
+        self.successor_failed(&failure);
         self.start_of_change_failed(failure, from_outside);
     }
 

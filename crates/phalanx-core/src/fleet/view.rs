@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::recycle::Recycled;
 use super::report::WorkerState;
 use super::seat::Seat;
 use super::worker::Cause;
@@ -82,6 +83,8 @@ pub struct WorkerView {
     pub voluntary: bool,
     /// How often the position lost a worker unexpectedly.
     pub restarts: u32,
+    /// When and why the position's worker was last recycled.
+    pub recycled: Option<Recycled>,
 }
 
 /// A position without a worker that serves or starts.
@@ -108,6 +111,7 @@ pub(super) fn workers_of(seat: &Seat) -> impl Iterator<Item = WorkerView> {
         spawned_at: worker.spawned_at,
         voluntary: worker.cause() == Some(Cause::OwnWish),
         restarts: seat.restarts,
+        recycled: seat.recycled,
     })
 }
 

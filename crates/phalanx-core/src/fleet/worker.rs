@@ -10,6 +10,7 @@ use super::action::Action;
 use super::config::FleetConfig;
 use super::outbox::Outbox;
 use super::report::{Reason, Report, WorkerState};
+use super::wear::Wear;
 use crate::dispatch::readiness::Lack;
 use crate::health::Health;
 use crate::ids::{Generation, Position, WorkerId};
@@ -33,6 +34,8 @@ pub(super) struct Worker {
     pub(super) served_for: Duration,
     /// What it is not ready for, as far as it is known.
     pub(super) lack: Option<Lack>,
+    /// Why it is being replaced although it serves.
+    pub(super) worn: Option<Wear>,
     /// Its figures since the watch began; none if it reports none.
     pub(super) health: Option<Health>,
 }
@@ -110,6 +113,7 @@ impl Worker {
             has_soaked: false,
             served_for: Duration::ZERO,
             lack: None,
+            worn: None,
             health: None,
         };
         out.push(Action::Spawn {

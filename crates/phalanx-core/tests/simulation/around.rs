@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use phalanx_core::fleet::{Command, CommandId, Event, Fleet};
+use phalanx_core::fleet::{Command, CommandId, Event, Fleet, Wear};
 use phalanx_core::health::Health;
 use phalanx_core::ids::WorkerId;
 
@@ -46,6 +46,16 @@ impl World {
             }
         }
         self.push(Duration::from_secs(1), Item::Figures(watch));
+    }
+
+    /// A worker, of whatever state, is found to be worn out.
+    pub(crate) fn wear_somebody(&mut self) {
+        let alive: Vec<WorkerId> = self.alive().into_iter().collect();
+        if !alive.is_empty() {
+            let worker = self.dice.pick(&alive);
+            let wear = Wear::Requests { requests: 1_000 };
+            self.send_lossy(Event::Worn { worker, wear });
+        }
     }
 
     /// Nothing is on its way to the fleet.

@@ -10,7 +10,7 @@ use phalanx_core::fleet::{Action, Done, FailureReason, Outcome, Reason, Refusal,
 pub(crate) struct Coverage(BTreeMap<&'static str, u64>);
 
 /// The situations that a run of many histories must have reached.
-pub(crate) const SITUATIONS: [&str; 38] = [
+pub(crate) const SITUATIONS: [&str; 41] = [
     "boot failed",
     "all gone",
     "stopped",
@@ -49,6 +49,9 @@ pub(crate) const SITUATIONS: [&str; 38] = [
     "ended in its soak",
     "admitted",
     "accepted with fewer listeners",
+    "recycled",
+    "recycled on request",
+    "recycling failed",
 ];
 
 impl Coverage {
@@ -98,9 +101,11 @@ fn of_result(result: &Result<Done, Refusal>) -> &'static str {
         Ok(Done::Reloaded { .. }) => "reloaded",
         Ok(Done::RolledBack { .. }) => "went back on request",
         Ok(Done::Scaled { .. }) => "scaled",
+        Ok(Done::Recycled { .. }) => "recycled on request",
         Ok(Done::Stopped) => "stop answered",
         Err(Refusal::RolloutFailed { .. }) => "reload refused",
         Err(Refusal::ScaleFailed { .. }) => "scaling failed",
+        Err(Refusal::RecycleFailed { .. }) => "recycling failed",
         Err(Refusal::NoEarlierRelease) => "nothing to go back to",
         Err(Refusal::Superseded) => "superseded command",
         Err(Refusal::Stopping) => "refused while stopping",
@@ -149,6 +154,7 @@ fn of_reason(reason: &Reason) -> Option<&'static str> {
     match reason {
         Reason::Respawn => Some("respawned"),
         Reason::SuccessorReady => Some("successor ready"),
+        Reason::Recycled { .. } => Some("recycled"),
         Reason::MakesRoom => Some("made room"),
         Reason::Superseded => Some("superseded start"),
         Reason::OwnWish => Some("left by its own wish"),
@@ -158,6 +164,7 @@ fn of_reason(reason: &Reason) -> Option<&'static str> {
         Reason::NotReadyInTime => Some("never ready"),
         Reason::Soaks => Some("soaked"),
         Reason::RolledBack
+        | Reason::Recycle { .. }
         | Reason::NewPosition
         | Reason::Rollout
         | Reason::Rollback

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use phalanx_core::fleet::{
-    Amount, Canary, Command, CommandId, Done, Outcome, Refusal, ReloadPlan, ScaleTo,
+    Amount, Canary, Command, CommandId, Done, Outcome, RecycleTarget, Refusal, ReloadPlan, ScaleTo,
 };
 
 use crate::coverage::Coverage;
@@ -82,6 +82,7 @@ fn prove(world: &mut World) -> Verdict {
     expect(world.model().is_uniform(), "a reload left older workers")?;
     prove_canaries(world)?;
     prove_rollback(world)?;
+    prove_recycling(world)?;
     let workers = world.dice.between(0, LARGEST / 4);
     let scale = world.order(Duration::ZERO, Command::Scale(ScaleTo::Exactly(workers)));
     recover(world)?;
@@ -109,6 +110,28 @@ fn prove_canaries(world: &mut World) -> Verdict {
     let reload = world.order(Duration::ZERO, Command::Reload(plan));
     recover(world)?;
     expect_done(world, reload, |done| matches!(done, Done::Reloaded { .. }))
+}
+
+/// All workers are replaced on request, by others of their release.
+fn prove_recycling(world: &mut World) -> Verdict {
+    let before = world.alive();
+    let target = world.model().target;
+    let base = world.model().base;
+    let all = Command::Recycle(RecycleTarget::All);
+    let recycle = world.order(Duration::ZERO, all);
+    recover(world)?;
+    if target == 0 {
+        return Ok(());
+    }
+    expect_done(world, recycle, |done| {
+        done == Done::Recycled { workers: target }
+    })?;
+    let stayed = before.intersection(&world.alive()).count();
+    expect(stayed == 0, "a recycled worker lives")?;
+    expect(
+        world.model().is_uniform() && world.model().base == base,
+        "recycling changed the release",
+    )
 }
 
 /// Two reloads have succeeded: the first of them can be returned to, once.

@@ -42,6 +42,7 @@ impl Judge {
         }
         let condemned = self.model.condemned.len();
         self.model.note_event(event, now);
+        self.model.note_gone();
         rule!(
             self.model.condemned.len() == condemned || actions.iter().any(is_rollout_failure),
             "a canary is bad, but the rollout goes on"
@@ -68,6 +69,7 @@ impl Judge {
             "{counted} processes, {before} before the step, with a limit of {limit}"
         );
         self.model.note_spares(now);
+        self.model.note_gone();
         self.judge_positions()
     }
 
@@ -105,6 +107,7 @@ impl Judge {
             | Event::Disconnected { .. }
             | Event::Health { .. }
             | Event::Hung { .. }
+            | Event::Worn { .. }
             | Event::Command { .. } => false,
         }
     }
@@ -161,7 +164,7 @@ impl Judge {
             Action::Stop { worker } => return self.judge_stop(*worker),
             Action::Kill { worker } => return self.judge_kill(*worker, now),
             Action::Reply { command, result } => return self.judge_reply(*command, result),
-            Action::Report(_) => {}
+            Action::Report(report) => return self.judge_turn(report),
             Action::Settled { generation } => {
                 rule!(model.is_converged(), "settled, but not converged");
                 let is_uniform = model
@@ -367,7 +370,13 @@ impl Judge {
             Err(Refusal::NoEarlierRelease) => {
                 rule!(model.rolling.is_none(), "a rollout could have been undone");
             }
-            Err(Refusal::ScaleFailed { .. } | Refusal::Superseded | Refusal::Invalid { .. }) => {}
+            Ok(Done::Recycled { .. }) => return self.judge_recycled(command),
+            Err(
+                Refusal::RecycleFailed { .. }
+                | Refusal::ScaleFailed { .. }
+                | Refusal::Superseded
+                | Refusal::Invalid { .. },
+            ) => {}
         }
         Ok(())
     }
@@ -389,7 +398,7 @@ impl Judge {
         Ok(())
     }
 
-    fn known(&self, worker: WorkerId) -> Result<&Known, String> {
+    pub(crate) fn known(&self, worker: WorkerId) -> Result<&Known, String> {
         self.model
             .workers
             .get(&worker)

@@ -6,7 +6,7 @@
 //! seed, printing every event and action.
 //!
 //! The parts: `plan` draws what a history is made of, `process`, `world` and `around` play it,
-//! `known`, `model`, `counts` and `judge` watch it from outside, `coverage` counts what it reached, and `history` tells its story.
+//! `known`, `model`, `counts`, `judge` and `turns` watch it from outside, `coverage` counts what it reached, and `history` tells its story.
 
 #[cfg(test)]
 mod around;
@@ -30,5 +30,7 @@ mod plan;
 mod process;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod turns;
 #[cfg(test)]
 mod world;

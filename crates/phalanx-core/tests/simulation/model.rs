@@ -51,6 +51,10 @@ pub(crate) struct Model {
     pub(crate) refuses: bool,
     /// The canary that is known to be bad; its rollout must not succeed.
     pub(crate) condemned: BTreeSet<Generation>,
+    /// The position that was last recycled, until nobody else is left there.
+    pub(crate) turn: Option<Position>,
+    /// Who served when somebody wanted them replaced.
+    pub(crate) recycles: BTreeMap<CommandId, BTreeSet<WorkerId>>,
     /// A roll-back was abandoned since, so workers of a failed generation may have stayed.
     pub(crate) may_be_mixed: bool,
 }
@@ -79,6 +83,8 @@ impl Model {
             served: BTreeSet::new(),
             streaks: BTreeMap::new(),
             may_be_mixed: false,
+            turn: None,
+            recycles: BTreeMap::new(),
             config,
         }
     }
@@ -95,6 +101,7 @@ impl Model {
                 }
             }
             Event::Leaving { worker } => {
+                self.forget_failures_beside(*worker);
                 self.note_failed_try(*worker, now);
                 if let Some(known) = self.workers.get_mut(worker) {
                     known.is_retiring |= known.is_ready();
@@ -102,6 +109,7 @@ impl Model {
                 }
             }
             Event::Disconnected { worker } => {
+                self.forget_failures_beside(*worker);
                 if let Some(known) = self.workers.get_mut(worker) {
                     known.is_lost |= known.is_ready();
                     known.is_leaving = true;
@@ -116,10 +124,12 @@ impl Model {
                 }
                 self.note_failed_try(*worker, now);
                 self.excuse_kill(event);
+                self.forget_failures_beside(*worker);
                 self.workers.remove(worker);
             }
             Event::Health { worker, health } => self.note_health(*worker, health),
             Event::Hung { worker } => self.condemn(*worker),
+            Event::Worn { .. } => {}
             Event::Command { id, command } => self.note_command(*id, *command),
         }
     }
@@ -184,6 +194,14 @@ impl Model {
         }
     }
 
+    /// A run that was long enough makes the failures before it forgotten, also those of tries beside it.
+    fn forget_failures_beside(&mut self, worker: WorkerId) {
+        let known = self.workers.get(&worker);
+        if let Some(known) = known.filter(|known| known.ready_at.is_some()) {
+            self.streaks.remove(&known.position);
+        }
+    }
+
     /// Takes note of a worker's end if it ended by itself and was never ready.
     fn note_failed_try(&mut self, worker: WorkerId, now: Duration) {
         let Some(known) = self.workers.get(&worker) else {
@@ -232,6 +250,7 @@ impl Model {
         }
         match command {
             Command::Reload(_) | Command::Rollback => {}
+            Command::Recycle(target) => self.note_recycle(id, target),
             Command::Stop | Command::StopFast => self.is_stopping = true,
             Command::Scale(_) if self.is_stopping => {}
             Command::Scale(to) => {
@@ -344,6 +363,7 @@ impl Model {
                 max_unavailable,
                 ..
             } => {
+                self.turn = None;
                 self.rolling = Some(*generation);
                 self.canaries = *canaries;
                 self.is_rescaled = false;
@@ -371,8 +391,16 @@ impl Model {
                     known.is_retiring = false;
                 }
             }
+            Report::Changed {
+                position,
+                reason: Reason::Recycle { .. },
+                ..
+            } => self.turn = Some(*position),
+            Report::RespawnScheduled { position, .. } => {
+                // It has troubles of its own; the others do not wait for their end.
+                self.turn = self.turn.filter(|turn| turn != position);
+            }
             Report::Changed { .. }
-            | Report::RespawnScheduled { .. }
             | Report::CrashLoopEntered { .. }
             | Report::CrashLoopLeft { .. }
             | Report::BootOver

@@ -5,8 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use phalanx_core::backoff::BackoffConfig;
-use phalanx_core::fleet::{Amount, BootPolicy, Canary, Command, FleetConfig, ReloadPlan, ScaleTo};
-use phalanx_core::ids::ExitStatus;
+use phalanx_core::fleet::{
+    Amount, BootPolicy, Canary, Command, FleetConfig, RecycleTarget, ReloadPlan, ScaleTo,
+};
+use phalanx_core::ids::{ExitStatus, Position, WorkerId};
 
 use crate::dice::Dice;
 
@@ -28,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) orders: Vec<(Duration, Command)>,
     /// When somebody kills a worker from outside.
     pub(crate) kills: Vec<Duration>,
+    /// When a worker is found to be worn out.
+    pub(crate) wears: Vec<Duration>,
     /// When the faults end.
     pub(crate) heals_at: Duration,
 }
@@ -124,8 +128,16 @@ impl Plan {
         } else {
             Vec::new()
         };
+        let wears = if dice.chance(50) {
+            (0..dice.between(1, 20))
+                .map(|_| dice.up_to(heals_at))
+                .collect()
+        } else {
+            Vec::new()
+        };
         Self {
             config,
+            wears,
             faults_percent: dice.pick(&[0, 0, 5, 20, 50, 90]),
             some_hang,
             orders,
@@ -187,7 +199,8 @@ fn draw_command(dice: &mut Dice) -> Command {
     match dice.between(0, 99) {
         0..=41 => Command::Reload(draw_reload(dice)),
         42..=49 => Command::Rollback,
-        50..=64 => Command::Scale(ScaleTo::Exactly(dice.between(0, LARGEST / 4))),
+        50..=55 => Command::Recycle(draw_target(dice)),
+        56..=64 => Command::Scale(ScaleTo::Exactly(dice.between(0, LARGEST / 4))),
         65..=77 => Command::Scale(ScaleTo::Up(dice.between(0, 6))),
         78..=90 => Command::Scale(ScaleTo::Down(dice.between(0, 6))),
         91 if dice.chance(30) => {
@@ -195,6 +208,14 @@ fn draw_command(dice: &mut Dice) -> Command {
         }
         91..=95 => Command::Stop,
         _ => Command::StopFast,
+    }
+}
+
+fn draw_target(dice: &mut Dice) -> RecycleTarget {
+    match dice.between(0, 2) {
+        0 => RecycleTarget::All,
+        1 => RecycleTarget::Position(Position(dice.between(0, 8))),
+        _ => RecycleTarget::Worker(WorkerId(dice.between(0, 20))),
     }
 }
 

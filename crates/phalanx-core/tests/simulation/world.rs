@@ -52,6 +52,8 @@ pub(crate) enum Item {
     Happen(Plot),
     /// Somebody kills a worker from outside.
     KillSomebody,
+    /// A worker is worn out.
+    WearSomebody,
     /// Workers send their figures, in the watch of that number.
     Figures(u32),
 }
@@ -97,6 +99,9 @@ impl World {
         }
         for at in world.plan.kills.clone() {
             world.push(at, Item::KillSomebody);
+        }
+        for at in world.plan.wears.clone() {
+            world.push(at, Item::WearSomebody);
         }
         world
     }
@@ -164,6 +169,7 @@ impl World {
                 }
             }
             Item::Figures(watch) => self.send_figures(watch),
+            Item::WearSomebody => self.wear_somebody(),
             Item::KillSomebody => {
                 let alive: Vec<WorkerId> = self
                     .processes

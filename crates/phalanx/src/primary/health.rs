@@ -82,7 +82,7 @@ impl Hub {
             .map(|(&worker, _)| worker)
             .collect();
         for worker in listening {
-            self.ask_health(worker, wanted);
+            self.ask_health(worker, wanted || self.answered.wanted);
         }
         if wanted {
             tokio::spawn(probe_all(self.shared.clone(), self.health.number));
@@ -91,7 +91,7 @@ impl Hub {
 
     /// A worker that begins to serve while others are watched is watched too.
     pub(super) fn watch_newcomer(&mut self, worker: WorkerId) {
-        if self.health.is_on() {
+        if self.health.is_on() || self.answered.wanted {
             self.ask_health(worker, true);
         }
     }
@@ -108,6 +108,7 @@ impl Hub {
     }
 
     pub(super) fn health_told(&mut self, worker: WorkerId, health: Health) {
+        self.answered.told(worker, health.requests);
         if self.health.is_on() {
             self.health.report(fleet::Event::Health { worker, health });
         }

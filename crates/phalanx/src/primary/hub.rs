@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::abandoned::Abandoned;
+use super::answered::Answered;
 use super::channel::Channel;
 use super::drain::Sighting;
 use super::health::HealthWatch;
@@ -106,6 +107,7 @@ pub(crate) struct Hub {
     pub(super) board: Option<Arc<Scoreboard>>,
     /// What canaries are watched by.
     pub(super) health: HealthWatch,
+    pub(super) answered: Answered,
     pub(super) intake: Intake,
     pub(super) abandoned: Abandoned,
     pub(super) sighting: Sighting,
@@ -164,6 +166,7 @@ impl Hub {
             steering: None,
             board: None,
             health: HealthWatch::default(),
+            answered: Answered::default(),
             intake: Intake::default(),
             abandoned: Abandoned::default(),
             sighting: Sighting::default(),
@@ -297,6 +300,7 @@ impl Hub {
         self.trier_gone(worker);
         self.left(worker, position);
         self.forget_load(worker);
+        self.answered.forget(worker);
         self.gone_from_slots(worker);
         let returned = self.ledger.worker_gone(worker);
         self.count_returned(worker, returned);

@@ -3,6 +3,7 @@
 mod abandoned;
 mod admit;
 mod anew;
+mod answered;
 mod batch;
 mod channel;
 mod choice;
@@ -375,6 +376,14 @@ impl Cluster {
     /// Asks workers for their figures, and whether they hang, or leaves that off.
     pub(crate) fn watch_health(&self, wanted: bool) {
         self.shared.hub().watch_health(wanted);
+    }
+
+    pub(crate) fn count_answers(&self, wanted: bool) {
+        self.shared.hub().count_answers(wanted);
+    }
+
+    pub(crate) fn answered(&self, worker: WorkerId) -> Option<u64> {
+        self.shared.hub().answered(worker)
     }
 
     pub(crate) fn close_orphans(&self) {

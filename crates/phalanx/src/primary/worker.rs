@@ -266,6 +266,14 @@ impl Worker {
         self.cell.pid.as_u32()
     }
 
+    /// The memory that its process occupies, in bytes.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        let is_there = self.cell.process().is_some();
+        is_there
+            .then(|| phalanx_sys::limits::resident_bytes(self.cell.pid).ok())
+            .flatten()
+    }
+
     /// Sends a message (`worker.send`). It is queued when the worker does not read just now.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use phalanx_core::command::{CommandError, CommandErrorKind};
 use phalanx_core::fleet::{
-    Command, ConfigError, Done, Failure, FleetConfig, Refusal, ReloadPlan, ScaleTo,
+    Command, ConfigError, Done, Failure, FleetConfig, RecycleTarget, Refusal, ReloadPlan, ScaleTo,
 };
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
@@ -13,9 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::revision::Revising;
 use super::runner::{Ask, Shared};
-use super::status::{Status, VacancyStatus, WorkerStatus};
+use super::status::{RecycledStatus, Status, VacancyStatus, WorkerStatus};
 use crate::error::{Error, Result};
-use crate::primary::Cluster;
+use crate::primary::{Cluster, Worker};
 use crate::subscribers::Events;
 
 /// Commands and questions for a running app. Cheap to clone, works from any thread and runtime.
@@ -82,6 +82,7 @@ impl Control {
                 (CommandErrorKind::RolloutFailed, Some(failure))
             }
             Refusal::ScaleFailed { failure, .. } => (CommandErrorKind::ScaleFailed, Some(failure)),
+            Refusal::RecycleFailed { failure } => (CommandErrorKind::RecycleFailed, Some(failure)),
             Refusal::NoEarlierRelease => (CommandErrorKind::NoEarlierRelease, None),
             Refusal::Superseded => (CommandErrorKind::Superseded, None),
             Refusal::Stopping => (CommandErrorKind::Stopping, None),
@@ -135,6 +136,14 @@ impl Control {
     /// When the added workers do not start, or the number makes no sense.
     pub async fn scale(&self, to: ScaleTo) -> Result<Done, CommandError> {
         self.ask(Command::Scale(to)).await
+    }
+
+    /// Replaces workers by new ones of their release, one after the other. Returns when the old ones are gone.
+    ///
+    /// # Errors
+    /// When no such worker serves, or a successor does not start; then the old worker serves on.
+    pub async fn recycle(&self, target: RecycleTarget) -> Result<Done, CommandError> {
+        self.ask(Command::Recycle(target)).await
     }
 
     /// Stops the app: workers finish what they have. Returns when all are gone.
@@ -212,16 +221,20 @@ impl Control {
         let dispatch = listeners
             .first()
             .map_or_else(|| "auto".to_owned(), |listener| listener.dispatch.clone());
+        let now = self.shared.now();
         let workers = view.workers.iter().map(|worker| {
             let load = self.cluster.load(worker.worker);
+            let process = self.cluster.worker(worker.worker);
             WorkerStatus {
                 id: worker.worker,
                 position: worker.position,
                 generation: worker.generation,
-                pid: self
-                    .cluster
-                    .worker(worker.worker)
-                    .map(|worker| worker.pid()),
+                pid: process.as_ref().map(Worker::pid),
+                memory_bytes: process.and_then(|process| process.memory_bytes()),
+                recycled: worker.recycled.map(|recycled| RecycledStatus {
+                    ago_ms: millis(now.saturating_sub(recycled.at)),
+                    why: recycled.wear.to_string(),
+                }),
                 state: worker.state.as_str().to_owned(),
                 says: self.cluster.says(worker.worker),
                 stuck_ms: self.cluster.stuck_for(worker.worker).map(millis),
@@ -233,7 +246,6 @@ impl Control {
                 response_us: load.map(|load| load.response_us).filter(|&time| time > 0),
             }
         });
-        let now = self.shared.now();
         let vacancies = view.vacancies.iter().map(|vacancy| VacancyStatus {
             position: vacancy.position,
             restarts: vacancy.restarts,

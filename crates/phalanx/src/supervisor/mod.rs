@@ -12,13 +12,14 @@ pub(crate) mod serve;
 mod signals;
 mod status;
 mod vitals;
+mod wear;
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_core::fleet::{Fleet, FleetConfig};
+use phalanx_core::fleet::{Fleet, FleetConfig, WearLimits};
 use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::DrainLimits;
 use tokio::sync::{mpsc, oneshot};
@@ -27,7 +28,9 @@ pub use control::Control;
 pub use phalanx_core::command::{CommandError, CommandErrorKind};
 pub use revision::{Revise, Revision};
 pub use signals::ReopenLog;
-pub use status::{ListenerStatus, PrimaryStatus, Status, VacancyStatus, WorkerStatus};
+pub use status::{
+    ListenerStatus, PrimaryStatus, RecycledStatus, Status, VacancyStatus, WorkerStatus,
+};
 
 use crate::error::{Error, Result};
 use crate::policy::MakePolicy;
@@ -50,6 +53,8 @@ pub struct SupervisorOptions {
     pub settings: Settings,
     /// How many, and every limit.
     pub fleet: FleetConfig,
+    /// When workers are replaced although nothing is wrong with them. Default: never.
+    pub wear: WearLimits,
     /// How long the streams of a worker that leaves (upgraded connections, server-sent events) may go on after the
     /// drain limit, where the worker can tell them from other connections. Default 30 s.
     pub stream_timeout: Duration,
@@ -85,6 +90,7 @@ impl SupervisorOptions {
                 first_starting: Some(starts_first()),
                 ..FleetConfig::default()
             },
+            wear: WearLimits::default(),
             stream_timeout: STREAM_TIMEOUT,
             policy: scheduling_from_environment(),
             weights: Weights::default(),
@@ -209,7 +215,8 @@ impl Supervisor {
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);
         cluster.watch_trees(trees);
         let events = cluster.life_events();
-        tokio::spawn(runner::run(cluster, shared, events, inbox, finish));
+        let wear = wear::WearWatch::new(options.wear, &cluster);
+        tokio::spawn(runner::run(cluster, shared, events, inbox, wear, finish));
         Ok(Self {
             control,
             outcome,

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Outcome;
 use super::vitals::Measured;
+use super::wear::WearWatch;
 use crate::event::Event;
 use crate::primary::{Cluster, Fork, LastLines, OutputSink, Release, clock};
 use crate::subscribers::Events;
@@ -133,6 +134,7 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     mut events: Events,
     mut inbox: mpsc::UnboundedReceiver<Ask>,
+    mut wear: WearWatch,
     finish: oneshot::Sender<Outcome>,
 ) {
     cluster.keep_time();
@@ -164,6 +166,12 @@ pub(super) async fn run(
             Some(start) = starts.recv() => runner.has_started(start),
             Some(report) = health.recv() => runner.step(report),
             Some(ask) = inbox.recv() => runner.command(ask),
+            () = wear.is_due() => {
+                let view = runner.shared.view();
+                for worn in wear.look(&runner.cluster, &view, runner.now()) {
+                    runner.step(worn);
+                }
+            }
             () = until(deadline) => runner.step(fleet::Event::Tick),
         }
         // When hundreds of workers end together there is always one more event: others have their turns meanwhile.

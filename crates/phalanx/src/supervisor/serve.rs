@@ -15,7 +15,7 @@ use phalanx_control::names::Name;
 use phalanx_control::place::Place;
 use phalanx_control::server;
 use phalanx_core::command::CommandError;
-use phalanx_core::fleet::{Done, ReloadPlan, ScaleTo};
+use phalanx_core::fleet::{Done, RecycleTarget, ReloadPlan, ScaleTo};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::level::Level;
 use phalanx_core::policy::{PolicyName, Weights};
@@ -48,6 +48,13 @@ impl App for Control {
 
     fn scale(&self, to: ScaleTo) -> impl Future<Output = Result<Done, CommandError>> + Send {
         Control::scale(self, to)
+    }
+
+    fn recycle(
+        &self,
+        target: RecycleTarget,
+    ) -> impl Future<Output = Result<Done, CommandError>> + Send {
+        Control::recycle(self, target)
     }
 
     async fn stop(&self, fast: bool) -> Result<(), CommandError> {

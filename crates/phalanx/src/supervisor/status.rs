@@ -77,6 +77,16 @@ pub struct VacancyStatus {
     pub crash_loop: bool,
 }
 
+/// A worker that was recycled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RecycledStatus {
+    /// How many milliseconds ago it was asked to leave.
+    pub ago_ms: u64,
+    /// Why: `memory: 210 of 200 MiB`, `age: 3600 s`, `requests: 10000`, `as asked`.
+    pub why: String,
+}
+
 /// A listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -110,6 +120,12 @@ pub struct WorkerStatus {
     pub pid: Option<u32>,
     /// `starting`, `online`, `ready`, `draining` or `stopping`.
     pub state: String,
+    /// The memory that it occupies, in bytes (resident set size).
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// When the worker before it at this position was recycled, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recycled: Option<RecycledStatus>,
     /// What it says it is doing (`STATUS=`, `sd_notify(3)`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<String>,

@@ -1,0 +1,167 @@
+//! The options that recycle workers, and the command that does it by hand.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use phalanx::fleet::RecycleTarget;
+use phalanx::{Position, WorkerId};
+
+use super::AppArgs;
+use crate::values;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Recycling")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are the names of the options"
+)]
+pub(crate) struct RecyclingArgs {
+    /// Replace a worker that occupies more memory than this: 200M, 1.5G, or a share of what the container may have: 25%
+    ///
+    /// The resident memory of its process, looked at once a second; two of three looks must be above. Workers are
+    /// replaced one after the other, each by a successor that serves before it leaves, and not during a reload. So
+    /// that they do not come together, the limit of the last position is an eighth less.
+    #[arg(long, value_name = "SIZE|N%")]
+    pub(crate) max_memory: Option<MemoryLimit>,
+
+    /// Replace a worker that has been ready for this long; at the last position for three quarters of it
+    #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+    pub(crate) max_age: Option<Duration>,
+
+    /// Replace a worker that has answered this many requests; at the last position three quarters of it
+    ///
+    /// For Node workers, which tell by the preloaded script, and Rust workers with the library's meter.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_requests: Option<u64>,
+}
+
+/// Replace workers by new ones of the same release
+///
+/// One after the other, each by a successor that serves before the old worker finishes its work and goes. Waits until
+/// that is done. Unlike a reload it starts the release that runs, not the one that now lies on the disk.
+#[derive(Args, Debug)]
+pub(crate) struct RecycleArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+
+    /// Positions, or ids as `id:12`, as `status` shows them [default: all]
+    #[arg(value_name = "POSITION|id:ID")]
+    pub(crate) workers: Vec<Target>,
+}
+
+/// A limit of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemoryLimit {
+    Bytes(u64),
+    /// So many hundredths of what the container, or the machine, has.
+    Percent(u64),
+}
+
+impl FromStr for MemoryLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown =
+            || "use a size with its unit, such as 200M or 1.5G, or a share: 25%".to_owned();
+        if let Some(percent) = text.strip_suffix('%') {
+            return match percent.parse() {
+                Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
+                Ok(_) | Err(_) => Err("a share is from 1% to 100%".to_owned()),
+            };
+        }
+        let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+        let (number, unit) = text.split_at(at.ok_or_else(unknown)?);
+        let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            "T" => 40,
+            _ => return Err(unknown()),
+        };
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        let whole: u64 = whole.parse().map_err(|_| unknown())?;
+        let thousandths = match part.len() {
+            0 => 0,
+            digits @ 1..=3 => {
+                let scale = [100, 10, 1][digits - 1];
+                part.parse::<u64>().map_err(|_| unknown())? * scale
+            }
+            _ => return Err(unknown()),
+        };
+        let unit = 1_u64 << shift;
+        let bytes = whole
+            .checked_mul(unit)
+            .and_then(|bytes| bytes.checked_add(unit / 1000 * thousandths));
+        match bytes {
+            Some(bytes) if bytes >= 1 << 20 => Ok(Self::Bytes(bytes)),
+            Some(_) => Err("a worker needs more than that: 1M at least".to_owned()),
+            None => Err("that is more than there can be".to_owned()),
+        }
+    }
+}
+
+/// Which worker is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target(pub(crate) RecycleTarget);
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let id = text.strip_prefix("id:");
+        let number = id.unwrap_or(text).parse::<u32>();
+        match (id, number) {
+            (_, Err(_)) => Err("use a position such as 0, or an id such as id:12".to_owned()),
+            (Some(_), Ok(id)) => Ok(Self(RecycleTarget::Worker(WorkerId(id)))),
+            (None, Ok(position)) => Ok(Self(RecycleTarget::Position(Position(position)))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_has_a_unit_or_is_a_share() {
+        for (text, limit) in [
+            ("200M", MemoryLimit::Bytes(200 << 20)),
+            ("200MiB", MemoryLimit::Bytes(200 << 20)),
+            ("1.5G", MemoryLimit::Bytes((3 << 29) - 256)),
+            ("2048KB", MemoryLimit::Bytes(2 << 20)),
+            ("25%", MemoryLimit::Percent(25)),
+        ] {
+            match (text.parse::<MemoryLimit>().unwrap(), limit) {
+                (MemoryLimit::Bytes(read), MemoryLimit::Bytes(meant)) => {
+                    assert!(read.abs_diff(meant) < 1024, "{text}: {read}");
+                }
+                (read, meant) => assert_eq!(read, meant, "{text}"),
+            }
+        }
+        for text in [
+            "",
+            "200",
+            "M",
+            "0M",
+            "1K",
+            "1.2.3M",
+            "-1M",
+            "0%",
+            "101%",
+            "99999999999T",
+        ] {
+            assert!(text.parse::<MemoryLimit>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_position_or_an_id() {
+        let read = |text: &str| text.parse::<Target>().map(|target| target.0);
+        assert_eq!(read("3"), Ok(RecycleTarget::Position(Position(3))));
+        assert_eq!(read("id:12"), Ok(RecycleTarget::Worker(WorkerId(12))));
+        for text in ["", "id:", "-1", "#3", "all"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The rules of recycling: one position at a time, not during a reload, and the successor first.
+
+use std::collections::BTreeSet;
+
+use phalanx_core::fleet::{CommandId, Reason, RecycleTarget, Report};
+use phalanx_core::ids::WorkerId;
+
+use crate::judge::{Judge, Verdict};
+use crate::known::Known;
+use crate::model::Model;
+
+impl Model {
+    pub(crate) fn note_recycle(&mut self, id: CommandId, target: RecycleTarget) {
+        let is_meant = |worker: WorkerId, known: &Known| match target {
+            RecycleTarget::All => true,
+            RecycleTarget::Position(position) => known.position == position,
+            RecycleTarget::Worker(id) => id == worker,
+        };
+        let meant: BTreeSet<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(worker, known)| known.is_ready() && is_meant(**worker, known))
+            .filter(|(_, known)| self.is_wanted(known.position))
+            .map(|(worker, _)| *worker)
+            .collect();
+        self.recycles.insert(id, meant);
+    }
+
+    /// A turn is over when one worker is left, and serves, or somebody there has failed.
+    pub(crate) fn note_gone(&mut self) {
+        let Some(position) = self.turn else { return };
+        let is_over = self.at(position).count() <= 1 && self.at(position).all(Known::is_ready);
+        let has_failed = self.streaks.contains_key(&position);
+        if is_over || has_failed || !self.is_wanted(position) || self.is_stopping {
+            self.turn = None;
+        }
+    }
+}
+
+impl Judge {
+    pub(crate) fn judge_turn(&self, report: &Report) -> Verdict {
+        let Report::Changed {
+            worker,
+            position,
+            reason,
+            ..
+        } = report
+        else {
+            return Ok(());
+        };
+        let model = &self.model;
+        match reason {
+            Reason::Recycle { .. } if model.turn.is_some_and(|other| other != *position) => {
+                let other = model.turn;
+                Err(format!(
+                    "position {position} is recycled while {other:?} still is"
+                ))
+            }
+            Reason::Recycle { .. } if model.rolling.is_some() => Err(format!(
+                "position {position} is recycled while a reload is under way"
+            )),
+            Reason::Recycled { .. }
+                if !model.workers.iter().any(|(id, known)| {
+                    id != worker && known.position == *position && known.is_ready()
+                }) =>
+            {
+                Err(format!(
+                    "worker {worker} was recycled before its successor was ready"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn judge_recycled(&self, command: CommandId) -> Verdict {
+        let model = &self.model;
+        let left = model
+            .recycles
+            .get(&command)
+            .and_then(|meant| meant.iter().find(|id| model.workers.contains_key(id)));
+        match left {
+            Some(worker) => Err(format!("recycled, but worker {worker} lives")),
+            None => Ok(()),
+        }
+    }
+}

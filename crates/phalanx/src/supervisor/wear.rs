@@ -1,0 +1,72 @@
+//! Looks once a second which workers are worn out. What wears one out is decided by `phalanx-core/src/fleet/wear.rs`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use phalanx_core::clock::Moment;
+use phalanx_core::fleet::{Event, FleetView, WearGauge, WearLimits, WearSample, WorkerState};
+use phalanx_core::ids::WorkerId;
+
+use crate::primary::{Cluster, clock};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is known of the workers' wear.
+#[derive(Debug)]
+pub(super) struct WearWatch {
+    limits: WearLimits,
+    gauges: HashMap<WorkerId, WearGauge>,
+    next: Moment,
+}
+
+impl WearWatch {
+    pub(super) fn new(limits: WearLimits, cluster: &Cluster) -> Self {
+        cluster.count_answers(limits.max_requests.is_some());
+        Self {
+            limits,
+            gauges: HashMap::new(),
+            next: clock::now() + INTERVAL,
+        }
+    }
+
+    /// Waits for the next look; for ever where there are no limits.
+    pub(super) async fn is_due(&self) {
+        if self.limits.is_any() {
+            clock::sleep_until(self.next).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Looks at all workers that serve. `now` is as the fleet counts it.
+    pub(super) fn look(
+        &mut self,
+        cluster: &Cluster,
+        view: &FleetView,
+        now: Duration,
+    ) -> Vec<Event> {
+        self.next = clock::now() + INTERVAL;
+        let mut gauges = std::mem::take(&mut self.gauges);
+        let mut worn = Vec::new();
+        let ready = |state| state == WorkerState::Ready;
+        for seen in view.workers.iter().filter(|seen| ready(seen.state)) {
+            let Some(worker) = cluster.worker(seen.worker) else {
+                continue;
+            };
+            let sample = WearSample {
+                memory: self.limits.max_memory.and_then(|_| worker.memory_bytes()),
+                age: now.saturating_sub(seen.since),
+                requests: cluster.answered(seen.worker),
+            };
+            let mut gauge = gauges.remove(&seen.worker).unwrap_or_default();
+            let limits = self.limits.at(seen.position, view.target);
+            if let Some(wear) = gauge.look(&sample, &limits) {
+                let worker = seen.worker;
+                worn.push(Event::Worn { worker, wear });
+            }
+            self.gauges.insert(seen.worker, gauge);
+        }
+        worn
+    }
+}
