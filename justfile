@@ -145,6 +145,10 @@ bench *args:
     fi
     python3 -B bench/bench.py {{ args }}
 
+# The table of docs/zero-loss.md: every server, at every distance, with privileges and without; as root
+drill-far:
+    cargo test -p phalanx-cli --test drill_far -- --ignored --nocapture
+
 # The drill of docs/zero-loss.md against others: Node's cluster, PM2, and gunicorn and Puma where they are
 drill-rivals *args: _rivals
     PM2=target/bench/pm2/node_modules/.bin/pm2 bench/drill-rivals.sh {{ args }}

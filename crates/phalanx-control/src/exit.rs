@@ -21,7 +21,7 @@ pub enum Exit {
     Usage = 64,
     /// No such app is running, or it is not clear which is meant.
     NoApp = 69,
-    /// A directory, socket or pid file cannot be created.
+    /// A directory, socket, pid file or network namespace cannot be created.
     CannotCreate = 73,
     /// An app of this name, or with this pid file, is already running.
     Taken = 75,

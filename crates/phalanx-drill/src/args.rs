@@ -56,6 +56,26 @@ pub struct DrillArgs {
     )]
     pub(crate) run: Vec<String>,
 
+    /// Run the cluster under this command, split at blanks, which must end by executing its arguments:
+    /// --under 'setpriv --inh-caps=-all --bounding-set=-bpf,-perfmon,-sys_admin'
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        allow_hyphen_values = true,
+        conflicts_with_all = ["name", "url"],
+        help_heading = "App"
+    )]
+    pub(crate) under: Option<String>,
+
+    /// Ask from far away: each packet takes so long, in each direction (20 or 20ms, at most 1s); as root, in network
+    /// namespaces of the drill's own
+    #[arg(long, value_name = "MS", value_parser = delay, conflicts_with_all = ["name", "url"], help_heading = "Load")]
+    pub(crate) delay: Option<Duration>,
+
+    /// Ask at the listener on this port, rather than at the first one
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "url", help_heading = "Load")]
+    pub(crate) port: Option<u16>,
+
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
 
@@ -135,6 +155,19 @@ pub(crate) struct LoadArgs {
     pub(crate) timeout: Duration,
 }
 
+/// How far away clients can be.
+const MOST_DELAY: Duration = Duration::from_secs(1);
+
+/// A number alone is milliseconds.
+fn delay(text: &str) -> Result<Duration, String> {
+    let millis = text.parse().map(Duration::from_millis);
+    let delay = millis.or_else(|_| values::duration(text));
+    match delay {
+        Ok(delay) if delay <= MOST_DELAY => Ok(delay),
+        Ok(_) | Err(_) => Err("use milliseconds, 1000 at most: 20, 20ms".to_owned()),
+    }
+}
+
 fn path(text: &str) -> Result<String, String> {
     let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
     is_path
@@ -194,6 +227,16 @@ mod tests {
             "HOST: x",
         ] {
             assert!(header(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_delay_is_a_number_of_milliseconds_within_bounds() {
+        assert_eq!(delay("20"), Ok(Duration::from_millis(20)));
+        assert_eq!(delay("70ms"), delay("70"));
+        assert_eq!(delay("1s"), Ok(MOST_DELAY));
+        for text in ["", "-1", "2s", "1001", "20 ms"] {
+            assert!(delay(text).is_err(), "{text:?}");
         }
     }
 

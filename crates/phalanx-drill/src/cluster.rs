@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use phalanx::supervisor::Status;
-use phalanx_sys::process::ExitStatus;
+use phalanx_sys::delay::DelayLink;
+use phalanx_sys::process::{ExitStatus, SpawnPlan};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -31,6 +32,8 @@ use phalanx_control::names::Name;
 
 /// How long the cluster may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long an app that is ready may say nothing before the port that is to be asked is not waited for any more.
+const OPEN_LIMIT: Duration = Duration::from_secs(30);
 /// Lines of its log that are kept for the case that it does not start.
 const TAIL_LINES: usize = 20;
 
@@ -45,10 +48,12 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it, and returns when all workers are ready; its status then.
+    /// Starts it, at the server's end of the link if there is one, and returns when all workers are ready; its status
+    /// then.
     pub(super) async fn start(
         args: &DrillArgs,
         opens_ports: OpensPorts,
+        link: Option<&DelayLink>,
     ) -> Outcome<(Self, Status)> {
         let failed =
             |what: &str, error: &dyn std::error::Error| Failure::caused(Exit::Failed, what, error);
@@ -56,9 +61,10 @@ impl Cluster {
         let directory =
             directory.map_err(|error| failed("cannot make a directory for the drill", &error))?;
         let (reader, writer) = io::pipe().map_err(|error| failed("cannot make a pipe", &error))?;
-        let plan = launch::plan(args, opens_ports, &directory, writer.into());
+        let at = link.map_or(target::LOOPBACK, |_| target::far());
+        let plan = launch::plan(args, opens_ports, at, &directory, writer.into());
         let plan = plan.map_err(|error| failed("cannot run phalanx itself again", &error))?;
-        let running = Running::start(plan);
+        let running = run(plan, link);
         let running = running.map_err(|error| Failure::new(Exit::Failed, error))?;
         let name: Name = launch::NAME
             .parse()
@@ -71,11 +77,12 @@ impl Cluster {
             log,
             _directory: directory,
         };
-        let status = cluster.until_ready().await?;
+        let status = cluster.until_ready(args.port).await?;
         Ok((cluster, status))
     }
 
-    async fn until_ready(&mut self) -> Outcome<Status> {
+    /// Ready is what serves; a port that the drill shall ask may be opened later.
+    async fn until_ready(&mut self, port: Option<u16>) -> Outcome<Status> {
         let (app, log) = (&self.app, &self.log);
         let ready = async {
             log.first_line().await;
@@ -85,11 +92,21 @@ impl Cluster {
                 let status: Status = serde_json::from_value(status).map_err(|error| {
                     Failure::caused(Exit::Failed, "cannot read the status", &error)
                 })?;
-                if target::is_complete(&status) {
+                let is_open = port.is_none() || target::of_status(&status, port).is_some();
+                let is_complete = target::is_complete(&status);
+                if is_complete && is_open {
                     return Ok(status);
                 }
-                if events.next().await.is_none() {
-                    return Err(Failure::new(Exit::Failed, "the app ended"));
+                let limit = if is_complete {
+                    OPEN_LIMIT
+                } else {
+                    Duration::MAX
+                };
+                match timeout(limit, events.next()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Err(Failure::new(Exit::Failed, "the app ended")),
+                    // Whoever looks finds out why.
+                    Err(_) => return Ok(status),
                 }
             }
         };
@@ -112,6 +129,19 @@ impl Cluster {
         // Whoever does not end by now is killed with the value.
         drop(timeout(STOP_LIMIT, self.running.wait()).await);
     }
+}
+
+/// INVARIANT: the first process that the drill starts. The thread that forks begins here, at the server's end, and
+/// stays there; the calling thread goes back to the clients' end.
+fn run(plan: SpawnPlan, link: Option<&DelayLink>) -> Result<Running, String> {
+    let Some(link) = link else {
+        return Running::start(plan);
+    };
+    let cannot = |error: io::Error| format!("cannot enter a network namespace: {error}");
+    link.enter_server().map_err(cannot)?;
+    let running = Running::start(plan);
+    link.enter_client().map_err(cannot)?;
+    running
 }
 
 fn did_not_start(ended: Option<ExitStatus>, tail: &[String]) -> Failure {

@@ -1,17 +1,18 @@
 //! What the drill's own `phalanx run` is started with.
 //!
-//! INVARIANT: the server listens on loopback and gets in nobody's way, whatever port it asks for, unless the
-//! user's own options say where it shall listen.
+//! INVARIANT: the server listens on loopback, or at its end of a link of the drill's own, and gets in nobody's way,
+//! whatever port it asks for, unless the user's own options say where it shall listen.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use phalanx_sys::notify;
-use phalanx_sys::process::{FdMapping, SpawnPlan};
+use phalanx_sys::process::{self, FdMapping, SpawnPlan};
 use tempfile::TempDir;
 
 use super::args::DrillArgs;
@@ -25,22 +26,45 @@ pub(super) const NAME: &str = "drill";
 pub type OpensPorts = fn(Vec<OsString>) -> bool;
 
 /// Every port that no rule of the user's names.
-const PUBLISHED: [&str; 2] = ["--publish", "127.0.0.1:0:*"];
+fn published(at: IpAddr) -> [OsString; 2] {
+    ["--publish".into(), format!("{at}:0:*").into()]
+}
 
 /// Variables that name apps of the user's.
 const APP_VARIABLES: [&str; 2] = ["PHALANX_NAME", "PHALANX_RUNTIME_DIR"];
 
-/// The cluster of this drill, with its sockets in `directory` and its log in `log`.
+/// The cluster of this drill, which listens `at` this address, with its sockets in `directory` and its log in `log`.
 pub(super) fn plan(
     args: &DrillArgs,
     opens_ports: OpensPorts,
+    at: IpAddr,
     directory: &TempDir,
     log: OwnedFd,
 ) -> io::Result<SpawnPlan> {
-    let mut plan = SpawnPlan::new(env::current_exe()?);
-    // The very program that runs now, also when another one was put in its place.
-    plan.executable = Some(Arc::new(File::open("/proc/self/exe")?.into()));
-    plan.args = words(args, opens_ports);
+    let own = env::current_exe()?;
+    let words = words(args, opens_ports, at);
+    let mut plan = match under(args) {
+        Some((program, wrapper)) => {
+            let own = wrapper.into_iter().chain([own.into_os_string()]);
+            let args = own.chain(words.into_iter().skip(1)).collect();
+            let program = process::resolve_program(
+                &program,
+                env::var_os("PATH").as_deref(),
+                &env::current_dir()?,
+            );
+            let program = program.map_err(io::Error::other)?;
+            SpawnPlan {
+                args,
+                ..SpawnPlan::new(program)
+            }
+        }
+        None => SpawnPlan {
+            args: words,
+            // The very program that runs now, also when another one was put in its place.
+            executable: Some(Arc::new(File::open("/proc/self/exe")?.into())),
+            ..SpawnPlan::new(own)
+        },
+    };
     let inherited = env::vars_os().filter(|(key, _)| is_for_the_server(key));
     plan.env = inherited.collect();
     plan.env
@@ -53,12 +77,22 @@ pub(super) fn plan(
     Ok(plan)
 }
 
+/// The program that the cluster is run under, and its words.
+fn under(args: &DrillArgs) -> Option<(OsString, Vec<OsString>)> {
+    let words = args
+        .under
+        .iter()
+        .flat_map(|text| text.split_ascii_whitespace());
+    let words: Vec<OsString> = words.map(OsString::from).collect();
+    Some((words.first()?.clone(), words))
+}
+
 fn is_for_the_server(key: &OsStr) -> bool {
     let mut own = APP_VARIABLES.iter().chain(&notify::VARIABLES);
     own.all(|own| key != *own)
 }
 
-fn words(args: &DrillArgs, opens_ports: OpensPorts) -> Vec<OsString> {
+fn words(args: &DrillArgs, opens_ports: OpensPorts, at: IpAddr) -> Vec<OsString> {
     let workers = match args.workers {
         Some(WorkerCount::Exactly(count)) => count.to_string(),
         Some(WorkerCount::Auto) | None => "auto".to_owned(),
@@ -76,7 +110,7 @@ fn words(args: &DrillArgs, opens_ports: OpensPorts) -> Vec<OsString> {
             .chain(args.command.iter().cloned())
     };
     if opens_ports(words.iter().cloned().chain(command()).collect()) {
-        words.extend(PUBLISHED.map(OsString::from));
+        words.extend(published(at));
     }
     words.extend(command());
     words
@@ -87,6 +121,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::target::LOOPBACK;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -97,7 +132,7 @@ mod tests {
     fn words_of(opens_ports: OpensPorts) -> String {
         let line = ["drill", "-n", "3", "--run", "--surge 1", "--", "cat"];
         let args = Line::try_parse_from(line).unwrap().args;
-        let words = words(&args, opens_ports).into_iter();
+        let words = words(&args, opens_ports, LOOPBACK).into_iter();
         let words: Vec<_> = words.map(|word| word.into_string().unwrap()).collect();
         words.join(" ")
     }

@@ -3,10 +3,11 @@
 //!
 //! Pure are `plan` (what happens when), `mix` and `request` (who asks what), `response` and `frame` (reading
 //! what comes), `cause` and `account` (what became of each request), `histogram` and `timeline`, `report`,
-//! `words` and `svg`. `client` asks, `director` acts, `cluster` runs the user's server, `books` is what they
-//! share.
+//! `words` and `svg`. `client` asks, `director` acts, `cluster` runs the user's server, `aim` finds out where it is reached,
+//! through a `relay` where that is a Unix socket; `books` is what they share.
 
 mod account;
+mod aim;
 mod args;
 mod books;
 mod cause;
@@ -22,6 +23,7 @@ mod launch;
 mod mix;
 mod plan;
 mod progress;
+mod relay;
 mod report;
 mod request;
 mod response;
@@ -35,38 +37,25 @@ pub use args::DrillArgs;
 pub use launch::OpensPorts;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx::supervisor::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use aim::{Target, aim};
 use books::Books;
 use client::Client;
-use cluster::Cluster;
 use dice::Dice;
-use director::{Director, Means};
+use director::Director;
 use mix::Way;
-use phalanx_control::api;
-use phalanx_control::client::App;
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Failure, Outcome};
 use plan::Counts;
 use progress::Progress;
 use report::{Circumstances, Report};
 use request::Questions;
-
-/// What the drill aims at.
-struct Target {
-    address: SocketAddr,
-    host: String,
-    means: Means,
-    /// Stopped at the end.
-    own: Option<Cluster>,
-}
 
 /// What came of a drill.
 #[derive(Clone, Debug)]
@@ -92,6 +81,7 @@ pub async fn drill(args: DrillArgs, opens_ports: OpensPorts) -> Outcome<Drilled>
         () = interruption.come() => return Err(interrupted("interrupted before the server was ready")),
         target = aim(&args, opens_ports) => target?,
     };
+    let counts = possible(&args, counts, &target)?;
     let questions = Arc::new(questions(&args, &target));
     let report = tokio::select! {
         biased;
@@ -176,6 +166,20 @@ fn counts(args: &DrillArgs) -> Outcome<Counts> {
     })
 }
 
+/// What a killed worker had in service is known by its clients' ports, which those of a Unix socket have not.
+fn possible(args: &DrillArgs, counts: Counts, target: &Target) -> Outcome<Counts> {
+    if target.relay.is_none() || counts.kills == 0 {
+        return Ok(counts);
+    }
+    if args.plan.kills.is_some() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "no --kills where the server listens on a Unix socket: what a worker had in service cannot be told",
+        ));
+    }
+    Ok(Counts { kills: 0, ..counts })
+}
+
 fn ways(args: &DrillArgs) -> Outcome<Vec<Way>> {
     let load = &args.load;
     if load.mix.contains(&Way::WebSocket) && load.ws.is_none() {
@@ -186,57 +190,6 @@ fn ways(args: &DrillArgs) -> Outcome<Vec<Way>> {
     }
     let clients = usize::try_from(load.clients).unwrap_or(usize::MAX);
     Ok(mix::shared_out(clients, &load.mix, load.ws.is_some()))
-}
-
-async fn aim(args: &DrillArgs, opens_ports: OpensPorts) -> Outcome<Target> {
-    if let Some(url) = &args.url {
-        let (address, host) = target::of_url(url)?;
-        let command = args.reload_command.clone().unwrap_or_default();
-        let means = Means::Command {
-            command,
-            settle: args.settle,
-        };
-        return Ok(Target {
-            address,
-            host,
-            means,
-            own: None,
-        });
-    }
-    let (app, status, own) = if args.name.is_some() {
-        let app = App::find(args.name.as_ref()).await?;
-        let status = app.get(api::STATUS).await?;
-        let status = serde_json::from_value(status).map_err(|error| {
-            Failure::caused(
-                Exit::Failed,
-                "the primary's status has another form",
-                &error,
-            )
-        })?;
-        (app, status, None)
-    } else {
-        let (cluster, status) = Cluster::start(args, opens_ports).await?;
-        (cluster.app.clone(), status, Some(cluster))
-    };
-    let address = address_in(&status)?;
-    Ok(Target {
-        address,
-        host: address.to_string(),
-        means: Means::Control(app),
-        own,
-    })
-}
-
-fn address_in(status: &Status) -> Outcome<SocketAddr> {
-    target::of_status(status).ok_or_else(|| {
-        Failure::new(
-            Exit::Failed,
-            format!(
-                "{} listens on no TCP address that the drill could ask",
-                status.name
-            ),
-        )
-    })
 }
 
 fn questions(args: &DrillArgs, target: &Target) -> Questions {

@@ -3,6 +3,7 @@
 //! INVARIANT: a target is on this machine. A drill is a load, and nobody else's server is to get it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use phalanx::supervisor::Status;
 
@@ -42,13 +43,36 @@ pub(super) fn of_url(url: &str) -> Outcome<(SocketAddr, String)> {
     Ok((address, authority.to_owned()))
 }
 
-/// Where to reach an app: its first TCP listener, by loopback where it listens everywhere.
-pub(super) fn of_status(status: &Status) -> Option<SocketAddr> {
-    let mut tcp = status
-        .listeners
-        .iter()
-        .filter_map(|listener| listener.address.parse::<SocketAddr>().ok());
-    tcp.next().map(reachable)
+/// This machine.
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Where an app is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// Where to reach an app: its first TCP listener, or the one on this `port`, by loopback where it listens everywhere;
+/// else its first Unix path.
+pub(super) fn of_status(status: &Status, port: Option<u16>) -> Option<Place> {
+    let addresses = || {
+        let listeners = status.listeners.iter();
+        listeners.map(|listener| listener.address.as_str())
+    };
+    let mut tcp = addresses().filter_map(|address| address.parse::<SocketAddr>().ok());
+    let tcp = tcp.find(|address| port.is_none_or(|port| port == address.port()));
+    let unix = || addresses().find_map(|address| address.strip_prefix("unix:"));
+    if port.is_some() {
+        return tcp.map(reachable).map(Place::Tcp);
+    }
+    tcp.map(|address| Place::Tcp(reachable(address)))
+        .or_else(|| unix().map(|path| Place::Unix(path.into())))
+}
+
+/// The server's address at the far end of a link.
+pub(super) fn far() -> IpAddr {
+    phalanx_sys::delay::SERVER.parse().unwrap_or(LOOPBACK)
 }
 
 fn reachable(address: SocketAddr) -> SocketAddr {
@@ -111,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_is_reached_by_its_first_tcp_listener() {
+    fn an_app_is_reached_by_its_first_tcp_listener_else_by_its_unix_path() {
         let status = |addresses: &[&str]| -> Status {
             let listeners: Vec<_> = addresses
                 .iter()
@@ -123,13 +147,14 @@ mod tests {
             }))
             .unwrap()
         };
-        let found = of_status(&status(&[
-            "udp:127.0.0.1:53",
-            "unix:/x",
-            "[::]:80",
-            "127.0.0.1:81",
-        ]));
-        assert_eq!(found, "[::1]:80".parse().ok());
-        assert_eq!(of_status(&status(&["unix:/x"])), None);
+        let several = status(&["udp:127.0.0.1:53", "unix:/x", "[::]:80", "127.0.0.1:81"]);
+        let found = of_status(&several, None);
+        assert_eq!(found, "[::1]:80".parse().ok().map(Place::Tcp));
+        let found = of_status(&several, Some(81));
+        assert_eq!(found, "127.0.0.1:81".parse().ok().map(Place::Tcp));
+        assert_eq!(of_status(&several, Some(53)), None);
+        let found = of_status(&status(&["udp:127.0.0.1:53", "unix:/x"]), None);
+        assert_eq!(found, Some(Place::Unix("/x".into())));
+        assert_eq!(of_status(&status(&["udp:127.0.0.1:53"]), None), None);
     }
 }

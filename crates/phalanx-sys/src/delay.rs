@@ -107,7 +107,7 @@ fn end(address: &'static str) -> io::Result<(OwnedFd, File)> {
         for words in [
             "link set lo up".to_owned(),
             format!("addr add {address}/24 dev delay0"),
-            "link set delay0 up".to_owned(),
+            format!("link set delay0 up txqueuelen {QUEUE_MAX}"),
         ] {
             let status = Command::new("ip").args(words.split(' ')).status()?;
             if !status.success() {
