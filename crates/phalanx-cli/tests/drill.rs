@@ -43,8 +43,8 @@ fn number(report: &Value, field: &str) -> u64 {
 
 #[test]
 fn a_rust_app_passes_and_the_report_has_what_it_promises() {
-    // It reads its uploads: a server that answers before it has lets hyper close a connection with what waits on it.
-    let server = cluster::example("axum_app");
+    // It does not read its uploads, and says with each answer to one whether the connection ends by that.
+    let server = cluster::example("http_server");
     let server = server.to_str().unwrap();
     let place = directory();
     let svg = place.path().join("drill.svg");
@@ -56,7 +56,7 @@ fn a_rust_app_passes_and_the_report_has_what_it_promises() {
         "--svg",
         svg.to_str().unwrap(),
     ]);
-    let words = [&words[..], &["--", server, "127.0.0.1:0"]].concat();
+    let words = [&words[..], &["--", server, "10", "127.0.0.1:0"]].concat();
     let (output, report) = drill(place.path(), &words);
     output.expect_success();
     assert_eq!(report["passed"], true, "{report}");

@@ -19,7 +19,7 @@ use support::{directory, expect_refused, phalanx};
 
 /// A drill waits for its actions, and those for processors: this is only to end at all.
 const LONG: Duration = Duration::from_mins(5);
-const SHORT: &str = "--for 3s --rate 100 --clients 8 --reloads 2 --kills 1 --scales 1";
+const SHORT: &str = "--for 3s --rate 100 --clients 8 --reloads 2 --scales 1";
 const WHOLE: &str = "--for 10s --rate 200";
 const MAIN: &str = "8080";
 const ADMIN: &str = "8081";

@@ -3,7 +3,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -98,6 +98,8 @@ pub(super) struct Member {
     worker: ThisWorker,
     /// Its answers that are server-sent events, and not finished.
     events: AtomicUsize,
+    /// Its last request has a body, of which something may stay unread.
+    lingers: Arc<AtomicBool>,
 }
 
 impl Member {
@@ -107,12 +109,23 @@ impl Member {
             crowd: Arc::clone(crowd),
             worker: worker.clone(),
             events: AtomicUsize::new(0),
+            lingers: Arc::default(),
         };
         (Arc::new(member), Count::new(crowd, Kind::Connection))
     }
 
     pub(super) fn crowd(&self) -> &Crowd {
         &self.crowd
+    }
+
+    /// Whether its request has a body.
+    pub(super) fn uploads(&self, has_body: bool) {
+        self.lingers.store(has_body, Ordering::Release);
+    }
+
+    /// Whether its end is to wait for the client's.
+    pub(super) fn lingers(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.lingers)
     }
 
     pub(super) fn worker(&self) -> &ThisWorker {

@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -24,6 +24,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use phalanx_core::wire::{DrainLimits, outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
@@ -47,7 +48,8 @@ const OWN_LIMITS: DrainLimits = DrainLimits {
 /// for clients that begin with it ("prior knowledge"); the upgrade from HTTP/1 is not offered, and
 /// neither is `WebSocket` over HTTP/2 (RFC 8441).
 ///
-/// Connections have `TCP_NODELAY` set. Requests carry their peer's [`Address`] as an extension, with feature `axum` also as `ConnectInfo`.
+/// An upload of which the app leaves something unread is answered with `Connection: close` over HTTP/1, unless the rest has come
+/// already; it is read and forgotten until the client closes. Connections have `TCP_NODELAY` set. Requests carry their peer's [`Address`] as an extension, with feature `axum` also as `ConnectInfo`.
 /// Once the worker is to leave, each HTTP/1 connection's next answer says `Connection: close`, and each HTTP/2
 /// connection is told GOAWAY (RFC 9113, 6.8). It returns when nothing is
 /// left, or when a tenth of the primary's drain limit (30 s) is left, and with open upgrades or server-sent events
@@ -107,9 +109,16 @@ where
             let member = Arc::clone(&own);
             let mut service = service.clone();
             let version = request.version();
+            let uploads = !request.body().is_end_stream();
+            member.uploads(uploads);
             async move {
                 poll_fn(|cx| service.poll_ready(cx)).await?;
                 let response = service.call(request).await?;
+                if uploads && version < Version::HTTP_2 {
+                    // What the app has not read, and hyper does not find at once, ends the connection. hyper looks before
+                    // it polls this again: so the answer says that the connection ends with it.
+                    yield_now().await;
+                }
                 Ok::<_, S::Error>(member.dismiss(response, version))
             }
         };
@@ -138,7 +147,7 @@ where
 {
     let _served = member.served();
     let mut conversation = pin!(async {
-        let opened = Opened::open(prepared.await?).await?;
+        let opened = Opened::open(prepared.await?, member.lingers()).await?;
         converse(opened, answer, &member).await
     });
     loop {

@@ -1,11 +1,13 @@
 //! A connection whose first bytes were read ahead: they tell which HTTP its client speaks.
 //!
-//! It also ends HTTP/2 connections gently: whatever the client still sends is read until it
+//! It also ends HTTP/2 connections gently, and those of HTTP/1 that carried an upload last: whatever the client still sends is read until it
 //! closes. A socket that is closed with unread bytes is reset, and the client may lose the end of an answer by that.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Enough for the head of most requests, so that reading ahead costs no system call.
 const AHEAD_BYTES: usize = 1024;
 
-/// How long a client may be silent at the end of its HTTP/2 connection without closing it.
+/// How long a client may be silent at the end of its connection without closing it.
 const SILENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +39,13 @@ pub(super) struct Opened<T> {
     taken: usize,
     /// Until when the client may close; there once this side is shut.
     parting: Option<Pin<Box<Sleep>>>,
+    /// HTTP/1: the client may still be sending what nobody reads.
+    lingers: Arc<AtomicBool>,
 }
 
 impl<T: AsyncRead + Unpin> Opened<T> {
     /// Reads until the protocol is plain. A client that closes before has no HTTP/2 to speak.
-    pub(super) async fn open(mut io: T) -> io::Result<Self> {
+    pub(super) async fn open(mut io: T, lingers: Arc<AtomicBool>) -> io::Result<Self> {
         let mut ahead = Vec::with_capacity(AHEAD_BYTES);
         let protocol = loop {
             if let Some(protocol) = protocol_of(&ahead) {
@@ -57,6 +61,7 @@ impl<T: AsyncRead + Unpin> Opened<T> {
             ahead,
             taken: 0,
             parting: None,
+            lingers,
         })
     }
 
@@ -141,7 +146,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Opened<T> {
         if self.parting.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
         }
-        if self.protocol == Protocol::Http2 {
+        if self.protocol == Protocol::Http2 || self.lingers.load(Ordering::Acquire) {
             ready!(self.poll_parted(cx));
         }
         Poll::Ready(Ok(()))
@@ -173,7 +178,7 @@ mod tests {
     async fn whatever_was_read_ahead_is_read_again() {
         let (mut client, server) = tokio::io::duplex(4096);
         client.write_all(b"GET /").await.unwrap();
-        let mut opened = Opened::open(server).await.unwrap();
+        let mut opened = Opened::open(server, Arc::default()).await.unwrap();
         assert_eq!(opened.protocol(), Protocol::Http1);
         client.write_all(b" HTTP/1.1").await.unwrap();
         client.shutdown().await.unwrap();
