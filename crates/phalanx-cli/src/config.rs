@@ -11,10 +11,12 @@ mod source;
 mod start;
 mod tell;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use phalanx_config::{File, Surroundings};
+use phalanx_sys::identity;
 
 use crate::args::ConfigArgs;
 use crate::report::{Failure, Outcome};
@@ -30,6 +32,9 @@ pub(crate) use source::{Source, of_run};
 pub(crate) use start::init;
 pub(crate) use tell::check;
 
+/// The largest file that is read.
+const LARGEST_BYTES: u64 = 1 << 20;
+
 /// The file that is meant, as an absolute path.
 ///
 /// # Errors
@@ -40,19 +45,48 @@ pub(crate) fn locate(args: &ConfigArgs) -> Outcome<PathBuf> {
     })?;
     match &args.config {
         Some(path) => Ok(here.join(path)),
-        None => phalanx_config::find(&here).ok_or_else(|| {
-            let reason = format!(
-                "there is no {} in {} or above; `phalanx init` writes one",
-                phalanx_config::FILE_NAME,
-                here.display()
-            );
-            Failure::new(Exit::Config, reason)
-        }),
+        None => match phalanx_config::find(&here) {
+            Some(path) => trusted(path, &here),
+            None => Err(not_there(&here)),
+        },
     }
 }
 
+fn not_there(here: &Path) -> Failure {
+    let name = phalanx_config::FILE_NAME;
+    let here = here.display();
+    let reason = format!("there is no {name} in {here} or above; `phalanx init` writes one");
+    Failure::new(Exit::Config, reason)
+}
+
+/// A file says which programs to run. One above the working directory may have been put there by somebody else, as into /tmp.
+fn trusted(path: PathBuf, here: &Path) -> Outcome<PathBuf> {
+    let owner = |path: &Path| {
+        // Of a link, who made it has chosen the file.
+        let found = fs::symlink_metadata(path);
+        found.map(|found| found.uid()).map_err(|error| {
+            let what = format!("cannot look at {}", path.display());
+            Failure::caused(Exit::Config, &what, &error)
+        })
+    };
+    if path.parent() == Some(here) {
+        return Ok(path);
+    }
+    let uid = owner(&path)?;
+    if identity::is_trusted(uid) || uid == owner(here)? {
+        return Ok(path);
+    }
+    let reason = format!(
+        "{} belongs to the user with id {uid}, and {} does not: name it with --config to use it",
+        path.display(),
+        here.display()
+    );
+    Err(Failure::new(Exit::Config, reason))
+}
+
+/// The text of a file, which is no pipe and no device, and no larger than any that people write.
 pub(crate) fn text_of(path: &Path) -> Outcome<String> {
-    fs::read_to_string(path).map_err(|error| {
+    read_text(path).map_err(|error| {
         let what = format!("cannot read {}", path.display());
         Failure::caused(Exit::Config, &what, &error)
     })
@@ -93,7 +127,7 @@ fn read(
         keys: &keys,
         profile,
         variable: &|name| env::var(name).ok(),
-        read: &read_variables,
+        read: &read_text,
         accepts: &|key, value| flags.accepts(&key.name, value),
         accepts_name: &|name| name.parse::<Name>().map(|_| ()),
         wants,
@@ -101,10 +135,15 @@ fn read(
     File::read(path, text, &surroundings)
 }
 
-/// A device or a pipe would keep whoever asks waiting.
-fn read_variables(path: &Path) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
+/// A device or a pipe would keep whoever asks waiting, and a running app asks too.
+fn read_text(path: &Path) -> io::Result<String> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() {
         return Err(io::Error::other("it is no file"));
+    }
+    if found.len() > LARGEST_BYTES {
+        let reason = format!("it has more than {LARGEST_BYTES} bytes");
+        return Err(io::Error::other(reason));
     }
     fs::read_to_string(path)
 }

@@ -123,6 +123,15 @@ fn a_reload_takes_over_the_file_and_a_wrong_file_disturbs_nothing() {
     run.wait_for_line("HUP: ", LIMIT);
     assert_eq!(status(place.path())["workers"], before);
     expect_refused(&ask(place.path(), &["diff"]), 78, &["phalanx.toml:2:10"]);
+    // What is no file keeps nobody waiting.
+    fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap();
+    expect_refused(
+        &ask(place.path(), &["reload", "web"]),
+        78,
+        &["it is no file"],
+    );
+    fs::remove_file(&file).unwrap();
 
     // A rollback brings back what stood before, and that is what differs from the file then.
     fs::write(
@@ -206,6 +215,31 @@ fn a_file_is_no_obstacle_to_running_a_program() {
         78,
         &[":2:"],
     );
+}
+
+#[test]
+fn a_file_that_somebody_else_left_above_is_not_taken() {
+    const STRANGER: u32 = 54_321;
+    let place = with_file("[app.web]\ncommand = [\"cat\"]\n");
+    let file = place.path().join("phalanx.toml");
+    if std::os::unix::fs::chown(&file, Some(STRANGER), None).is_err() {
+        assert!(std::env::var_os("CI").is_none(), "root is needed");
+        println!("NOT RUN: only root can give a file away");
+        return;
+    }
+    expect_refused(
+        &ask(place.path(), &["check"]),
+        78,
+        &["belongs to the user with id 54321", "--config"],
+    );
+    // Named, or beside where the user is, it is meant.
+    ask(place.path(), &["check", "--config", "../phalanx.toml"]).expect_success();
+    let mut here = verb(place.path(), &["check"]);
+    here.current_dir(place.path());
+    Process::run(here, LIMIT).expect_success();
+    // The directory of its owner is no strange place for it.
+    std::os::unix::fs::chown(place.path().join("deep"), Some(STRANGER), None).unwrap();
+    ask(place.path(), &["check"]).expect_success();
 }
 
 #[test]

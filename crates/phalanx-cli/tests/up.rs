@@ -85,6 +85,18 @@ fn an_app_whose_primary_was_killed_is_started_again() {
 }
 
 #[test]
+fn apps_end_when_what_runs_them_is_killed() {
+    let place = with_two("");
+    let mut up = Process::start(verb(place.path(), &["up"]));
+    up.wait_for_line("phalanx: up: ", LIMIT);
+    up.signal(Signal::KILL);
+    up.wait_exit(LIMIT);
+    let all_gone = || listed(place.path()).is_empty().then_some(());
+    phalanx_testkit::wait::eventually(LIMIT, "the apps have ended", all_gone);
+    up.wait_family_gone(LIMIT);
+}
+
+#[test]
 fn what_cannot_come_up_together_does_not_come_up() {
     let crash = fixture("exits-at-once.js");
     let place = with_two(&format!("[app.bad]\nscript = {crash:?}\n"));
