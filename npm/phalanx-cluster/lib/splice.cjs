@@ -59,8 +59,8 @@ function forkWorker(self, [script, args, options]) {
     env: {
       ...options.env,
       PHALANX_ENGINE: running.socket,
-      PHALANX_NODE: node,
-      PHALANX_SCHEDULING: cluster.schedulingPolicy === cluster.SCHED_NONE ? 'none' : 'rr',
+      PHALANX_SHIM_NODE: node,
+      PHALANX_SHIM_POLICY: cluster.schedulingPolicy === cluster.SCHED_NONE ? 'none' : 'rr',
       PHALANX_TOKEN: running.token,
     },
     execArgv: ['shim', ...(options.execArgv ?? process.execArgv)],

@@ -357,6 +357,14 @@ impl Hub {
             }
             return;
         }
+        // The file of a Unix listener goes with its last worker, as Node has it.
+        let (files, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().partition(|id| {
+            let listener = self.listeners.get(id);
+            listener.is_some_and(|listener| listener.file.is_some())
+        });
+        for id in files {
+            self.close_if_unheld(id);
+        }
         if listeners.is_empty() {
             return;
         }
@@ -369,11 +377,15 @@ impl Hub {
             };
             let mut hub = shared.hub();
             for id in listeners {
-                if hub.users(id) == 0 && !hub.is_bound(id) {
-                    hub.close_listener(id);
-                }
+                hub.close_if_unheld(id);
             }
         });
+    }
+
+    fn close_if_unheld(&mut self, id: ListenerId) {
+        if self.users(id) == 0 && !self.is_bound(id) {
+            self.close_listener(id);
+        }
     }
 }
 

@@ -14,9 +14,9 @@ pub const SOCKET_VARIABLE: &str = "PHALANX_ENGINE";
 /// What an engine knows its workers by.
 pub const TOKEN_VARIABLE: &str = "PHALANX_TOKEN";
 /// The Node that is to be executed.
-pub(super) const NODE_VARIABLE: &str = "PHALANX_NODE";
+pub(super) const NODE_VARIABLE: &str = "PHALANX_SHIM_NODE";
 /// Node's `cluster.schedulingPolicy`, as it was when the worker was forked: `rr` or `none`.
-pub(super) const POLICY_VARIABLE: &str = "PHALANX_SCHEDULING";
+pub(super) const POLICY_VARIABLE: &str = "PHALANX_SHIM_POLICY";
 
 /// From the shim, with the worker's end of its channel.
 #[derive(Debug, Serialize, Deserialize)]
