@@ -35,7 +35,8 @@ def flags_of(path):
 
 
 def run(node, path, variables, slot):
-    env = {**os.environ, **variables, "TEST_THREAD_ID": str(slot), "NODE_TEST_DIR": f"/tmp/node-suite-{os.getpid()}"}
+    # A suite may be of another version than the Node, which has other globals.
+    env = {**os.environ, **variables, "NODE_TEST_KNOWN_GLOBALS": "0", "TEST_THREAD_ID": str(slot), "NODE_TEST_DIR": f"/tmp/node-suite-{os.getpid()}"}
     os.makedirs(env["NODE_TEST_DIR"], exist_ok=True)
     child = subprocess.Popen([node, *flags_of(path), str(path)], env=env, cwd=path.parent, start_new_session=True,
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

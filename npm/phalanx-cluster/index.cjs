@@ -2,12 +2,12 @@
 'use strict';
 
 const engine = require('./lib/engine.cjs');
-const recipes = require('./lib/recipes.cjs');
+const { broadcast, respawn, rollingRestart } = require('./lib/recipes.cjs');
 const { register } = require('./lib/splice.cjs');
 
 register();
 
-const OPTIONS = { policy: 'policy', weights: 'weights', dispatch: 'dispatch', drainTimeout: 'drain-timeout' };
+const OPTIONS = { name: 'name', policy: 'policy', weights: 'weights', dispatch: 'dispatch', drainTimeout: 'drain-timeout' };
 
 /** Sets options of the engine. Takes effect before the first worker. */
 function configure(options) {
@@ -18,4 +18,4 @@ function configure(options) {
   }
 }
 
-module.exports = { configure, ...recipes };
+module.exports = { broadcast, configure, respawn, rollingRestart };

@@ -1,5 +1,7 @@
 /** Options of the engine, to be set before the first `cluster.fork()`. The environment's `PHALANX_…` set them too. */
 export interface Options {
+  /** Name of the app for `phalanx status`, `reload` and the other commands. Without one it has no control socket. */
+  name?: string;
   /** Who chooses the worker for a connection. Default: what `cluster.schedulingPolicy` says. */
   policy?: 'round-robin' | 'weighted' | 'least-connections' | 'fastest' | 'power-of-two' | 'source-hash' | 'random' | 'none';
   /** Weights by position, for the policy `weighted`: `'3,1'`. */

@@ -332,6 +332,10 @@ pub(crate) enum Generated {
 /// The npm package phalanx-cluster starts it, with a socket as descriptor 3.
 #[derive(Args, Debug)]
 pub(crate) struct EngineArgs {
+    /// Name of the app, for the other commands; without one it has no control socket
+    #[arg(long, env = "PHALANX_NAME", hide_env_values = true)]
+    pub(crate) name: Option<Name>,
+
     /// Who chooses the worker for a connection
     #[arg(long, env = "PHALANX_POLICY", value_parser = values::policy())]
     pub(crate) policy: Option<PolicyName>,

@@ -5,8 +5,12 @@ use std::env;
 use std::time::Duration;
 
 use phalanx::DispatchChoice;
-use phalanx::splice::{EngineOptions, SOCKET_VARIABLE, TOKEN_VARIABLE};
+use phalanx::splice::{Engine, EngineOptions, SOCKET_VARIABLE, TOKEN_VARIABLE};
+use phalanx_control::directories::Surroundings;
 use phalanx_control::exit::Exit;
+use phalanx_control::names::Name;
+use phalanx_control::place::Place;
+use phalanx_control::server;
 
 use crate::args::{Dispatch, EngineArgs};
 use crate::log::{Log, Style};
@@ -62,12 +66,40 @@ fn try_run(args: EngineArgs) -> Outcome {
         .map_err(|error| Failure::caused(Exit::Failed, "cannot use standard error", &error))?;
     let log = Log::new(style, stderr.clone());
     log.take_tracing();
+    let named = args.name;
+    options.name = named
+        .as_ref()
+        .map(|name| name.as_str().to_owned())
+        .unwrap_or_default();
     let ended = crate::to_the_end(async {
-        let ended = phalanx::splice::engine(options).await;
-        ended.map_err(|error| Failure::caused(Exit::Failed, "the engine cannot run", &error))
+        let cannot = |error| Failure::caused(Exit::Failed, "the engine cannot run", &error);
+        let engine = Engine::start(options).map_err(cannot)?;
+        let place = named.and_then(|name| open(&name, &engine));
+        let ended = engine.finished().await.map_err(cannot);
+        drop(place);
+        ended
     });
     stderr.finish(FLUSH_LIMIT);
     ended
+}
+
+/// Opens the control socket of an app that has a name. Without it the app runs as well.
+fn open(name: &Name, engine: &Engine) -> Option<Place> {
+    match Place::take(&Surroundings::here(), name) {
+        Ok((place, listener)) => {
+            tokio::spawn(server::serve(
+                listener,
+                engine.control(),
+                None,
+                std::future::pending(),
+            ));
+            Some(place)
+        }
+        Err(failure) => {
+            tracing::warn!("no control socket for {name}: {failure}");
+            None
+        }
+    }
 }
 
 /// How long the end waits for standard error to take the last lines.

@@ -23,13 +23,10 @@ struct Primary {
     target: Target,
 }
 
-fn command(node: &NodeBinary, variables: &[(&str, &str)]) -> Command {
+fn command(node: &NodeBinary, script: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = node.command();
     let register = root().join("npm/phalanx-cluster/register.cjs");
-    command
-        .arg("--require")
-        .arg(register)
-        .arg(fixture("dropin/main.js"));
+    command.arg("--require").arg(register).arg(fixture(script));
     command.env("PHALANX_BINARY", env!("CARGO_BIN_EXE_phalanx"));
     command.envs(variables.iter().copied());
     command
@@ -37,7 +34,14 @@ fn command(node: &NodeBinary, variables: &[(&str, &str)]) -> Command {
 
 impl Primary {
     fn start(node: &NodeBinary, variables: &[(&str, &str)]) -> Self {
-        let process = Process::start_with_stdin(command(node, variables));
+        Self::start_script(node, "dropin/main.js", variables)
+    }
+
+    fn start_script(node: &NodeBinary, script: &str, variables: &[(&str, &str)]) -> Self {
+        Self::of(Process::start_with_stdin(command(node, script, variables)))
+    }
+
+    fn of(process: Process) -> Self {
         let line = process.wait_for_line("listening", LIMIT);
         let address = line.split(' ').nth(2).unwrap();
         let target = Target::Tcp(address.parse().unwrap());
@@ -212,6 +216,153 @@ fn without_a_program_the_app_runs_on_plain_node_and_says_why_once() {
     let status: ExitStatus = primary.process.wait_exit(LIMIT);
     assert!(status.success());
     assert_eq!(primary.count("phalanx-cluster:"), 1);
+}
+
+#[test]
+fn an_app_with_a_name_is_found_by_the_other_commands() {
+    let Some(node) = node::require() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = directory.path().to_str().unwrap();
+    let variables = [
+        ("PHALANX_NAME", "dropin"),
+        ("XDG_RUNTIME_DIR", runtime),
+        ("PHALANX_RUNTIME_DIR", runtime),
+    ];
+    let primary = Primary::start(&node, &variables);
+    let verb = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_phalanx"));
+        command
+            .args(words)
+            .args(["--name", "dropin"])
+            .envs(variables);
+        Process::run(command, LIMIT)
+    };
+    let status = || -> serde_json::Value {
+        serde_json::from_str(&verb(&["status", "--json"]).expect_success().stdout).unwrap()
+    };
+    let now = status();
+    assert_eq!(
+        (now["name"].as_str(), now["target"].as_u64()),
+        (Some("dropin"), Some(2)),
+        "{now}"
+    );
+    assert_eq!(
+        now["workers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|worker| worker["state"] == "ready")
+            .count(),
+        2,
+        "{now}"
+    );
+
+    verb(&["send", r#"{"echo": 9}"#]).expect_success();
+    primary.wait_for(" 9 ", 2);
+    verb(&["policy", "random"]).expect_success();
+    assert_eq!(status()["policy"], "random");
+    // The program has a handler of its own for SIGUSR2: that is called.
+    verb(&["reload"]).expect_success();
+    primary.wait_for("restarted", 1);
+    verb(&["scale", "3"]).expect_success();
+    primary.wait_for("listening", 5);
+    assert_eq!(status()["target"], 3);
+    let refused = verb(&["rollback"]);
+    assert!(
+        refused.stderr.contains("no earlier release"),
+        "{}",
+        refused.stderr
+    );
+    let mut primary = primary;
+    verb(&["stop"]).expect_success();
+    assert!(primary.process.wait_exit(LIMIT).success());
+    primary.process.wait_family_gone(LIMIT);
+}
+
+#[test]
+fn recipes_restart_respawn_and_broadcast() {
+    let Some(node) = node::require() else { return };
+    let mut primary = Primary::start_script(&node, "dropin/recipes.js", &[]);
+    primary.process.write_line("broadcast");
+    primary.wait_for("told 2", 1);
+    primary.wait_for(" 7", 2);
+    primary.process.write_line("crash");
+    primary.wait_for("listening", 4);
+    let load = Load::new(primary.target.clone())
+        .mode(Mode::KeepAlive)
+        .clients(8)
+        .start();
+    load.wait_until_ok(50, LIMIT);
+    primary.process.write_line("restart");
+    primary.wait_for("restarted", 1);
+    primary.process.write_line("fail");
+    primary.wait_for("failed: worker 7 ended before it listened (1)", 1);
+    load.wait_for_more(16, LIMIT);
+    let report = load.stop();
+    assert_eq!(report.disturbed(), 0, "{report}");
+}
+
+#[test]
+fn the_packages_install_offline_and_run() {
+    let Some(node) = node::require() else { return };
+    let Some(npm) = phalanx_testkit::require("npm") else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut pack = Command::new(root().join("npm/pack.sh"));
+    pack.arg(env!("CARGO_BIN_EXE_phalanx"))
+        .arg(directory.path());
+    Process::run(pack, LIMIT).expect_success();
+    let tarballs: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(tarballs.len(), 2);
+    std::fs::write(
+        directory.path().join("package.json"),
+        r#"{"private": true}"#,
+    )
+    .unwrap();
+    for file in ["main.js", "server.js"] {
+        let from = fixture(&format!("dropin/{file}"));
+        std::fs::copy(from, directory.path().join(file)).unwrap();
+    }
+    let mut install = Command::new(npm);
+    install
+        .args(["install", "--offline", "--no-audit", "--no-fund"])
+        .args(tarballs);
+    Process::run(
+        {
+            install.current_dir(directory.path());
+            install
+        },
+        LIMIT,
+    )
+    .expect_success();
+    for flag in ["--require", "--import"] {
+        let mut command = node.command();
+        command
+            .args([flag, "phalanx-cluster/register", "main.js"])
+            .current_dir(directory.path());
+        command.env_remove("PHALANX_BINARY");
+        let primary = Primary::of(Process::start_with_stdin(command));
+        let answers = primary.answers(10);
+        assert_eq!(
+            answers.values().copied().collect::<Vec<_>>(),
+            [5, 5],
+            "{flag}: {answers:?}"
+        );
+        primary.engine();
+    }
+    let program = directory.path().join("node_modules/.bin/phalanx");
+    let mut version = Command::new(program);
+    version.arg("--version");
+    assert!(
+        Process::run(version, LIMIT)
+            .expect_success()
+            .stdout
+            .starts_with("phalanx ")
+    );
 }
 
 fn pid(number: u32) -> rustix::process::Pid {

@@ -39,8 +39,20 @@ function start(spawn) {
   child.unref();
   started.control?.unref();
   started.control?.on('error', () => {});
+  let text = '';
+  started.control?.setEncoding('utf8').on('data', (more) => {
+    const lines = (text + more).split('\n');
+    text = lines.pop();
+    lines.forEach((line) => take(started, JSON.parse(line)));
+  });
   if (child.pid === undefined) throw new Error(`${program} could not be started`);
   return started;
+}
+
+/** Carries an order out. */
+async function take(from, order) {
+  const error = await require('./orders.cjs').obey(order);
+  if (from.isAlive) from.control.write(`${JSON.stringify({ act: 'done', number: order.number, error })}\n`);
 }
 
 /** The engine that runs. Nothing when there can be none. */

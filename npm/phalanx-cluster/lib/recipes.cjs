@@ -79,4 +79,4 @@ function broadcast(message) {
   return connected.length;
 }
 
-module.exports = { broadcast, respawn, rollingRestart };
+module.exports = { broadcast, listening, live, respawn, rollingRestart };

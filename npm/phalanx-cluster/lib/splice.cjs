@@ -7,6 +7,7 @@
 'use strict';
 
 const childProcess = require('child_process');
+const { constants } = require('os');
 const { isMainThread } = require('worker_threads');
 const engine = require('./engine.cjs');
 
@@ -16,8 +17,8 @@ const CHANNEL_MS = 1000;
 const { fork, spawn } = childProcess;
 let isRegistered = false;
 
-/** Keeps 'disconnect' before 'exit'. */
-function keepOrder(child) {
+/** Keeps 'disconnect' before 'exit', and tells the engine how the worker ended. */
+function keepOrder(child, worker) {
   const handle = child._handle;
   if (typeof handle?.onexit !== 'function') return;
   const { onexit } = handle;
@@ -28,6 +29,8 @@ function keepOrder(child) {
       isDone = true;
       clearTimeout(limit);
       child.removeListener('disconnect', tell);
+      const [code, signal] = status;
+      engine.tell({ act: 'exit', worker, ...(signal ? { signal: constants.signals[signal] } : { code }) });
       Reflect.apply(onexit, this, status);
     };
     const limit = setTimeout(tell, CHANNEL_MS);
@@ -68,7 +71,7 @@ function forkWorker(self, [script, args, options]) {
   }]);
   child.spawnfile = node;
   child.spawnargs = [node, ...child.spawnargs.slice(2)];
-  keepOrder(child);
+  keepOrder(child, Number(options.env.NODE_UNIQUE_ID));
   return child;
 }
 

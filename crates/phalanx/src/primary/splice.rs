@@ -40,6 +40,9 @@ const WAITING_MAX: usize = 1 << 20;
 /// refuses nobody.
 const UNHELD_MAX: Duration = Duration::from_secs(1);
 
+/// So long after a worker's end Node's primary has told how it ended, if it ever does.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
 /// A worker that Node's own primary has started.
 #[derive(Debug)]
 pub(crate) struct Guest {
@@ -156,6 +159,11 @@ impl Cluster {
         Ok((theirs, option))
     }
 
+    /// Node's primary has reaped a worker of its own: this is how it ended.
+    pub(crate) fn guest_exited(&self, worker: WorkerId, status: ExitStatus) {
+        self.shared.hub().exited(worker, status);
+    }
+
     /// Numbers offers so that they are never taken for Node's own.
     pub(crate) fn number_as_engine(&self) {
         self.shared
@@ -206,7 +214,8 @@ async fn follow(
     }
 }
 
-/// A worker is gone when its process has ended and its channel is closed. How it ended is known to who reaps it.
+/// A worker is gone when its process has ended and its channel is closed. How it ended tells who reaps it; should he
+/// not, it is forgotten after a while.
 async fn follow_end(shared: Weak<Shared>, cell: Arc<Cell>, pidfd: Option<AsyncFd<OwnedFd>>) {
     if let Some(pidfd) = pidfd {
         drop(pidfd.readable().await);
@@ -218,6 +227,7 @@ async fn follow_end(shared: Weak<Shared>, cell: Arc<Cell>, pidfd: Option<AsyncFd
         }
         changed.await;
     }
+    clock::sleep_until(clock::now() + TOLD_WITHIN).await;
     if let Some(shared) = shared.upgrade() {
         shared.hub().exited(cell.id, ExitStatus::Code(0));
     }

@@ -353,6 +353,16 @@ impl Worker {
         }
     }
 
+    /// Whether it has been seen to listen.
+    pub(crate) fn listens(&self) -> bool {
+        let shared = self.shared.upgrade();
+        shared.is_some_and(|shared| {
+            let hub = shared.hub();
+            let state = hub.workers.get(&self.cell.id);
+            state.is_some_and(|state| state.listening)
+        })
+    }
+
     /// Is its channel open (`worker.isConnected`)? One without a channel is connected while it lives.
     #[must_use]
     pub fn is_connected(&self) -> bool {

@@ -1,13 +1,13 @@
 //! The engine: takes workers of Node's primary in, and lives as long as that does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Duration;
 
-use phalanx_core::ids::WorkerId;
+use phalanx_core::ids::{ExitStatus, WorkerId};
 use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::DrainLimits;
 use phalanx_core::wire::splice::Serialization;
@@ -20,6 +20,7 @@ use super::hello::{Hello, LINE_MAX, VERSION, Welcome, line};
 use crate::error::{Error, Result};
 use crate::primary::{Cluster, Guest};
 use crate::settings::{DispatchChoice, Settings};
+use crate::supervisor::{Control, Order, Orders};
 use crate::watched::watch;
 
 /// How long a shim may take to say who it is.
@@ -31,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct EngineOptions {
+    /// The name of the app, for status.
+    pub name: String,
     /// The name of its abstract socket.
     pub socket: String,
     /// What its workers have to know.
@@ -52,6 +55,7 @@ impl EngineOptions {
     #[must_use]
     pub fn new(socket: impl Into<String>, token: impl Into<String>) -> Self {
         Self {
+            name: String::new(),
             socket: socket.into(),
             token: token.into(),
             policy: None,
@@ -69,53 +73,105 @@ impl EngineOptions {
 enum Word {
     /// `cluster.disconnect()` was called: newcomers are refused, and the listeners close with the last worker.
     Close,
+    /// A worker's process was reaped.
+    Exit {
+        worker: u32,
+        code: Option<u8>,
+        /// By its number.
+        signal: Option<u8>,
+    },
+    /// An order was carried out, or was not.
+    Done { number: u64, error: Option<String> },
     #[serde(other)]
     Unknown,
 }
 
-/// Runs an engine until Node's primary ends.
-///
-/// # Errors
-/// [`Error::Setup`] when its socket or the one to Node's primary cannot be used.
-pub async fn engine(options: EngineOptions) -> Result<()> {
-    let setup = |what| move |source| Error::Setup { what, source };
-    let control = phalanx_sys::channel::take_over(CONTROL_NUMBER).and_then(watch);
-    let control = control.map_err(setup("the socket to Node's primary"))?;
-    if let Err(error) = phalanx_sys::limits::raise_open_files() {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+/// An engine that runs.
+#[derive(Debug)]
+pub struct Engine {
+    cluster: Cluster,
+    options: EngineOptions,
+    primary: AsyncFd<OwnedFd>,
+    listener: AsyncFd<OwnedFd>,
+    control: Control,
+    orders: Orders,
+}
+
+impl Engine {
+    /// Starts one. Needs a runtime.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] when its socket or the one to Node's primary cannot be used.
+    pub fn start(options: EngineOptions) -> Result<Self> {
+        let setup = |what| move |source| Error::Setup { what, source };
+        let primary = phalanx_sys::channel::take_over(CONTROL_NUMBER).and_then(watch);
+        let primary = primary.map_err(setup("the socket to Node's primary"))?;
+        if let Err(error) = phalanx_sys::limits::raise_open_files() {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+        let cluster = Cluster::new();
+        cluster.number_as_engine();
+        cluster.set_scheduling_policy(options.policy.unwrap_or(PolicyName::RoundRobin));
+        cluster.set_weights(options.weights.clone());
+        cluster.set_dispatch(options.dispatch);
+        if let Some(drain) = options.drain_timeout {
+            cluster.set_drain_limits(DrainLimits {
+                drain,
+                stream: drain,
+            });
+        }
+        cluster.setup(Settings::new().preload(!options.no_preload));
+        let listener = listen(&options.socket).map_err(setup("the engine's socket"))?;
+        let (control, orders) = Control::of_guests(&cluster, &options.name)?;
+        Ok(Self {
+            cluster,
+            options,
+            primary,
+            listener,
+            control,
+            orders,
+        })
     }
-    let cluster = Cluster::new();
-    cluster.number_as_engine();
-    cluster.set_scheduling_policy(options.policy.unwrap_or(PolicyName::RoundRobin));
-    cluster.set_weights(options.weights.clone());
-    cluster.set_dispatch(options.dispatch);
-    if let Some(drain) = options.drain_timeout {
-        cluster.set_drain_limits(DrainLimits {
-            drain,
-            stream: drain,
-        });
+
+    /// The handle for commands and questions.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
-    cluster.setup(Settings::new().preload(!options.no_preload));
-    let listener = listen(&options.socket).map_err(setup("the engine's socket"))?;
-    let accepting = accept(&listener, &cluster, &options);
-    tokio::select! {
-        () = obey(&control, &cluster) => Ok(()),
-        result = accepting => result.map_err(setup("the engine's socket")),
+
+    /// Runs until Node's primary ends.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] when its socket breaks.
+    pub async fn finished(mut self) -> Result<()> {
+        let accepting = accept(&self.listener, &self.cluster, &self.options);
+        tokio::select! {
+            () = converse(&self.primary, &self.cluster, &mut self.orders) => Ok(()),
+            result = accepting => result.map_err(|source| Error::Setup {
+                what: "the engine's socket",
+                source,
+            }),
+        }
     }
 }
 
-fn listen(name: &str) -> io::Result<AsyncFd<OwnedFd>> {
-    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
-    listener.set_nonblocking(true)?;
-    watch(OwnedFd::from(listener))
-}
-
-/// Does what Node's primary says, until it ends.
-async fn obey(control: &AsyncFd<OwnedFd>, cluster: &Cluster) {
+/// Does what Node's primary says, and gives it orders, until it ends.
+async fn converse(primary: &AsyncFd<OwnedFd>, cluster: &Cluster, orders: &mut Orders) {
     let (mut text, mut none) = (Vec::new(), VecDeque::new());
+    let mut given: BTreeMap<u64, Order> = BTreeMap::new();
     let mut room = [0; 512];
-    while let Ok(mut readable) = control.readable().await {
-        match phalanx_sys::channel::receive(control.as_fd(), &mut room, &mut none) {
+    loop {
+        let mut readable = tokio::select! {
+            readable = primary.readable() => match readable {
+                Ok(readable) => readable,
+                Err(_) => return,
+            },
+            Some(order) = orders.next(cluster) => {
+                give(primary, order, &mut given);
+                continue;
+            }
+        };
+        match phalanx_sys::channel::receive(primary.as_fd(), &mut room, &mut none) {
             Ok(received) if received.bytes == 0 => return,
             Ok(received) => text.extend_from_slice(&room[..received.bytes]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
@@ -124,12 +180,49 @@ async fn obey(control: &AsyncFd<OwnedFd>, cluster: &Cluster) {
         while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
             match serde_json::from_slice(&line) {
-                Ok(Word::Close) => cluster.refuse_newcomers(),
-                Ok(Word::Unknown) => {}
+                Ok(word) => obey(word, cluster, &mut given),
                 Err(error) => tracing::debug!(%error, "a word of the primary's cannot be read"),
             }
         }
     }
+}
+
+fn obey(word: Word, cluster: &Cluster, given: &mut BTreeMap<u64, Order>) {
+    match word {
+        Word::Close => cluster.refuse_newcomers(),
+        Word::Exit {
+            worker,
+            code,
+            signal,
+        } => {
+            let status = signal.map_or(ExitStatus::Code(code.unwrap_or(0)), ExitStatus::Signal);
+            cluster.guest_exited(WorkerId(worker), status);
+        }
+        Word::Done { number, error } => {
+            if let Some(order) = given.remove(&number) {
+                order.end(error);
+            }
+        }
+        Word::Unknown => {}
+    }
+}
+
+/// Sends an order to Node's primary. One that it cannot be told is refused.
+fn give(primary: &AsyncFd<OwnedFd>, mut order: Order, given: &mut BTreeMap<u64, Order>) {
+    let number = given.last_key_value().map_or(1, |(last, _)| last + 1);
+    order.word["number"] = number.into();
+    let sent =
+        line(&order.word).and_then(|line| phalanx_sys::channel::send(primary.as_fd(), &line, None));
+    match sent {
+        Ok(_) => drop(given.insert(number, order)),
+        Err(error) => order.end(Some(format!("Node's primary cannot be told: {error}"))),
+    }
+}
+
+fn listen(name: &str) -> io::Result<AsyncFd<OwnedFd>> {
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+    listener.set_nonblocking(true)?;
+    watch(OwnedFd::from(listener))
 }
 
 async fn accept(

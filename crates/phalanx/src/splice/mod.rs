@@ -9,7 +9,7 @@ mod engine;
 mod hello;
 mod shim;
 
-pub use engine::{EngineOptions, engine};
+pub use engine::{Engine, EngineOptions};
 pub use hello::{SOCKET_VARIABLE, TOKEN_VARIABLE};
 pub use shim::shim;
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use phalanx_core::command::{CommandError, CommandErrorKind};
 use phalanx_core::fleet::{
-    Command, ConfigError, Done, Failure, FleetConfig, RecycleTarget, Refusal, ReloadPlan, ScaleTo,
+    Command, ConfigError, Done, Failure, FleetConfig, FleetView, RecycleTarget, Refusal,
+    ReloadPlan, ScaleTo,
 };
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
@@ -25,6 +26,16 @@ pub struct Control {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Ask>,
     revising: Option<Arc<Revising>>,
+    fleet: Whose,
+}
+
+/// Who decides over the workers.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    /// The fleet of this process.
+    Own,
+    /// Node's own primary.
+    Nodes,
 }
 
 impl fmt::Debug for Control {
@@ -47,6 +58,21 @@ impl Control {
             shared,
             commands,
             revising,
+            fleet: Whose::Own,
+        }
+    }
+
+    pub(super) fn with_guests(self) -> Self {
+        Self {
+            fleet: Whose::Nodes,
+            ..self
+        }
+    }
+
+    fn view(&self) -> FleetView {
+        match self.fleet {
+            Whose::Own => self.shared.view(),
+            Whose::Nodes => self.cluster.guests_view(),
         }
     }
 
@@ -216,7 +242,7 @@ impl Control {
     /// The app's state, now.
     #[must_use]
     pub fn status(&self) -> Status {
-        let view = self.shared.view();
+        let view = self.view();
         let listeners = self.cluster.listener_status();
         let dispatch = listeners
             .first()

@@ -5,6 +5,7 @@
 //! [`Supervisor::finished`] waits for the end. The builder and the `phalanx` command both stand on it.
 
 mod control;
+mod guests;
 mod revision;
 mod runner;
 #[cfg(feature = "control")]
@@ -23,6 +24,8 @@ use phalanx_core::fleet::{Fleet, FleetConfig, WearLimits};
 use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::DrainLimits;
 use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use guests::{Order, Orders};
 
 pub use control::Control;
 pub use phalanx_core::command::{CommandError, CommandErrorKind};
