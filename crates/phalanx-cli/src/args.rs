@@ -6,6 +6,7 @@
 mod config;
 mod connections;
 mod habits;
+mod health;
 mod limits;
 mod polite;
 mod privileges;
@@ -25,6 +26,7 @@ use phalanx::{PolicyName, Weights};
 pub(crate) use config::{CheckArgs, ConfigArgs, DiffArgs, DownArgs, ImportArgs, InitArgs, UpArgs};
 pub(crate) use connections::{Adopt, BindArgs, Dispatch};
 pub(crate) use habits::translate;
+pub(crate) use health::HealthArgs;
 pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use privileges::PrivilegeArgs;
@@ -160,6 +162,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) recycling: RecyclingArgs,
+
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
 
     #[command(flatten)]
     pub(crate) privileges: PrivilegeArgs,

@@ -113,9 +113,10 @@ fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 12] {
         worker.id.to_string(),
         worker.generation.to_string(),
         or_dash(worker.pid.map(|pid| pid.to_string())),
-        match worker.stuck_ms {
-            Some(_) => "stuck".to_owned(),
-            None => worker.state.clone(),
+        match (&worker.health, worker.stuck_ms) {
+            (Some(health), _) => health.clone(),
+            (None, Some(_)) => "stuck".to_owned(),
+            (None, None) => worker.state.clone(),
         },
         or_dash(worker.ready_at.map(|at| span(now.saturating_sub(at)))),
         or_dash(worker.memory_bytes.map(|bytes| format!("{}M", bytes >> 20))),

@@ -11,6 +11,7 @@
 //!
 //! Signals touched: none in this process. The spawner thread has all of them blocked.
 
+mod activity;
 mod child;
 mod error;
 mod family;
@@ -23,6 +24,9 @@ mod running;
 mod spawner;
 mod tree;
 
+pub use activity::{
+    Activity, activity, catches, is_in_frozen_group, portrait, waits_for_inspector,
+};
 pub use error::SpawnError;
 pub use family::{acts_for, descends_from, family_of, heirs_of, is_busy};
 pub use pid::{Pid, parent_pid};

@@ -162,6 +162,13 @@ impl Builder {
         self
     }
 
+    /// How long a worker may leave unanswered what waits for it before it is replaced, and then killed; None: for ever.
+    /// Default 30 s. Call it after [`Builder::settings`].
+    pub fn hang_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.options.settings.hang.timeout = limit;
+        self
+    }
+
     /// Extra workers during a rolling restart, as a count or a share. Default 1.
     pub fn max_surge(mut self, amount: Amount) -> Self {
         self.options.fleet.max_surge = amount;

@@ -83,6 +83,40 @@ pub fn describe(event: &Event) -> (Level, String) {
                 after.as_secs_f64()
             ),
         ),
+        Event::Suspect { worker, by } => (Level::Info, format!("worker {worker} is suspect: {by}")),
+        Event::Frozen { worker, by } => (
+            Level::Warn,
+            format!(
+                "worker {worker} is frozen ({by}): it is not replaced, and gets nothing new while others do better"
+            ),
+        ),
+        Event::Hung {
+            worker,
+            by,
+            silent,
+            function,
+            evidence,
+        } => {
+            let place = function.as_ref().map(|function| format!(", in {function}"));
+            let kept = evidence
+                .as_ref()
+                .map(|path| format!("; what is known of it: {}", path.display()));
+            (
+                Level::Error,
+                format!(
+                    "worker {worker} hangs: {by}, for {:.1} s{}; its successor is started, then it is killed{}",
+                    silent.as_secs_f64(),
+                    place.unwrap_or_default(),
+                    kept.unwrap_or_default()
+                ),
+            )
+        }
+        Event::Spared { silent, of } => (
+            Level::Error,
+            format!(
+                "{silent} of {of} workers do not answer and do not run: the machine is at fault, or something that all of them wait for; none is killed"
+            ),
+        ),
         Event::Error { worker, message } => (Level::Warn, format!("worker {worker}: {message}")),
         Event::Fleet(report) => (level_of(report), text_of(report)),
     }

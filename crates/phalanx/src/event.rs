@@ -1,7 +1,9 @@
 //! What happens in a cluster, as values: the events of Node's `cluster`, and what the supervisor decides.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use phalanx_core::dispatch::hang::{Evidence, Frozen};
 use phalanx_core::dispatch::readiness::Lack;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use serde::{Serialize, Serializer};
@@ -86,6 +88,41 @@ pub enum Event {
         #[serde(rename = "after_ms", serialize_with = "as_millis")]
         after: Duration,
     },
+    /// The worker does not answer, for this reason; if it goes on like that it is replaced.
+    Suspect {
+        /// The worker.
+        worker: WorkerId,
+        /// What waits in vain.
+        by: Evidence,
+    },
+    /// The worker does not answer because somebody holds it: it gets nothing new while others do better, and is not replaced.
+    Frozen {
+        /// The worker.
+        worker: WorkerId,
+        /// Who.
+        by: Frozen,
+    },
+    /// The worker hangs: its successor is started, and then it is killed.
+    Hung {
+        /// The worker.
+        worker: WorkerId,
+        /// What waits in vain.
+        by: Evidence,
+        /// For how long.
+        #[serde(rename = "silent_ms", serialize_with = "as_millis")]
+        silent: Duration,
+        /// The function that it is in, where that is known.
+        function: Option<String>,
+        /// The file in which what is known of it was kept.
+        evidence: Option<PathBuf>,
+    },
+    /// Most workers are silent and do not even run, so the machine is at fault, or something that all wait for: nobody is replaced.
+    Spared {
+        /// How many are silent.
+        silent: u32,
+        /// Of how many.
+        of: u32,
+    },
     /// The worker asked for patience (`EXTEND_TIMEOUT_USEC`).
     Extends {
         /// The worker.
@@ -141,11 +178,14 @@ impl Event {
             | Self::Leaving { worker }
             | Self::Stuck { worker }
             | Self::Recovered { worker, .. }
+            | Self::Suspect { worker, .. }
+            | Self::Frozen { worker, .. }
+            | Self::Hung { worker, .. }
             | Self::Extends { worker, .. }
             | Self::Disconnect { worker }
             | Self::Exit { worker, .. }
             | Self::Error { worker, .. } => Some(*worker),
-            Self::Setup | Self::Fleet(_) => None,
+            Self::Setup | Self::Spared { .. } | Self::Fleet(_) => None,
         }
     }
 

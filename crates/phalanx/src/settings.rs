@@ -8,6 +8,7 @@ use phalanx_core::dispatch::allow::ListenPattern;
 use phalanx_sys::signal::Signal;
 
 use crate::bind::Bind;
+use crate::hang::Hang;
 use crate::publish::Publish;
 use crate::share::Share;
 
@@ -167,6 +168,8 @@ pub struct Settings {
     /// A worker that is ready and says for so long nothing to its watchdog (`WATCHDOG=1`, `sd_notify(3)`)
     /// is ended and replaced. Default: no watchdog.
     pub watchdog: Option<Duration>,
+    /// What is done about workers that hang.
+    pub hang: Hang,
     /// Where einhorn's acknowledgements are taken: a path for a Unix socket. Default: nowhere.
     pub ack_socket: Option<PathBuf>,
     /// How long a worker without a channel may take to finish the connections that it has, before it gets its
@@ -318,6 +321,13 @@ impl Settings {
     #[must_use]
     pub fn watchdog(mut self, limit: Duration) -> Self {
         self.watchdog = Some(limit);
+        self
+    }
+
+    /// Sets what is done about workers that hang.
+    #[must_use]
+    pub fn hang(mut self, hang: Hang) -> Self {
+        self.hang = hang;
         self
     }
 

@@ -48,6 +48,7 @@ pub(super) fn apply(
         .settle_timeout(args.limits.settle_timeout)
         .ready_quiet(args.limits.ready_quiet)
         .stop_signal(args.limits.stop_signal)
+        .hang(args.health.hang())
         .adoption(adoption);
     // A listener that is there need not be opened, and could not be.
     let is_new = |bind: &&Bind| inherited.iter().all(|one| one.address != bind.address);

@@ -141,6 +141,10 @@ fn event_name(event: &Event) -> &'static str {
         Event::Error { .. } => "error",
         Event::Stuck { .. } => "stuck",
         Event::Recovered { .. } => "recovered",
+        Event::Suspect { .. } => "suspect",
+        Event::Frozen { .. } => "frozen",
+        Event::Hung { .. } => "hung",
+        Event::Spared { .. } => "spared",
         Event::Fleet(_) => "fleet",
         _ => "other",
     }

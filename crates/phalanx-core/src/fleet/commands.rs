@@ -110,7 +110,7 @@ impl Fleet {
                 State::Starting { .. }
                 | State::Online { .. }
                 | State::Soaking { .. }
-                | State::Ready => worker.drain(Reason::FleetStops, config, out),
+                | State::Ready => worker.make_way(Reason::FleetStops, config, out),
                 State::Draining { .. }
                 | State::Departing { .. }
                 | State::Stopping { .. }

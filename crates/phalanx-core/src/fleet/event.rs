@@ -84,6 +84,11 @@ pub enum Event {
         /// Why.
         wear: Wear,
     },
+    /// A worker that hung ([`Wear::Hung`]) shows life again.
+    Recovered {
+        /// Which.
+        worker: WorkerId,
+    },
     /// Somebody wants something.
     Command {
         /// Names the command in its one [`Action::Reply`](super::Action::Reply).

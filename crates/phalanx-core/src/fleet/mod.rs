@@ -59,6 +59,7 @@ mod change;
 mod commands;
 mod config;
 mod event;
+mod hung;
 mod lifecycle;
 mod limits;
 mod milestones;
@@ -212,6 +213,7 @@ impl Fleet {
             Event::Health { worker, health } => self.take_health(worker, health),
             Event::Hung { worker } => self.hung(worker),
             Event::Worn { worker, wear } => self.worn(worker, wear),
+            Event::Recovered { worker } => self.recovered(worker),
             Event::Command { id, command } => self.command(id, command),
             Event::Tick => self.expire(),
         }

@@ -339,7 +339,7 @@ fn release(
             continue;
         };
         let is_overdue = out.is_due(since.saturating_add(config.ready_timeout));
-        if is_overdue || census.may_take_down() {
+        if is_overdue || census.may_take_down() || worker.hangs() {
             let reason = match worker.worn {
                 Some(wear) if *reason == Reason::SuccessorReady => {
                     let at = out.now();
@@ -348,8 +348,8 @@ fn release(
                 }
                 Some(_) | None => reason.clone(),
             };
-            worker.drain(reason, config, out);
-            census.ready -= 1;
+            worker.make_way(reason, config, out);
+            census.ready = census.ready.saturating_sub(1);
         }
     }
 }

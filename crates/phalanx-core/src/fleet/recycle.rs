@@ -56,6 +56,9 @@ pub struct Recycled {
 impl Fleet {
     /// A worker is worn out. Only one that serves can be.
     pub(super) fn worn(&mut self, id: WorkerId, wear: Wear) {
+        if wear.is_hung() {
+            return self.hangs(id, wear);
+        }
         let is_ready = self.roster.worker(id).is_some_and(Worker::is_ready);
         if is_ready && !self.recycling.knows(id) {
             self.recycling.queue.push((id, wear));
@@ -191,7 +194,9 @@ impl Fleet {
                 && seat.retry_at.is_none()
                 && !census.has_room(Place::Beside)
         });
-        if !(is_stuck && census.never_has_room() && census.may_take_down()) {
+        let old = self.roster.worker(turn.worker);
+        let may_be_missing = census.may_take_down() || old.is_some_and(Worker::hangs);
+        if !(is_stuck && census.never_has_room() && may_be_missing) {
             return false;
         }
         let Some(seat) = self.roster.seat_mut(turn.position) else {
@@ -202,7 +207,7 @@ impl Fleet {
             wear,
         });
         if let Some(worker) = seat.workers.get_mut(&turn.worker) {
-            worker.drain(Reason::MakesRoom, &self.config, &mut self.out);
+            worker.make_way(Reason::MakesRoom, &self.config, &mut self.out);
             census.ready -= 1;
         }
         true
@@ -224,7 +229,9 @@ impl Fleet {
                 .reply(asked.command, Err(Refusal::RecycleFailed { failure }));
         }
         let worker = self.roster.worker_mut(turn.worker);
-        if let Some(worker) = worker.filter(|worker| worker.worn == Some(Wear::Asked)) {
+        if let Some(worker) =
+            worker.filter(|worker| matches!(worker.worn, Some(Wear::Asked) | None))
+        {
             worker.worn = None;
             self.recycling.turn = None;
         }
@@ -240,6 +247,27 @@ impl Fleet {
 impl Recycling {
     fn is_idle(&self) -> bool {
         self.turn.is_none() && self.queue.is_empty() && self.asked.is_empty()
+    }
+
+    /// This worker goes before all that do not hang.
+    pub(super) fn put_first(&mut self, id: WorkerId, wear: Wear) {
+        self.queue.retain(|(worker, _)| *worker != id);
+        let is_its_turn = self.turn.is_some_and(|turn| turn.worker == id);
+        if !is_its_turn {
+            let before = self.queue.iter().take_while(|(_, wear)| wear.is_hung());
+            self.queue.insert(before.count(), (id, wear));
+        }
+    }
+
+    /// This worker is not to be replaced any more; unless it has a successor already, whose turn goes on.
+    pub(super) fn withdraw(&mut self, id: WorkerId, has_successor: bool) {
+        self.queue.retain(|(worker, _)| *worker != id);
+        self.turn
+            .take_if(|turn| turn.worker == id && !has_successor);
+        let mut asked = self.asked.iter();
+        if !has_successor && asked.any(|asked| asked.workers.contains(&id)) {
+            self.queue.push((id, Wear::Asked));
+        }
     }
 
     fn knows(&self, id: WorkerId) -> bool {

@@ -67,6 +67,12 @@ pub enum Wear {
         /// How many.
         requests: u64,
     },
+    /// It does not answer.
+    Hung {
+        /// For how long.
+        #[serde(rename = "silent_ms", serialize_with = "as_millis")]
+        silent: Duration,
+    },
     /// Somebody asked for it.
     Asked,
 }
@@ -79,6 +85,7 @@ impl fmt::Display for Wear {
             }
             Self::Age { age } => write!(f, "age: {} s", age.as_secs()),
             Self::Requests { requests } => write!(f, "requests: {requests}"),
+            Self::Hung { silent } => write!(f, "hung: silent for {:.1} s", silent.as_secs_f64()),
             Self::Asked => f.write_str("as asked"),
         }
     }

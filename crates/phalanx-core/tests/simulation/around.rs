@@ -53,7 +53,16 @@ impl World {
         let alive: Vec<WorkerId> = self.alive().into_iter().collect();
         if !alive.is_empty() {
             let worker = self.dice.pick(&alive);
-            let wear = Wear::Requests { requests: 1_000 };
+            let wear = if self.dice.chance(40) {
+                let silent = Duration::from_secs(30);
+                if self.dice.chance(40) {
+                    let after = self.dice.millis(0, 5_000);
+                    self.push(after, Item::Deliver(Event::Recovered { worker }));
+                }
+                Wear::Hung { silent }
+            } else {
+                Wear::Requests { requests: 1_000 }
+            };
             self.send_lossy(Event::Worn { worker, wear });
         }
     }

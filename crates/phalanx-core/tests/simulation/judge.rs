@@ -108,6 +108,7 @@ impl Judge {
             | Event::Health { .. }
             | Event::Hung { .. }
             | Event::Worn { .. }
+            | Event::Recovered { .. }
             | Event::Command { .. } => false,
         }
     }
@@ -302,6 +303,9 @@ impl Judge {
 
     fn judge_kill(&self, worker: WorkerId, now: Duration) -> Verdict {
         let known = self.known(worker)?;
+        if known.is_ready() && self.model.hung.contains(&worker) {
+            return self.judge_kill_of_hung(worker, known);
+        }
         let patience = self.model.config.kill_timeout;
         rule!(
             known.stopped_at.is_some_and(|at| now >= at + patience),

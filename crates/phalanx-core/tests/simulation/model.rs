@@ -55,6 +55,8 @@ pub(crate) struct Model {
     pub(crate) turn: Option<Position>,
     /// Who served when somebody wanted them replaced.
     pub(crate) recycles: BTreeMap<CommandId, BTreeSet<WorkerId>>,
+    /// Workers that hang.
+    pub(crate) hung: BTreeSet<WorkerId>,
     /// A roll-back was abandoned since, so workers of a failed generation may have stayed.
     pub(crate) may_be_mixed: bool,
 }
@@ -84,6 +86,7 @@ impl Model {
             streaks: BTreeMap::new(),
             may_be_mixed: false,
             turn: None,
+            hung: BTreeSet::new(),
             recycles: BTreeMap::new(),
             config,
         }
@@ -129,7 +132,10 @@ impl Model {
             }
             Event::Health { worker, health } => self.note_health(*worker, health),
             Event::Hung { worker } => self.condemn(*worker),
-            Event::Worn { .. } => {}
+            Event::Worn { worker, wear } => self.note_hung(*worker, *wear),
+            Event::Recovered { worker } => {
+                self.hung.remove(worker);
+            }
             Event::Command { id, command } => self.note_command(*id, *command),
         }
     }
@@ -331,7 +337,8 @@ impl Model {
                     known.stopped_at = Some(now);
                 }
             }
-            Action::Kill { .. } | Action::Settled { .. } => {}
+            Action::Kill { worker } => self.note_kill(*worker, now),
+            Action::Settled { .. } => {}
             Action::Reply { command, result } => self.note_reply(*command, result),
             Action::Report(report) => self.note_report(report),
             Action::Finished(outcome) => {

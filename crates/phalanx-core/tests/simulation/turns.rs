@@ -1,8 +1,9 @@
 //! The rules of recycling: one position at a time, not during a reload, and the successor first.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use phalanx_core::fleet::{CommandId, Reason, RecycleTarget, Report};
+use phalanx_core::fleet::{CommandId, Reason, RecycleTarget, Report, Wear};
 use phalanx_core::ids::WorkerId;
 
 use crate::judge::{Judge, Verdict};
@@ -24,6 +25,27 @@ impl Model {
             .map(|(worker, _)| *worker)
             .collect();
         self.recycles.insert(id, meant);
+    }
+
+    pub(crate) fn note_hung(&mut self, worker: WorkerId, wear: Wear) {
+        let is_ready = self.workers.get(&worker).is_some_and(Known::is_ready);
+        if is_ready && matches!(wear, Wear::Hung { .. }) {
+            self.hung.insert(worker);
+        }
+    }
+
+    /// One that hangs is killed without having been asked.
+    pub(crate) fn note_kill(&mut self, worker: WorkerId, now: Duration) {
+        let is_ready = Known::is_ready;
+        if let Some(known) = self
+            .workers
+            .get_mut(&worker)
+            .filter(|known| is_ready(known))
+        {
+            known.is_retiring = true;
+            known.is_leaving = true;
+            known.stopped_at = Some(now);
+        }
     }
 
     /// A turn is over when one worker is left, and serves, or somebody there has failed.
@@ -70,6 +92,21 @@ impl Judge {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Nobody but one that hangs is killed while it serves, and nobody before its successor serves, if there may be one more.
+    pub(crate) fn judge_kill_of_hung(&self, worker: WorkerId, known: &Known) -> Verdict {
+        let model = &self.model;
+        let others = model.workers.iter().filter(|(id, _)| **id != worker);
+        let mut others = others.filter(|(_, other)| other.position == known.position);
+        let has_successor = others.any(|(_, other)| other.is_ready());
+        let is_wanted = model.is_wanted(known.position);
+        if has_successor || !is_wanted || model.surge() == 0 || model.is_stopping {
+            return Ok(());
+        }
+        Err(format!(
+            "worker {worker}, which hangs, was killed before its successor was ready"
+        ))
     }
 
     pub(crate) fn judge_recycled(&self, command: CommandId) -> Verdict {

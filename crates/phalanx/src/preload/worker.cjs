@@ -32,7 +32,9 @@
   function erase() {
     delete require.cache[__filename];
     const own = `--require ${JSON.stringify(__filename)}`;
-    const options = process.env.NODE_OPTIONS;
+    const publish = '--inspect-publish-uid=stderr ';
+    let options = process.env.NODE_OPTIONS;
+    if (options?.startsWith(publish + own)) options = options.slice(publish.length);
     if (options === own) {
       delete process.env.NODE_OPTIONS;
     } else if (options !== undefined && options.startsWith(`${own} `)) {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use phalanx_core::wire::splice::{FIRST_NUMBER, Serialization};
 use phalanx_core::wire::{Frames, Pacing, outgoing};
@@ -72,6 +73,12 @@ pub(super) struct Channel {
     pub(super) sent: VecDeque<SentHandle>,
     /// How often something came from the worker.
     pub(super) heard: u64,
+    /// When the last question was put that has no answer yet.
+    asked_at: Option<Instant>,
+    /// It has answered a handle: it speaks the protocol, and can be asked.
+    pub(super) answers: bool,
+    /// How long the last answer took: how late the event loop is. None before the first.
+    pub(super) lag: Option<Duration>,
     pub(super) pacing: Pacing,
     waiting: VecDeque<Waiting>,
     written: usize,
@@ -95,6 +102,9 @@ impl Channel {
             received: VecDeque::new(),
             sent: VecDeque::new(),
             heard: 0,
+            asked_at: None,
+            answers: false,
+            lag: None,
             pacing: Pacing::default(),
             waiting: VecDeque::new(),
             written: 0,
@@ -287,11 +297,20 @@ impl Channel {
     pub(super) fn probe(&mut self) {
         if self.sent.is_empty() && self.waiting.is_empty() && !self.blocked {
             self.sent.push_back(SentHandle::Probe);
+            self.asked_at = Some(phalanx_sys::clock::now());
             self.pacing.handle(outgoing::PROBE.len());
             self.queue(Outgoing {
                 bytes: outgoing::PROBE.to_vec(),
                 handle: None,
             });
+        }
+    }
+
+    /// The question was answered.
+    pub(super) fn answered_probe(&mut self) {
+        let now = phalanx_sys::clock::now();
+        if let Some(asked_at) = self.asked_at.take() {
+            self.lag = Some(now.saturating_duration_since(asked_at));
         }
     }
 

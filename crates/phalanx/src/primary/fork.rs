@@ -106,7 +106,8 @@ impl Cluster {
         let interception = process.take_interception();
         let settings = fork.release.settings();
         let cell = Cell::new(fork.worker, fork.position, process, settings);
-        let cell = Arc::new(cell.held_back(fork.held_back).inspector(inspects));
+        let cell = cell.held_back(fork.held_back).inspector(inspects);
+        let cell = Arc::new(cell.last_lines(fork.last.clone()));
         let notify = gift.notify.take();
         self.shared.hub().enrol(&cell, fork.generation, settings);
         self.record(&cell, fork.generation, socket, &gift);

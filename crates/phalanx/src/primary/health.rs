@@ -40,7 +40,7 @@ impl HealthWatch {
         self.number % 2 == 1
     }
 
-    fn report(&self, event: fleet::Event) {
+    pub(super) fn report(&self, event: fleet::Event) {
         if let Some(reports) = &self.reports {
             // The supervisor ends before its cluster.
             drop(reports.send(event));

@@ -27,6 +27,7 @@ use super::abandoned::Abandoned;
 use super::answered::Answered;
 use super::channel::Channel;
 use super::drain::Sighting;
+use super::hang::HangWatch;
 use super::health::HealthWatch;
 use super::intake::Intake;
 use super::intercept::Calls;
@@ -108,6 +109,8 @@ pub(crate) struct Hub {
     /// What canaries are watched by.
     pub(super) health: HealthWatch,
     pub(super) answered: Answered,
+    /// Who hangs.
+    pub(super) hang: HangWatch,
     pub(super) intake: Intake,
     pub(super) abandoned: Abandoned,
     pub(super) sighting: Sighting,
@@ -167,6 +170,7 @@ impl Hub {
             board: None,
             health: HealthWatch::default(),
             answered: Answered::default(),
+            hang: HangWatch::default(),
             intake: Intake::default(),
             abandoned: Abandoned::default(),
             sighting: Sighting::default(),

@@ -145,7 +145,10 @@ impl Release {
         fds.extend(launch.gift.fds());
         if let Some(option) = &launch.preload {
             let name = OsStr::new(NODE_OPTIONS);
-            let options = preload::node_options(option, env.get(name).map(OsString::as_os_str));
+            // Who wants an inspector finds it as usual.
+            let publish = self.inspect_port(0).is_none();
+            let own = env.get(name).map(OsString::as_os_str);
+            let options = preload::node_options(option, own, publish);
             env.insert(name.into(), options);
         }
         tie(launch.channel, &id, &mut env, &mut fds);

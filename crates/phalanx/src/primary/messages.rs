@@ -240,7 +240,11 @@ impl Hub {
             self.complain(worker, "answered a handle that was not sent");
             return;
         };
+        channel.answers = true;
         channel.flush();
+        if matches!(sent, SentHandle::Probe) {
+            channel.answered_probe();
+        }
         match sent {
             SentHandle::Forwarded => self.answer_primary(worker, arrived),
             _ if arrived => {}

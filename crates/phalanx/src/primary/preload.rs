@@ -27,6 +27,10 @@ const EXCLUDING: [&str; 5] = [
     "--build-snapshot",
 ];
 
+/// Has Node tell the address of an inspector that is opened at SIGUSR1 to its standard error alone, not to everybody on the machine
+/// who asks. The script takes it away, as it does with its own name.
+pub(super) const PUBLISH: &str = "--inspect-publish-uid=stderr";
+
 /// What goes in front of `NODE_OPTIONS`. The script takes exactly this away again.
 fn option(script: &Path) -> OsString {
     let mut option = OsString::from("--require \"");
@@ -51,9 +55,14 @@ pub(crate) fn is_loadable<'a>(
     !in_variable && !options.any(|option| option.to_str().is_some_and(excludes))
 }
 
-/// `NODE_OPTIONS` with the script in front of what the user has set.
-pub(crate) fn node_options(option: &OsStr, own: Option<&OsStr>) -> OsString {
-    let mut options = option.to_owned();
+/// `NODE_OPTIONS` with the script in front of what the user has set, and [`PUBLISH`] in front of it.
+pub(crate) fn node_options(option: &OsStr, own: Option<&OsStr>, publish: bool) -> OsString {
+    let mut options = OsString::new();
+    if publish {
+        options.push(PUBLISH);
+        options.push(" ");
+    }
+    options.push(option);
     if let Some(own) = own {
         options.push(" ");
         options.push(own);
@@ -99,9 +108,11 @@ mod tests {
         let options = node_options(
             OsStr::new("--require \"/x\""),
             Some(OsStr::new("--no-warnings")),
+            false,
         );
         assert_eq!(options, "--require \"/x\" --no-warnings");
-        assert_eq!(node_options(OsStr::new("a"), None), "a");
+        let options = node_options(OsStr::new("a"), None, true);
+        assert_eq!(options, format!("{PUBLISH} a").as_str());
     }
 
     #[test]

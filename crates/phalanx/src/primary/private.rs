@@ -204,7 +204,7 @@ fn needs_quotes(byte: u8) -> bool {
 }
 
 /// Where to put it, the better places first: those that are not swept.
-fn bases() -> impl Iterator<Item = PathBuf> {
+pub(super) fn bases() -> impl Iterator<Item = PathBuf> {
     let is_root = phalanx_sys::identity::is_root();
     let system = is_root.then(|| PathBuf::from("/run"));
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);

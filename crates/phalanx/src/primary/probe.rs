@@ -67,7 +67,12 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>) {
 }
 
 /// Does the worker answer well?
-async fn ask(shared: &Weak<Shared>, worker: WorkerId, path: &str, turn: usize) -> io::Result<bool> {
+pub(super) async fn ask(
+    shared: &Weak<Shared>,
+    worker: WorkerId,
+    path: &str,
+    turn: usize,
+) -> io::Result<bool> {
     let mut stream = connect(shared, worker, turn).await?;
     let limit = clock::now() + ANSWER_LIMIT;
     let exchange = async {

@@ -183,6 +183,8 @@ impl Hub {
             let since = since.into_iter().flatten().min();
             match (state.pulse.stuck_since, since) {
                 (None, Some(_)) => events.push((since, Event::Stuck { worker })),
+                // What waited is no longer its own when its successor is there, or it is gone.
+                (Some(_), None) if !state.cell.is_connected() => {}
                 (Some(before), None) => {
                     let after = now.since(before);
                     events.push((None, Event::Recovered { worker, after }));

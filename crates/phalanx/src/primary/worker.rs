@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::output::LastLines;
 use crate::error::{Error, Result};
 use crate::settings::{Adoption, Readiness, Settings};
 use crate::subscribers::Events;
@@ -42,6 +43,8 @@ pub(super) struct Cell {
     pub(super) watchdog: Option<Duration>,
     /// The port of its inspector, if it was given one; 0 for any.
     pub(super) inspector: Option<u16>,
+    /// What it wrote last.
+    pub(super) last: LastLines,
     pub(super) settle_timeout: Duration,
     stop_signal: Signal,
     /// It gets no connections yet.
@@ -106,6 +109,7 @@ impl Cell {
             readiness: settings.readiness.clone(),
             watchdog: settings.watchdog,
             inspector: None,
+            last: LastLines::default(),
             settle_timeout: settings.settle_timeout.unwrap_or(Settings::SETTLE_TIMEOUT),
             held_back: AtomicBool::new(false),
             speaks: AtomicBool::new(false),
@@ -134,6 +138,11 @@ impl Cell {
     /// The port of its inspector.
     pub(super) fn inspector(self, inspector: Option<u16>) -> Self {
         Self { inspector, ..self }
+    }
+
+    /// Where its last lines are kept.
+    pub(super) fn last_lines(self, last: LastLines) -> Self {
+        Self { last, ..self }
     }
 
     pub(super) fn let_in(&self) {

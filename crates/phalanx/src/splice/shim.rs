@@ -62,7 +62,7 @@ pub fn shim(args: impl Iterator<Item = OsString>) -> io::Error {
     if let Some(preload) = preload.filter(|_| is_loadable(options, own.as_deref())) {
         command.env(
             OPTIONS_VARIABLE,
-            node_options(OsStr::new(&preload), own.as_deref()),
+            node_options(OsStr::new(&preload), own.as_deref(), false),
         );
     }
     command.exec()

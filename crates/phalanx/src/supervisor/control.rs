@@ -251,6 +251,8 @@ impl Control {
         let workers = view.workers.iter().map(|worker| {
             let load = self.cluster.load(worker.worker);
             let process = self.cluster.worker(worker.worker);
+            let condition = self.cluster.condition(worker.worker);
+            let lag = self.cluster.loop_lag(worker.worker);
             WorkerStatus {
                 id: worker.worker,
                 position: worker.position,
@@ -264,6 +266,10 @@ impl Control {
                 state: worker.state.as_str().to_owned(),
                 says: self.cluster.says(worker.worker),
                 stuck_ms: self.cluster.stuck_for(worker.worker).map(millis),
+                health: condition.as_ref().map(|one| one.state.to_owned()),
+                health_ms: condition.as_ref().map(|one| millis(one.lasts)),
+                health_why: condition.map(|one| one.why),
+                loop_lag_us: lag.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX)),
                 ready_at: self.shared.ready_at(worker.worker),
                 restarts: worker.restarts,
                 connections: self.cluster.connections(worker.worker),

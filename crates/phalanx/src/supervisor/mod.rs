@@ -217,6 +217,7 @@ impl Supervisor {
         ));
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);
         cluster.watch_trees(trees);
+        cluster.watch_hangs();
         let events = cluster.life_events();
         let wear = wear::WearWatch::new(options.wear, &cluster);
         tokio::spawn(runner::run(cluster, shared, events, inbox, wear, finish));

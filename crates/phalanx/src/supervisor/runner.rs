@@ -226,6 +226,10 @@ fn translate(event: &Event) -> Option<fleet::Event> {
         | Event::Error { .. }
         | Event::Stuck { .. }
         | Event::Recovered { .. }
+        | Event::Suspect { .. }
+        | Event::Frozen { .. }
+        | Event::Hung { .. }
+        | Event::Spared { .. }
         | Event::Fleet(_) => None,
     }
 }

@@ -132,6 +132,19 @@ pub struct WorkerStatus {
     /// How long it has been stuck, in milliseconds: nothing is taken of what waits for it. Nothing while it is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stuck_ms: Option<u64>,
+    /// `suspect` (it does not answer), `frozen` (because somebody holds it) or `hung` (it is being replaced); nothing while it is
+    /// well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_why: Option<String>,
+    /// How long it has been so, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_ms: Option<u64>,
+    /// How late its event loop answered when it was asked last, in µs; nothing where it cannot be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loop_lag_us: Option<u64>,
     /// When it became ready, in milliseconds since the Unix epoch.
     pub ready_at: Option<u64>,
     /// How many times a worker at this position was replaced after a crash.

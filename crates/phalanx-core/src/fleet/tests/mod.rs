@@ -5,6 +5,7 @@ mod back;
 mod boot;
 mod canary;
 mod deadlines;
+mod hung;
 mod limits;
 mod oddities;
 mod respawn;

@@ -1,0 +1,186 @@
+//! Workers that hang are found, looked at and replaced; those that only seem to are left alone.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
+
+mod cluster;
+
+use std::fs;
+use std::time::Duration;
+
+use cluster::{app, ask, connect, get, pid_in};
+use phalanx_testkit::app::{AppBuilder, is_settled, pids};
+use phalanx_testkit::{App, LIMIT, Load, Signal, fixtures, node, procs, require, wait};
+use serde_json::Value;
+
+/// So long may a worker hang here. On a machine that is busy it takes up to four times as long.
+const HANG: &str = "1500ms";
+/// Much longer than that takes.
+const MUCH_LONGER: Duration = Duration::from_secs(8);
+
+fn kinds() -> Vec<(&'static str, AppBuilder)> {
+    let mut kinds = Vec::new();
+    let rust = || {
+        let program = cluster::example("loops").to_str().unwrap().to_owned();
+        app().command([program])
+    };
+    kinds.push(("Rust", rust()));
+    kinds.push(("Rust by handoff", rust().options(["--dispatch", "handoff"])));
+    if node::require().is_some() {
+        let node = || app().script("loops.js");
+        kinds.push(("Node", node()));
+        kinds.push(("Node by handoff", node().options(["--dispatch", "handoff"])));
+        let least = ["--policy", "least-connections"];
+        kinds.push(("Node by load", node().options(least)));
+        let unmodified = ["--no-preload", "--dispatch", "handoff"];
+        kinds.push(("Node unmodified", node().options(unmodified)));
+    }
+    if require("python3").is_some() {
+        let script = fixtures::fixture("programs/loops.py");
+        kinds.push(("Python", app().command(["python3"]).arg(script).arg("0")));
+    }
+    kinds
+}
+
+fn with_port(builder: AppBuilder) -> App {
+    builder
+        .workers(2)
+        .options(["--hang-timeout", HANG])
+        .start_ready()
+}
+
+/// Sends one request for this path, and waits for no answer.
+fn send(app: &mut App, path: &str) -> Box<dyn cluster::Connection> {
+    let mut client = connect(&app.address()).unwrap();
+    ask(client.as_mut(), path).unwrap();
+    client
+}
+
+fn of_worker(status: &Value, pid: u32) -> Value {
+    let mut workers = status["workers"].as_array().unwrap().iter();
+    let found = workers.find(|worker| worker["pid"] == pid);
+    found.cloned().unwrap_or_default()
+}
+
+#[test]
+fn a_worker_that_loops_is_replaced_and_nobody_else_suffers() {
+    for (kind, builder) in kinds() {
+        let mut app = with_port(builder);
+        let events = app.events();
+        let before = app.worker_pids();
+        let _lost = send(&mut app, "/loop");
+        if kind != "Python" {
+            // What it has accepted when it begins to loop is on it.
+            events.wait_for(LIMIT, kind, |event| event["event"] == "suspect");
+        }
+        let load = Load::new(app.address())
+            .clients(4)
+            .pause(Duration::from_millis(5))
+            .start();
+        let hung = events.wait_for(LIMIT, kind, |event| event["event"] == "hung");
+        let status = app.wait_status(LIMIT, |status| {
+            is_settled(status) && pids(status).iter().any(|pid| !before.contains(pid))
+        });
+        load.stop().expect_none_lost();
+        let after = pids(&status);
+        let kept = before.iter().filter(|pid| after.contains(pid)).count();
+        assert_eq!((kept, after.len()), (1, 2), "{kind}: {before:?} {after:?}");
+        let replaced = status["workers"].as_array().unwrap().iter();
+        let why: Vec<&str> = replaced
+            .filter_map(|worker| worker["recycled"]["why"].as_str())
+            .collect();
+        assert!(why.len() == 1 && why[0].contains("hung"), "{kind}: {why:?}");
+        let text = fs::read_to_string(hung["evidence"].as_str().unwrap()).unwrap();
+        assert!(text.contains("== process"), "{kind}: {text}");
+        if kind.starts_with("Node") && !kind.contains("unmodified") {
+            let function = hung["function"].as_str().unwrap();
+            assert!(
+                function.starts_with("spinsForEver (file:"),
+                "{kind}: {function}"
+            );
+            assert!(
+                text.contains("    at spinsForEver (file:"),
+                "{kind}: {text}"
+            );
+        }
+        assert!(app.stop().success(), "{kind}");
+    }
+}
+
+#[test]
+fn the_stack_of_every_version_of_node_is_found() {
+    for node in node::require_versions() {
+        let mut app = with_port(app().node(&node, "loops.js"));
+        let events = app.events();
+        let _lost = send(&mut app, "/loop");
+        let hung = events.wait_for(LIMIT, "hung", |event| event["event"] == "hung");
+        let function = hung["function"].as_str().unwrap_or_default();
+        assert!(
+            function.starts_with("spinsForEver (file:"),
+            "{node:?}: {hung}"
+        );
+        assert!(app.stop().success());
+    }
+}
+
+#[test]
+fn a_worker_that_somebody_holds_is_not_replaced() {
+    if node::require().is_none() {
+        return;
+    }
+    let mut app = with_port(app().script("loops.js"));
+    let held = app.worker_pids()[0];
+    assert!(procs::signal(held, Signal::STOP));
+    let status = app.wait_status(LIMIT, |status| {
+        of_worker(status, held)["health"] == "frozen"
+    });
+    assert_eq!(
+        of_worker(&status, held)["health_why"],
+        "stopped by a signal"
+    );
+    // Nothing is to happen, however long one waits.
+    let gone = wait::try_eventually(MUCH_LONGER, || (!procs::is_alive(held)).then_some(()));
+    assert!(gone.is_none());
+    assert_eq!(pid_in(&get(&app.address(), "/")), app.worker_pids()[1]);
+    assert!(procs::signal(held, Signal::CONT));
+    app.wait_status(LIMIT, |status| of_worker(status, held)["health"].is_null());
+    assert!(app.worker_pids().contains(&held));
+    assert!(app.stop().success());
+}
+
+#[test]
+fn a_worker_that_recovers_in_time_stays() {
+    if node::require().is_none() {
+        return;
+    }
+    let mut app = app()
+        .workers(2)
+        .options(["--hang-timeout", "60s"])
+        .script("slow.js")
+        .start_ready();
+    let before = app.worker_pids();
+    let _busy = send(&mut app, "/busy?ms=4000");
+    let suspect = |status: &Value| {
+        let mut workers = status["workers"].as_array().unwrap().iter();
+        workers.any(|worker| worker["health"] == "suspect")
+    };
+    app.wait_status(LIMIT, suspect);
+    app.wait_status(LIMIT, |status| !suspect(status));
+    assert_eq!(app.worker_pids(), before);
+    let status = app.status();
+    assert!(status["workers"][0]["loop_lag_us"].is_u64(), "{status}");
+    assert!(app.stop().success());
+}
+
+#[test]
+fn where_all_wait_for_something_nobody_is_killed_and_that_is_said() {
+    if require("python3").is_none() {
+        return;
+    }
+    let script = fixtures::fixture("programs/loops.py");
+    let mut app = with_port(app().command(["python3"]).arg(script).arg("0"));
+    let before = app.worker_pids();
+    let waiting: Vec<_> = (0..2).map(|_| send(&mut app, "/wait")).collect();
+    let queued: Vec<_> = (0..4).map(|_| send(&mut app, "/")).collect();
+    app.wait_for_line("none is killed", LIMIT);
+    assert_eq!(app.worker_pids(), before);
+    drop((waiting, queued));
+}

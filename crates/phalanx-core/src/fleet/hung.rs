@@ -1,0 +1,69 @@
+//! Workers that hang: they give way as worn ones do, but before these, and they are killed when their successor is ready; to ask them
+//! to finish their work would be in vain.
+//!
+//! A hung worker keeps what it has until its successor serves. It does not count for the limit on missing workers: it is missing
+//! already. In a reload it waits for its position's turn, and is killed then, too.
+
+use super::Fleet;
+use super::action::Action;
+use super::config::FleetConfig;
+use super::outbox::Outbox;
+use super::report::Reason;
+use super::wear::Wear;
+use super::worker::{Cause, State, Worker};
+use crate::ids::WorkerId;
+
+impl Fleet {
+    /// A worker hangs. Only one that serves can.
+    pub(super) fn hangs(&mut self, id: WorkerId, wear: Wear) {
+        let worker = self.roster.worker_mut(id);
+        let Some(worker) = worker.filter(|worker| worker.is_ready() && !worker.hangs()) else {
+            return;
+        };
+        worker.worn = Some(wear);
+        self.recycling.put_first(id, wear);
+    }
+
+    /// A worker that hung shows life: it stays. If its successor starts already it gives way to it, and may finish its work.
+    pub(super) fn recovered(&mut self, id: WorkerId) {
+        let worker = self.roster.worker_mut(id);
+        let Some(worker) = worker.filter(|worker| worker.is_ready() && worker.hangs()) else {
+            return;
+        };
+        worker.worn = None;
+        let position = worker.position;
+        let seat = self.roster.seat(position);
+        let has_successor = seat.is_some_and(|seat| {
+            let mut active = seat.workers.values().filter(|worker| worker.is_active());
+            active.any(|worker| worker.id != id)
+        });
+        self.recycling.withdraw(id, has_successor);
+    }
+}
+
+impl Wear {
+    pub(super) fn is_hung(&self) -> bool {
+        match self {
+            Self::Hung { .. } => true,
+            Self::Memory { .. } | Self::Age { .. } | Self::Requests { .. } | Self::Asked => false,
+        }
+    }
+}
+
+impl Worker {
+    /// It was found to hang, and has shown no life since.
+    pub(super) fn hangs(&self) -> bool {
+        self.worn.is_some_and(|wear| wear.is_hung())
+    }
+
+    /// It goes, because another one is to have its place: one that hangs is killed, others finish their work.
+    pub(super) fn make_way(&mut self, reason: Reason, config: &FleetConfig, out: &mut Outbox) {
+        if !self.hangs() {
+            return self.drain(reason, config, out);
+        }
+        out.push(Action::Kill { worker: self.id });
+        let until = out.after(config.kill_timeout);
+        let cause = Cause::Retired;
+        self.enter(State::Killed { until, cause }, reason, out);
+    }
+}

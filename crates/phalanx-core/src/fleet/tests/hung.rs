@@ -1,0 +1,126 @@
+//! Workers that hang.
+
+use std::time::Duration;
+
+use super::*;
+use crate::fleet::{Reason, Wear};
+
+impl Bench {
+    fn is_given_up(&mut self, worker: u32) -> Vec<String> {
+        let silent = Duration::from_secs(30);
+        let (worker, wear) = (WorkerId(worker), Wear::Hung { silent });
+        self.tell(Event::Worn { worker, wear })
+    }
+
+    fn recovers(&mut self, worker: u32) -> Vec<String> {
+        let worker = WorkerId(worker);
+        self.tell(Event::Recovered { worker })
+    }
+}
+
+#[test]
+fn one_that_hangs_is_killed_when_its_successor_serves() {
+    let mut bench = Bench::serving(workers(2));
+    assert_eq!(bench.is_given_up(1), ["spawn 3@0 g1"]);
+    assert_eq!(bench.ready(3), ["kill 1"]);
+    let says_so = |report: &Report| {
+        matches!(
+            report,
+            Report::Changed {
+                reason: Reason::Recycled {
+                    wear: Wear::Hung { .. }
+                },
+                ..
+            }
+        )
+    };
+    assert!(bench.has_reported(says_so));
+    assert_eq!(bench.is_killed(1), ["settled g1"]);
+    assert_eq!(bench.serving_now(), ["3@0 g1", "2@1 g1"]);
+}
+
+#[test]
+fn one_at_a_time_and_before_those_that_are_worn_out() {
+    let mut bench = Bench::serving(workers(4));
+    let worn = |worker| Event::Worn {
+        worker: WorkerId(worker),
+        wear: Wear::Requests { requests: 9 },
+    };
+    assert_eq!(bench.tell(worn(1)), ["spawn 5@0 g1"]);
+    assert_eq!(bench.tell(worn(2)), NOTHING);
+    assert_eq!(bench.is_given_up(3), NOTHING);
+    assert_eq!(bench.is_given_up(4), NOTHING);
+    assert_eq!(bench.ready(5), ["drain 1"]);
+    assert_eq!(bench.exits(1), ["spawn 6@2 g1"]);
+    assert_eq!(bench.ready(6), ["kill 3"]);
+    assert_eq!(bench.is_killed(3), ["spawn 7@3 g1"]);
+    assert_eq!(bench.ready(7), ["kill 4"]);
+    assert_eq!(bench.is_killed(4), ["spawn 8@1 g1"]);
+}
+
+#[test]
+fn one_that_recovers_stays() {
+    let mut bench = Bench::serving(workers(3));
+    bench.is_given_up(1);
+    bench.is_given_up(2);
+    assert_eq!(bench.recovers(2), NOTHING);
+    bench.ready(4);
+    assert_eq!(bench.is_killed(1), ["settled g1"]);
+}
+
+#[test]
+fn one_that_recovers_too_late_may_finish_its_work() {
+    let mut bench = Bench::serving(workers(2));
+    assert_eq!(bench.is_given_up(1), ["spawn 3@0 g1"]);
+    assert_eq!(bench.recovers(1), NOTHING);
+    assert_eq!(bench.ready(3), ["drain 1"]);
+}
+
+#[test]
+fn where_the_successor_does_not_start_it_lives_on_and_the_next_try_waits() {
+    let mut bench = Bench::serving(workers(2));
+    bench.is_given_up(1);
+    let mut told = bench.crashes(3);
+    told.extend(bench.secs(1));
+    assert!(told.contains(&"spawn 4@0 g1".to_owned()), "{told:?}");
+    assert!(
+        !told.iter().any(|action| action.starts_with("kill 1")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn where_there_may_be_no_extra_worker_it_goes_first() {
+    let mut bench = Bench::serving(without_surge(2, 1));
+    assert_eq!(bench.is_given_up(1), ["kill 1"]);
+    assert_eq!(bench.is_killed(1), ["spawn 3@0 g1"]);
+}
+
+#[test]
+fn a_reload_goes_first_and_kills_it_in_its_turn() {
+    let mut bench = Bench::serving(workers(2));
+    bench.reload();
+    assert_eq!(bench.is_given_up(2), NOTHING);
+    assert_eq!(bench.ready(3), ["drain 1"]);
+    assert_eq!(bench.exits(1), ["spawn 4@1 g2"]);
+    assert_eq!(bench.ready(4), ["kill 2"]);
+}
+
+#[test]
+fn only_one_that_serves_can_hang() {
+    let mut bench = Bench::started(workers(1));
+    assert_eq!(bench.is_given_up(1), NOTHING);
+    assert_eq!(bench.is_given_up(7), NOTHING);
+    assert_eq!(bench.recovers(1), NOTHING);
+}
+
+#[test]
+fn when_the_fleet_stops_nobody_waits_for_it() {
+    let mut bench = Bench::serving(workers(2));
+    bench.is_given_up(1);
+    bench.ready(3);
+    bench.is_given_up(2);
+    let told = bench.command(Command::Stop);
+    assert!(told.contains(&"kill 2".to_owned()), "{told:?}");
+    assert!(told.contains(&"drain 3".to_owned()), "{told:?}");
+}
