@@ -95,8 +95,13 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 
-    /// Number of workers; auto: as many as there are processors that this process may use
-    #[arg(short = 'n', long, value_name = "N|auto", default_value = "auto")]
+    /// Number of workers; auto: as many as there are processors that this process may use; 2..8: as their load asks for
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N|auto|MIN..MAX",
+        default_value = "auto"
+    )]
     pub(crate) workers: WorkerCount,
 
     /// Who chooses the worker for a connection

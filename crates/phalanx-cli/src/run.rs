@@ -187,6 +187,7 @@ fn options(
     let mut options = SupervisorOptions::new(name.as_str());
     let tells = settings.adoption == Adoption::Channel && !(kind.is_node && args.polite.no_preload);
     options.wear = limits::wear(args, tells)?;
+    options.elastic = limits::elastic(args);
     options.settings = settings;
     options.fleet = fleet;
     options.stream_timeout = args.polite.stream_timeout;

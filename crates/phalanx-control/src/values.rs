@@ -1,5 +1,6 @@
 //! Values that options and requests to the control socket have in common, from text to what they mean.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub enum WorkerCount {
     Auto,
     /// So many.
     Exactly(u32),
+    /// As many as the load asks for, from the first to the second, which is not less.
+    Between(NonZeroU32, NonZeroU32),
 }
 
 impl FromStr for WorkerCount {
@@ -22,9 +25,22 @@ impl FromStr for WorkerCount {
         match text.parse() {
             _ if text == "auto" => Ok(Self::Auto),
             Ok(count @ 1..=MAX_WORKERS) => Ok(Self::Exactly(count)),
-            Ok(_) | Err(_) => Err(format!("use a number from 1 to {MAX_WORKERS}, or auto")),
+            Err(_) if text.contains("..") => between(text).ok_or_else(|| {
+                format!("use two numbers from 1 to {MAX_WORKERS}, the greater one last: 2..8")
+            }),
+            Ok(_) | Err(_) => Err(format!(
+                "use a number from 1 to {MAX_WORKERS}, a range such as 2..8, or auto"
+            )),
         }
     }
+}
+
+/// Reads `2..8`.
+fn between(text: &str) -> Option<WorkerCount> {
+    let (min, max) = text.split_once("..")?;
+    let (min, max): (NonZeroU32, NonZeroU32) = (min.parse().ok()?, max.parse().ok()?);
+    let is_range = min <= max && max.get() <= MAX_WORKERS;
+    is_range.then_some(WorkerCount::Between(min, max))
 }
 
 /// Reads `500ms`, `30s`, `2m` or `1h`.
@@ -137,7 +153,14 @@ mod tests {
     fn worker_counts_are_positive_or_auto() {
         assert_eq!("auto".parse(), Ok(WorkerCount::Auto));
         assert_eq!("12".parse(), Ok(WorkerCount::Exactly(12)));
-        for text in ["0", "-1", "4097", "max", ""] {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        assert_eq!(
+            "2..8".parse(),
+            Ok(WorkerCount::Between(number(2), number(8)))
+        );
+        for text in [
+            "0", "-1", "4097", "max", "", "..", "2..", "0..2", "8..2", "2..4097", "2...8",
+        ] {
             assert!(text.parse::<WorkerCount>().is_err(), "{text}");
         }
     }

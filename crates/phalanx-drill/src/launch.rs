@@ -95,6 +95,7 @@ fn is_for_the_server(key: &OsStr) -> bool {
 fn words(args: &DrillArgs, opens_ports: OpensPorts, at: IpAddr) -> Vec<OsString> {
     let workers = match args.workers {
         Some(WorkerCount::Exactly(count)) => count.to_string(),
+        Some(WorkerCount::Between(min, max)) => format!("{min}..{max}"),
         Some(WorkerCount::Auto) | None => "auto".to_owned(),
     };
     let fixed = ["phalanx", "run", "--name", NAME, "--log-format", "json"];

@@ -15,11 +15,17 @@ use rustix::thread::sched_getaffinity;
 #[must_use]
 pub fn usable_cores() -> NonZero<usize> {
     let allowed = allowed_cores();
-    let memberships = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    match quota_cores(&memberships, Path::new("/sys/fs/cgroup")) {
+    match quota_of_this_process() {
         Some(quota) => allowed.min(quota),
         None => allowed,
     }
+}
+
+/// How many cores the CPU quota of this process's control groups comes to, rounded up; none where there is no quota.
+#[must_use]
+pub fn quota_of_this_process() -> Option<NonZero<usize>> {
+    let memberships = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    quota_cores(&memberships, Path::new("/sys/fs/cgroup"))
 }
 
 fn allowed_cores() -> NonZero<usize> {

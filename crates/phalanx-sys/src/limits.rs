@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -106,6 +107,27 @@ pub fn resident_bytes(pid: Pid) -> io::Result<u64> {
     Ok(pages.saturating_mul(page_bytes))
 }
 
+/// The processor time that a process has used so far, all its threads together (`proc_pid_stat(5)`).
+///
+/// # Errors
+///
+/// `NotFound` when there is no such process, `InvalidData` when the file cannot be understood.
+pub fn cpu_time(pid: Pid) -> io::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = used_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    let a_second = rustix::param::clock_ticks_per_second().max(1);
+    Ok(Duration::from_millis(ticks.saturating_mul(1000) / a_second))
+}
+
+/// The name of the program, in parentheses, may contain anything; the numbers follow the last one.
+fn used_ticks(stat: &str) -> Option<u64> {
+    let (_, numbers) = stat.rsplit_once(')')?;
+    let mut numbers = numbers.split_ascii_whitespace().skip(11);
+    let user: u64 = numbers.next()?.parse().ok()?;
+    let system: u64 = numbers.next()?.parse().ok()?;
+    user.checked_add(system)
+}
+
 fn resident_pages(statm: &str) -> Option<u64> {
     statm.split_ascii_whitespace().nth(1)?.parse().ok()
 }
@@ -142,6 +164,14 @@ mod tests {
         let after = descriptors_left(file.as_fd()).unwrap();
         assert!(after + 300 < before, "{before}, {after}");
         drop(files);
+    }
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let stat = "7 (a) 1 (b) S 1 7 7 0 -1 0 10 0 0 0 250 50 0 0 20 0 1 0";
+        assert_eq!(used_ticks(stat), Some(300));
+        assert_eq!(used_ticks("7 (a"), None);
+        assert!(cpu_time(Pid::current()).is_ok());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_core::fleet::{Amount, BootPolicy};
+use phalanx_core::fleet::{Amount, BootPolicy, ElasticRange};
 use phalanx_core::policy::{Policy, PolicyName, Weights};
 
 use crate::error::{Error, Result};
@@ -27,6 +27,8 @@ pub enum Workers {
     Auto,
     /// So many.
     Exactly(u32),
+    /// As many as the load asks for, from the first number to the second; it begins with the first.
+    Between(NonZeroU32, NonZeroU32),
 }
 
 /// A clustered server to be run. Made by [`builder`].
@@ -274,6 +276,11 @@ impl Builder {
                 u32::try_from(phalanx_sys::cpu::usable_cores().get()).unwrap_or(u32::MAX)
             }
             Workers::Exactly(count) => count,
+            Workers::Between(min, max) => {
+                let max = max.max(min);
+                self.options.elastic = Some(ElasticRange { min, max });
+                min.get()
+            }
         };
         let supervisor = Supervisor::start(self.options)?;
         if self.signals {

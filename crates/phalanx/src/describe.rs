@@ -217,6 +217,12 @@ fn text_of(report: &Report) -> String {
                 missing.join(" and ")
             )
         }
+        Report::Resizes { from, to, why } if from == to => {
+            format!("the size stays {}: {why}", counted(*to))
+        }
+        Report::Resizes { from, to, why } => {
+            format!("the size changes from {from} to {}: {why}", counted(*to))
+        }
         Report::ScaleStarted { from, to } => format!("scaling from {from} to {}", counted(*to)),
         Report::ScaleProgress { done, of } => format!("scaling: {done} of {of} done"),
         Report::StopStarted { fast, workers } => {
@@ -283,6 +289,7 @@ fn level_of(report: &Report) -> Level {
         | Report::CanaryPassed { .. }
         | Report::RolloutProgress { .. }
         | Report::RolloutFinished { .. }
+        | Report::Resizes { .. }
         | Report::ScaleStarted { .. }
         | Report::ScaleProgress { .. }
         | Report::StopStarted { .. } => Level::Info,

@@ -1,6 +1,6 @@
 //! The number of workers and their limits, from the command line to the fleet's configuration.
 
-use phalanx::fleet::{BootPolicy, FleetConfig, WearLimits};
+use phalanx::fleet::{BootPolicy, ElasticRange, FleetConfig, WearLimits};
 use phalanx::supervisor::{starts_at_once, starts_first};
 use phalanx_sys::{cpu, memory};
 
@@ -15,6 +15,7 @@ pub(super) fn fleet(args: &RunArgs) -> Outcome<FleetConfig> {
         workers: match args.workers {
             WorkerCount::Auto => u32::try_from(cpu::usable_cores().get()).unwrap_or(1),
             WorkerCount::Exactly(count) => count,
+            WorkerCount::Between(min, _) => min.get(),
         },
         max_surge: limits.max_surge,
         max_unavailable: limits.max_unavailable,
@@ -65,4 +66,12 @@ pub(super) fn wear(args: &RunArgs, tells: bool) -> Outcome<WearLimits> {
         max_age: limits.max_age,
         max_requests: limits.max_requests,
     })
+}
+
+/// Between which numbers the size follows the load.
+pub(super) fn elastic(args: &RunArgs) -> Option<ElasticRange> {
+    match args.workers {
+        WorkerCount::Auto | WorkerCount::Exactly(_) => None,
+        WorkerCount::Between(min, max) => Some(ElasticRange { min, max }),
+    }
 }

@@ -113,7 +113,7 @@ impl Service {
                 }
                 self.tell_count(speaker);
             }
-            Report::ScaleStarted { to, .. } => self.target = *to,
+            Report::ScaleStarted { to, .. } | Report::Resizes { to, .. } => self.target = *to,
             Report::RolloutStarted { .. } => self.tell_reloading(speaker),
             Report::RolloutFinished { .. }
             | Report::RolledBack { .. }

@@ -151,13 +151,8 @@ impl Fleet {
             self.out.reply(older.command, Err(Refusal::Superseded));
             older.from
         });
-        self.target = to;
         self.out.report(Report::ScaleStarted { from, to });
-        if to > from {
-            self.open_positions(from);
-        } else {
-            self.close_positions(from);
-        }
+        self.set_target(to);
         let mut scaling = Scaling {
             command: id,
             from: unfinished.unwrap_or(from).min(from),
@@ -167,6 +162,20 @@ impl Fleet {
         scaling.of = self.remaining(&scaling);
         scaling.remaining = scaling.of;
         self.scaling = Some(scaling);
+    }
+
+    pub(super) fn set_target(&mut self, to: u32) {
+        let from = std::mem::replace(&mut self.target, to);
+        if to > from {
+            self.open_positions(from);
+        } else {
+            self.close_positions(from);
+        }
+    }
+
+    /// A change of size has not come true yet.
+    pub(super) fn is_scaling(&self) -> bool {
+        self.scaling.is_some()
     }
 
     /// New positions get the generation of the rollout under way.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::amount::Amount;
+use super::elastic::Resize;
 use super::wear::Wear;
 use crate::dispatch::readiness::Lack;
 use crate::health::Health;
@@ -89,6 +90,8 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// The load asks for another size.
+    Resize(Resize),
     /// Somebody wants something.
     Command {
         /// Names the command in its one [`Action::Reply`](super::Action::Reply).

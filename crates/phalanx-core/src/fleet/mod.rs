@@ -41,6 +41,10 @@
 //! A worker that is worn out ([`Event::Worn`]) or to be replaced by hand gives way to a successor of the same release
 //! (`recycle`): one position at a time, the successor first, and after any reload.
 //!
+//! # Size
+//!
+//! The target changes by command, and by load where the runtime watches it ([`Elastic`], [`Event::Resize`]).
+//!
 //! # Why a rollout ends
 //!
 //! It takes positions lowest first, as the limits allow. A position whose old worker ends meanwhile
@@ -58,6 +62,7 @@ mod census;
 mod change;
 mod commands;
 mod config;
+mod elastic;
 mod event;
 mod hung;
 mod lifecycle;
@@ -88,6 +93,7 @@ pub use amount::{Amount, AmountError};
 use change::{Change, QueuedReloads};
 use commands::Scaling;
 pub use config::{BootPolicy, ConfigError, FleetConfig, MAX_WORKERS};
+pub use elastic::{Elastic, ElasticLimit, ElasticRange, ElasticReason, ElasticSample, Resize};
 pub use event::{Canary, Command, CommandId, Event, RecycleTarget, ReloadPlan, ScaleTo};
 use outbox::Outbox;
 pub use recycle::Recycled;
@@ -212,6 +218,7 @@ impl Fleet {
             Event::Exited { worker, status } => self.exited(worker, status),
             Event::Health { worker, health } => self.take_health(worker, health),
             Event::Hung { worker } => self.hung(worker),
+            Event::Resize(resize) => self.resize(resize),
             Event::Worn { worker, wear } => self.worn(worker, wear),
             Event::Recovered { worker } => self.recovered(worker),
             Event::Command { id, command } => self.command(id, command),

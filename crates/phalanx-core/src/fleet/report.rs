@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::action::{Failure, FailureReason};
 use super::amount::Amount;
+use super::elastic::ElasticReason;
 use super::wear::Wear;
 use crate::dispatch::readiness::ListenerName;
 use crate::health::HealthSummary;
@@ -159,6 +160,16 @@ pub enum Report {
         worker: WorkerId,
         /// Those that its predecessor held and it does not.
         missing: Vec<ListenerName>,
+    },
+    /// The target changes by the load, or should and may not (`from` and `to` are the same then).
+    Resizes {
+        /// The target until now.
+        from: u32,
+        /// The target from now on.
+        to: u32,
+        /// Why.
+        #[serde(flatten)]
+        why: ElasticReason,
     },
     /// The target changed.
     ScaleStarted {

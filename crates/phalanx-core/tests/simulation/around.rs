@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use phalanx_core::fleet::{Command, CommandId, Event, Fleet, Wear};
+use phalanx_core::fleet::{Command, CommandId, ElasticReason, Event, Fleet, Resize, Wear};
 use phalanx_core::health::Health;
 use phalanx_core::ids::WorkerId;
 
@@ -46,6 +46,17 @@ impl World {
             }
         }
         self.push(Duration::from_secs(1), Item::Figures(watch));
+    }
+
+    /// The load asks for another size.
+    pub(crate) fn resize(&mut self) {
+        let why = ElasticReason {
+            busy: 900,
+            seconds: 10,
+            held_by: None,
+        };
+        let to = self.dice.between(1, 9);
+        self.send_lossy(Event::Resize(Resize { to, why }));
     }
 
     /// A worker, of whatever state, is found to be worn out.

@@ -10,7 +10,7 @@ use phalanx_core::fleet::{Action, Done, FailureReason, Outcome, Reason, Refusal,
 pub(crate) struct Coverage(BTreeMap<&'static str, u64>);
 
 /// The situations that a run of many histories must have reached.
-pub(crate) const SITUATIONS: [&str; 41] = [
+pub(crate) const SITUATIONS: [&str; 42] = [
     "boot failed",
     "all gone",
     "stopped",
@@ -49,6 +49,7 @@ pub(crate) const SITUATIONS: [&str; 41] = [
     "ended in its soak",
     "admitted",
     "accepted with fewer listeners",
+    "resized",
     "recycled",
     "recycled on request",
     "recycling failed",
@@ -131,6 +132,7 @@ fn of_report(report: &Report) -> Option<&'static str> {
             | FailureReason::LeftBeforeReady
             | FailureReason::ChannelLost => "rollout failed",
         }),
+        Report::Resizes { .. } => Some("resized"),
         Report::RolledBack { .. } => Some("rolled back"),
         Report::RollbackAbandoned { .. } => Some("roll-back abandoned"),
         Report::CanaryStarted { .. } => Some("canaries watched"),

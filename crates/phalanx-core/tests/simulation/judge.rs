@@ -109,6 +109,7 @@ impl Judge {
             | Event::Hung { .. }
             | Event::Worn { .. }
             | Event::Recovered { .. }
+            | Event::Resize(_)
             | Event::Command { .. } => false,
         }
     }

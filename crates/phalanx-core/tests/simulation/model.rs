@@ -51,8 +51,8 @@ pub(crate) struct Model {
     pub(crate) refuses: bool,
     /// The canary that is known to be bad; its rollout must not succeed.
     pub(crate) condemned: BTreeSet<Generation>,
-    /// The position that was last recycled, until nobody else is left there.
-    pub(crate) turn: Option<Position>,
+    /// The position that was last recycled and its old worker, until that is gone.
+    pub(crate) turn: Option<(Position, WorkerId)>,
     /// Who served when somebody wanted them replaced.
     pub(crate) recycles: BTreeMap<CommandId, BTreeSet<WorkerId>>,
     /// Workers that hang.
@@ -136,6 +136,7 @@ impl Model {
             Event::Recovered { worker } => {
                 self.hung.remove(worker);
             }
+            Event::Resize(_) => {}
             Event::Command { id, command } => self.note_command(*id, *command),
         }
     }
@@ -266,12 +267,16 @@ impl Model {
                     ScaleTo::Down(fewer) => self.target.checked_sub(fewer),
                 };
                 if let Some(wanted) = wanted.filter(|wanted| *wanted <= MAX_WORKERS) {
-                    self.streaks.retain(|position, _| position.0 < wanted);
-                    self.target = wanted;
-                    self.is_rescaled = true;
+                    self.resized(wanted);
                 }
             }
         }
+    }
+
+    fn resized(&mut self, wanted: u32) {
+        self.streaks.retain(|position, _| position.0 < wanted);
+        self.target = wanted;
+        self.is_rescaled = true;
     }
 
     /// Takes note of what the fleet did.
@@ -376,6 +381,7 @@ impl Model {
                 self.is_rescaled = false;
                 (self.surge, self.unavailable) = (*max_surge, *max_unavailable);
             }
+            Report::Resizes { to, .. } => self.resized(*to),
             Report::CanaryPassed { .. } => self.canaries = None,
             Report::RolloutFinished { generation } => {
                 self.rolling = None;
@@ -402,10 +408,10 @@ impl Model {
                 position,
                 reason: Reason::Recycle { .. },
                 ..
-            } => self.turn = Some(*position),
+            } => self.note_turn(*position),
             Report::RespawnScheduled { position, .. } => {
                 // It has troubles of its own; the others do not wait for their end.
-                self.turn = self.turn.filter(|turn| turn != position);
+                self.turn = self.turn.filter(|(turn, _)| turn != position);
             }
             Report::Changed { .. }
             | Report::CrashLoopEntered { .. }

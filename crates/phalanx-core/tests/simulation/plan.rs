@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) orders: Vec<(Duration, Command)>,
     /// When somebody kills a worker from outside.
     pub(crate) kills: Vec<Duration>,
+    /// When the load asks for another size.
+    pub(crate) resizes: Vec<Duration>,
     /// When a worker is found to be worn out.
     pub(crate) wears: Vec<Duration>,
     /// When the faults end.
@@ -135,8 +137,16 @@ impl Plan {
         } else {
             Vec::new()
         };
+        let resizes = if dice.chance(30) {
+            (0..dice.between(1, 6))
+                .map(|_| dice.up_to(heals_at))
+                .collect()
+        } else {
+            Vec::new()
+        };
         Self {
             config,
+            resizes,
             wears,
             faults_percent: dice.pick(&[0, 0, 5, 20, 50, 90]),
             some_hang,

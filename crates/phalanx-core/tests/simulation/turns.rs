@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use phalanx_core::fleet::{CommandId, Reason, RecycleTarget, Report, Wear};
-use phalanx_core::ids::WorkerId;
+use phalanx_core::ids::{Position, WorkerId};
 
 use crate::judge::{Judge, Verdict};
 use crate::known::Known;
@@ -48,10 +48,20 @@ impl Model {
         }
     }
 
-    /// A turn is over when one worker is left, and serves, or somebody there has failed.
+    /// The successor of the worker that serves there has been spawned.
+    pub(crate) fn note_turn(&mut self, position: Position) {
+        let at = |known: &Known| known.position == position && known.is_ready();
+        let old = self.workers.iter().find(|(_, known)| at(known));
+        self.turn = old.map(|(worker, _)| (position, *worker));
+    }
+
+    /// A turn is over when the old worker is gone and who is left serves, or somebody there has failed.
     pub(crate) fn note_gone(&mut self) {
-        let Some(position) = self.turn else { return };
-        let is_over = self.at(position).count() <= 1 && self.at(position).all(Known::is_ready);
+        let Some((position, old)) = self.turn else {
+            return;
+        };
+        let serves_or_leaves = |known: &Known| known.is_ready() || known.is_leaving;
+        let is_over = !self.workers.contains_key(&old) && self.at(position).all(serves_or_leaves);
         let has_failed = self.streaks.contains_key(&position);
         if is_over || has_failed || !self.is_wanted(position) || self.is_stopping {
             self.turn = None;
@@ -72,7 +82,7 @@ impl Judge {
         };
         let model = &self.model;
         match reason {
-            Reason::Recycle { .. } if model.turn.is_some_and(|other| other != *position) => {
+            Reason::Recycle { .. } if model.turn.is_some_and(|(other, _)| other != *position) => {
                 let other = model.turn;
                 Err(format!(
                     "position {position} is recycled while {other:?} still is"

@@ -54,6 +54,8 @@ pub(crate) enum Item {
     KillSomebody,
     /// A worker is worn out.
     WearSomebody,
+    /// The load asks for another size.
+    Resize,
     /// Workers send their figures, in the watch of that number.
     Figures(u32),
 }
@@ -99,6 +101,9 @@ impl World {
         }
         for at in world.plan.kills.clone() {
             world.push(at, Item::KillSomebody);
+        }
+        for at in world.plan.resizes.clone() {
+            world.push(at, Item::Resize);
         }
         for at in world.plan.wears.clone() {
             world.push(at, Item::WearSomebody);
@@ -169,6 +174,7 @@ impl World {
                 }
             }
             Item::Figures(watch) => self.send_figures(watch),
+            Item::Resize => self.resize(),
             Item::WearSomebody => self.wear_somebody(),
             Item::KillSomebody => {
                 let alive: Vec<WorkerId> = self

@@ -388,6 +388,10 @@ impl Cluster {
         self.shared.hub().answered(worker)
     }
 
+    pub(crate) fn waiting(&self, worker: WorkerId) -> u32 {
+        self.shared.hub().waiting_of(worker)
+    }
+
     pub(crate) fn close_orphans(&self) {
         self.shared.hub().close_orphans();
     }

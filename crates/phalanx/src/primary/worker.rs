@@ -283,6 +283,14 @@ impl Worker {
             .flatten()
     }
 
+    /// The processor time that its process has used.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        let is_there = self.cell.process().is_some();
+        is_there
+            .then(|| phalanx_sys::limits::cpu_time(self.cell.pid).ok())
+            .flatten()
+    }
+
     /// Sends a message (`worker.send`). It is queued when the worker does not read just now.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! [`Supervisor::finished`] waits for the end. The builder and the `phalanx` command both stand on it.
 
 mod control;
+mod elastic;
 mod guests;
 mod revision;
 mod runner;
@@ -20,7 +21,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_core::fleet::{Fleet, FleetConfig, WearLimits};
+use phalanx_core::fleet::{ElasticRange, Fleet, FleetConfig, WearLimits};
 use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::DrainLimits;
 use tokio::sync::{mpsc, oneshot};
@@ -58,6 +59,9 @@ pub struct SupervisorOptions {
     pub fleet: FleetConfig,
     /// When workers are replaced although nothing is wrong with them. Default: never.
     pub wear: WearLimits,
+    /// The number of workers follows their load, between these. [`FleetConfig::workers`] is what it begins with.
+    /// Default: it is changed by command only.
+    pub elastic: Option<ElasticRange>,
     /// How long the streams of a worker that leaves (upgraded connections, server-sent events) may go on after the
     /// drain limit, where the worker can tell them from other connections. Default 30 s.
     pub stream_timeout: Duration,
@@ -94,6 +98,7 @@ impl SupervisorOptions {
                 ..FleetConfig::default()
             },
             wear: WearLimits::default(),
+            elastic: None,
             stream_timeout: STREAM_TIMEOUT,
             policy: scheduling_from_environment(),
             weights: Weights::default(),
@@ -220,7 +225,9 @@ impl Supervisor {
         cluster.watch_hangs();
         let events = cluster.life_events();
         let wear = wear::WearWatch::new(options.wear, &cluster);
-        tokio::spawn(runner::run(cluster, shared, events, inbox, wear, finish));
+        let elastic = elastic::ElasticWatch::new(options.elastic);
+        let watches = (wear, elastic);
+        tokio::spawn(runner::run(cluster, shared, events, inbox, watches, finish));
         Ok(Self {
             control,
             outcome,

@@ -13,6 +13,7 @@ use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Outcome;
+use super::elastic::ElasticWatch;
 use super::vitals::Measured;
 use super::wear::WearWatch;
 use crate::event::Event;
@@ -134,7 +135,7 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     mut events: Events,
     mut inbox: mpsc::UnboundedReceiver<Ask>,
-    mut wear: WearWatch,
+    (mut wear, mut elastic): (WearWatch, ElasticWatch),
     finish: oneshot::Sender<Outcome>,
 ) {
     cluster.keep_time();
@@ -166,6 +167,12 @@ pub(super) async fn run(
             Some(start) = starts.recv() => runner.has_started(start),
             Some(report) = health.recv() => runner.step(report),
             Some(ask) = inbox.recv() => runner.command(ask),
+            () = elastic.is_due() => {
+                let view = runner.shared.view();
+                if let Some(resize) = elastic.look(&runner.cluster, &view, runner.now()) {
+                    runner.step(resize);
+                }
+            }
             () = wear.is_due() => {
                 let view = runner.shared.view();
                 for worn in wear.look(&runner.cluster, &view, runner.now()) {
