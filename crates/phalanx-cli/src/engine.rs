@@ -67,10 +67,7 @@ fn try_run(args: EngineArgs) -> Outcome {
     let log = Log::new(style, stderr.clone());
     log.take_tracing();
     let named = args.name;
-    options.name = named
-        .as_ref()
-        .map(|name| name.as_str().to_owned())
-        .unwrap_or_default();
+    options.name = named.as_ref().map(|name| name.as_str().to_owned());
     let ended = crate::to_the_end(async {
         let cannot = |error| Failure::caused(Exit::Failed, "the engine cannot run", &error);
         let engine = Engine::start(options).map_err(cannot)?;
@@ -85,11 +82,12 @@ fn try_run(args: EngineArgs) -> Outcome {
 
 /// Opens the control socket of an app that has a name. Without it the app runs as well.
 fn open(name: &Name, engine: &Engine) -> Option<Place> {
+    let control = engine.control()?;
     match Place::take(&Surroundings::here(), name) {
         Ok((place, listener)) => {
             tokio::spawn(server::serve(
                 listener,
-                engine.control(),
+                control,
                 None,
                 std::future::pending(),
             ));

@@ -174,10 +174,8 @@ fn restarts_lose_no_request_of_keep_alive_clients() {
 #[test]
 fn an_engine_that_is_killed_is_replaced_with_the_next_worker() {
     let Some(node) = node::require() else { return };
-    // A port that was free a moment ago: the second engine opens it anew.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port().to_string();
-    drop(free);
+    // The second engine opens it anew.
+    let port = free_port();
     let primary = Primary::start(&node, &[("PORT", &port)]);
     let engine = primary.engine();
     let listening = primary.count("listening");
@@ -282,7 +280,8 @@ fn an_app_with_a_name_is_found_by_the_other_commands() {
 #[test]
 fn recipes_restart_respawn_and_broadcast() {
     let Some(node) = node::require() else { return };
-    let mut primary = Primary::start_script(&node, "dropin/recipes.js", &[]);
+    let port = free_port();
+    let mut primary = Primary::start_script(&node, "dropin/recipes.js", &[("PORT", &port)]);
     primary.process.write_line("broadcast");
     primary.wait_for("told 2", 1);
     primary.wait_for(" 7", 2);
@@ -312,7 +311,8 @@ fn the_packages_install_offline_and_run() {
     let mut pack = Command::new(root().join("npm/pack.sh"));
     pack.arg(env!("CARGO_BIN_EXE_phalanx"))
         .arg(directory.path());
-    Process::run(pack, LIMIT).expect_success();
+    // npm compresses the program.
+    Process::run(pack, 5 * LIMIT).expect_success();
     let tarballs: Vec<_> = std::fs::read_dir(directory.path())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -363,6 +363,12 @@ fn the_packages_install_offline_and_run() {
             .stdout
             .starts_with("phalanx ")
     );
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port().to_string()
 }
 
 fn pid(number: u32) -> rustix::process::Pid {

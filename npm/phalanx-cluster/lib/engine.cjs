@@ -23,7 +23,7 @@ function start(spawn) {
   const name = `phalanx-${process.pid}-${randomBytes(8).toString('hex')}`;
   const token = randomBytes(16).toString('hex');
   // Its own session: what a terminal sends to this program's processes is for this program to act on.
-  const child = spawn(program, ['engine', '--quiet', ...words()], {
+  const child = spawn(program, ['engine', '-qq', ...words()], {
     detached: true,
     env: { ...process.env, PHALANX_ENGINE: name, PHALANX_TOKEN: token },
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],

@@ -36,8 +36,8 @@ use upstream::Upstream;
 
 /// A side is not read while so much waits for the other.
 const WAITING_MAX: usize = 1 << 20;
-/// A listener that no worker has stays open for so long: who restarts his workers one after the other, and has one,
-/// refuses nobody.
+/// A listener that no worker has stays open for so long, and while one starts that may ask for it: who restarts his
+/// workers one after the other, and has one, refuses nobody.
 const UNHELD_MAX: Duration = Duration::from_secs(1);
 
 /// So long after a worker's end Node's primary has told how it ended, if it ever does.
@@ -379,15 +379,21 @@ impl Hub {
             return;
         }
         let shared = self.shared.clone();
-        let until = clock::now() + UNHELD_MAX;
         tokio::spawn(async move {
-            clock::sleep_until(until).await;
-            let Some(shared) = shared.upgrade() else {
+            loop {
+                clock::sleep_until(clock::now() + UNHELD_MAX).await;
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                let mut hub = shared.hub();
+                let mut workers = hub.workers.values();
+                if workers.any(|state| state.cell.is_connected() && !state.listening) {
+                    continue;
+                }
+                for id in listeners {
+                    hub.close_if_unheld(id);
+                }
                 return;
-            };
-            let mut hub = shared.hub();
-            for id in listeners {
-                hub.close_if_unheld(id);
             }
         });
     }

@@ -32,8 +32,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct EngineOptions {
-    /// The name of the app, for status.
-    pub name: String,
+    /// The name of the app, if it is to be found by one; then [`Engine::control`] has something to give.
+    pub name: Option<String>,
     /// The name of its abstract socket.
     pub socket: String,
     /// What its workers have to know.
@@ -55,7 +55,7 @@ impl EngineOptions {
     #[must_use]
     pub fn new(socket: impl Into<String>, token: impl Into<String>) -> Self {
         Self {
-            name: String::new(),
+            name: None,
             socket: socket.into(),
             token: token.into(),
             policy: None,
@@ -93,8 +93,7 @@ pub struct Engine {
     options: EngineOptions,
     primary: AsyncFd<OwnedFd>,
     listener: AsyncFd<OwnedFd>,
-    control: Control,
-    orders: Orders,
+    control: Option<(Control, Orders)>,
 }
 
 impl Engine {
@@ -122,31 +121,34 @@ impl Engine {
         }
         cluster.setup(Settings::new().preload(!options.no_preload));
         let listener = listen(&options.socket).map_err(setup("the engine's socket"))?;
-        let (control, orders) = Control::of_guests(&cluster, &options.name)?;
+        let name = options.name.as_deref();
+        let control = name
+            .map(|name| Control::of_guests(&cluster, name))
+            .transpose()?;
         Ok(Self {
             cluster,
             options,
             primary,
             listener,
             control,
-            orders,
         })
     }
 
-    /// The handle for commands and questions.
+    /// The handle for commands and questions; nothing without a name.
     #[must_use]
-    pub fn control(&self) -> Control {
-        self.control.clone()
+    pub fn control(&self) -> Option<Control> {
+        self.control.as_ref().map(|(control, _)| control.clone())
     }
 
     /// Runs until Node's primary ends.
     ///
     /// # Errors
     /// [`Error::Setup`] when its socket breaks.
-    pub async fn finished(mut self) -> Result<()> {
+    pub async fn finished(self) -> Result<()> {
+        let orders = self.control.map(|(_, orders)| orders);
         let accepting = accept(&self.listener, &self.cluster, &self.options);
         tokio::select! {
-            () = converse(&self.primary, &self.cluster, &mut self.orders) => Ok(()),
+            () = converse(&self.primary, &self.cluster, orders) => Ok(()),
             result = accepting => result.map_err(|source| Error::Setup {
                 what: "the engine's socket",
                 source,
@@ -156,7 +158,7 @@ impl Engine {
 }
 
 /// Does what Node's primary says, and gives it orders, until it ends.
-async fn converse(primary: &AsyncFd<OwnedFd>, cluster: &Cluster, orders: &mut Orders) {
+async fn converse(primary: &AsyncFd<OwnedFd>, cluster: &Cluster, mut orders: Option<Orders>) {
     let (mut text, mut none) = (Vec::new(), VecDeque::new());
     let mut given: BTreeMap<u64, Order> = BTreeMap::new();
     let mut room = [0; 512];
@@ -166,7 +168,7 @@ async fn converse(primary: &AsyncFd<OwnedFd>, cluster: &Cluster, orders: &mut Or
                 Ok(readable) => readable,
                 Err(_) => return,
             },
-            Some(order) = orders.next(cluster) => {
+            Some(order) = next_order(&mut orders, cluster) => {
                 give(primary, order, &mut given);
                 continue;
             }
@@ -184,6 +186,13 @@ async fn converse(primary: &AsyncFd<OwnedFd>, cluster: &Cluster, orders: &mut Or
                 Err(error) => tracing::debug!(%error, "a word of the primary's cannot be read"),
             }
         }
+    }
+}
+
+async fn next_order(orders: &mut Option<Orders>, cluster: &Cluster) -> Option<Order> {
+    match orders {
+        Some(orders) => orders.next(cluster).await,
+        None => std::future::pending().await,
     }
 }
 
