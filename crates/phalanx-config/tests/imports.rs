@@ -120,6 +120,20 @@ fn an_ecosystem_becomes_apps() {
 }
 
 #[test]
+fn a_limit_of_memory_keeps_its_size() {
+    for (theirs, ours) in [
+        (json!("300M"), "300M"),
+        (json!(314_572_800), "307200K"),
+        (json!("1G"), "1G"),
+    ] {
+        let app = json!({"script": "a.js", "max_memory_restart": theirs});
+        let toml = pm2::import(&app, &keys()).unwrap().to_toml();
+        let setting = &file(&toml).apps[0].settings["max-memory"];
+        assert_eq!(setting.values, [ours]);
+    }
+}
+
+#[test]
 fn what_is_no_ecosystem_is_refused() {
     for exported in [
         json!(null),

@@ -225,6 +225,11 @@ fn own_value(name: &str, value: &Value) -> Option<String> {
             let millis: u64 = plain.parse().ok()?;
             Some(format!("{millis}ms"))
         }
+        // A bare number is one of bytes.
+        "max_memory_restart" => match plain.parse::<u64>() {
+            Ok(bytes) => Some(format!("{}K", bytes / 1024)),
+            Err(_) => Some(plain),
+        },
         "watch" => (plain != "false").then_some(plain),
         _ => Some(plain),
     }

@@ -17,6 +17,7 @@ pub(crate) fn keys() -> Keys {
         key("no-preload", Kind::Switch),
         key("bind", Kind::Text).list(true),
         key("cwd", Kind::Text),
+        key("max-memory", Kind::NumberOrText),
         key("user", Kind::NumberOrText),
         key("group", Kind::NumberOrText),
         key("ready", Kind::Text),
