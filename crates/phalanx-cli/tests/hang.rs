@@ -4,6 +4,7 @@
 mod cluster;
 
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster::{app, ask, connect, get, pid_in};
@@ -40,6 +41,12 @@ fn kinds() -> Vec<(&'static str, AppBuilder)> {
     kinds
 }
 
+/// Node opens an inspector where another one may be open: one test at a time.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn with_port(builder: AppBuilder) -> App {
     builder
         .workers(2)
@@ -62,6 +69,7 @@ fn of_worker(status: &Value, pid: u32) -> Value {
 
 #[test]
 fn a_worker_that_loops_is_replaced_and_nobody_else_suffers() {
+    let _turn = turn();
     for (kind, builder) in kinds() {
         let mut app = with_port(builder);
         let events = app.events();
@@ -107,6 +115,7 @@ fn a_worker_that_loops_is_replaced_and_nobody_else_suffers() {
 
 #[test]
 fn the_stack_of_every_version_of_node_is_found() {
+    let _turn = turn();
     for node in node::require_versions() {
         let mut app = with_port(app().node(&node, "loops.js"));
         let events = app.events();

@@ -252,7 +252,9 @@ impl Hangs {
         });
         let passed = now.since(case.seen).min(LOOK_MAX);
         case.seen = now;
-        if let Some(frozen) = sight.process.frozen {
+        // Who is given up already is looked at by the primary's own client of its inspector.
+        let is_given_up = matches!(case.stage, Stage::Hung(_));
+        if let Some(frozen) = sight.process.frozen.filter(|_| !is_given_up) {
             (case.counted, case.ran) = (Duration::ZERO, Duration::ZERO);
             let before = std::mem::replace(&mut case.stage, Stage::Frozen(frozen));
             return (before != case.stage).then_some(Finding::Froze(worker, frozen));

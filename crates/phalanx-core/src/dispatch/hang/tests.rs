@@ -56,9 +56,11 @@ impl Looked {
 }
 
 fn given_up(found: &[(Duration, Finding)]) -> Vec<(WorkerId, Duration)> {
-    let hung = |(at, finding): &(Duration, Finding)| match finding {
-        Finding::Hung { worker, .. } => Some((*worker, *at)),
-        _ => None,
+    let hung = |(at, finding): &(Duration, Finding)| {
+        let Finding::Hung { worker, .. } = finding else {
+            return None;
+        };
+        Some((*worker, *at))
     };
     found.iter().filter_map(hung).collect()
 }
@@ -111,6 +113,19 @@ fn one_that_is_held_is_never_given_up_and_has_all_its_time_afterwards() {
         let found = fleet.look_for(LIMIT * 2, 0.0, &[WELL, silent(LOOPS)]);
         assert_eq!(given_up(&found), [(WorkerId(2), LIMIT)]);
     }
+}
+
+#[test]
+fn one_that_is_given_up_stays_so_while_it_is_looked_at() {
+    let mut fleet = Looked::new();
+    fleet.look_for(LIMIT * 2, 0.0, &[WELL, silent(LOOPS)]);
+    let held = silent(Process {
+        frozen: Some(Frozen::Inspected),
+        ..SLEEPS
+    });
+    assert_eq!(fleet.look_for(LIMIT, 0.0, &[WELL, held]), []);
+    let stage = fleet.hangs.stage(WorkerId(2)).map(|(stage, _)| stage);
+    assert_eq!(stage, Some(Stage::Hung(Evidence::Question)));
 }
 
 #[test]

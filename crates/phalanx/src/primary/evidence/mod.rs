@@ -18,7 +18,7 @@ use phalanx_sys::signal::Signal;
 use super::worker::Cell;
 
 /// The most that gathering may take; what is there by then is kept.
-pub(super) const LIMIT: Duration = Duration::from_millis(1500);
+pub(super) const LIMIT: Duration = Duration::from_secs(4);
 /// How long a worker may take to say something at a signal.
 const SAYS_WITHIN: Duration = Duration::from_millis(400);
 /// Between two looks at what it has said.
