@@ -46,6 +46,9 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         format!("listening on {address} ({}{because})\n", one.dispatch)
     };
     text.extend(status.listeners.iter().map(line));
+    if status.unseen > 0 {
+        text += &unseen_line(status.unseen);
+    }
     text.extend(status.vacancies.iter().map(vacancy_line));
     text.extend(status.workers.iter().filter_map(recycled_line));
     if !status.workers.is_empty() {
@@ -230,6 +233,12 @@ fn columns<const N: usize>(heads: &[String; N], rows: impl Iterator<Item = [Stri
         text.push('\n');
     }
     text
+}
+
+fn unseen_line(count: usize) -> String {
+    format!(
+        "not dispatched: {count} of the workers listen only where phalanx has no part in it; the log says how to change that\n"
+    )
 }
 
 #[cfg(test)]

@@ -222,6 +222,22 @@ fn a_worker_that_listens_where_phalanx_has_no_part_is_told_of() {
     let script = fixtures::fixture("programs/path.py");
     let shell = format!("exec python3 {} \"$WHERE\"", script.display());
     let app = app().workers(1).command(["sh", "-c", &shell]);
-    let app = app.env("WHERE", directory.path().join("private")).start();
+    let app = app.env("WHERE", directory.path().join("private"));
+    let mut app = app.start_ready();
     app.wait_for_line("listens only where phalanx has no part in it", LIMIT);
+    assert_eq!(app.status()["unseen"], 1);
+    let shown = app.verb(["status"]).expect_success().stdout;
+    assert!(
+        shown.contains("not dispatched: 1 of the workers"),
+        "{shown}"
+    );
+
+    let workers = app.worker_pids();
+    let refused = app.verb(["reload"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("--allow-unseen"), "{refused:?}");
+    assert_eq!(app.worker_pids(), workers);
+    app.verb(["reload", "--allow-unseen"]).expect_success();
+    assert_ne!(app.worker_pids(), workers);
+    assert!(app.stop().success());
 }

@@ -101,7 +101,7 @@ fn free_ports() -> [u16; 2] {
 /// and to one that ends before: both are refused, and nothing is lost.
 #[track_caller]
 fn expect_waited_for_and_refused(way: Way, workers: usize) {
-    let options = ["--ready-timeout", "6s", "--kill-timeout", "1s"];
+    let options = ["--ready-timeout", "15s", "--kill-timeout", "1s"];
     let Some(mut staged) = Staged::start(way, workers, "late", &options) else {
         return;
     };
@@ -161,7 +161,7 @@ fn activation() {
 
 #[test]
 fn a_release_that_gives_up_a_listener_is_accepted_when_that_is_allowed() {
-    let options = ["--ready-timeout", "3s"];
+    let options = ["--ready-timeout", "10s"];
     let Some(mut staged) = Staged::start(Way::Channel("auto"), 1, "late", &options) else {
         return;
     };

@@ -30,6 +30,7 @@ pub(super) struct Reload {
     max_surge: Option<NumberOrText>,
     max_unavailable: Option<NumberOrText>,
     allow_fewer_listeners: bool,
+    allow_unseen: bool,
 }
 
 impl Reload {
@@ -49,6 +50,7 @@ impl Reload {
             max_surge: amount("max_surge", self.max_surge)?,
             max_unavailable: amount("max_unavailable", self.max_unavailable)?,
             allow_fewer_listeners: self.allow_fewer_listeners,
+            allow_unseen: self.allow_unseen,
         })
     }
 }

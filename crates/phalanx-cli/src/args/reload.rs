@@ -45,6 +45,10 @@ pub(crate) struct ReloadArgs {
     /// Accept new workers that do not open all listeners of the old ones, when their time to become ready is over
     #[arg(long)]
     pub(crate) allow_fewer_listeners: bool,
+
+    /// Reload workers that listen only where phalanx has no part in it, although that loses connections
+    #[arg(long)]
+    pub(crate) allow_unseen: bool,
 }
 
 impl ReloadArgs {
@@ -63,8 +67,13 @@ impl ReloadArgs {
                 body[name] = json!(amount);
             }
         }
-        if self.allow_fewer_listeners {
-            body["allow_fewer_listeners"] = json!(true);
+        for (name, is_allowed) in [
+            ("allow_fewer_listeners", self.allow_fewer_listeners),
+            ("allow_unseen", self.allow_unseen),
+        ] {
+            if is_allowed {
+                body[name] = json!(true);
+            }
         }
         body
     }

@@ -162,6 +162,9 @@ pub struct ReloadPlan {
     pub max_unavailable: Option<Amount>,
     /// Besides [`FleetConfig::allow_fewer_listeners`](super::FleetConfig::allow_fewer_listeners).
     pub allow_fewer_listeners: bool,
+    /// Also where workers listen only where the primary has no part in it, so that connections are lost. The fleet, which
+    /// knows no listeners, does not ask: whoever hands it the plan does.
+    pub allow_unseen: bool,
 }
 
 /// Who goes first in a reload, and for how long alone.

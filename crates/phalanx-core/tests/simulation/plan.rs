@@ -238,6 +238,7 @@ fn draw_reload(dice: &mut Dice) -> ReloadPlan {
         max_surge: dice.chance(15).then(|| draw_amount(dice)),
         max_unavailable: dice.chance(15).then(|| draw_amount(dice)),
         allow_fewer_listeners: false,
+        allow_unseen: false,
     }
 }
 

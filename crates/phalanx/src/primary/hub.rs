@@ -4,7 +4,7 @@
 //! INVARIANT: a worker is in `workers` from its fork until its exit was seen, whatever becomes of its
 //! channel. Its exit is announced exactly once, after everything it had written was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -123,6 +123,8 @@ pub(crate) struct Hub {
     pub(super) ledger: Ledger<OwnedFd>,
     /// Who is ready, and who owes what.
     pub(super) roll: Roll,
+    /// Intercepted workers that were seen to listen on sockets of their own.
+    pub(super) unseen: BTreeSet<WorkerId>,
     /// When the roll's time began.
     pub(super) epoch: Moment,
     /// What workers that start were last said to lack.
@@ -180,6 +182,7 @@ impl Hub {
             listeners: BTreeMap::new(),
             ledger: Ledger::new(WINDOW),
             roll: Roll::new(Settings::READY_QUIET),
+            unseen: BTreeSet::new(),
             epoch: super::clock::now(),
             lacks: BTreeMap::new(),
             told_lacks: Vec::new(),

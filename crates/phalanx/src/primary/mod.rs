@@ -396,6 +396,10 @@ impl Cluster {
         self.shared.hub().close_orphans();
     }
 
+    pub(crate) fn unseen_count(&self) -> usize {
+        self.shared.hub().unseen_count()
+    }
+
     pub(crate) fn listener_status(&self) -> Vec<ListenerStatus> {
         let hub = self.shared.hub();
         let status = |(&id, listener): (_, &listeners::Listener)| ListenerStatus {

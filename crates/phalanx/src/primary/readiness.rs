@@ -18,7 +18,7 @@ use super::hub::{Hub, Share};
 use super::worker::{Cell, Departure};
 use crate::event::Event;
 use crate::settings::{Adoption, Readiness, Settings};
-pub(super) use sight::{start, watch_for_waiting};
+pub(super) use sight::{own_listeners, start, watch_for_waiting};
 
 /// What proves that a worker with these settings serves.
 fn proof(settings: &Settings) -> Proof {
@@ -116,6 +116,9 @@ impl Hub {
         if let Some(state) = self.workers.get_mut(&worker)
             && !std::mem::replace(&mut state.listening, true)
         {
+            if state.cell.adoption == Adoption::Intercept {
+                self.unseen.insert(worker);
+            }
             self.emit(&Event::ListeningUnseen { worker });
         }
         let now = self.time();
@@ -153,6 +156,7 @@ impl Hub {
     pub(super) fn strike_off(&mut self, worker: WorkerId) {
         let now = self.time();
         self.roll.gone(worker, now);
+        self.unseen.remove(&worker);
     }
 
     pub(crate) fn drop_generation(&mut self, generation: Generation) {

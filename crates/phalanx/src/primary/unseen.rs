@@ -4,9 +4,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use phalanx_sys::listening::listens;
-
 use super::Shared;
+use super::hub::Hub;
+use super::readiness::own_listeners;
 use super::worker::Cell;
 use crate::settings::Adoption;
 
@@ -35,15 +35,24 @@ pub(super) fn watch(shared: &Weak<Shared>, cell: &Arc<Cell>) {
             if state != Some(true) {
                 return;
             }
-            let pid = cell.pid;
-            let seen = tokio::task::spawn_blocking(move || listens(pid).unwrap_or(false)).await;
+            let seen = Arc::clone(&cell);
+            let seen = tokio::task::spawn_blocking(move || !own_listeners(&seen).is_empty()).await;
             if seen.unwrap_or(false) {
+                shared.hub().unseen.insert(cell.id);
                 let message = "listens only where phalanx has no part in it, so far: through io_uring, on a Unix path \
                                that the command does not name, or in another network. Its connections are not \
-                               dispatched, and a reload loses some: name the path with --share unix:PATH, or give \
-                               it its listeners with --bind";
+                               dispatched, and a reload, which takes --allow-unseen, loses some: name the path with \
+                               --share unix:PATH, or give it its listeners with --bind";
                 return shared.hub().error(cell.id, message.to_owned());
             }
         }
     });
+}
+
+impl Hub {
+    /// How many live workers listen only where phalanx has no part in it.
+    pub(super) fn unseen_count(&self) -> usize {
+        let workers = self.unseen.iter().filter_map(|id| self.workers.get(id));
+        workers.filter(|state| state.held.is_empty()).count()
+    }
 }

@@ -139,8 +139,22 @@ impl Control {
     ///
     /// # Errors
     /// When the new release failed, before the others or after them; then the old one serves. A plan
-    /// in which nothing could move is refused.
+    /// in which nothing could move is refused, and so is one of workers that listen only where the primary has no part in
+    /// it, unless it allows that.
     pub async fn reload_by(&self, plan: ReloadPlan) -> Result<Done, CommandError> {
+        let unseen = self.cluster.unseen_count();
+        if unseen > 0 && !plan.allow_unseen {
+            let reason = format!(
+                "not reloaded: {unseen} of the workers listen only where phalanx has no part in it (through io_uring, on a Unix \
+                 path that the command does not name, or in another network), so their connections would be lost: name \
+                 the path with --share unix:PATH, give them their listeners with --bind, or accept that with --allow-unseen"
+            );
+            return Err(CommandError::new(
+                CommandErrorKind::RolloutFailed,
+                reason,
+                Vec::new(),
+            ));
+        }
         match &self.revising {
             Some(revising) => self.reload_revised(revising, plan).await,
             None => self.replace_all(plan).await,
@@ -303,6 +317,7 @@ impl Control {
                     | phalanx_core::fleet::FleetPhase::Finished
             ),
             listeners,
+            unseen: self.cluster.unseen_count(),
             workers,
             primary: self.shared.measured.status(),
             vacancies: vacancies.collect(),

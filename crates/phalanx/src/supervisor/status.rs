@@ -37,6 +37,9 @@ pub struct Status {
     pub stopping: bool,
     /// Where it listens, in the order of opening.
     pub listeners: Vec<ListenerStatus>,
+    /// How many live workers listen only where the primary has no part in it: their connections are not dispatched.
+    #[serde(default)]
+    pub unseen: usize,
     /// The live workers by position, then by age.
     pub workers: Vec<WorkerStatus>,
     /// The primary itself.

@@ -116,7 +116,7 @@ fn watch_the_silent(shared: Weak<Shared>, cell: Arc<Cell>) {
 }
 
 /// The names of the worker's own listeners; a debugger is none.
-fn own_listeners(cell: &Cell) -> Vec<ListenerName> {
+pub(in crate::primary) fn own_listeners(cell: &Cell) -> Vec<ListenerName> {
     let found = listeners(cell.pid).unwrap_or_default();
     let named = found.into_iter().filter_map(|socket| match socket {
         Listening::Tcp(address) if is_debugger(address, cell.inspector) => None,
