@@ -3,16 +3,25 @@
 //! A word that ends like a script is run by Node. Whatever can be known to fail is refused here, before
 //! anything is started: a program or script that is not there, a Node too old for the script.
 
+mod entry;
+mod follow;
+mod package;
+
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use phalanx_core::program::names;
 use phalanx_sys::marker;
 use phalanx_sys::process::{SpawnError, resolve_program};
 
 use crate::report::{Failure, Outcome, with_causes};
 use crate::values::Variable;
+use entry::Entry;
+use follow::{Finder, Trail};
+use package::Package;
 use phalanx_control::exit::Exit;
 use phalanx_control::names::Name;
 
@@ -30,8 +39,14 @@ pub(crate) struct Program {
     pub(crate) name: Name,
     /// It is run by Node, which has a channel.
     pub(crate) is_node: bool,
+    /// How many words are those of a launcher that executes Node.
+    pub(crate) launcher_words: usize,
     /// It links the library, and so speaks the channel.
     pub(crate) is_linked: bool,
+    /// Variables that the way to it sets.
+    pub(crate) env: Vec<Variable>,
+    /// The directory that the way to it leads into.
+    pub(crate) cwd: Option<PathBuf>,
 }
 
 /// The words of the command line, and what they are to be understood by.
@@ -54,35 +69,77 @@ impl Words<'_> {
             Failure::new(Exit::Usage, "the command is missing: phalanx run server.js")
         })?;
         let directory = self.directory()?;
-        if !is_script(first) {
-            let path = self.find(first, &directory)?;
-            let named_after = interpreted_script(first, rest).unwrap_or(first);
-            return Ok(Program {
-                exec: first.clone(),
-                args: rest.to_vec(),
-                name: Name::of_program(named_after),
-                is_node: is_node(first),
-                // What cannot be read, the kernel may still execute.
-                is_linked: marker::is_marked(&path).unwrap_or(false),
-            });
+        let path = self.path();
+        let finder = Finder {
+            path: path.as_deref(),
+            node: self.node,
+        };
+        let mut trail = Trail {
+            exec: first.clone(),
+            args: rest.to_vec(),
+            directory: directory.clone(),
+            ..Trail::default()
+        };
+        if is_script(first) && !directory.join(first).is_dir() {
+            trail = self.run_by_node(trail, first)?;
+        } else {
+            match entry::of(&finder, &trail)? {
+                Entry::Program => {}
+                Entry::Script(script) => trail = self.run_by_node(trail, &script)?,
+                Entry::Words(words) => {
+                    let mut words = words.into_iter();
+                    trail.exec = words.next().unwrap_or_default();
+                    trail.args.splice(0..0, words);
+                }
+                Entry::Start(package) => {
+                    let args = [vec!["start".into(), "--".into()], trail.args].concat();
+                    trail.exec = "npm".into();
+                    trail.args = if rest.is_empty() {
+                        vec!["start".into()]
+                    } else {
+                        args
+                    };
+                    trail.directory = package;
+                }
+            }
         }
+        let found = self.find(&trail.exec, &trail.directory)?;
+        let node = finder.follow(&trail);
+        let is_node = node.is_some() || trail.script.is_some();
+        let trail = node.unwrap_or(trail);
+        Ok(Program {
+            name: name(&trail),
+            is_node,
+            launcher_words: trail.launcher_words,
+            // What cannot be read, the kernel may still execute.
+            is_linked: !is_node && marker::is_marked(&found).unwrap_or(false),
+            env: trail.env,
+            cwd: (trail.directory != directory).then_some(trail.directory),
+            exec: trail.exec,
+            args: trail.args,
+        })
+    }
+
+    /// Has Node run the script, which takes the place of the first word.
+    fn run_by_node(&self, trail: Trail, script: &OsStr) -> Outcome<Trail> {
         let node = self.node.unwrap_or(OsStr::new("node"));
-        let path = self.find_node(node, first, &directory)?;
-        check_script(first, &directory)?;
-        if has_extension(first, &TYPED_SCRIPTS) {
+        let path = self.find_node(node, script, &trail.directory)?;
+        check_script(script, &trail.directory)?;
+        if has_extension(script, &TYPED_SCRIPTS) {
             check_version(&path)?;
         }
-        Ok(Program {
+        let mut args = vec![script.to_owned()];
+        args.extend(trail.args.iter().cloned());
+        Ok(Trail {
             exec: node.to_owned(),
-            args: self.command.to_vec(),
-            name: Name::of_program(first),
-            is_node: true,
-            is_linked: false,
+            args,
+            script: Some(script.to_owned()),
+            ..trail
         })
     }
 
     fn directory(&self) -> Outcome<PathBuf> {
-        let here = env::current_dir().map_err(|error| {
+        let here = phalanx::working_directory().map_err(|error| {
             Failure::caused(Exit::Failed, "cannot find the working directory", &error)
         })?;
         let directory = self.cwd.map_or_else(|| here.clone(), |cwd| here.join(cwd));
@@ -93,15 +150,19 @@ impl Words<'_> {
         Err(Failure::new(Exit::Usage, reason))
     }
 
-    fn find(&self, program: &OsStr, directory: &Path) -> Outcome<PathBuf> {
+    /// `PATH` of the workers.
+    fn path(&self) -> Option<OsString> {
         let set = self
             .env
             .iter()
             .rev()
             .find(|variable| variable.key == "PATH");
-        let path = set
-            .map(|variable| variable.value.clone())
-            .or_else(|| env::var_os("PATH"));
+        set.map(|variable| variable.value.clone())
+            .or_else(|| env::var_os("PATH"))
+    }
+
+    fn find(&self, program: &OsStr, directory: &Path) -> Outcome<PathBuf> {
+        let path = self.path();
         resolve_program(program, path.as_deref(), directory).map_err(|error| not_runnable(&error))
     }
 
@@ -114,6 +175,32 @@ impl Words<'_> {
             );
             failure
         })
+    }
+}
+
+/// What the app is called: after a package that was started, else after a script, module or program; where that tells nothing,
+/// after the package or directory that it belongs to.
+fn name(trail: &Trail) -> Name {
+    if let Some(called) = &trail.called {
+        return Name::of_text(called);
+    }
+    let script = trail.script.as_deref();
+    let after = script.unwrap_or_else(|| names::telling(&trail.exec, &trail.args));
+    if !names::is_poor(after) {
+        return Name::of_program(after);
+    }
+    let path = trail.directory.join(after);
+    let place: PathBuf = path
+        .parent()
+        .unwrap_or(&trail.directory)
+        .components()
+        .collect();
+    let package = Package::around(&place);
+    let named = package.as_ref().and_then(Package::name).map(str::to_owned);
+    let real = fs::canonicalize(&place).unwrap_or(place);
+    match named.or_else(|| follow::directory_name(&real)) {
+        Some(text) => Name::of_text(&text),
+        None => Name::of_program(after),
     }
 }
 
@@ -140,16 +227,6 @@ fn has_extension(word: &OsStr, extensions: &[&str]) -> bool {
 /// Whether Node runs it, going by its name.
 pub(crate) fn is_script(word: &OsStr) -> bool {
     has_extension(word, &SCRIPTS) || has_extension(word, &TYPED_SCRIPTS)
-}
-
-fn is_node(program: &OsStr) -> bool {
-    Path::new(program).file_stem() == Some(OsStr::new("node"))
-}
-
-/// The script in `node --some-option server.js`.
-fn interpreted_script<'a>(program: &OsStr, args: &'a [OsString]) -> Option<&'a OsStr> {
-    let script = args.iter().find(|word| is_script(word));
-    script.filter(|_| is_node(program)).map(OsString::as_os_str)
 }
 
 fn check_script(script: &OsStr, directory: &Path) -> Outcome {
@@ -241,12 +318,77 @@ mod tests {
         );
     }
 
+    fn make_executable(path: &Path, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     #[test]
-    fn an_app_that_names_node_itself_is_called_after_the_script() {
-        let args = ["--inspect".into(), "lib/web.cjs".into()];
-        let named = interpreted_script(OsStr::new("/usr/bin/node"), &args);
-        assert_eq!(named, Some(OsStr::new("lib/web.cjs")));
-        assert_eq!(interpreted_script(OsStr::new("python3"), &args), None);
+    fn the_first_word_may_be_a_file_a_directory_or_a_package() {
+        let place = directory_with(&["app.py", "tool.sh", "app.js"]);
+        let sub = place.path().join("dist");
+        fs::create_dir(&sub).unwrap();
+        fs::write(sub.join("index.js"), "").unwrap();
+        fs::write(place.path().join("plain.txt"), "").unwrap();
+        make_executable(&place.path().join("server"), "#!/bin/sh\n");
+        fs::write(place.path().join("run.txt"), "#!/bin/sh -e\n").unwrap();
+        fs::write(
+            place.path().join("package.json"),
+            r#"{"name": "@a/web", "main": "app"}"#,
+        )
+        .unwrap();
+        for (word, exec, first) in [
+            ("app.py", "python3", Some("./app.py")),
+            ("./app.py", "python3", Some("./app.py")),
+            ("tool.sh", "sh", Some("./tool.sh")),
+            ("server", "./server", None),
+            ("run.txt", "/bin/sh", Some("-e")),
+            (".", "sh", Some("././app.js")),
+            ("./dist/", "sh", Some("././dist/index.js")),
+            ("dist", "sh", Some("./dist/index.js")),
+            ("package.json", "sh", Some("./app.js")),
+        ] {
+            let program = resolve(&[word, "x"], place.path()).unwrap();
+            assert_eq!(program.exec, exec, "{word}");
+            let at = usize::from(first.is_some());
+            assert_eq!(
+                program.args.first().filter(|_| at == 1),
+                first.map(OsString::from).as_ref(),
+                "{word}"
+            );
+            assert_eq!(program.args.last().unwrap(), "x", "{word}");
+        }
+        let empty = tempfile::tempdir().unwrap();
+        let failure = resolve(&["."], empty.path()).unwrap_err();
+        assert!(
+            failure.reason.contains("looked for package.json"),
+            "{failure}"
+        );
+        assert_eq!(failure.exit, Exit::NotFound);
+        fs::write(empty.path().join("package.json"), "{}").unwrap();
+        let failure = resolve(&["."], empty.path()).unwrap_err();
+        assert!(failure.reason.contains("scripts.start"), "{failure}");
+    }
+
+    #[test]
+    fn an_app_is_called_after_what_tells_it_from_others() {
+        let place = tempfile::tempdir().unwrap();
+        let shop = place.path().join("shop");
+        fs::create_dir_all(shop.join("src")).unwrap();
+        fs::create_dir(shop.join("bin")).unwrap();
+        for file in ["index.js", "src/main.js", "web.js", "app.py", "early.js"] {
+            fs::write(shop.join(file), "").unwrap();
+        }
+        let name = |words: &[&str]| resolve(words, &shop).unwrap().name.to_string();
+        assert_eq!(name(&["index.js"]), "shop");
+        assert_eq!(name(&["src/main.js"]), "src");
+        assert_eq!(name(&["web.js"]), "web");
+        assert_eq!(name(&["app.py"]), "app");
+        assert_eq!(name(&["sh", "-c", "exit"]), "sh");
+        fs::write(shop.join("package.json"), r#"{"name": "@acme/store.v2"}"#).unwrap();
+        assert_eq!(name(&["src/main.js"]), "store.v2");
     }
 
     #[test]

@@ -174,13 +174,14 @@ fn options(
         .exec(program.exec)
         .args(program.args)
         .preload(!args.polite.no_preload)
+        .launcher_words(program.launcher_words)
         .silent(true);
     let privileges = args.privileges.apply(settings);
     settings = privileges.map_err(|reason| Failure::new(Exit::Usage, reason))?;
-    for variable in &args.env {
+    for variable in program.env.iter().chain(&args.env) {
         settings = settings.env(variable.key.clone(), variable.value.clone());
     }
-    if let Some(cwd) = &args.cwd {
+    if let Some(cwd) = program.cwd.as_ref().or(args.cwd.as_ref()) {
         settings = settings.cwd(cwd);
     }
     let settings = adoption::apply(args, kind, settings, inherited)?;

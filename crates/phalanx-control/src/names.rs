@@ -25,8 +25,13 @@ impl Name {
     #[must_use]
     pub fn of_program(program: &OsStr) -> Self {
         let stem = Path::new(program).file_stem().unwrap_or_default();
-        let stem = stem.to_string_lossy();
-        let name = stem
+        Self::of_text(&stem.to_string_lossy())
+    }
+
+    /// The name of an app that others call so: a package, a directory.
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        let name = text
             .chars()
             .map(|letter| if is_usable(letter) { letter } else { '-' });
         let name: String = name

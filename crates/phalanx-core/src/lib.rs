@@ -15,5 +15,6 @@ pub mod leftovers;
 pub mod level;
 pub mod notify;
 pub mod policy;
+pub mod program;
 pub mod rng;
 pub mod wire;

@@ -143,6 +143,10 @@ pub struct Settings {
     pub gid: Option<u32>,
     /// Leave out the script that lets a Node worker on a channel drain politely. Default: it is loaded.
     pub no_preload: bool,
+    /// How many words of the command, counted from [`Settings::exec`], are a launcher's that executes the rest of the
+    /// words and passes on descriptors and variables (`uv run`, `nice`, `sh -c '… exec "$@"'`). More than 0 says that
+    /// the word behind them is Node. Default: 0, the program itself is Node if it is called so.
+    pub launcher_words: usize,
     /// For Node workers that are started with `--inspect`.
     pub inspect_port: InspectPort,
     /// How the program becomes a worker.
@@ -349,6 +353,13 @@ impl Settings {
     #[must_use]
     pub fn preload(mut self, preload: bool) -> Self {
         self.no_preload = !preload;
+        self
+    }
+
+    /// Sets how many words of the command are those of a launcher that executes Node.
+    #[must_use]
+    pub fn launcher_words(mut self, words: usize) -> Self {
+        self.launcher_words = words;
         self
     }
 

@@ -109,6 +109,14 @@ impl AppBuilder {
         self
     }
 
+    /// More arguments of the command.
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let arguments = arguments.into_iter();
+        self.command
+            .extend(arguments.map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
     /// A script of `fixtures/` as the command, run by the `node` on `PATH`: `phalanx run SCRIPT`.
     #[track_caller]
     pub fn script(self, fixture: &str) -> Self {

@@ -40,6 +40,8 @@
     } else if (options !== undefined && options.startsWith(`${own} `)) {
       process.env.NODE_OPTIONS = options.slice(own.length + 1);
     }
+    const words = process.execArgv;
+    if (words[0] === '--require' && words[1] === __filename) words.splice(0, 2);
   }
 
   /**

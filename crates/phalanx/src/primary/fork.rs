@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
@@ -132,16 +133,16 @@ impl Cluster {
         Worker { cell, shared }
     }
 
-    /// What the primary has for a new worker: the number of its inspector, the option that
-    /// loads a script before its own, and its gift.
-    fn provide(&self, fork: &Fork<'_>) -> Result<(u16, Option<OsString>, Gift)> {
+    /// What the primary has for a new worker: the number of its inspector, the script
+    /// to be loaded before its own, and its gift.
+    fn provide(&self, fork: &Fork<'_>) -> Result<(u16, Option<PathBuf>, Gift)> {
         let settings = fork.release.settings();
         if settings.adoption == Adoption::Activation {
             self.prepare_steering();
         }
         let notify = self.prepare_notices(fork.worker, settings)?;
         let preloads = fork.release.preloads();
-        let preload = preloads.then(|| self.shared.places.preload_option());
+        let preload = preloads.then(|| self.shared.places.preload_script());
         let mut hub = self.shared.hub();
         let gift = hub.prepare_gift(fork.worker, fork.position, settings, notify)?;
         Ok((hub.next_inspector(), preload.flatten(), gift))

@@ -54,11 +54,6 @@ impl KeptProgram {
         }
     }
 
-    /// As it was looked up.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Where it is now, and the open file if it is nowhere any more.
     pub(super) fn find(&self) -> (PathBuf, Option<Arc<OwnedFd>>) {
         let is_there = |path: &&PathBuf| {
@@ -93,11 +88,6 @@ impl KeptArgument {
             text: text.to_owned(),
             real: real_file(text, directory),
         }
-    }
-
-    /// As it was written.
-    pub(super) fn text(&self) -> &OsStr {
-        &self.text
     }
 
     /// As it was written, unless that leads elsewhere by now.

@@ -3,23 +3,24 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
 use phalanx_sys::signal::Signal;
 
+use super::directory::working_directory;
 use super::gift::Gift;
 use super::kept::{KeptArgument, KeptProgram};
+use super::node_line::{self, NodeRelease, PreloadBy};
 use super::preload;
 use crate::error::{Error, Result};
-use crate::settings::{Adoption, InspectPort, Settings, Stdio};
+use crate::settings::{Adoption, Settings, Stdio};
 
 /// The descriptor number at which a worker finds its channel, as Node.js does it.
 pub(super) const CHANNEL_NUMBER: i32 = 3;
 const NODE_OPTIONS: &str = "NODE_OPTIONS";
-const DEFAULT_INSPECT_PORT: u16 = 9229;
 
 /// What a generation runs: settings made definite, at one moment. It stays what it is, whatever is
 /// deployed afterwards.
@@ -31,6 +32,8 @@ pub(crate) struct Release {
     env: BTreeMap<OsString, OsString>,
     /// Where the workers are, without links.
     directory: PathBuf,
+    /// If it runs Node.
+    node: Option<NodeRelease>,
     settings: Settings,
 }
 
@@ -43,8 +46,8 @@ pub(crate) struct Launch<'a> {
     /// The worker's end of its channel, if it has one.
     pub(crate) channel: Option<OwnedFd>,
     pub(crate) gift: &'a Gift,
-    /// What makes Node load the script of its worker.
-    pub(crate) preload: Option<OsString>,
+    /// The script that Node is to load before that of its worker.
+    pub(crate) preload: Option<PathBuf>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     /// Counts the workers with an inspector.
@@ -64,7 +67,7 @@ impl Release {
             .exec
             .clone()
             .unwrap_or_else(|| own_program().into_os_string());
-        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let here = working_directory().unwrap_or_else(|_| PathBuf::from("/"));
         let directory = settings
             .cwd
             .as_ref()
@@ -87,16 +90,20 @@ impl Release {
             .args
             .clone()
             .unwrap_or_else(|| std::env::args_os().skip(1).collect());
-        let args = args.iter().map(|text| KeptArgument::new(text, &directory));
-        let args = args.collect();
         let mut env: BTreeMap<_, _> = std::env::vars_os().collect();
         env.extend(settings.env.iter().cloned());
+        let variable = env.get(OsStr::new(NODE_OPTIONS)).map(OsString::as_os_str);
+        let runs_node = settings.launcher_words > 0 || node_line::is_node(&program);
+        let words = args.get(settings.launcher_words..).unwrap_or_default();
+        let node = runs_node.then(|| NodeRelease::of(words, variable, &directory));
+        let kept = args.iter().map(|text| KeptArgument::new(text, &directory));
         Ok(Self {
             program: KeptProgram::new(program),
             name,
-            args,
+            args: kept.collect(),
             env,
             directory,
+            node,
             settings: settings.clone(),
         })
     }
@@ -118,8 +125,10 @@ impl Release {
         let mut args = vec![self.name.clone()];
         let found = |argument: &KeptArgument| argument.find(&self.directory);
         args.extend(self.args.iter().map(found));
-        if let Some((place, argument)) = self.inspect_argument(launch.inspector) {
-            args.insert(1 + place, argument);
+        // The first of Node's own words.
+        let first = (1 + self.settings.launcher_words).min(args.len());
+        if let Some((behind, word)) = self.inspect_word(launch.inspector) {
+            args.insert((first + behind).min(args.len()), word);
         }
         let mut env = self.env.clone();
         env.extend(launch.env.iter().cloned());
@@ -143,13 +152,8 @@ impl Release {
         }
         env.extend(launch.gift.env(launch.position, &self.settings));
         fds.extend(launch.gift.fds());
-        if let Some(option) = &launch.preload {
-            let name = OsStr::new(NODE_OPTIONS);
-            // Who wants an inspector finds it as usual.
-            let publish = self.inspect_port(0).is_none();
-            let own = env.get(name).map(OsString::as_os_str);
-            let options = preload::node_options(option, own, publish);
-            env.insert(name.into(), options);
+        if let Some(script) = &launch.preload {
+            self.load(script, first, &mut args, &mut env);
         }
         tie(launch.channel, &id, &mut env, &mut fds);
         let (program, executable) = self.program.find();
@@ -158,7 +162,7 @@ impl Release {
             args,
             env: env.into_iter().collect(),
             own_pid_env: launch.gift.own_pid_env(&self.settings),
-            cwd: self.settings.cwd.is_some().then(|| self.directory.clone()),
+            cwd: self.moves().then(|| self.directory.clone()),
             fds,
             uid: self.settings.uid,
             gid: self.settings.gid,
@@ -170,58 +174,52 @@ impl Release {
         }
     }
 
-    fn is_node(&self) -> bool {
-        self.program.path().file_stem() == Some(OsStr::new("node"))
+    /// Whether a worker has to go to its directory: where the primary stands may have had that name once.
+    fn moves(&self) -> bool {
+        let here = std::env::current_dir();
+        self.settings.cwd.is_some() || here.map_or(true, |here| here != self.directory)
+    }
+
+    /// Has Node load this script before its own. The script takes away again exactly what is added here.
+    fn load(
+        &self,
+        script: &Path,
+        first: usize,
+        args: &mut Vec<OsString>,
+        env: &mut BTreeMap<OsString, OsString>,
+    ) {
+        let name = OsStr::new(NODE_OPTIONS);
+        let own = env.get(name).map(OsString::as_os_str);
+        match self.node.and_then(|node| node.preload) {
+            Some(PreloadBy::Words) if own.is_none() => {
+                args.splice(first..first, ["--require".into(), script.into()]);
+            }
+            Some(PreloadBy::Words | PreloadBy::Variable) => {
+                // Who wants an inspector finds it as usual.
+                let publish = self.inspector(0).is_none();
+                let options = preload::node_options(&preload::option(script), own, publish);
+                env.insert(name.into(), options);
+            }
+            None => {}
+        }
     }
 
     /// Whether its workers load the script of Node workers.
     pub(crate) fn preloads(&self) -> bool {
-        let own = self.args.iter().map(KeptArgument::text);
-        let own = own.take_while(|text| text.as_encoded_bytes().starts_with(b"-"));
-        let variable = self.env.get(OsStr::new(NODE_OPTIONS));
-        self.is_node()
+        self.node.is_some_and(|node| node.preload.is_some())
             && self.settings.adoption == Adoption::Channel
             && !self.settings.no_preload
-            && preload::is_loadable(own, variable.map(OsString::as_os_str))
     }
 
-    /// Node workers that are to be inspected need a port each; the primary of Node counts them too.
-    /// The argument that names it, and its place: of several, Node obeys the last.
-    fn inspect_argument(&self, inspector: u16) -> Option<(usize, OsString)> {
-        let (place, port) = self.inspect_port(inspector)?;
-        Some((place, OsString::from(format!("--inspect-port={port}"))))
+    /// Node workers that are to be inspected need a port each: the word that names it, and its place among Node's.
+    fn inspect_word(&self, inspector: u16) -> Option<(usize, OsString)> {
+        self.node?
+            .inspect_word(self.settings.inspect_port, inspector)
     }
 
-    /// The port of the worker's inspector, if it is to have one.
+    /// The port of the worker's inspector, if it is to have one; 0 for any.
     pub(crate) fn inspector(&self, inspector: u16) -> Option<u16> {
-        self.inspect_port(inspector).map(|(_, port)| port)
-    }
-
-    fn inspect_port(&self, inspector: u16) -> Option<(usize, u16)> {
-        if !self.is_node() {
-            return None;
-        }
-        let own = self
-            .args
-            .iter()
-            .map(|argument| argument.text().to_string_lossy());
-        let own = own.take_while(|argument| argument.starts_with('-'));
-        let own = own.enumerate();
-        let own = own.filter_map(|(index, argument)| Some((index + 1, inspect_port(&argument)?)));
-        let (place, base) = own.last().or_else(|| {
-            let options = self.env.get(OsStr::new(NODE_OPTIONS))?;
-            let options = options.to_string_lossy();
-            let port = options
-                .split_whitespace()
-                .filter_map(inspect_port)
-                .next_back()?;
-            Some((0, port))
-        })?;
-        let port = match self.settings.inspect_port {
-            InspectPort::Fixed(port) => port,
-            InspectPort::Counting => base.checked_add(inspector).unwrap_or(1024 + inspector),
-        };
-        Some((place, port))
+        self.node?.port(self.settings.inspect_port, inspector)
     }
 }
 
@@ -245,19 +243,6 @@ fn tie(
         }
     }
     fds.extend(channel.map(|channel| FdMapping::owned(channel, CHANNEL_NUMBER)));
-}
-
-/// The port that an `--inspect…` argument names or implies.
-fn inspect_port(argument: &str) -> Option<u16> {
-    let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
-    matches!(
-        name,
-        "--inspect" | "--inspect-brk" | "--inspect-port" | "--debug-port"
-    )
-    .then(|| {
-        let port = value.rsplit(':').next().unwrap_or(value);
-        port.parse().unwrap_or(DEFAULT_INSPECT_PORT)
-    })
 }
 
 fn stream(number: i32, stdio: Stdio, pipe: Option<OwnedFd>) -> FdMapping {
@@ -289,18 +274,5 @@ fn own_program() -> PathBuf {
 /// Remembers the program's path while the working directory is still the one it was started in.
 pub(crate) fn remember_own_program() {
     let _path: PathBuf = own_program();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::inspect_port;
-
-    #[test]
-    fn inspector_arguments_are_recognised_with_their_port() {
-        assert_eq!(inspect_port("--inspect"), Some(9229));
-        assert_eq!(inspect_port("--inspect=127.0.0.1:9300"), Some(9300));
-        assert_eq!(inspect_port("--inspect-brk=9400"), Some(9400));
-        assert_eq!(inspect_port("--inspector"), None);
-        assert_eq!(inspect_port("server.js"), None);
-    }
+    drop(working_directory());
 }

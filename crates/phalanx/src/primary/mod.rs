@@ -8,6 +8,7 @@ mod batch;
 mod channel;
 mod choice;
 pub(crate) mod clock;
+mod directory;
 mod dispatch;
 mod drain;
 mod evidence;
@@ -24,6 +25,7 @@ mod listen_pid;
 mod listeners;
 mod load;
 mod messages;
+pub(crate) mod node_line;
 mod notices;
 mod open;
 mod output;
@@ -54,6 +56,7 @@ use phalanx_core::wire::{DrainLimits, outgoing};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+pub use directory::working_directory;
 pub(crate) use fork::Fork;
 pub(crate) use launch::Release;
 pub(crate) use output::LastLines;
@@ -278,7 +281,7 @@ impl Cluster {
     pub(crate) fn make_place_for(&self, release: &Release) {
         if release.preloads() {
             // Workers run without where there is no place; that has been told.
-            drop(self.shared.places.preload_option());
+            drop(self.shared.places.preload_script());
         }
     }
 

@@ -30,7 +30,7 @@ use super::hub::Hub;
 use super::intake::Intake;
 use super::messages::STRAYS;
 use super::worker::Cell;
-use super::{Cluster, Shared, clock};
+use super::{Cluster, Shared, clock, preload};
 use crate::watched::watch;
 use upstream::Upstream;
 
@@ -150,8 +150,9 @@ impl Cluster {
         );
         drop(hub);
         let option = (!settings.no_preload)
-            .then(|| self.shared.places.preload_option())
-            .flatten();
+            .then(|| self.shared.places.preload_script())
+            .flatten()
+            .map(|script| preload::option(&script));
         let shared = Arc::downgrade(&self.shared);
         tokio::spawn(follow(shared.clone(), id, Side::Worker, socket, notice));
         tokio::spawn(follow(shared.clone(), id, Side::Primary, up, up_notice));

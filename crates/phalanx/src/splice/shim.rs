@@ -17,7 +17,9 @@ use super::hello::{
     Hello, LINE_MAX, NODE_VARIABLE, POLICY_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE, VERSION,
     Welcome, line,
 };
-use crate::primary::preload::{is_loadable, node_options};
+use crate::primary::node_line::{NodeRelease, PreloadBy};
+use crate::primary::preload::node_options;
+use phalanx_core::program::node_options::split_variable;
 
 const CHANNEL_VARIABLE: &str = "NODE_CHANNEL_FD";
 const MODE_VARIABLE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
@@ -46,8 +48,21 @@ pub fn shim(args: impl Iterator<Item = OsString>) -> io::Error {
             None
         }
     };
+    let own = env::var_os(OPTIONS_VARIABLE);
+    let here = env::current_dir().unwrap_or_default();
+    let by = NodeRelease::of(&args, own.as_deref(), &here).preload;
+    let (words, options) = match (preload, by) {
+        (None, _) | (_, None) => (Vec::new(), None),
+        (Some(preload), Some(PreloadBy::Words)) if own.is_none() => {
+            (split_variable(&preload), None)
+        }
+        (Some(preload), Some(_)) => (
+            Vec::new(),
+            Some(node_options(OsStr::new(&preload), own.as_deref(), false)),
+        ),
+    };
     let mut command = Command::new(&node);
-    command.arg0(&node).args(&args);
+    command.arg0(&node).args(words).args(&args);
     for name in [
         NODE_VARIABLE,
         POLICY_VARIABLE,
@@ -56,14 +71,8 @@ pub fn shim(args: impl Iterator<Item = OsString>) -> io::Error {
     ] {
         command.env_remove(name);
     }
-    let own = env::var_os(OPTIONS_VARIABLE);
-    let options = args.iter().map(OsString::as_os_str);
-    let options = options.take_while(|text| text.as_encoded_bytes().starts_with(b"-"));
-    if let Some(preload) = preload.filter(|_| is_loadable(options, own.as_deref())) {
-        command.env(
-            OPTIONS_VARIABLE,
-            node_options(OsStr::new(&preload), own.as_deref(), false),
-        );
+    if let Some(options) = options {
+        command.env(OPTIONS_VARIABLE, options);
     }
     command.exec()
 }

@@ -11,10 +11,11 @@ mod any_port;
 mod decide;
 mod paths;
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use phalanx_core::ids::WorkerId;
 use phalanx_sys::intercept::{Act, Call, Interception, Next, Unlink};
@@ -22,8 +23,8 @@ use phalanx_sys::process::Pid;
 use phalanx_sys::socket::SocketId;
 use tokio::task::spawn_blocking;
 
-use super::Shared;
 use super::worker::Cell;
+use super::{Shared, node_line};
 use crate::watched::watch;
 use decide::Asked;
 pub(super) use decide::Calls;
@@ -188,6 +189,7 @@ async fn answer(
     mut call: Call,
     mut question: Question,
 ) -> bool {
+    let caller = call.process();
     let mut tries = 0;
     let answered = loop {
         let Some(hub) = shared.upgrade() else {
@@ -220,7 +222,10 @@ async fn answer(
     };
     match answered {
         Ok(None) => {}
-        Ok(Some(key)) => shared.hub().serves_on(worker.id, &key),
+        Ok(Some(key)) => {
+            shared.hub().serves_on(worker.id, &key);
+            advise(worker.id, caller);
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
             let message = format!("cannot be given its listener: {error}");
@@ -289,6 +294,24 @@ fn carry_out(mut call: Call, verdict: &Verdict, family: Pid, is_last: bool) -> i
         Ok(Carried::Out)
     } else {
         Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Says once what is better for Node than interception.
+fn advise(worker: WorkerId, caller: Pid) {
+    static TOLD: OnceLock<()> = OnceLock::new();
+    let Ok(program) = fs::read_link(format!("/proc/{caller}/exe")) else {
+        return;
+    };
+    if node_line::is_node(&program) {
+        TOLD.get_or_init(|| {
+            tracing::warn!(
+                "worker {worker} is Node in the end ({}), which phalanx could not see in the command, so it has no channel: \
+                 a reload cuts connections that are kept alive, and messages do not reach it; name the script \
+                 (phalanx run server.js), or what only executes Node",
+                program.display()
+            );
+        });
     }
 }
 
