@@ -238,7 +238,7 @@ fn node_is_clustered_without_its_channel_and_behind_wrappers() {
     let shell = format!("echo wrapped; node {}; true", script.display());
     let directory = tempfile::tempdir().unwrap();
     let package = format!(
-        r#"{{"name": "app", "private": true, "scripts": {{"start": "node {}"}}}}"#,
+        r#"{{"name": "app", "private": true, "scripts": {{"start": "node {}; true"}}}}"#,
         script.display()
     );
     std::fs::write(directory.path().join("package.json"), package).unwrap();
