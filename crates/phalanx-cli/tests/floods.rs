@@ -107,6 +107,24 @@ fn events_are_told_during_a_flood_to_those_who_keep_up() {
 }
 
 #[test]
+fn addresses_that_a_worker_invents_are_told_to_nobody_without_end() {
+    if node::require().is_none() {
+        return;
+    }
+    let mut app = start();
+    let mut events = app.events();
+    flood(&mut app, "addresses", 3_000);
+    // What the product itself acts upon has no bound but this.
+    watch(&mut app, "addresses");
+    app.verb(["reload"]).expect_success();
+    let mut told = 0;
+    while events.next().unwrap()["report"] != "rollout_finished" {
+        told += 1;
+    }
+    assert!(told < 600, "{told} events");
+}
+
+#[test]
 fn a_worker_has_a_limit_of_listeners_and_says_so() {
     if node::require().is_none() {
         return;

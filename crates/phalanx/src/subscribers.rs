@@ -45,8 +45,8 @@ enum Interest {
     Worker(WorkerId),
     /// What the product itself acts upon or tells: everything but messages. It is never cut off.
     ///
-    /// INVARIANT: what a worker can add to it without end (complaints, addresses) is limited where it arises,
-    /// and its readers take all there is whenever they run.
+    /// INVARIANT: what a worker can add to it without end (complaints, addresses) is limited where it arises, pleas for
+    /// patience replace each other, and its readers take all there is whenever they run.
     Life,
 }
 
@@ -80,6 +80,9 @@ impl QueueState {
             self.open = false;
             return;
         }
+        if !self.interest.is_bounded() && self.renews(event) {
+            return;
+        }
         self.bytes += weight(event);
         self.events.push_back(event.clone());
         if matches!(
@@ -87,6 +90,28 @@ impl QueueState {
             (Interest::Worker(_), Event::Exit { .. })
         ) {
             self.open = false;
+        }
+    }
+
+    /// A worker that asks for patience again before it was heard is heard once, with what it said last.
+    fn renews(&mut self, event: &Event) -> bool {
+        let Event::Extends { worker, .. } = event else {
+            return false;
+        };
+        let is_same =
+            |one: &&mut Event| matches!(one, Event::Extends { worker: by, .. } if by == worker);
+        match self
+            .events
+            .iter_mut()
+            .rev()
+            .take(RENEWED_AMONG)
+            .find(is_same)
+        {
+            Some(before) => {
+                *before = event.clone();
+                true
+            }
+            None => false,
         }
     }
 
@@ -104,6 +129,9 @@ impl QueueState {
         Some(event)
     }
 }
+
+/// So far back a plea for patience is looked for that a new one replaces.
+const RENEWED_AMONG: usize = 16;
 
 /// Room that an empty queue keeps.
 const KEPT_EVENTS: usize = 1024;
@@ -290,6 +318,25 @@ mod tests {
                 0
             };
             assert_eq!(count(&mut life), seen + 1);
+        }
+    }
+
+    #[test]
+    fn pleas_for_patience_do_not_pile_up_and_the_last_counts() {
+        let mut subscribers = Subscribers::default();
+        let mut life = subscribers.subscribe_to_life();
+        let plea = |worker, seconds| Event::Extends {
+            worker: WorkerId(worker),
+            by: std::time::Duration::from_secs(seconds),
+        };
+        for seconds in 0..100_000 {
+            subscribers.emit(&plea(1, seconds));
+            subscribers.emit(&plea(2, seconds));
+        }
+        let seen: Vec<_> = std::iter::from_fn(|| life.try_next()).collect();
+        assert_eq!(seen.len(), 2);
+        for event in seen {
+            assert!(matches!(event, Event::Extends { by, .. } if by.as_secs() == 99_999));
         }
     }
 

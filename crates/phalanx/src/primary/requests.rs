@@ -153,11 +153,14 @@ impl Hub {
             Some((_, id)) => listeners.get(id).map(|listener| listener.address.clone()),
             None => requested_address(request),
         };
-        match found {
-            Some((key, _)) => drop(self.listens(worker, &key)),
+        let is_told = match found {
+            Some((key, _)) => {
+                self.listens(worker, &key);
+                true
+            }
             None => self.listens_elsewhere(worker),
-        }
-        if let Some(address) = address {
+        };
+        if let Some(address) = address.filter(|_| is_told) {
             self.emit(&Event::Listening { worker, address });
         }
         self.reconsider(worker);
@@ -167,14 +170,18 @@ impl Hub {
 /// Listeners that are not the primary's.
 impl Hub {
     /// It says that it listens where it has not asked for anything. Nobody is believed because he says so: what the
-    /// kernel shows of it proves that it serves, and is owed by its successors (`readiness.rs`).
-    fn listens_elsewhere(&mut self, worker: WorkerId) {
-        if let Some(state) = self.workers.get_mut(&worker) {
-            state.unknown_listeners = state.unknown_listeners.saturating_add(1);
-            if state.unknown_listeners > UNKNOWN_MAX {
-                self.complain(worker, "tells of listeners that nobody knows");
-            }
+    /// kernel shows of it proves that it serves, and is owed by its successors (`readiness.rs`). False when it says so
+    /// without end, and is not listened to any more.
+    fn listens_elsewhere(&mut self, worker: WorkerId) -> bool {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return false;
+        };
+        state.unknown_listeners = state.unknown_listeners.saturating_add(1);
+        let is_told = state.unknown_listeners <= UNKNOWN_MAX;
+        if !is_told {
+            self.complain(worker, "tells of listeners that nobody knows");
         }
+        is_told
     }
 }
 
