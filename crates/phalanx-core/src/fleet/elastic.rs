@@ -307,7 +307,13 @@ mod tests {
             let (period, noise) = (u64::from(20 + rng.below(200)), rng.next_u64());
             let load = |second: u64| match kind {
                 0 => base,
-                1 => base + if second / period % 2 == 0 { swing } else { 0 },
+                1 => {
+                    base + if (second / period).is_multiple_of(2) {
+                        swing
+                    } else {
+                        0
+                    }
+                }
                 2 => base + swing * (second % period) / period,
                 _ => base + SplitMix64::new(noise ^ second).next_u64() % (swing + 1),
             };

@@ -96,7 +96,11 @@ impl Model {
     pub(crate) fn note_event(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Start => self.has_started = true,
-            Event::Online { .. } | Event::Lacks { .. } | Event::Extends { .. } | Event::Tick => {}
+            Event::Online { .. }
+            | Event::Lacks { .. }
+            | Event::Extends { .. }
+            | Event::Resize(_)
+            | Event::Tick => {}
             Event::Ready { worker } => {
                 let known = self.workers.get(worker);
                 if known.is_some_and(Known::is_starting) {
@@ -136,7 +140,6 @@ impl Model {
             Event::Recovered { worker } => {
                 self.hung.remove(worker);
             }
-            Event::Resize(_) => {}
             Event::Command { id, command } => self.note_command(*id, *command),
         }
     }

@@ -81,27 +81,27 @@ impl Judge {
             return Ok(());
         };
         let model = &self.model;
-        match reason {
-            Reason::Recycle { .. } if model.turn.is_some_and(|(other, _)| other != *position) => {
-                let other = model.turn;
-                Err(format!(
-                    "position {position} is recycled while {other:?} still is"
-                ))
-            }
-            Reason::Recycle { .. } if model.rolling.is_some() => Err(format!(
-                "position {position} is recycled while a reload is under way"
-            )),
-            Reason::Recycled { .. }
-                if !model.workers.iter().any(|(id, known)| {
-                    id != worker && known.position == *position && known.is_ready()
-                }) =>
-            {
-                Err(format!(
-                    "worker {worker} was recycled before its successor was ready"
-                ))
-            }
-            _ => Ok(()),
+        let is_successor = matches!(reason, Reason::Recycle { .. });
+        let other = model.turn.filter(|(other, _)| other != position);
+        if let Some(other) = other.filter(|_| is_successor) {
+            return Err(format!(
+                "position {position} is recycled while {other:?} still is"
+            ));
         }
+        if is_successor && model.rolling.is_some() {
+            return Err(format!(
+                "position {position} is recycled while a reload is under way"
+            ));
+        }
+        let mut others = model.workers.iter().filter(|(id, _)| *id != worker);
+        let has_successor =
+            others.any(|(_, known)| known.position == *position && known.is_ready());
+        if matches!(reason, Reason::Recycled { .. }) && !has_successor {
+            return Err(format!(
+                "worker {worker} was recycled before its successor was ready"
+            ));
+        }
+        Ok(())
     }
 
     /// Nobody but one that hangs is killed while it serves, and nobody before its successor serves, if there may be one more.

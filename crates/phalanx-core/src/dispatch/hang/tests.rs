@@ -86,7 +86,7 @@ fn one_that_shows_life_begins_anew() {
     let mut fleet = Looked::new();
     assert!(given_up(&fleet.look_for(LIMIT, 0.0, &[WELL, silent(LOOPS)])).is_empty());
     let found = fleet.look_for(LOOK, 0.0, &[WELL, WELL]);
-    assert!(matches!(found[0].1, Finding::Recovered { after, .. } if after >= LIMIT - LOOK));
+    assert!(matches!(found[0].1, Finding::Recovered { after, .. } if after + LOOK >= LIMIT));
     assert_eq!(fleet.hangs.stage(WorkerId(2)), None);
     assert!(given_up(&fleet.look_for(LIMIT, 0.0, &[WELL, silent(LOOPS)])).is_empty());
 }
@@ -100,7 +100,7 @@ fn one_that_is_held_is_never_given_up_and_has_all_its_time_afterwards() {
         Frozen::Cgroup,
     ] {
         let mut fleet = Looked::new();
-        fleet.look_for(LIMIT - LOOK, 0.0, &[WELL, silent(LOOPS)]);
+        fleet.look_for(LIMIT.saturating_sub(LOOK), 0.0, &[WELL, silent(LOOPS)]);
         let held = silent(Process {
             frozen: Some(frozen),
             ..SLEEPS

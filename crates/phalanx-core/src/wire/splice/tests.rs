@@ -19,7 +19,7 @@ fn frame(serialization: Serialization, value: &Value) -> Vec<u8> {
                 if text.len() > 1 {
                     text.push(',');
                 }
-                text.push_str(&format!("{name:?}:{value}"));
+                text.extend([format!("{name:?}:{value}")]);
             }
             (text + "}\n").into_bytes()
         }
