@@ -1,4 +1,5 @@
 //! `phalanx.toml`: one app of it, what a reload takes over of it, and that a wrong one disturbs nothing.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
 mod support;
 

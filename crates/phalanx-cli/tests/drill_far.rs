@@ -260,7 +260,6 @@ fn a_drill_that_cannot_make_namespaces_says_what_it_needs() {
 /// The table of docs/zero-loss.md, on standard output: `just drill-far`.
 #[test]
 #[ignore = "takes half an hour"]
-#[expect(clippy::print_stdout, reason = "the table is what it is for")]
 fn the_whole_table() {
     use Server::{GunicornOnUnix, Node, NodeTwoPorts, Python, PythonTwoPorts, Rust};
 

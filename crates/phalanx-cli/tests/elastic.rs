@@ -11,7 +11,7 @@ use phalanx_testkit::app::is_settled;
 use phalanx_testkit::{LIMIT, Load, node};
 
 /// Ten seconds of load, and the start of workers.
-const GROWS_WITHIN: Duration = Duration::from_secs(60);
+const GROWS_WITHIN: Duration = Duration::from_mins(1);
 /// A minute without load, for each worker less.
 const SHRINKS_WITHIN: Duration = Duration::from_secs(200);
 

@@ -13,7 +13,7 @@ use phalanx_testkit::{LIMIT, Load, Mode, fixtures, node};
 use serde_json::{Value, json};
 
 /// Prints the names of Node's options, those with a value and the others, as Node itself has them.
-const LIST: &str = r#"
+const LIST: &str = r"
 const { internalBinding } = require('internal/test/binding');
 const binding = internalBinding('options');
 const { options, aliases } = binding.getCLIOptionsInfo ? binding.getCLIOptionsInfo() : binding.getCLIOptions();
@@ -22,7 +22,7 @@ const withValue = [...options].filter(([, { type }]) => type >= kInteger).map(([
 const others = [...options].filter(([, { type }]) => type < kInteger).map(([name]) => name);
 const both = [...aliases].map(([name, words]) => [name, words]);
 console.log(JSON.stringify({ withValue, others, aliases: both }));
-"#;
+";
 
 /// Switches of some version that are options with a value in another; given with a separate word, that other refuses the rest.
 const BOTH: [&str; 2] = ["--stack-trace-limit", "--experimental-specifier-resolution"];
@@ -61,17 +61,18 @@ fn the_options_that_take_a_value_are_those_of_node() {
         }
         for alias in list["aliases"].as_array().unwrap() {
             let (name, stands_for) = (alias[0].as_str().unwrap(), alias[1].as_array().unwrap());
-            let last = stands_for.last().unwrap().as_str().unwrap();
+            let final_word = stands_for.last().unwrap().as_str().unwrap();
             // It names no file, whatever the option that it stands for wants.
             if name == "--experimental-default-config-file" {
                 continue;
             }
-            let is_name = !name.contains(['=', ' ']) && last.starts_with('-') && last != "--";
-            if is_name && with_value.iter().any(|one| one == last) {
+            let is_name =
+                !name.contains(['=', ' ']) && final_word.starts_with('-') && final_word != "--";
+            if is_name && with_value.iter().any(|one| one == final_word) {
                 let line = NodeLine::parse(&[name, "value", "s.js"]).script;
                 assert_eq!(
                     line,
-                    Some(2).filter(|_| last != "--eval"),
+                    Some(2).filter(|_| final_word != "--eval"),
                     "{node:?}: {name}"
                 );
             }

@@ -284,7 +284,7 @@ fn an_upload_that_is_not_read_ends_its_connection_and_the_answer_says_so() {
         assert!(answer.starts_with("http/1.1 405"), "{answer}");
         assert!(answer.contains("connection: close"), "{answer}");
         // It is no reset, whatever else the client sends.
-        connection.write_all(&[b'x'; 100_000]).unwrap();
+        connection.write_all(&vec![b'x'; 100_000]).unwrap();
         assert_eq!(read(&mut *connection), "");
     }
     // What has come with its head is read: the connection goes on.

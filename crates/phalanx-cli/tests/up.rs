@@ -1,4 +1,5 @@
 //! `phalanx up` and `down`: several apps in one tree.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
 mod support;
 

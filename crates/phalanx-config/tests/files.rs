@@ -1,4 +1,5 @@
 //! What files say, what is wrong with them, and what differs between them.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
 mod support;
 

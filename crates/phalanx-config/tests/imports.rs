@@ -1,4 +1,9 @@
 //! Files of other tools become files of ours, and what cannot is named.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "this whole file is a test"
+)]
 
 mod support;
 
