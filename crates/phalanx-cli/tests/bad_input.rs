@@ -25,7 +25,7 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
     for (words, part) in [
         (
             &["run", "-n", "0", "cat"][..],
-            "use a number from 1 to 4096, or auto",
+            "use a number from 1 to 4096, a range such as 2..8, or auto",
         ),
         (&["run", "--ready-timeout", "0s", "cat"], "more than zero"),
         (
@@ -250,9 +250,9 @@ fn a_verb_that_could_mean_several_apps_names_them() {
 #[test]
 fn a_mistyped_command_is_answered_with_the_one_that_was_meant() {
     for (word, part) in [
-        ("start", "did you mean `phalanx run`?"),
-        ("restart", "did you mean `phalanx reload`?"),
-        ("ps", "did you mean `phalanx list`?"),
+        ("start", "`phalanx run server.js`"),
+        ("relaod", "did you mean `phalanx reload`?"),
+        ("stauts", "did you mean `phalanx status`?"),
         ("logs", "standard error of `phalanx run`"),
         ("monit", "`phalanx status`"),
         ("./server.js", "`phalanx run ./server.js`"),

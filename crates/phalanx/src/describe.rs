@@ -253,7 +253,8 @@ fn figures(canary: &HealthSummary, others: &HealthSummary) -> String {
 
 fn change_text(worker: WorkerId, position: Position, to: WorkerState, reason: &Reason) -> String {
     let who = format!("worker {worker} at position {position}");
-    if is_trouble(reason) {
+    // The channel ends before the exit is known: said first, it explains the successor that starts meanwhile.
+    if is_trouble(reason) || *reason == Reason::ChannelLost {
         format!("{who} {reason}")
     } else {
         format!("{who} is {to}: {reason}")
@@ -279,7 +280,7 @@ fn level_of(report: &Report) -> Level {
         }
         Report::ScaleProgress { done, of } if !is_milestone(*done, *of) => Level::Debug,
         Report::Changed {
-            reason: Reason::Respawn | Reason::Recycle { .. } | Reason::Recycled { .. },
+            reason: Reason::ChannelLost | Reason::Respawn | Reason::Recycle { .. } | Reason::Recycled { .. },
             ..
         }
         | Report::RespawnScheduled { .. }
@@ -348,6 +349,9 @@ mod tests {
         let (level, text) = describe(&crash);
         assert_eq!(level, Level::Warn);
         assert_eq!(text, "worker 3 at position 1 crashed: exit code 1");
+        let (level, text) = describe(&change(Reason::ChannelLost));
+        assert_eq!(level, Level::Info);
+        assert_eq!(text, "worker 3 at position 1 lost its channel");
         let (level, _) = describe(&change(Reason::FleetStops));
         assert_eq!(level, Level::Debug);
     }

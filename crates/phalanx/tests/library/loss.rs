@@ -101,7 +101,7 @@ fn a_listener_that_is_closed_hands_back() {
         .ask(scene.idle.0, json!({"do": "close", "as": "main"}));
     let idle = scene.idle.1;
     scene.all_are_served();
-    assert!(!procs::is_alive(idle), "it ended with the probe");
+    assert!(procs::wait_gone(idle, LIMIT), "it ends with the probe");
 }
 
 #[test]
