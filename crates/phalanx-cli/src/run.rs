@@ -43,7 +43,7 @@ use phalanx_control::names::Name;
 use phalanx_control::place::Place;
 use phalanx_control::server;
 use service::Service;
-use teller::Teller;
+use teller::{Asked, Teller};
 
 /// How long the end waits for clients of the control socket to take their answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -303,7 +303,11 @@ impl App {
             drop(server_ends.await);
         });
         let server = tokio::spawn(server);
-        let mut teller = Teller::new(control.clone(), self.log.clone(), target);
+        let asked = Asked {
+            binds: self.args.bound.bind.clone(),
+            publishes: self.args.bound.publish.clone(),
+        };
+        let mut teller = Teller::new(control.clone(), self.log.clone(), target, asked);
         let ended = alongside(supervisor.finished(), async {
             tokio::join!(
                 teller.follow(),

@@ -386,3 +386,21 @@ fn in_a_container(runtime: &Path) -> Command {
     command.env("PHALANX_RUNTIME_DIR", runtime);
     command
 }
+
+#[test]
+fn a_listener_that_nobody_uses_is_told() {
+    if phalanx_testkit::node::require().is_none() {
+        return;
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let unused = free.local_addr().unwrap();
+    drop(free);
+    let bind = unused.to_string();
+    let app = app()
+        .workers(1)
+        .options(["--bind", &bind, "--publish", "1:9999"])
+        .script("http.js")
+        .start_ready();
+    app.wait_for_line(&format!("--bind {bind}: no worker uses it yet"), LIMIT);
+    app.wait_for_line("--publish 1:9999: no worker uses it yet", LIMIT);
+}

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use phalanx::fleet::{Report, WorkerState};
 use phalanx::supervisor::Control;
-use phalanx::{Address, Event, Events, WorkerId};
+use phalanx::{Address, Bind, Event, Events, Publish, WorkerId};
 use serde_json::{Value, json};
 
 use crate::log::{Level, Log};
@@ -25,12 +25,47 @@ pub(super) struct Teller {
     ready: HashSet<WorkerId>,
     /// How many workers are wanted.
     target: u32,
+    /// What the command line opens or publishes.
+    asked: Asked,
     was_ready: bool,
+}
+
+/// Listeners that the command line names, each of which some worker is to use.
+#[derive(Clone, Default)]
+pub(super) struct Asked {
+    pub(super) binds: Vec<Bind>,
+    pub(super) publishes: Vec<Publish>,
+}
+
+impl Asked {
+    /// The options that no listener of these, as address and number of workers, is used for.
+    fn unused(&self, listeners: &[(&str, u32)]) -> Vec<String> {
+        let is_used = |fits: &dyn Fn(&str) -> bool| {
+            let mut listeners = listeners.iter();
+            listeners.any(|&(address, workers)| workers > 0 && fits(address))
+        };
+        let unused_bind = |bind: &&Bind| {
+            let address = bind.address.to_string();
+            // The kernel chooses the port, or the address stands for several.
+            let is_fixed = bind.address.inet().is_some_and(|inet| inet.port() != 0);
+            is_fixed && !is_used(&|used| used.ends_with(&address))
+        };
+        let unused_publish = |publish: &&Publish| {
+            let port = format!(":{}", publish.port);
+            publish.port != 0 && !is_used(&|used| used.ends_with(&port))
+        };
+        let binds = self.binds.iter().filter(unused_bind);
+        let publishes = self.publishes.iter().filter(unused_publish);
+        binds
+            .map(|bind| format!("--bind {}", bind.address))
+            .chain(publishes.map(|publish| format!("--publish {publish}")))
+            .collect()
+    }
 }
 
 impl Teller {
     /// Tells everything from now on.
-    pub(super) fn new(control: Control, log: Log, target: u32) -> Self {
+    pub(super) fn new(control: Control, log: Log, target: u32, asked: Asked) -> Self {
         Self {
             events: control.life_events(),
             control,
@@ -38,6 +73,7 @@ impl Teller {
             addresses: HashSet::new(),
             ready: HashSet::new(),
             target,
+            asked,
             was_ready: false,
         }
     }
@@ -119,6 +155,19 @@ impl Teller {
         let text = format!("ready: {count} of {}", counted(self.target));
         self.log
             .tell(Level::Info, "ready", &text, json!({"workers": count}));
+        self.tell_unused();
+    }
+
+    fn tell_unused(&self) {
+        let status = self.control.status();
+        let listeners = status.listeners.iter();
+        let listeners = listeners.map(|one| (one.address.as_str(), one.workers));
+        for option in self.asked.unused(&listeners.collect::<Vec<_>>()) {
+            let text =
+                format!("{option}: no worker uses it yet; does the program listen elsewhere?");
+            self.log
+                .tell(Level::Warn, "unused", &text, json!({"option": option}));
+        }
     }
 }
 
@@ -156,4 +205,28 @@ fn json_fields(event: &Event) -> Value {
         return Value::Null;
     }
     serde_json::to_value(event).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_no_worker_uses_is_named() {
+        let bind = |text: &str| text.parse::<Bind>();
+        let asked = Asked {
+            binds: ["127.0.0.1:8080", "[::1]:80", "127.0.0.1:0", "unix:/a"]
+                .into_iter()
+                .filter_map(|text| bind(text).ok())
+                .collect(),
+            publishes: ["80:8080", "0:*", "81:9090"]
+                .into_iter()
+                .filter_map(|text| text.parse().ok())
+                .collect(),
+        };
+        assert_eq!((asked.binds.len(), asked.publishes.len()), (4, 3));
+        let all = [("127.0.0.1:8080", 0), ("[::1]:80", 1)];
+        let unused = asked.unused(&all);
+        assert_eq!(unused, ["--bind 127.0.0.1:8080", "--publish 81:9090"]);
+    }
 }
