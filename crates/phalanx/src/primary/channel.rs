@@ -73,7 +73,7 @@ pub(super) struct Channel {
     pub(super) sent: VecDeque<SentHandle>,
     /// How often something came from the worker.
     pub(super) heard: u64,
-    /// When the last question was put that has no answer yet.
+    /// When the question, or the first handle on its way, was sent that has no answer yet.
     asked_at: Option<Instant>,
     /// It has answered a handle: it speaks the protocol, and can be asked.
     pub(super) answers: bool,
@@ -306,8 +306,8 @@ impl Channel {
         }
     }
 
-    /// The question was answered.
-    pub(super) fn answered_probe(&mut self) {
+    /// A question or a handle was answered.
+    pub(super) fn was_answered(&mut self) {
         let now = phalanx_sys::clock::now();
         if let Some(asked_at) = self.asked_at.take() {
             self.lag = Some(now.saturating_duration_since(asked_at));
@@ -344,6 +344,9 @@ impl Channel {
         match sent {
             Ok(count) => {
                 self.pacing.handle(self.line.len());
+                if self.sent.is_empty() {
+                    self.asked_at = Some(phalanx_sys::clock::now());
+                }
                 self.sent.push_back(SentHandle::Connection(seq));
                 if count < self.line.len() {
                     // Linux takes a short line whole or not at all; should it not, the rest goes first.

@@ -48,9 +48,27 @@ pub(super) struct HangWatch {
 /// A question to a worker's event loop.
 #[derive(Clone, Copy, Debug)]
 struct Question {
-    asked_at: Moment,
+    /// None before the first.
+    asked_at: Option<Moment>,
     /// How often something had come from the worker by then.
     heard: u64,
+    /// The same at the last look.
+    seen: u64,
+}
+
+impl Question {
+    /// Whether one is to be put: whoever was heard since the last look needs none. While a question is on its way no
+    /// connection can be handed over, and its turn would go to another worker.
+    fn is_due(self, heard: u64, now: Moment) -> bool {
+        let is_quiet = self.seen == heard;
+        let may_be_asked = |at| heard != self.heard && now.since(at) >= QUESTION;
+        is_quiet && self.asked_at.is_none_or(may_be_asked)
+    }
+
+    fn is_unanswered(self, heard: u64, now: Moment) -> bool {
+        let is_over = |at| now.since(at) >= SILENCE;
+        heard == self.heard && self.asked_at.is_some_and(is_over)
+    }
 }
 
 /// What is known of a worker, for status.
@@ -315,31 +333,23 @@ impl Hub {
         let has_watchdog = state.cell.watchdog.is_some();
         let by_probe = self.hang.unanswered.contains(&worker);
         if let Some(channel) = state.channel.as_mut() {
-            let question = self.hang.questions.get(&worker).copied();
-            let is_due = question.is_none_or(|one| {
-                channel.heard != one.heard && now.since(one.asked_at) >= QUESTION
+            let heard = channel.heard;
+            // Of a new one nothing is known: the next look tells whether it is quiet.
+            let question = self.hang.questions.entry(worker).or_insert(Question {
+                asked_at: None,
+                heard,
+                seen: heard.wrapping_sub(1),
             });
-            if is_due {
-                let heard = channel.heard;
+            if question.is_due(heard, now) {
                 channel.probe();
-                self.hang.questions.insert(
-                    worker,
-                    Question {
-                        asked_at: now,
-                        heard,
-                    },
-                );
-            } else if let Some(question) = question
-                && channel.answers
-            {
-                let is_silent =
-                    channel.heard == question.heard && now.since(question.asked_at) >= SILENCE;
+                (question.asked_at, question.heard) = (Some(now), heard);
+            }
+            question.seen = heard;
+            if channel.answers {
+                let is_silent = question.is_unanswered(heard, now);
                 return is_silent
                     .then_some(Evidence::Question)
                     .or(by_probe.then_some(Evidence::Probe));
-            }
-            if channel.answers {
-                return by_probe.then_some(Evidence::Probe);
             }
         }
         if by_probe {

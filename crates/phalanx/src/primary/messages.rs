@@ -242,9 +242,7 @@ impl Hub {
         };
         channel.answers = true;
         channel.flush();
-        if matches!(sent, SentHandle::Probe) {
-            channel.answered_probe();
-        }
+        channel.was_answered();
         match sent {
             SentHandle::Forwarded => self.answer_primary(worker, arrived),
             _ if arrived => {}
