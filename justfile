@@ -98,7 +98,7 @@ node-versions majors="18 20 22 24 26":
     done
 
 # The npm packages that servers of the tests require
-node-packages packages="express fastify ws":
+node-packages packages="express fastify ws socket.io socket.io-client @socket.io/sticky @socket.io/cluster-adapter rate-limiter-flexible prom-client":
     mkdir -p target/node-packages
     npm install --prefix target/node-packages --no-save --no-audit --no-fund --loglevel=error {{ packages }}
 

@@ -4,93 +4,13 @@
 
 mod cluster;
 
-use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::net::TcpStream;
+use std::process::Command;
 
+use cluster::dropin::{LIMIT, Primary, free_port};
 use phalanx_testkit::fixtures::{fixture, root};
-use phalanx_testkit::node::{self, NodeBinary};
-use phalanx_testkit::{Load, Mode, Process, Target, wait};
-use rustix::process::Signal;
-
-/// The whole of a test is slow beside others.
-const LIMIT: Duration = Duration::from_mins(1);
-
-/// A program that is started with the package registered.
-struct Primary {
-    process: Process,
-    target: Target,
-}
-
-fn command(node: &NodeBinary, script: &str, variables: &[(&str, &str)]) -> Command {
-    let mut command = node.command();
-    let register = root().join("npm/phalanx-cluster/register.cjs");
-    command.arg("--require").arg(register).arg(fixture(script));
-    command.env("PHALANX_BINARY", env!("CARGO_BIN_EXE_phalanx"));
-    command.envs(variables.iter().copied());
-    command
-}
-
-impl Primary {
-    fn start(node: &NodeBinary, variables: &[(&str, &str)]) -> Self {
-        Self::start_script(node, "dropin/main.js", variables)
-    }
-
-    fn start_script(node: &NodeBinary, script: &str, variables: &[(&str, &str)]) -> Self {
-        Self::of(Process::start_with_stdin(command(node, script, variables)))
-    }
-
-    fn of(process: Process) -> Self {
-        let line = process.wait_for_line("listening", LIMIT);
-        let address = line.split(' ').nth(2).unwrap();
-        let target = Target::Tcp(address.parse().unwrap());
-        let primary = Self { process, target };
-        primary.wait_for("listening", 2);
-        primary
-    }
-
-    /// What it has printed and complained so far.
-    fn text(&self) -> String {
-        let lines = self.process.lines().all();
-        lines.into_iter().map(|line| line.text + "\n").collect()
-    }
-
-    fn count(&self, part: &str) -> usize {
-        let text = self.text();
-        text.lines().filter(|line| line.contains(part)).count()
-    }
-
-    fn wait_for(&self, part: &str, count: usize) {
-        let what = format!("{count} lines with {part:?}");
-        wait::eventually(LIMIT, &what, || (self.count(part) >= count).then_some(()));
-    }
-
-    /// Who answers how many of so many requests, a connection each.
-    fn answers(&self, count: usize) -> BTreeMap<String, usize> {
-        let mut answers = BTreeMap::new();
-        for _ in 0..count {
-            *answers.entry(cluster::get(&self.target, "/")).or_default() += 1;
-        }
-        answers
-    }
-
-    /// Restarts all workers, as its program does it.
-    fn restart(&self) {
-        let before = self.count("restarted");
-        self.process.signal(Signal::USR2);
-        self.wait_for("restarted", before + 1);
-    }
-
-    fn engine(&self) -> u32 {
-        let family = self.process.family();
-        let is_engine = |pid: &u32| {
-            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            words.split(|&byte| byte == 0).nth(1) == Some(b"engine")
-        };
-        family.into_iter().find(is_engine).unwrap()
-    }
-}
+use phalanx_testkit::node;
+use phalanx_testkit::{Load, Mode, Process, Target};
 
 /// Dispatch and serialization.
 const WAYS: [(&str, &str); 3] = [
@@ -169,51 +89,6 @@ fn restarts_lose_no_request_of_keep_alive_clients() {
             assert_eq!(report.disturbed(), 0, "{name}: {report}");
         }
     }
-}
-
-#[test]
-fn an_engine_that_is_killed_is_replaced_with_the_next_worker() {
-    let Some(node) = node::require() else { return };
-    // The second engine opens it anew.
-    let port = free_port();
-    let primary = Primary::start(&node, &[("PORT", &port)]);
-    let engine = primary.engine();
-    let listening = primary.count("listening");
-    rustix::process::kill_process(pid(engine), Signal::KILL).unwrap();
-    // Its workers lose their channel, and end as Node's do then; the program replaces them.
-    primary.wait_for("listening", listening + 2);
-    assert_ne!(primary.engine(), engine);
-    let answers = primary.answers(10);
-    assert_eq!(
-        answers.values().copied().collect::<Vec<_>>(),
-        [5, 5],
-        "{answers:?}"
-    );
-}
-
-#[test]
-fn nothing_outlives_a_primary_that_is_killed() {
-    let Some(node) = node::require() else { return };
-    let mut primary = Primary::start(&node, &[]);
-    assert!(primary.process.family().len() >= 4);
-    primary.process.signal(Signal::KILL);
-    primary.process.wait_exit(LIMIT);
-    primary.process.wait_family_gone(LIMIT);
-}
-
-#[test]
-fn without_a_program_the_app_runs_on_plain_node_and_says_why_once() {
-    let Some(node) = node::require() else { return };
-    let mut primary = Primary::start(&node, &[("PHALANX_BINARY", "/nowhere/phalanx")]);
-    assert_eq!(primary.answers(4).len(), 2);
-    let told = "phalanx-cluster: this program runs on plain Node: /nowhere/phalanx cannot be executed (ENOENT)";
-    primary.wait_for(told, 1);
-    primary.process.write_line("end");
-    primary.wait_for("all are gone", 1);
-    primary.process.close_stdin();
-    let status: ExitStatus = primary.process.wait_exit(LIMIT);
-    assert!(status.success());
-    assert_eq!(primary.count("phalanx-cluster:"), 1);
 }
 
 #[test]
@@ -363,14 +238,4 @@ fn the_packages_install_offline_and_run() {
             .stdout
             .starts_with("phalanx ")
     );
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> String {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port().to_string()
-}
-
-fn pid(number: u32) -> rustix::process::Pid {
-    rustix::process::Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }

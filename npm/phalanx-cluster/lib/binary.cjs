@@ -1,7 +1,12 @@
 // Where the program is: one file, in the package for this platform.
 'use strict';
 
+const { spawnSync } = require('child_process');
 const { accessSync, constants } = require('fs');
+const { version } = require('../package.json');
+
+/** How long a program may take to say which it is. */
+const VERSION_MS = 5000;
 
 /** Throws when there is none, with the reason in one line. */
 function binary() {
@@ -26,4 +31,23 @@ function executable(path) {
   }
 }
 
-module.exports = { binary };
+/**
+ * The program, when it runs here and is of this package's version: what the two say to each other is theirs alone.
+ * Throws as `binary` does.
+ */
+function fitting() {
+  const program = binary();
+  const { error, signal, status, stdout } = spawnSync(program, ['--version'], {
+    encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: VERSION_MS,
+  });
+  if (error || signal || status !== 0) {
+    throw new Error(`${program} cannot be executed (${error?.code ?? signal ?? status})`);
+  }
+  const [said] = stdout.split('\n');
+  if (said !== `phalanx ${version}`) {
+    throw new Error(`${program} is ${said || 'of no version'}, and this package is phalanx-cluster ${version}: install both in one version`);
+  }
+  return program;
+}
+
+module.exports = { binary, fitting };

@@ -3,12 +3,16 @@
 'use strict';
 
 const { randomBytes } = require('crypto');
-const { binary } = require('./binary.cjs');
+const { fitting } = require('./binary.cjs');
 
 /** What `configure` has set, in the words of the command line. */
 const settings = {};
 let engine;
 let isTold = false;
+/** The program, once it has shown that it runs and fits. */
+let program;
+/** There was none: this program stays on plain Node. */
+let isPlain = false;
 
 /** Runs on plain Node, and says why, once. */
 function tellPlain(error) {
@@ -19,7 +23,7 @@ function tellPlain(error) {
 const words = () => Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)]);
 
 function start(spawn) {
-  const program = binary();
+  program ??= fitting();
   const name = `phalanx-${process.pid}-${randomBytes(8).toString('hex')}`;
   const token = randomBytes(16).toString('hex');
   // Its own session: what a terminal sends to this program's processes is for this program to act on.
@@ -58,10 +62,12 @@ async function take(from, order) {
 /** The engine that runs. Nothing when there can be none. */
 function running(spawn) {
   if (engine?.isAlive) return engine;
+  if (isPlain) return undefined;
   try {
     engine = start(spawn);
     return engine;
   } catch (error) {
+    isPlain = true;
     tellPlain(error);
     return undefined;
   }

@@ -7,6 +7,7 @@
     reason = "a failed expectation of a test is a panic"
 )]
 
+pub(crate) mod dropin;
 pub(crate) mod kept;
 pub(crate) mod release;
 pub(crate) mod rush;

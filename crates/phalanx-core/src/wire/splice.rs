@@ -68,6 +68,23 @@ impl Serialization {
         }
     }
 
+    /// The command of an internal message. Only the beginning is looked at: what comes with a command may be of the
+    /// application, and something that JSON cannot say.
+    fn command(self, frame: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Json => {
+                let rest = frame.strip_prefix(br#"{"cmd":""#)?;
+                rest.split(|&byte| byte == b'"').next()
+            }
+            Self::Advanced => {
+                let body = frame.get(advanced::LENGTH_BYTES + 2..)?;
+                let (&length, rest) = body.strip_prefix(b"o\"\x03cmd\"")?.split_first()?;
+                // Node has none whose length takes a second byte.
+                rest.get(..usize::from(length))
+            }
+        }
+    }
+
     /// A line of JSON, newline included, as this serialization has it.
     #[must_use]
     pub fn of_line(self, line: Vec<u8>) -> Vec<u8> {

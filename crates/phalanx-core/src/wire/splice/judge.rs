@@ -4,6 +4,9 @@ use super::{FIRST_NUMBER, KEY_PREFIX, Serialization};
 use crate::wire::from_worker::{parse_frequent, parse_internal};
 use crate::wire::{FromWorker, Target, internal_command};
 
+/// The command of what a descriptor comes with.
+const HANDLE: &[u8] = b"NODE_HANDLE";
+
 /// What becomes of an internal message of a worker.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
@@ -34,11 +37,13 @@ pub fn judge_of_worker(frame: &[u8], serialization: Serialization) -> OfWorker {
     {
         return judge(frequent);
     }
+    if serialization.command(frame) == Some(HANDLE) {
+        return OfWorker::Handle;
+    }
     let Ok(value) = serialization.value(frame) else {
         return OfWorker::Forwarded;
     };
     match internal_command(&value) {
-        Some("NODE_HANDLE") => OfWorker::Handle,
         Some(
             command @ ("NODE_CLUSTER" | "NODE_PHALANX" | "NODE_HANDLE_ACK" | "NODE_HANDLE_NACK"),
         ) => {
@@ -110,11 +115,13 @@ pub enum OfPrimary {
 /// Judges an internal message of Node's primary.
 #[must_use]
 pub fn judge_of_primary(frame: &[u8], serialization: Serialization) -> OfPrimary {
+    if serialization.command(frame) == Some(HANDLE) {
+        return OfPrimary::Handle;
+    }
     let Ok(value) = serialization.value(frame) else {
         return OfPrimary::Forwarded;
     };
     match internal_command(&value) {
-        Some("NODE_HANDLE") => OfPrimary::Handle,
         Some("NODE_CLUSTER") if value["act"] == "disconnect" => OfPrimary::Disconnect,
         _ => OfPrimary::Forwarded,
     }

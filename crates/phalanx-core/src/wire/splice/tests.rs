@@ -184,6 +184,20 @@ fn handles_and_their_answers_are_told() {
     }
 }
 
+/// Bytes of the application's, as V8 has them: nothing that JSON can say.
+#[test]
+fn a_handle_is_told_whatever_comes_with_it() {
+    let mut body = b"\xff\x0fo\"\x03cmd\"\x0bNODE_HANDLE\"\x03msg".to_vec();
+    body.extend(b"\\\x00\x0a\x01\x07{\x02");
+    let mut handle = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
+    handle.extend(body);
+    assert!(Serialization::Advanced.value(&handle).is_err());
+    let judged = judge_of_worker(&handle, Serialization::Advanced);
+    assert_eq!(judged, OfWorker::Handle);
+    let judged = judge_of_primary(&handle, Serialization::Advanced);
+    assert_eq!(judged, OfPrimary::Handle);
+}
+
 proptest! {
     #[test]
     fn nothing_is_lost_or_changed_however_it_is_cut(
