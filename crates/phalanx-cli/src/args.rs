@@ -21,7 +21,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use phalanx::fleet::ScaleTo;
-use phalanx::{PolicyName, Weights};
+use phalanx::{PolicyName, Serialization, Weights};
 
 pub(crate) use config::{CheckArgs, ConfigArgs, DiffArgs, DownArgs, ImportArgs, InitArgs, UpArgs};
 pub(crate) use connections::{Adopt, BindArgs, Dispatch};
@@ -150,9 +150,9 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) node: Option<OsString>,
 
-    /// How messages to workers are written: json, the only way there is
-    #[arg(long, value_name = "FORMAT", value_parser = values::serialization, hide = true)]
-    pub(crate) serialization: Option<String>,
+    /// How messages of Node workers are written: json, or V8's own, advanced. Default: as Node's variable says, or json
+    #[arg(long, value_name = "FORMAT", value_parser = values::serialization)]
+    pub(crate) serialization: Option<Serialization>,
 
     /// Write the primary's pid to this file, and remove it at the end
     #[arg(long, value_name = "FILE")]

@@ -21,7 +21,7 @@ use phalanx::supervisor::{
     Control, Outcome as Ended, OutputLine, OutputSink, ReopenLog, Stream, Supervisor,
     SupervisorOptions,
 };
-use phalanx::{Adoption, Bind, DispatchChoice, PolicyName, Settings};
+use phalanx::{Adoption, Bind, DispatchChoice, PolicyName, Serialization, Settings};
 use phalanx_sys::limits as limits_of_process;
 use phalanx_sys::process;
 use serde_json::json;
@@ -36,7 +36,6 @@ use crate::output::{Dropped, Writer};
 use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
-use crate::values::ADVANCED_REFUSED;
 use phalanx_control::directories::Surroundings;
 use phalanx_control::exit::Exit;
 use phalanx_control::names::Name;
@@ -106,7 +105,6 @@ fn check_together(args: &RunArgs) -> Outcome {
         let reason = "--weights are for --policy weighted";
         return Err(Failure::new(Exit::Usage, reason));
     }
-    refuse_advanced_serialization(args)?;
     if args.pid_file.is_none() && args.control.contains(&ControlWay::PidFile) {
         let reason = "--control pid-file needs the option --pid-file FILE too";
         return Err(Failure::new(Exit::Usage, reason));
@@ -134,21 +132,16 @@ pub(crate) fn judge(args: &RunArgs) -> Result<(), (Judged, Failure)> {
         .map_err(options_wrong)
 }
 
-/// Node's other serialization is V8's own format.
-fn refuse_advanced_serialization(args: &RunArgs) -> Outcome {
-    let set = args
-        .env
-        .iter()
-        .rev()
-        .find(|variable| variable.key == SERIALIZATION_VARIABLE);
-    let mode = set
-        .map(|variable| variable.value.clone())
-        .or_else(|| env::var_os(SERIALIZATION_VARIABLE));
-    if mode.is_some_and(|mode| mode == "advanced") {
-        let reason = format!("{ADVANCED_REFUSED}; unset {SERIALIZATION_VARIABLE}");
-        return Err(Failure::new(Exit::Usage, reason));
-    }
-    Ok(())
+/// The option, or what Node's own variable says; as with all variables, those of the app go first.
+fn serialization(args: &RunArgs) -> Serialization {
+    let set = args.env.iter().rev();
+    let set = set
+        .filter(|variable| variable.key == SERIALIZATION_VARIABLE)
+        .map(|variable| variable.value.clone());
+    let named = || set.chain(env::var_os(SERIALIZATION_VARIABLE)).next();
+    args.serialization
+        .or_else(|| Serialization::from_name(named()?.to_str()?))
+        .unwrap_or_default()
 }
 
 fn resolve_program(args: &RunArgs) -> Outcome<Program> {
@@ -175,6 +168,7 @@ fn options(
         .args(program.args)
         .preload(!args.polite.no_preload)
         .launcher_words(program.launcher_words)
+        .serialization(serialization(args))
         .silent(true);
     let privileges = args.privileges.apply(settings);
     settings = privileges.map_err(|reason| Failure::new(Exit::Usage, reason))?;
@@ -479,13 +473,10 @@ mod tests {
     }
 
     #[test]
-    fn advanced_serialization_is_refused_clearly() {
-        let args = parse(&["--env", "NODE_CHANNEL_SERIALIZATION_MODE=advanced", "cat"]);
-        let failure = refuse_advanced_serialization(&args).unwrap_err();
-        assert_eq!(failure.exit, Exit::Usage);
-        assert!(
-            failure.reason.contains("'advanced' is not supported"),
-            "{failure}"
-        );
+    fn the_serialization_is_what_the_option_says_or_the_variable() {
+        let variable = ["--env", "NODE_CHANNEL_SERIALIZATION_MODE=advanced", "cat"];
+        assert_eq!(serialization(&parse(&variable)), Serialization::Advanced);
+        let both = [&["--serialization", "json"][..], &variable[..]].concat();
+        assert_eq!(serialization(&parse(&both)), Serialization::Json);
     }
 }

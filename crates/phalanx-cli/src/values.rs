@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use phalanx::fleet::{Amount, AmountError};
-use phalanx::{Bind, PolicyName, Readiness, Signal};
+use phalanx::{Bind, PolicyName, Readiness, Serialization, Signal};
 pub(crate) use phalanx_control::values::{
     WorkerCount, duration, positive_duration, scale_text, scale_to,
 };
@@ -117,19 +117,11 @@ pub(crate) fn json(text: &str) -> Result<serde_json::Value, String> {
     })
 }
 
-/// The channel's serialization: `json`. Node's `advanced` is V8's own format, of which there is no
-/// stable description.
-pub(crate) fn serialization(text: &str) -> Result<String, String> {
-    match text {
-        "json" => Ok(text.to_owned()),
-        "advanced" => Err(ADVANCED_REFUSED.to_owned()),
-        _ => Err("use json".to_owned()),
-    }
+/// The channel's serialization, as Node names it.
+pub(crate) fn serialization(text: &str) -> Result<Serialization, String> {
+    let named = Serialization::from_name(text).filter(|_| !text.is_empty());
+    named.ok_or_else(|| "use json or advanced".to_owned())
 }
-
-/// Why `advanced` is refused.
-pub(crate) const ADVANCED_REFUSED: &str =
-    "phalanx speaks JSON with its workers: serialization 'advanced' is not supported";
 
 #[cfg(test)]
 mod tests {

@@ -51,17 +51,8 @@ fn wrong_values_are_usage_errors_that_name_the_option() {
         ),
         (&["run", "--name", "a/b", "cat"], "letters, digits"),
         (
-            &["run", "--serialization", "advanced", "cat"],
-            "is not supported",
-        ),
-        (
-            &[
-                "run",
-                "--env",
-                "NODE_CHANNEL_SERIALIZATION_MODE=advanced",
-                "cat",
-            ],
-            "is not supported",
+            &["run", "--serialization", "xml", "cat"],
+            "use json or advanced",
         ),
         (&["run", "--control", "pid-file", "cat"], "--pid-file"),
         (

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use cluster::dropin::{LIMIT, Primary, free_port, pid};
 use phalanx_testkit::load::Failure;
-use phalanx_testkit::wait::Deadline;
 use phalanx_testkit::{Load, Mode, node};
 use rustix::process::Signal;
 
@@ -71,13 +70,8 @@ fn nothing_outlives_a_primary_that_is_killed_under_load() {
         load.wait_until_ok(50, LIMIT);
         primary.process.signal(Signal::KILL);
         primary.process.wait_exit(LIMIT);
-        let deadline = Deadline::after(LIMIT);
-        primary.process.wait_family_gone(LIMIT);
-        // A second on a machine that is quiet.
-        assert!(
-            LIMIT - deadline.remaining() < Duration::from_secs(10),
-            "{dispatch}"
-        );
+        // A second on a machine that is quiet; this bound holds beside others.
+        primary.process.wait_family_gone(Duration::from_secs(10));
         drop(load.stop());
     }
 }

@@ -39,6 +39,7 @@ pub use phalanx_core::dispatch::hang::{Evidence, Frozen};
 pub use phalanx_core::fleet;
 pub use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 pub use phalanx_core::policy::{InvalidWeights, PolicyName, UnknownPolicy, Weights};
+pub use phalanx_core::wire::splice::Serialization;
 pub use phalanx_sys::signal::Signal;
 pub use primary::{Cluster, Worker, working_directory};
 pub use publish::{BadPublish, Publish};

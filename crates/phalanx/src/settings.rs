@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use phalanx_core::dispatch::allow::ListenPattern;
+use phalanx_core::wire::splice::Serialization;
 use phalanx_sys::signal::Signal;
 
 use crate::bind::Bind;
@@ -147,6 +148,8 @@ pub struct Settings {
     /// words and passes on descriptors and variables (`uv run`, `nice`, `sh -c '… exec "$@"'`). More than 0 says that
     /// the word behind them is Node. Default: 0, the program itself is Node if it is called so.
     pub launcher_words: usize,
+    /// How messages are written on a Node worker's channel. Default: JSON. A worker of this library speaks nothing else.
+    pub serialization: Serialization,
     /// For Node workers that are started with `--inspect`.
     pub inspect_port: InspectPort,
     /// How the program becomes a worker.
@@ -360,6 +363,13 @@ impl Settings {
     #[must_use]
     pub fn launcher_words(mut self, words: usize) -> Self {
         self.launcher_words = words;
+        self
+    }
+
+    /// Sets how messages are written on a Node worker's channel.
+    #[must_use]
+    pub fn serialization(mut self, serialization: Serialization) -> Self {
+        self.serialization = serialization;
         self
     }
 

@@ -93,7 +93,7 @@ fn senseless_values_are_refused() {
         &["run", "--env", "=x", "a"],
         &["run", "--env", "x", "a"],
         &["run", "--name", "a/b", "a"],
-        &["run", "--serialization", "advanced", "a"],
+        &["run", "--serialization", "xml", "a"],
         &["run", "--control", "socket", "a"],
         &["scale", "many"],
         &["send", "{not json"],

@@ -14,7 +14,7 @@ use crate::report::Outcome;
 
 /// Keys that new workers, or the primary, take over at a reload. What is not among them needs a stop and a start: so a
 /// key that was forgotten here is told not to be applied, and is not.
-const APPLIED: [&str; 25] = [
+const APPLIED: [&str; 26] = [
     COMMAND,
     "workers",
     "policy",
@@ -40,6 +40,7 @@ const APPLIED: [&str; 25] = [
     "group",
     "stream-timeout",
     "no-preload",
+    "serialization",
 ];
 
 /// Generations of which it is remembered what stood: more than there can be ways back.

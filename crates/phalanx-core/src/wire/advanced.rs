@@ -114,12 +114,25 @@ fn put_varint(bytes: &mut Vec<u8>, mut number: u32) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
+/// The command of an internal message, its length taken off: it is the first field of all of Node's.
+pub(super) fn command(bytes: &[u8]) -> Option<&[u8]> {
+    let fields = bytes.get(2..)?.strip_prefix(b"o\"\x03cmd\"")?;
+    // Node has none whose length takes a second byte.
+    let (&length, rest) = fields.split_first()?;
+    let command = rest.get(..usize::from(length))?;
+    command.starts_with(b"NODE_").then_some(command)
+}
+
 /// Reads a value, its length taken off.
 ///
 /// # Errors
 /// [`WireError::Advanced`] when the bytes are damaged, or hold what JSON cannot say.
 pub fn read(bytes: &[u8]) -> Result<Value, WireError> {
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        left: MOST_VALUES,
+    };
     if reader.byte()? != VERSION_TAG {
         return Err(WireError::Advanced("has no header"));
     }
@@ -128,9 +141,14 @@ pub fn read(bytes: &[u8]) -> Result<Value, WireError> {
     Ok(value.unwrap_or(Value::Null))
 }
 
+/// A value takes many times its bytes when it is read: a message of more values stays unread.
+const MOST_VALUES: u32 = 1 << 17;
+
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// How many more values there may be.
+    left: u32,
 }
 
 impl<'a> Reader<'a> {
@@ -187,6 +205,8 @@ impl<'a> Reader<'a> {
         if depth > MAX_DEPTH {
             return Err(WireError::Deep);
         }
+        let left = self.left.checked_sub(1);
+        self.left = left.ok_or(WireError::Advanced("holds too many values"))?;
         Ok(Some(match tag {
             b'_' => return Ok(None),
             b'0' => Value::Null,
@@ -202,6 +222,7 @@ impl<'a> Reader<'a> {
             b'"' | b'c' | b'S' => Value::String(self.text(tag)?),
             b'o' => self.object(depth)?,
             b'A' => self.array(depth)?,
+            b'a' => self.sparse_array(depth)?,
             _ => return Err(WireError::Advanced("holds what JSON cannot say")),
         }))
     }
@@ -258,6 +279,30 @@ impl<'a> Reader<'a> {
     }
 }
 
+impl Reader<'_> {
+    /// An array as V8 writes one that it has read itself: its items with their places. Holes are null, as in JSON.
+    fn sparse_array(&mut self, depth: u32) -> Result<Value, WireError> {
+        let length = self.varint()?;
+        let left = self.left.checked_sub(length);
+        self.left = left.ok_or(WireError::Advanced("holds too many values"))?;
+        let mut items = vec![Value::Null; usize::try_from(length).unwrap_or(usize::MAX)];
+        loop {
+            let tag = self.tag()?;
+            if tag == b'@' {
+                self.varint()?;
+                self.varint()?;
+                return Ok(Value::Array(items));
+            }
+            let place = self.tagged(tag, depth)?;
+            let place = place.as_ref().and_then(Value::as_u64);
+            let place = place.and_then(|place| usize::try_from(place).ok());
+            let item = place.and_then(|place| items.get_mut(place));
+            let item = item.ok_or(WireError::Advanced("holds what JSON cannot say"))?;
+            *item = self.value(depth + 1)?.unwrap_or(Value::Null);
+        }
+    }
+}
+
 /// A double; an integer where it is one, as JSON has it.
 fn double(bytes: &[u8]) -> Value {
     /// Beyond it, not every integer is a double (`Number.MAX_SAFE_INTEGER`).
@@ -275,85 +320,4 @@ fn double(bytes: &[u8]) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn round(value: &Value) -> Value {
-        let bytes = write(value);
-        let (length, body) = bytes.split_at(LENGTH_BYTES);
-        assert_eq!(
-            u32::from_be_bytes(length.try_into().unwrap()) as usize,
-            body.len()
-        );
-        read(body).unwrap()
-    }
-
-    #[test]
-    fn a_captured_message_is_read_and_written_to_the_byte() {
-        // `v8.serialize({cmd: 'NODE_CLUSTER', act: 'online', seq: 0})` of Node 18 to 26.
-        let captured =
-            b"\xff\x0fo\"\x03cmd\"\x0cNODE_CLUSTER\"\x03act\"\x06online\"\x03seqI\x00{\x03";
-        let online = json!({"cmd": "NODE_CLUSTER", "act": "online", "seq": 0});
-        assert_eq!(read(captured).unwrap(), online);
-        // `v8.serialize({a: '日本', b: -1})`: aligned by a zero before the text.
-        let two_bytes = json!({"a": "日本", "b": -1});
-        assert_eq!(round(&two_bytes), two_bytes);
-        assert_eq!(
-            write(&json!({"b": -1}))[LENGTH_BYTES..],
-            *b"\xff\x0fo\"\x01bI\x01{\x01"
-        );
-    }
-
-    #[test]
-    fn what_is_undefined_is_not_there_and_what_json_cannot_say_is_an_error() {
-        assert_eq!(read(b"\xff\x0fo\"\x02fd_{\x01").unwrap(), json!({}));
-        for beyond in [
-            &b"\xff\x0f;:\x00"[..],
-            b"\xff\x0fZ\x00",
-            b"\xff\x0fo\"\x01a^\x00{\x01",
-        ] {
-            assert!(
-                matches!(read(beyond), Err(WireError::Advanced(_))),
-                "{beyond:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn numbers_beyond_32_bits_stay_integers() {
-        let number = json!(1_u64 << 40);
-        assert_eq!(round(&number), number);
-        assert_eq!(round(&number).as_u64(), Some(1 << 40));
-    }
-
-    fn values() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i32>().prop_map(Value::from),
-            "\\PC{0,8}".prop_map(Value::from),
-        ];
-        leaf.prop_recursive(3, 24, 4, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                proptest::collection::btree_map("\\PC{0,4}", inner, 0..4)
-                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_is_read(value in values()) {
-            prop_assert_eq!(round(&value), value);
-        }
-
-        #[test]
-        fn random_bytes_are_an_error_and_no_panic(bytes: Vec<u8>) {
-            drop(read(&[&[0xff, 0x0f][..], &bytes].concat()));
-        }
-    }
-}
+mod tests;

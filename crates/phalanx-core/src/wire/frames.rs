@@ -1,6 +1,9 @@
 //! Cuts the byte stream of a channel into lines, with a bound on what one line may hold.
 
+mod values;
+
 use super::json::JsonCheck;
+use super::splice::Serialization;
 
 /// The longest message that a primary takes from a worker, in bytes, its newline included: 12 MiB. Node.js
 /// itself has no limit; a worker that sends more than this is told in the log and loses that message alone.
@@ -28,7 +31,9 @@ pub enum Frame<'a> {
     Long(&'a [u8]),
     /// A line of more than 64 KiB has ended that is no JSON; its bytes were dropped.
     Senseless,
-    /// A line longer than the limit has ended; its bytes were dropped.
+    /// A whole message in the other serialization, without its length.
+    Value(&'a [u8]),
+    /// A message longer than the limit has ended; its bytes were dropped.
     Oversized,
 }
 
@@ -55,6 +60,9 @@ pub struct Frames {
     filled: usize,
     line: Line,
     limit: usize,
+    serialization: Serialization,
+    /// So many bytes of a value that is too long are still to be dropped.
+    dropping: usize,
 }
 
 impl Default for Frames {
@@ -74,6 +82,17 @@ impl Frames {
             filled: 0,
             line: Line::Short,
             limit,
+            serialization: Serialization::Json,
+            dropping: 0,
+        }
+    }
+
+    /// A cutter of what a worker writes in this serialization.
+    #[must_use]
+    pub fn of(serialization: Serialization) -> Self {
+        Self {
+            serialization,
+            ..Self::default()
         }
     }
 
@@ -116,8 +135,15 @@ impl Frames {
         self.filled = (self.filled + count).min(self.buffer.len());
     }
 
-    /// The next line, if a whole one is there.
+    /// The next message, if a whole one is there.
     pub fn next_frame(&mut self) -> Option<Frame<'_>> {
+        match self.serialization {
+            Serialization::Json => self.next_line(),
+            Serialization::Advanced => self.next_value(),
+        }
+    }
+
+    fn next_line(&mut self) -> Option<Frame<'_>> {
         let newline = self.buffer[self.scanned..self.filled]
             .iter()
             .position(|&byte| byte == b'\n');

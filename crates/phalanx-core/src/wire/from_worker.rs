@@ -1,5 +1,7 @@
 //! What a worker says to its primary.
 
+mod advanced;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use serde_json::Value;
 use super::json::JsonCheck;
 use super::{WireError, field_error, internal_command, key_text, parse_value, unsigned};
 use crate::health::{Health, Latency};
+
+pub use advanced::parse_advanced_from_worker;
 
 /// A message from a worker.
 #[derive(Clone, Debug, PartialEq)]

@@ -47,6 +47,15 @@ impl Serialization {
         }
     }
 
+    /// Its name, as Node has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Advanced => "advanced",
+        }
+    }
+
     /// What internal messages begin with, as far as it is the same for all, and where that stands.
     fn looks_internal(self, frame: &[u8]) -> Look {
         match self {
@@ -76,12 +85,7 @@ impl Serialization {
                 let rest = frame.strip_prefix(br#"{"cmd":""#)?;
                 rest.split(|&byte| byte == b'"').next()
             }
-            Self::Advanced => {
-                let body = frame.get(advanced::LENGTH_BYTES + 2..)?;
-                let (&length, rest) = body.strip_prefix(b"o\"\x03cmd\"")?.split_first()?;
-                // Node has none whose length takes a second byte.
-                rest.get(..usize::from(length))
-            }
+            Self::Advanced => advanced::command(frame.get(advanced::LENGTH_BYTES..)?),
         }
     }
 

@@ -250,6 +250,7 @@ fn an_oversized_line_is_dropped_and_the_next_one_read() {
                 Frame::Long(_) => "LONG".to_owned(),
                 Frame::Senseless => "SENSELESS".to_owned(),
                 Frame::Oversized => "OVERSIZED".to_owned(),
+                Frame::Value(_) => "VALUE".to_owned(),
             });
         }
     }
@@ -276,6 +277,7 @@ fn cut(bytes: &[u8], limit: usize) -> Vec<String> {
                 },
                 Frame::Senseless => "senseless".to_owned(),
                 Frame::Oversized => "oversized".to_owned(),
+                Frame::Value(_) => "value".to_owned(),
             });
         }
     }

@@ -94,11 +94,15 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(socket: Arc<AsyncFd<OwnedFd>>, peer: Identity) -> Self {
+    pub(super) fn new(
+        socket: Arc<AsyncFd<OwnedFd>>,
+        peer: Identity,
+        serialization: Serialization,
+    ) -> Self {
         Self {
             socket,
             peer,
-            frames: Frames::default(),
+            frames: Frames::of(serialization),
             received: VecDeque::new(),
             sent: VecDeque::new(),
             heard: 0,
@@ -112,7 +116,7 @@ impl Channel {
             blocked: false,
             seq: 0,
             line: Vec::new(),
-            serialization: Serialization::Json,
+            serialization,
             splice: None,
             blocked_notice: Arc::new(Notify::new()),
         }
@@ -125,8 +129,7 @@ impl Channel {
         serialization: Serialization,
         splice: Splice,
     ) -> Self {
-        let mut channel = Self::new(socket, peer);
-        channel.serialization = serialization;
+        let mut channel = Self::new(socket, peer, serialization);
         channel.splice = Some(Box::new(splice));
         channel.seq = FIRST_NUMBER;
         channel

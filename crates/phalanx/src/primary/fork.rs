@@ -111,7 +111,7 @@ impl Cluster {
         let cell = Arc::new(cell.last_lines(fork.last.clone()));
         let notify = gift.notify.take();
         self.shared.hub().enrol(&cell, fork.generation, settings);
-        self.record(&cell, fork.generation, socket, &gift);
+        self.record(&cell, fork, socket, &gift);
         let shared = Arc::downgrade(&self.shared);
         tokio::spawn(follow_exit(shared.clone(), Arc::clone(&cell), watches));
         let heard = notify.map_or(Ok(()), |notify| {
@@ -153,18 +153,22 @@ impl Cluster {
     fn record(
         &self,
         cell: &Arc<Cell>,
-        generation: Generation,
+        fork: &Fork<'_>,
         socket: Option<(Socket, Identity)>,
         gift: &Gift,
     ) {
-        let held = gift.held().collect();
+        let (held, generation) = (gift.held().collect(), fork.generation);
         let Some((socket, peer)) = socket else {
             let mut hub = self.shared.hub();
             hub.adopt(Arc::clone(cell), generation, None, held);
             hub.online(cell.id);
             return hub.claim_early_ack(cell);
         };
-        let channel = Channel::new(Arc::clone(&socket), peer);
+        let channel = Channel::new(
+            Arc::clone(&socket),
+            peer,
+            fork.release.settings().serialization,
+        );
         let notice = Arc::clone(&channel.blocked_notice);
         self.shared
             .hub()

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use phalanx_core::ids::{Position, WorkerId};
+use phalanx_core::wire::splice::Serialization;
 use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
 use phalanx_sys::signal::Signal;
 
@@ -155,7 +156,12 @@ impl Release {
         if let Some(script) = &launch.preload {
             self.load(script, first, &mut args, &mut env);
         }
-        tie(launch.channel, &id, &mut env, &mut fds);
+        tie(
+            launch.channel,
+            (&id, self.settings.serialization),
+            &mut env,
+            &mut fds,
+        );
         let (program, executable) = self.program.find();
         SpawnPlan {
             program,
@@ -226,13 +232,13 @@ impl Release {
 /// Gives the worker its channel, if it has one.
 fn tie(
     channel: Option<OwnedFd>,
-    id: &str,
+    (id, serialization): (&str, Serialization),
     env: &mut BTreeMap<OsString, OsString>,
     fds: &mut Vec<FdMapping>,
 ) {
     for (name, value) in [
         ("NODE_CHANNEL_FD", CHANNEL_NUMBER.to_string().as_str()),
-        ("NODE_CHANNEL_SERIALIZATION_MODE", "json"),
+        ("NODE_CHANNEL_SERIALIZATION_MODE", serialization.as_str()),
         ("NODE_UNIQUE_ID", id),
     ] {
         // A channel that the primary itself was started with is none of a worker's business.

@@ -10,7 +10,7 @@ use phalanx_core::dispatch::turn::Turn;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
     Frame, FromWorker, HANDLE_ACK, HANDLE_NACK, MAX_MESSAGE_BYTES, WireError, outgoing,
-    parse_from_worker, take_long_from_worker,
+    parse_advanced_from_worker, parse_from_worker, take_long_from_worker,
 };
 
 use super::channel::{Outgoing, SentHandle};
@@ -127,6 +127,7 @@ impl Hub {
                 None => return,
                 Some(Frame::Line(line)) => parse_from_worker(line),
                 Some(Frame::Long(line)) => take_long_from_worker(line),
+                Some(Frame::Value(value)) => parse_advanced_from_worker(value),
                 Some(Frame::Senseless) => {
                     self.complain(worker, "sent a long message that is not JSON: dropped");
                     continue;
@@ -321,6 +322,10 @@ impl Hub {
         let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };
         self.write(worker, answer.to_vec());
         if arrived {
+            self.complain(
+                worker,
+                "sent a handle with a message: no program in the primary could take it, and it was closed",
+            );
             self.tell_message(worker, message);
         }
     }

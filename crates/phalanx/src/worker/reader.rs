@@ -79,7 +79,9 @@ impl Reader {
                     Ok(message) => inner.handle(message, &mut self.handles),
                     Err(error) => tracing::warn!(%error, "the primary sent a bad message"),
                 },
-                Frame::Senseless => tracing::warn!("the primary sent a bad message: not JSON"),
+                Frame::Senseless | Frame::Value(_) => {
+                    tracing::warn!("the primary sent a bad message: not JSON");
+                }
                 Frame::Oversized => {
                     tracing::warn!("the primary sent an oversized message: dropped");
                 }
