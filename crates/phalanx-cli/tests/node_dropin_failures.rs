@@ -35,7 +35,9 @@ fn an_engine_that_is_killed_under_load_is_replaced_and_little_is_lost() {
             assert_ne!(primary.engine(), engine, "{name}");
             load.wait_for_more(100, LIMIT);
             let report = load.stop();
-            assert_eq!(primary.count("exit "), 2, "{name}");
+            let exits = primary.count("exit ");
+            // A successor may come before the other worker of the old engine has ended, and fail; it has one of its own.
+            assert!((2..=4).contains(&exits), "{name}: {}", primary.text());
             // What was in service is lost, and what comes while the second worker has not ended yet. Until a
             // successor listens, clients are refused.
             let refused = |failure| matches!(failure, Failure::Refused);
