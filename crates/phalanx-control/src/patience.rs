@@ -1,21 +1,25 @@
 //! How long a primary may leave its clients without an answer.
 //!
 //! A primary that was stopped (SIGSTOP, a frozen container) accepts connections and answers nothing: the kernel does the first for
-//! it. No client waits for it without end.
+//! it. No client waits for it without end. One that runs, or waits for a processor, is busy: it gets more time.
 
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use phalanx_sys::process::{Pid, Turns, turns};
 use serde_json::Value;
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::client::App;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 
-/// What a primary can answer at once, it answers within this time, on a busy machine too.
+/// What a primary can answer at once, it answers within this time.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// A primary that is busy, or whose machine is, has this long. Hundreds of workers that end at the same moment leave it so small a
+/// share of two processors that [`ANSWER_LIMIT`] passed in a test run.
+pub const BUSY_LIMIT: Duration = Duration::from_secs(30);
 
 /// What came of asking an app for its status.
 #[derive(Clone, Debug)]
@@ -45,10 +49,10 @@ impl App {
             };
             let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
             drop(stream);
-            match timeout(ANSWER_LIMIT, self.get_at_leisure(crate::api::STATUS)).await {
-                Ok(Ok(status)) => Ok(Heard::Status(status)),
-                Ok(Err(_)) => Ok(Heard::Ended),
-                Err(_) => Err(pid),
+            tokio::select! {
+                biased;
+                status = self.get_at_leisure(crate::api::STATUS) => Ok(status.map_or(Heard::Ended, Heard::Status)),
+                _ = fell_silent(pid) => Err(pid),
             }
         };
         status.await.unwrap_or_else(Heard::Nothing)
@@ -56,9 +60,10 @@ impl App {
 
     /// Awaits what the primary answers at once.
     pub(crate) async fn at_once<T>(&self, answer: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-        match timeout(ANSWER_LIMIT, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.silent().await),
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            waited = self.is_silent() => Err(self.silent(waited).await),
         }
     }
 
@@ -74,21 +79,27 @@ impl App {
         tokio::select! {
             biased;
             done = work => done,
-            () = self.falls_silent() => Err(self.silent().await),
+            waited = self.falls_silent() => Err(self.silent(waited).await),
         }
     }
 
-    async fn falls_silent(&self) {
+    async fn falls_silent(&self) -> Duration {
         let mut pulse = interval_at(Instant::now(), ANSWER_LIMIT);
         loop {
             pulse.tick().await;
+            let asked = Instant::now();
             if matches!(self.hear().await, Heard::Nothing(_)) {
-                return;
+                return Duration::from_secs(asked.elapsed().as_secs());
             }
         }
     }
 
-    async fn silent(&self) -> Failure {
+    async fn is_silent(&self) -> Duration {
+        let pid = self.reach().await.ok();
+        fell_silent(pid.and_then(|stream| stream.peer_cred().ok()?.pid())).await
+    }
+
+    async fn silent(&self, waited: Duration) -> Failure {
         let pid = self.reach().await.ok();
         let pid = pid.and_then(|stream| stream.peer_cred().ok()?.pid());
         let (who, way) = pid.map_or((String::new(), String::new()), |pid| {
@@ -98,9 +109,58 @@ impl App {
             )
         });
         let reason = format!(
-            "the primary of {}{who} has not answered for {ANSWER_LIMIT:?}: it is stopped{way}, or its machine is overloaded",
+            "the primary of {}{who} has not answered for {waited:?}: it is stopped{way}, or its machine is overloaded",
             self.name
         );
         Failure::new(Exit::Failed, reason)
+    }
+}
+
+/// Awaits the moment when a primary has had its time for an answer. Returns how long that was.
+async fn fell_silent(pid: Option<i32>) -> Duration {
+    let pid = pid.and_then(|pid| Pid::from_number(u32::try_from(pid).ok()?));
+    let look = || pid.and_then(turns);
+    let began = Instant::now();
+    let mut waited = Duration::ZERO;
+    let mut before = look();
+    loop {
+        waited += ANSWER_LIMIT;
+        sleep_until(began + waited).await;
+        let now = look();
+        if waited >= BUSY_LIMIT || !is_busy(before, now) {
+            return waited;
+        }
+        before = now;
+    }
+}
+
+/// Whether a process was busy between two looks at it: it ran, or wants to. One that cannot be seen is not.
+fn is_busy(before: Option<Turns>, now: Option<Turns>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else {
+        return false;
+    };
+    now.is_runnable || now.ran > before.ran
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(milliseconds: u64, is_runnable: bool) -> Turns {
+        let ran = Duration::from_millis(milliseconds);
+        Turns { is_runnable, ran }
+    }
+
+    #[test]
+    fn who_ran_or_waits_for_a_processor_is_busy() {
+        let judge = |before, now| is_busy(Some(before), Some(now));
+        assert!(judge(after(7, false), after(8, false)));
+        assert!(judge(after(7, true), after(7, true)));
+        assert!(!judge(after(7, false), after(7, false)), "stopped");
+        assert!(!judge(after(7, true), after(7, false)), "stopped meanwhile");
+        assert!(
+            !is_busy(Some(after(7, true)), None),
+            "gone, or out of sight"
+        );
     }
 }

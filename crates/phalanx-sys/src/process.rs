@@ -25,7 +25,7 @@ mod spawner;
 mod tree;
 
 pub use activity::{
-    Activity, activity, catches, is_in_frozen_group, portrait, waits_for_inspector,
+    Activity, Turns, activity, catches, is_in_frozen_group, portrait, turns, waits_for_inspector,
 };
 pub use error::SpawnError;
 pub use family::{acts_for, descends_from, family_of, heirs_of, is_busy};

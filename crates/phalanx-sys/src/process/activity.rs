@@ -62,6 +62,28 @@ pub fn activity(pid: Pid) -> io::Result<Activity> {
     Ok(activity)
 }
 
+/// What the first thread of a process has had of the processors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "what /proc tells")]
+pub struct Turns {
+    /// It runs, or waits for a processor (state `R`).
+    pub is_runnable: bool,
+    /// How long it was on a processor.
+    pub ran: Duration,
+}
+
+/// What the first thread of that process has had of the processors so far (`/proc/PID/schedstat`, `proc_pid_stat(5)`). `None`
+/// when there is no such process, or `/proc` does not tell.
+#[must_use]
+pub fn turns(pid: Pid) -> Option<Turns> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let schedule = schedule(&format!("/proc/{pid}")).map(|(ran, _)| ran);
+    Some(Turns {
+        is_runnable: status_field(&status, "State").starts_with('R'),
+        ran: schedule.or_else(|| used(pid))?,
+    })
+}
+
 /// Whether the process was started so that it waits for a client of its inspector (`--inspect-brk`, `--inspect-wait` of Node,
 /// among its arguments or in `NODE_OPTIONS`).
 #[must_use]
@@ -178,6 +200,24 @@ mod tests {
         }
         assert!(!waits_for_inspector(Pid::current()) && !is_in_frozen_group(Pid::current()));
         assert!(portrait(Pid::current()).contains("-- thread"), "{sum}");
+    }
+
+    #[test]
+    fn the_turns_of_a_process_that_is_stopped_do_not_grow() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "kill -STOP $$"])
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_number(child.id()).unwrap();
+        while !activity(pid).unwrap().is_stopped {
+            std::thread::yield_now();
+        }
+        let before = turns(pid).unwrap();
+        assert!(!before.is_runnable);
+        assert_eq!(turns(pid).unwrap(), before);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(turns(pid), None);
     }
 
     #[test]
