@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{FromWorker, parse_internal};
 use crate::wire::{WireError, advanced, internal_command};
 
-/// Reads a message in the other serialization, without its length. One of the application's that JSON cannot say is
-/// [`unread`].
+/// Reads a message in the other serialization, without its length. One of the application's that JSON cannot say becomes
+/// `{"$v8": hex}`.
 ///
 /// # Errors
 /// [`WireError`] when it is damaged, or an internal one that makes no sense.
