@@ -98,13 +98,15 @@ impl Primary {
         self.wait_for("restarted", before + 1);
     }
 
+    /// The engine; where the last one was killed, the next as soon as it is there.
     pub(crate) fn engine(&self) -> u32 {
-        let family = self.process.family();
         let is_engine = |pid: &u32| {
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             words.split(|&byte| byte == 0).nth(1) == Some(b"engine")
         };
-        family.into_iter().find(is_engine).unwrap()
+        wait::eventually(LIMIT, "an engine", || {
+            self.process.family().into_iter().find(is_engine)
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use super::Fleet;
 use super::action::Action;
 use super::config::FleetConfig;
 use super::outbox::Outbox;
+use super::recycle::Recycled;
 use super::report::Reason;
 use super::wear::Wear;
 use super::worker::{Cause, State, Worker};
@@ -38,6 +39,19 @@ impl Fleet {
             active.any(|worker| worker.id != id)
         });
         self.recycling.withdraw(id, has_successor);
+    }
+
+    /// A worker is gone. One that hung and was not killed for it has ended before its successor was ready: that one tells all the
+    /// same why it came.
+    pub(super) fn left_hanging(&mut self, worker: &Worker) {
+        if matches!(worker.state, State::Killed { .. }) {
+            return;
+        }
+        let (at, wear) = (self.out.now(), worker.worn.filter(Wear::is_hung));
+        let seat = self.roster.seat_mut(worker.position);
+        if let (Some(seat), Some(wear)) = (seat, wear) {
+            seat.recycled = Some(Recycled { at, wear });
+        }
     }
 }
 

@@ -155,6 +155,7 @@ impl Fleet {
             return;
         };
         let who = Who::from(&worker);
+        self.left_hanging(&worker);
         match worker.state {
             State::Starting { .. } | State::Online { .. } | State::Soaking { .. } => {
                 self.exited_before_ready(&worker, status);
