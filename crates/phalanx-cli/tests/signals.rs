@@ -221,8 +221,7 @@ import os, pty, signal, sys, threading
 how, log, words = sys.argv[1], sys.argv[2], sys.argv[3:]
 pid, terminal = pty.fork()
 if pid == 0:
-    if how == 'nohup':
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if how == 'nohup' else signal.SIG_DFL)
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.execvp(words[0], words)
 print('pid', pid, flush=True)
