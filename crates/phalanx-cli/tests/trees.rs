@@ -186,7 +186,10 @@ fn nothing_is_left_of_a_program_that_daemonizes() {
     app.wait_for_line("it has left processes behind", LIMIT);
     app.wait_for_line("after 3 failures", LIMIT);
     let of_two_starts = 2 * 2 + 1;
-    assert!(app.family().len() <= of_two_starts, "{:?}", app.family());
+    // A start that is just under way has more for a moment; what every start left behind would stay.
+    wait::eventually(LIMIT, "few processes", || {
+        (app.family().len() <= of_two_starts).then_some(())
+    });
     app.signal(Signal::TERM);
     app.wait_exit(LIMIT);
     app.wait_family_gone(LIMIT);
