@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use cluster::{
-    app, expect_in_turn, expect_none_lost_in_changes, expect_served_after_a_kill, get, pid_in,
-    try_get,
+    app, expect_in_turn, expect_none_lost_in_changes, expect_served_after_a_kill, free_port, get,
+    pid_in, try_get,
 };
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::eventually;
@@ -21,12 +21,6 @@ macro_rules! needs {
             return;
         }
     };
-}
-
-/// A port that nobody listens on just now.
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
 }
 
 /// The fixture that binds in this way.

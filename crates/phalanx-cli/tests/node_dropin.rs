@@ -7,7 +7,8 @@ mod cluster;
 use std::net::TcpStream;
 use std::process::Command;
 
-use cluster::dropin::{LIMIT, Primary, free_port};
+use cluster::dropin::{LIMIT, Primary};
+use cluster::free_port;
 use phalanx_testkit::fixtures::{fixture, root};
 use phalanx_testkit::node;
 use phalanx_testkit::{Load, Mode, Process, Target};
@@ -155,7 +156,7 @@ fn an_app_with_a_name_is_found_by_the_other_commands() {
 #[test]
 fn recipes_restart_respawn_and_broadcast() {
     let Some(node) = node::require() else { return };
-    let port = free_port();
+    let port = free_port().to_string();
     let mut primary = Primary::start_script(&node, "dropin/recipes.js", &[("PORT", &port)]);
     primary.process.write_line("broadcast");
     primary.wait_for("told 2", 1);

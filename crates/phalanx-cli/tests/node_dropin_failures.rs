@@ -7,9 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use cluster::dropin::{LIMIT, Primary, free_port, pid};
+use cluster::dropin::{LIMIT, Primary};
+use cluster::free_port;
 use phalanx_testkit::load::Failure;
-use phalanx_testkit::{Load, Mode, node};
+use phalanx_testkit::{Load, Mode, node, procs};
 use rustix::process::Signal;
 
 #[test]
@@ -18,7 +19,7 @@ fn an_engine_that_is_killed_under_load_is_replaced_and_little_is_lost() {
         for dispatch in ["handoff", "auto"] {
             let name = format!("Node {}, {dispatch}", node.major);
             // The second engine opens it anew.
-            let port = free_port();
+            let port = free_port().to_string();
             let variables = [("PORT", port.as_str()), ("PHALANX_DISPATCH", dispatch)];
             let primary = Primary::start(&node, &variables);
             let clients = 8;
@@ -29,7 +30,7 @@ fn an_engine_that_is_killed_under_load_is_replaced_and_little_is_lost() {
                 .start();
             load.wait_until_ok(100, LIMIT);
             let engine = primary.engine();
-            rustix::process::kill_process(pid(engine), Signal::KILL).unwrap();
+            assert!(procs::signal(engine, Signal::KILL));
             // Its workers end, and the program replaces them by itself: the primary has gone on.
             primary.wait_for("listening", 4);
             assert_ne!(primary.engine(), engine, "{name}");

@@ -4,11 +4,10 @@
 mod cluster;
 
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use cluster::{app, get_json, try_get};
+use cluster::{app, free_port, get_json, try_get};
 use phalanx_testkit::{App, LIMIT, Target, fixtures, node};
 
 const NOBODY: u32 = 65534;
@@ -34,11 +33,6 @@ fn as_nobody(place: &Path, options: &[&str]) -> Option<App> {
         .arg(script)
         .start_ready();
     Some(app)
-}
-
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
 }
 
 fn ask(target: &Target, on: &str) -> String {

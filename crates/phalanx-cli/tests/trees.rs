@@ -7,14 +7,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
 
-use cluster::{PHALANX, app, get, pid_in};
+use cluster::{PHALANX, app, free_port, get, pid_in};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::{App, LIMIT, Process, Signal, fixtures, procs, require, wait};
-
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
-}
 
 /// `sh -c TEXT`, in which `SERVER` is one that binds the port itself; nothing without Python.
 fn shell(text: &str, port: u16) -> Option<AppBuilder> {

@@ -120,7 +120,10 @@ impl App {
     ///
     /// Fails if the primary cannot be reached, or answers with an error.
     pub async fn get(&self, path: &str) -> Answer {
-        self.at_once(self.get_at_leisure(path)).await
+        let mut connection = self.connect().await?;
+        let pid = connection.pid;
+        let answer = connection.request(Method::GET, path, None);
+        self.at_once(pid, answer).await
     }
 
     pub(crate) async fn get_at_leisure(&self, path: &str) -> Answer {
@@ -146,12 +149,10 @@ impl App {
     ///
     /// Fails if the primary cannot be reached, or gives no events.
     pub async fn events(&self) -> Outcome<Events> {
-        let answer = async {
-            let mut connection = self.connect().await?;
-            let response = connection.send(Method::GET, api::EVENTS, None).await?;
-            Ok((connection, response))
-        };
-        let (connection, response) = self.at_once(answer).await?;
+        let mut connection = self.connect().await?;
+        let pid = connection.pid;
+        let answer = connection.send(Method::GET, api::EVENTS, None);
+        let response = self.at_once(pid, answer).await?;
         if response.status() != StatusCode::OK {
             let reason = format!("the primary of {} gives no events", self.name);
             return Err(Failure::new(Exit::Failed, reason));

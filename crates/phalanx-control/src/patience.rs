@@ -58,12 +58,16 @@ impl App {
         status.await.unwrap_or_else(Heard::Nothing)
     }
 
-    /// Awaits what the primary answers at once.
-    pub(crate) async fn at_once<T>(&self, answer: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    /// Awaits what the primary, of which the connection told this pid, answers at once.
+    pub(crate) async fn at_once<T>(
+        &self,
+        pid: Option<i32>,
+        answer: impl Future<Output = Outcome<T>>,
+    ) -> Outcome<T> {
         tokio::select! {
             biased;
             answer = answer => answer,
-            waited = self.is_silent() => Err(self.silent(waited).await),
+            waited = fell_silent(pid) => Err(self.silent(pid, waited)),
         }
     }
 
@@ -79,29 +83,22 @@ impl App {
         tokio::select! {
             biased;
             done = work => done,
-            waited = self.falls_silent() => Err(self.silent(waited).await),
+            (pid, waited) = self.falls_silent() => Err(self.silent(pid, waited)),
         }
     }
 
-    async fn falls_silent(&self) -> Duration {
+    async fn falls_silent(&self) -> (Option<i32>, Duration) {
         let mut pulse = interval_at(Instant::now(), ANSWER_LIMIT);
         loop {
             pulse.tick().await;
             let asked = Instant::now();
-            if matches!(self.hear().await, Heard::Nothing(_)) {
-                return Duration::from_secs(asked.elapsed().as_secs());
+            if let Heard::Nothing(pid) = self.hear().await {
+                return (pid, Duration::from_secs(asked.elapsed().as_secs()));
             }
         }
     }
 
-    async fn is_silent(&self) -> Duration {
-        let pid = self.reach().await.ok();
-        fell_silent(pid.and_then(|stream| stream.peer_cred().ok()?.pid())).await
-    }
-
-    async fn silent(&self, waited: Duration) -> Failure {
-        let pid = self.reach().await.ok();
-        let pid = pid.and_then(|stream| stream.peer_cred().ok()?.pid());
+    fn silent(&self, pid: Option<i32>, waited: Duration) -> Failure {
         let (who, way) = pid.map_or((String::new(), String::new()), |pid| {
             (
                 format!(" (pid {pid})"),

@@ -1,7 +1,6 @@
 //! A program with a primary of its own, by Node's `cluster`, that is started with the package registered.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -108,14 +107,4 @@ impl Primary {
             self.process.family().into_iter().find(is_engine)
         })
     }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> String {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port().to_string()
-}
-
-pub(crate) fn pid(number: u32) -> rustix::process::Pid {
-    rustix::process::Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }

@@ -17,7 +17,7 @@ pub(crate) mod tls;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +34,12 @@ pub(crate) const PHALANX: &str = env!("CARGO_BIN_EXE_phalanx");
 /// An app of the binary under test.
 pub(crate) fn app() -> AppBuilder {
     App::builder(PHALANX)
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
 }
 
 /// An example of the library as a program, built when first asked for: `cargo test` builds only the

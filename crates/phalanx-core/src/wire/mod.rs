@@ -29,6 +29,8 @@ pub use to_worker::{DrainLimits, ReplyBody, SocketName, ToWorker, outgoing, pars
 
 use serde_json::Value;
 
+/// The command of what a descriptor comes with.
+const HANDLE: &[u8] = b"NODE_HANDLE";
 /// The line that acknowledges a handle.
 pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
 /// The line that refuses a handle (none came with its message).

@@ -209,7 +209,9 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = Pid::from_number(child.id()).unwrap();
+        let deadline = crate::clock::now() + Duration::from_secs(30);
         while !activity(pid).unwrap().is_stopped {
+            assert!(crate::clock::now() < deadline, "it does not stop");
             std::thread::yield_now();
         }
         let before = turns(pid).unwrap();

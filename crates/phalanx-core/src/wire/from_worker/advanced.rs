@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{FromWorker, parse_internal};
-use crate::wire::{WireError, advanced, internal_command};
+use crate::wire::{HANDLE, WireError, advanced, internal_command};
 
 /// Reads a message in the other serialization, without its length. One of the application's that JSON cannot say becomes
 /// `{"$v8": hex}`.
@@ -11,11 +11,11 @@ use crate::wire::{WireError, advanced, internal_command};
 /// # Errors
 /// [`WireError`] when it is damaged, or an internal one that makes no sense.
 pub fn parse_advanced_from_worker(value: &[u8]) -> Result<FromWorker, WireError> {
-    let (read, command) = (advanced::read(value), advanced::command(value));
-    match (read, command) {
-        (_, Some(command)) if command != HANDLE && value.len() > INTERNAL_MAX => {
-            Err(WireError::Long { bytes: value.len() })
-        }
+    let command = advanced::command(value);
+    if command.is_some_and(|command| command != HANDLE) && value.len() > INTERNAL_MAX {
+        return Err(WireError::Long { bytes: value.len() });
+    }
+    match (advanced::read(value), command) {
         (Ok(read), _) => match internal_command(&read) {
             None => Ok(FromWorker::User(read.to_string().into())),
             Some(command) => parse_internal(command, &read),
@@ -28,8 +28,6 @@ pub fn parse_advanced_from_worker(value: &[u8]) -> Result<FromWorker, WireError>
     }
 }
 
-/// The command of what a descriptor comes with.
-const HANDLE: &[u8] = b"NODE_HANDLE";
 /// No internal message of Node's is longer.
 const INTERNAL_MAX: usize = 64 << 10;
 

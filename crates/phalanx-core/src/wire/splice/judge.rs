@@ -2,10 +2,7 @@
 
 use super::{FIRST_NUMBER, KEY_PREFIX, Serialization};
 use crate::wire::from_worker::{parse_frequent, parse_internal};
-use crate::wire::{FromWorker, Target, internal_command};
-
-/// The command of what a descriptor comes with.
-const HANDLE: &[u8] = b"NODE_HANDLE";
+use crate::wire::{FromWorker, HANDLE, Target, internal_command};
 
 /// What becomes of an internal message of a worker.
 #[derive(Clone, Debug, PartialEq)]
