@@ -40,6 +40,19 @@ fn one_that_hangs_is_killed_when_its_successor_serves() {
 }
 
 #[test]
+fn one_that_ends_before_its_successor_serves_has_hung_all_the_same() {
+    let mut bench = Bench::serving(workers(2));
+    assert_eq!(bench.is_given_up(1), ["spawn 3@0 g1"]);
+    bench.ends(1, ExitStatus::Signal(11));
+    bench.ready(3);
+    assert_eq!(bench.serving_now(), ["3@0 g1", "2@1 g1"]);
+    let view = bench.fleet.view();
+    let why = |at: usize| view.workers[at].recycled.map(|recycled| recycled.wear);
+    assert!(matches!(why(0), Some(Wear::Hung { .. })));
+    assert_eq!(why(1), None);
+}
+
+#[test]
 fn one_at_a_time_and_before_those_that_are_worn_out() {
     let mut bench = Bench::serving(workers(4));
     let worn = |worker| Event::Worn {
