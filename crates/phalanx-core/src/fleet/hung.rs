@@ -34,10 +34,12 @@ impl Fleet {
         worker.worn = None;
         let position = worker.position;
         let seat = self.roster.seat(position);
-        let has_successor = seat.is_some_and(|seat| {
+        let has_another = seat.is_some_and(|seat| {
             let mut active = seat.workers.values().filter(|worker| worker.is_active());
             active.any(|worker| worker.id != id)
         });
+        // The successor that a reload has brought may go again.
+        let has_successor = has_another && self.recycling.is_turn_of(id);
         self.recycling.withdraw(id, has_successor);
     }
 

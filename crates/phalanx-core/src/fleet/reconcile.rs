@@ -47,9 +47,10 @@ impl Fleet {
             return self.finish_when_empty();
         }
         while self.conclude_change() || self.advance_canaries() {}
+        // Before the marks, which ask who is worn out.
+        self.advance_recycling();
         self.mark_redundant();
         self.switch_vacancies();
-        self.advance_recycling();
         let mut census = self.census();
         self.release_surplus(&mut census);
         self.release_replaced(&mut census);

@@ -157,8 +157,10 @@ impl Fleet {
         let Some(old) = old.filter(|worker| worker.is_ready()) else {
             return;
         };
-        if let Some(wear) = old.worn.take() {
+        if let Some(wear) = old.worn {
             self.recycling.queue.insert(0, (turn.worker, wear));
+            // One that hangs does so in the reload as well.
+            old.worn = old.worn.filter(Wear::is_hung);
         }
         self.recycling.turn = None;
         let (config, out) = (&self.config, &mut self.out);
@@ -252,8 +254,7 @@ impl Recycling {
     /// This worker goes before all that do not hang.
     pub(super) fn put_first(&mut self, id: WorkerId, wear: Wear) {
         self.queue.retain(|(worker, _)| *worker != id);
-        let is_its_turn = self.turn.is_some_and(|turn| turn.worker == id);
-        if !is_its_turn {
+        if !self.is_turn_of(id) {
             let before = self.queue.iter().take_while(|(_, wear)| wear.is_hung());
             self.queue.insert(before.count(), (id, wear));
         }
@@ -270,8 +271,11 @@ impl Recycling {
         }
     }
 
-    fn knows(&self, id: WorkerId) -> bool {
+    pub(super) fn is_turn_of(&self, id: WorkerId) -> bool {
         self.turn.is_some_and(|turn| turn.worker == id)
-            || self.queue.iter().any(|(worker, _)| *worker == id)
+    }
+
+    fn knows(&self, id: WorkerId) -> bool {
+        self.is_turn_of(id) || self.queue.iter().any(|(worker, _)| *worker == id)
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Seat {
     pub(super) restarts: u32,
     /// When and why its worker was last recycled.
     pub(super) recycled: Option<Recycled>,
+    /// When a try failed last.
+    failed_at: Duration,
     backoff: Backoff,
 }
 
@@ -55,6 +57,7 @@ impl Seat {
             past: Past::Untried,
             restarts: 0,
             recycled: None,
+            failed_at: Duration::ZERO,
             backoff: Backoff::default(),
         }
     }
@@ -166,6 +169,7 @@ impl Seat {
         rng: &mut SplitMix64,
         out: &mut Outbox,
     ) {
+        self.failed_at = out.now();
         let delay = self.backoff.record_failure(&config.backoff, rng);
         self.retry_at = (!delay.is_zero()).then(|| out.after(delay));
         self.abandoned = !config.respawn && self.is_vacant();
@@ -235,14 +239,15 @@ impl Seat {
         }
     }
 
-    /// When a run of the wanted generation that might end a crash loop will be stable.
+    /// When a run of the wanted generation that might end a crash loop will be stable. One that serves while its successors fail
+    /// says nothing about them.
     pub(super) fn stable_at(&self, wanted: Generation, config: &FleetConfig) -> Option<Duration> {
         if !self.crash_loop {
             return None;
         }
         let ready_since = self
             .ready()
-            .filter(|worker| worker.generation == wanted)
+            .filter(|worker| worker.generation == wanted && worker.since >= self.failed_at)
             .map(|worker| worker.since)
             .min()?;
         Some(ready_since.saturating_add(config.backoff.stable_after()))

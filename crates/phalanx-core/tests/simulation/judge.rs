@@ -51,7 +51,7 @@ impl Judge {
             !actions.iter().any(blames_a_kill),
             "a kill from outside failed the rollout"
         );
-        let before = self.model.processes();
+        let mut before = self.model.processes();
         for action in actions {
             rule!(
                 !was_finished || matches!(action, Action::Reply { .. }),
@@ -59,6 +59,12 @@ impl Judge {
             );
             self.judge_action(action, now)?;
             self.model.note_action(action, now);
+            // A successor that was accepted ends the turn in which it came, and the next one begins in the same step.
+            self.model.note_gone();
+            if matches!(action, Action::Report(Report::Resizes { .. })) {
+                // Each position of another target counts from now on, as after a command to scale.
+                before = self.model.processes();
+            }
         }
         let model = &self.model;
         let (after, limit) = (model.processes(), model.limit());

@@ -137,9 +137,7 @@ impl Model {
             Event::Health { worker, health } => self.note_health(*worker, health),
             Event::Hung { worker } => self.condemn(*worker),
             Event::Worn { worker, wear } => self.note_hung(*worker, *wear),
-            Event::Recovered { worker } => {
-                self.hung.remove(worker);
-            }
+            Event::Recovered { worker } => self.note_recovered(*worker),
             Event::Command { id, command } => self.note_command(*id, *command),
         }
     }

@@ -34,6 +34,20 @@ impl Model {
         }
     }
 
+    /// One that shows life keeps its place, and its turn is over, unless its successor is on its way already.
+    pub(crate) fn note_recovered(&mut self, worker: WorkerId) {
+        if !self.hung.remove(&worker) {
+            return;
+        }
+        let Some((position, _)) = self.turn.filter(|(_, old)| *old == worker) else {
+            return;
+        };
+        let mut others = self.workers.iter().filter(|(id, _)| **id != worker);
+        if !others.any(|(_, known)| known.position == position && !known.is_leaving) {
+            self.turn = None;
+        }
+    }
+
     /// One that hangs is killed without having been asked.
     pub(crate) fn note_kill(&mut self, worker: WorkerId, now: Duration) {
         let is_ready = Known::is_ready;

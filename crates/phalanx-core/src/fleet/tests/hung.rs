@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fleet::{Reason, Wear};
+use crate::fleet::{Reason, RecycleTarget, Wear};
 
 impl Bench {
     fn is_given_up(&mut self, worker: u32) -> Vec<String> {
@@ -117,6 +117,52 @@ fn a_reload_goes_first_and_kills_it_in_its_turn() {
     assert_eq!(bench.ready(3), ["drain 1"]);
     assert_eq!(bench.exits(1), ["spawn 4@1 g2"]);
     assert_eq!(bench.ready(4), ["kill 2"]);
+}
+
+#[test]
+fn a_reload_that_takes_its_turn_kills_it_all_the_same() {
+    let mut bench = Bench::serving(workers(2));
+    assert_eq!(bench.is_given_up(1), ["spawn 3@0 g1"]);
+    bench.reload();
+    bench.exits(3);
+    assert_eq!(bench.ready(4), ["kill 1"]);
+}
+
+#[test]
+fn one_that_recovers_in_a_reload_stays_when_that_fails() {
+    let mut bench = Bench::serving(workers(2));
+    assert_eq!(bench.is_given_up(1), ["spawn 3@0 g1"]);
+    bench.reload();
+    bench.recovers(1);
+    bench.exits(3);
+    bench.crashes(4);
+    assert_eq!(bench.secs(60), NOTHING);
+    assert_eq!(bench.serving_now(), ["1@0 g1", "2@1 g1"]);
+}
+
+#[test]
+fn whoever_asked_for_one_that_recovers_in_a_reload_gets_it_recycled() {
+    let mut bench = Bench::serving(workers(2));
+    bench.reload();
+    let target = RecycleTarget::Worker(WorkerId(1));
+    bench.command(Command::Recycle(target));
+    bench.is_given_up(1);
+    bench.recovers(1);
+    let told = bench.crashes(3);
+    assert!(told.contains(&"spawn 4@0 g1".to_owned()), "{told:?}");
+}
+
+#[test]
+fn its_own_long_life_does_not_end_the_crash_loop_of_its_successors() {
+    let mut bench = Bench::serving(workers(2));
+    bench.secs(60);
+    bench.is_given_up(1);
+    for successor in 3..20 {
+        bench.crashes(successor);
+        bench.secs(60);
+    }
+    assert!(bench.has_reported(|report| matches!(report, Report::CrashLoopEntered { .. })));
+    assert!(!bench.has_reported(|report| matches!(report, Report::CrashLoopLeft { .. })));
 }
 
 #[test]
