@@ -96,7 +96,7 @@ impl Hub {
         if state.cell.departure() != Departure::None {
             return;
         }
-        let position = state.cell.position;
+        let position = state.cell.position();
         let Some(held) = state.held.get(key) else {
             return;
         };

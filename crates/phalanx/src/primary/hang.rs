@@ -329,7 +329,7 @@ impl Hub {
             .workers
             .get_mut(&worker)
             .filter(|state| serves(&state.cell))?;
-        let position = state.cell.position;
+        let position = state.cell.position();
         let has_watchdog = state.cell.watchdog.is_some();
         let by_probe = self.hang.unanswered.contains(&worker);
         if let Some(channel) = state.channel.as_mut() {

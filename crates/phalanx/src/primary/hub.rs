@@ -236,7 +236,7 @@ impl Hub {
         let mut taken: Vec<u32> = self
             .workers
             .values()
-            .map(|worker| worker.cell.position.0)
+            .map(|worker| worker.cell.position().0)
             .collect();
         taken.sort_unstable();
         taken.dedup();
@@ -257,12 +257,12 @@ impl Hub {
     ) {
         let event = Event::Fork {
             worker: cell.id,
-            position: cell.position,
+            position: cell.position(),
             generation,
             pid: cell.pid.as_u32(),
         };
         let mut older = self.workers.values().rev();
-        let predecessor = older.find(|state| state.cell.position == cell.position);
+        let predecessor = older.find(|state| state.cell.position() == cell.position());
         let standing = Standing::new(predecessor.map(|state| &state.standing));
         self.workers.insert(
             cell.id,
@@ -303,7 +303,7 @@ impl Hub {
         let had_channel = state.channel.take().is_some();
         state.held.clear();
         state.cell.changed.notify_waiters();
-        let position = state.cell.position;
+        let position = state.cell.position();
         self.trier_gone(worker);
         self.left(worker, position);
         self.forget_load(worker);
@@ -360,7 +360,7 @@ impl Hub {
             state.last_handoff = Some(now);
         }
         if let Some(state) = self.workers.get(&worker) {
-            let position = state.cell.position;
+            let position = state.cell.position();
             self.left(worker, position);
         }
     }

@@ -123,7 +123,7 @@ impl Hub {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
         };
-        let position = state.cell.position.0;
+        let position = state.cell.position().0;
         let standing = &mut state.standing;
         let seat = standing
             .seat
@@ -205,12 +205,12 @@ impl Hub {
     /// The worker is gone: what it had open counts no more.
     pub(super) fn forget_load(&self, worker: WorkerId) {
         if let (Some(board), Some(state)) = (&self.board, self.workers.get(&worker)) {
-            board.worker_gone(state.cell.position.0, state.standing.lane);
+            board.worker_gone(state.cell.position().0, state.standing.lane);
         }
     }
 
     fn row_of(&self, worker: WorkerId) -> Option<(&Scoreboard, u32)> {
-        let position = self.workers.get(&worker)?.cell.position;
+        let position = self.workers.get(&worker)?.cell.position();
         Some((self.board.as_deref()?, position.0))
     }
 }

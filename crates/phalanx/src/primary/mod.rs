@@ -426,7 +426,7 @@ impl Cluster {
         if state.standing.source == load::Source::Unknown {
             return None;
         }
-        Some(hub.board.as_ref()?.load(state.cell.position.0))
+        Some(hub.board.as_ref()?.load(state.cell.position().0))
     }
 
     /// Connections the worker has accepted; nothing where it accepts from a shared socket only.
@@ -437,7 +437,7 @@ impl Cluster {
             let listener = hub.listeners.get(&held.listener);
             listener.is_some_and(|listener| listener.choice.dispatch == Dispatch::Handoff)
         };
-        let position = state.cell.position;
+        let position = state.cell.position();
         let by_kernel = state.held.values().filter_map(|held| {
             let slots = hub.listeners.get(&held.listener)?.slots.as_ref()?;
             slots.connections(position, worker)

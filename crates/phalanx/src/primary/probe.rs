@@ -209,7 +209,7 @@ impl Hub {
         worker: WorkerId,
         connection: OwnedFd,
     ) -> io::Result<()> {
-        let position = self.workers.get(&worker).map(|state| state.cell.position);
+        let position = self.workers.get(&worker).map(|state| state.cell.position());
         self.ledger
             .admit(worker, position.ok_or(io::ErrorKind::NotConnected)?);
         if !self.hand_over(id, worker, &connection) {
@@ -223,7 +223,7 @@ impl Hub {
 
     /// The worker's position, and where it is reached.
     fn place_of(&self, id: ListenerId, worker: WorkerId) -> Option<(Position, SocketAddr)> {
-        let position = self.workers.get(&worker)?.cell.position;
+        let position = self.workers.get(&worker)?.cell.position();
         let slots = self.listeners.get(&id)?.slots.as_ref()?;
         Some((position, slots.address()))
     }

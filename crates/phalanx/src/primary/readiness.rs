@@ -47,7 +47,7 @@ impl Hub {
         let now = self.time();
         self.roll
             .set_quiet(settings.ready_quiet.unwrap_or(Settings::READY_QUIET));
-        let place = (cell.position, generation);
+        let place = (cell.position(), generation);
         self.roll.enrol(cell.id, place, proof(settings), now);
     }
 
@@ -265,7 +265,7 @@ impl Hub {
         if !state.cell.takes_part() || self.roll.is_shut(worker) {
             return;
         }
-        let position = state.cell.position;
+        let position = state.cell.position();
         let mut has_begun = false;
         for held in state.held.values_mut() {
             if held.share != Share::Listens {

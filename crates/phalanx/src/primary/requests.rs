@@ -37,7 +37,7 @@ impl Hub {
             // As Node does it: a worker that leaves gets no answer.
             return;
         }
-        let position = state.cell.position;
+        let position = state.cell.position();
         let opened = if state.held.contains_key(&key) {
             Err(io::Error::from_raw_os_error(EADDRINUSE))
         } else if state.held.len() >= LISTENERS_MAX {

@@ -108,7 +108,7 @@ impl Hub {
         let Some(state) = self.workers.get(&worker) else {
             return 0;
         };
-        let position = state.cell.position;
+        let position = state.cell.position();
         self.listeners
             .values()
             .filter_map(|listener| listener.slots.as_ref())
@@ -173,7 +173,7 @@ impl Hub {
     pub(super) fn tell_stuck(&mut self, now: Moment) {
         let mut events = Vec::new();
         for (&worker, state) in &self.workers {
-            let position = state.cell.position;
+            let position = state.cell.position();
             let by_slots = self
                 .listeners
                 .values()
@@ -220,7 +220,7 @@ impl Hub {
                 continue;
             }
             silent |= !tells;
-            let entry = waiting.entry(state.cell.position).or_insert((0, tells));
+            let entry = waiting.entry(state.cell.position()).or_insert((0, tells));
             entry.0 = entry.0.saturating_add(self.waiting_of(worker));
             entry.1 &= tells;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ pub(super) enum Departure {
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) id: WorkerId,
-    pub(super) position: Position,
+    /// Where it serves; a spare gets its position when it is needed.
+    position: AtomicU32,
     pub(super) pid: Pid,
     /// It belongs to the cluster: its channel is open, or it never had one and lives.
     pub(super) connected: AtomicBool,
@@ -102,7 +103,7 @@ impl Cell {
     ) -> Self {
         Self {
             id,
-            position,
+            position: AtomicU32::new(position.0),
             pid,
             connected: AtomicBool::new(true),
             adoption: settings.adoption,
@@ -143,6 +144,10 @@ impl Cell {
     /// Where its last lines are kept.
     pub(super) fn last_lines(self, last: LastLines) -> Self {
         Self { last, ..self }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        Position(self.position.load(Ordering::Acquire))
     }
 
     pub(super) fn let_in(&self) {
@@ -266,7 +271,7 @@ impl Worker {
     /// Its position.
     #[must_use]
     pub fn position(&self) -> Position {
-        self.cell.position
+        self.cell.position()
     }
 
     /// Its process id (`worker.process.pid`). After its exit the kernel may give the number to another.

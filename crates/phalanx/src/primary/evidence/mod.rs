@@ -52,7 +52,7 @@ pub(super) fn gather(subject: &Subject) -> Kept {
     let mut text = format!(
         "worker {} at position {}, process {}: {by}, for {:.1} s\n",
         cell.id,
-        cell.position,
+        cell.position(),
         cell.pid,
         silent.as_secs_f64()
     );

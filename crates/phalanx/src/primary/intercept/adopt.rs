@@ -78,7 +78,7 @@ impl Hub {
             state.calls.remember(question.socket, asked);
             return Ok(Verdict::InGroup(slots.address()));
         }
-        slots.join(state.cell.position, worker, own)?;
+        slots.join(state.cell.position(), worker, own)?;
         self.hold(worker, &asked.key, request, Some(question.socket));
         Ok(Verdict::Done)
     }
@@ -91,7 +91,7 @@ impl Hub {
     ) -> io::Result<(Arc<OwnedFd>, bool)> {
         let again = self.has_one(worker, id);
         let state = self.workers.get(&worker).ok_or(io::ErrorKind::NotFound)?;
-        let position: Position = state.cell.position;
+        let position: Position = state.cell.position();
         let listener = self.listeners.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
         let slot = match listener.slots.as_mut() {
             None => listener.handle.clone().ok_or(io::ErrorKind::NotFound)?,

@@ -13,7 +13,7 @@ const MOMENT: Duration = Duration::from_millis(300);
 impl Hub {
     /// The worker gets nothing new from any listener. True if a slot was its own.
     pub(in crate::primary) fn exclude_from_slots(&mut self, worker: WorkerId) -> bool {
-        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position) else {
+        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position()) else {
             return false;
         };
         let mut any = false;
@@ -35,7 +35,7 @@ impl Hub {
 
     /// The worker has closed its descriptor of this listener's slot.
     pub(in crate::primary) fn slot_lost(&mut self, id: ListenerId, worker: WorkerId) {
-        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position) else {
+        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position()) else {
             return;
         };
         let slots = self
@@ -59,7 +59,7 @@ impl Hub {
 
     /// Does a connection wait in a slot of this worker, which nobody but it accepts?
     pub(in crate::primary) fn waits_in_slots(&self, worker: WorkerId) -> bool {
-        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position) else {
+        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position()) else {
             return false;
         };
         let mut slots = self
