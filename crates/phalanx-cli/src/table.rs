@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use phalanx::supervisor::{ListenerStatus, Status, VacancyStatus, WorkerStatus};
-
+use phalanx_control::api::{ListenerStatus, Status, VacancyStatus, WorkerState, WorkerStatus};
 use phalanx_control::names::Name;
 use phalanx_control::show;
 
@@ -14,13 +13,10 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     let ready = status
         .workers
         .iter()
-        .filter(|worker| worker.state == "ready")
+        .filter(|worker| worker.state == WorkerState::Ready)
         .count();
-    let adoption = match status.adoption.as_str() {
-        // Of a primary that does not tell yet.
-        "" => String::new(),
-        adoption => format!(", adoption {adoption}"),
-    };
+    let adoption = status.adoption.as_ref();
+    let adoption = adoption.map_or_else(String::new, |one| format!(", adoption {one}"));
     let mut text = format!(
         "{}: primary {}, {}, {}{adoption}, generation {}\n{ready} of {} ready{}\n",
         status.name,
@@ -100,7 +96,7 @@ fn recycled_line(worker: &WorkerStatus) -> Option<String> {
     let recycled = worker
         .recycled
         .as_ref()
-        .filter(|_| worker.state == "ready")?;
+        .filter(|_| worker.state == WorkerState::Ready)?;
     Some(format!(
         "position {}: recycled {} ago, {}\n",
         worker.position,
@@ -117,9 +113,9 @@ fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 12] {
         worker.generation.to_string(),
         or_dash(worker.pid.map(|pid| pid.to_string())),
         match (&worker.health, worker.stuck_ms) {
-            (Some(health), _) => health.clone(),
+            (Some(health), _) => health.to_string(),
             (None, Some(_)) => "stuck".to_owned(),
-            (None, None) => worker.state.clone(),
+            (None, None) => worker.state.to_string(),
         },
         or_dash(worker.ready_at.map(|at| span(now.saturating_sub(at)))),
         or_dash(worker.memory_bytes.map(|bytes| format!("{}M", bytes >> 20))),
@@ -140,7 +136,7 @@ fn response(micros: u32) -> String {
 pub(crate) fn policy(status: &Status) -> String {
     let policy = match &status.weights {
         Some(weights) if !weights.is_empty() => format!("{} {weights}", status.policy),
-        Some(_) | None => status.policy.clone(),
+        Some(_) | None => status.policy.to_string(),
     };
     // Nothing is in turn that is drawn.
     let mut drawn = status.listeners.iter();
@@ -177,7 +173,7 @@ pub(crate) fn list(all: &[Row]) -> String {
         let ready = status
             .workers
             .iter()
-            .filter(|worker| worker.state == "ready")
+            .filter(|worker| worker.state == WorkerState::Ready)
             .count();
         let addresses: Vec<_> = status
             .listeners

@@ -10,7 +10,6 @@ use futures_util::future::join_all;
 use hyper::Method;
 use phalanx::PolicyName;
 use phalanx::fleet::RecycleTarget;
-use phalanx::supervisor::Status;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -26,7 +25,7 @@ use crate::log::now_millis;
 use crate::progress::Progress;
 use crate::report::{self, Failure, Outcome};
 use crate::{table, values};
-use phalanx_control::api;
+use phalanx_control::api::{self, Adoption, Status};
 use phalanx_control::client::{Answer, App, Events};
 use phalanx_control::exit::Exit;
 use phalanx_control::patience::Heard;
@@ -238,14 +237,13 @@ fn nobody_to_send_to(status: &Status) -> String {
     if status.workers.is_empty() {
         return "it has no workers now".to_owned();
     }
-    if status.adoption == "channel" {
-        return "none of its workers is connected now".to_owned();
+    match &status.adoption {
+        Some(adoption) if *adoption != Adoption::Channel => format!(
+            "its workers have no channel (adoption {adoption}); messages reach Node scripts and programs that are built \
+             with the phalanx library"
+        ),
+        Some(_) | None => "none of its workers is connected now".to_owned(),
     }
-    format!(
-        "its workers have no channel (adoption {}); messages reach Node scripts and programs that are built with the \
-         phalanx library",
-        status.adoption
-    )
 }
 
 pub(crate) async fn events(args: EventsArgs) -> Outcome {

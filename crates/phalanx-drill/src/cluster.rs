@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use phalanx::supervisor::Status;
 use phalanx_sys::delay::DelayLink;
 use phalanx_sys::process::{ExitStatus, SpawnPlan};
 use serde_json::{Value, json};
@@ -24,7 +23,7 @@ use super::args::DrillArgs;
 use super::external::Running;
 use super::launch::{self, OpensPorts};
 use super::target;
-use phalanx_control::api;
+use phalanx_control::api::{self, Status};
 use phalanx_control::client::App;
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Failure, Outcome};

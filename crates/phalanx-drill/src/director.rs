@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx::supervisor::{Status, WorkerStatus};
 use phalanx_sys::clock;
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -14,7 +13,7 @@ use super::books::Books;
 use super::external;
 use super::kill;
 use super::plan::{Kind, Step};
-use phalanx_control::api;
+use phalanx_control::api::{self, Status, WorkerState, WorkerStatus};
 use phalanx_control::client::{App, Events};
 
 /// How long a killed worker's successor may take.
@@ -123,7 +122,7 @@ impl Director {
         let ready: Vec<&WorkerStatus> = status
             .workers
             .iter()
-            .filter(|worker| worker.state == "ready")
+            .filter(|worker| worker.state == WorkerState::Ready)
             .collect();
         let turn = usize::try_from(number).unwrap_or(0) % ready.len().max(1);
         let victim = ready.get(turn).ok_or("no worker is ready")?;

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use phalanx::supervisor::Status;
+use phalanx_control::api::{Status, WorkerState};
 
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Failure, Outcome};
@@ -89,7 +89,7 @@ pub(super) fn is_complete(status: &Status) -> bool {
     let ready = status
         .workers
         .iter()
-        .filter(|worker| worker.state == "ready")
+        .filter(|worker| worker.state == WorkerState::Ready)
         .count();
     u32::try_from(ready).is_ok_and(|ready| ready >= status.target)
 }

@@ -407,7 +407,7 @@ impl Cluster {
         let hub = self.shared.hub();
         let status = |(&id, listener): (_, &listeners::Listener)| ListenerStatus {
             address: listener.display(),
-            dispatch: listener.choice.dispatch.to_string(),
+            dispatch: listener.choice.dispatch.as_str().into(),
             because: listener.choice.because.clone(),
             policy: listener
                 .slots

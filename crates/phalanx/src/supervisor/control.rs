@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use phalanx_control::api::{
+    Adoption, Dispatch, HealthState, RecycledStatus, Status, VacancyStatus, WorkerStatus,
+};
 use phalanx_core::command::{CommandError, CommandErrorKind};
 use phalanx_core::fleet::{
     Command, ConfigError, Done, Failure, FleetConfig, FleetView, RecycleTarget, Refusal,
@@ -14,7 +17,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::revision::Revising;
 use super::runner::{Ask, Shared};
-use super::status::{RecycledStatus, Status, VacancyStatus, WorkerStatus};
 use crate::error::{Error, Result};
 use crate::primary::{Cluster, Worker};
 use crate::subscribers::Events;
@@ -260,7 +262,7 @@ impl Control {
         let listeners = self.cluster.listener_status();
         let dispatch = listeners
             .first()
-            .map_or_else(|| "auto".to_owned(), |listener| listener.dispatch.clone());
+            .map_or(Dispatch::Auto, |listener| listener.dispatch.clone());
         let now = self.shared.now();
         let workers = view.workers.iter().map(|worker| {
             let load = self.cluster.load(worker.worker);
@@ -277,10 +279,10 @@ impl Control {
                     ago_ms: millis(now.saturating_sub(recycled.at)),
                     why: recycled.wear.to_string(),
                 }),
-                state: worker.state.as_str().to_owned(),
+                state: worker.state.into(),
                 says: self.cluster.says(worker.worker),
                 stuck_ms: self.cluster.stuck_for(worker.worker).map(millis),
-                health: condition.as_ref().map(|one| one.state.to_owned()),
+                health: condition.as_ref().map(|one| HealthState::from(one.state)),
                 health_ms: condition.as_ref().map(|one| millis(one.lasts)),
                 health_why: condition.map(|one| one.why),
                 loop_lag_us: lag.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX)),
@@ -302,10 +304,10 @@ impl Control {
         Status {
             name: self.shared.name.clone(),
             pid: std::process::id(),
-            policy: self.cluster.policy_text(),
+            policy: self.cluster.policy_text().as_str().into(),
             weights: self.cluster.weights_text(),
             dispatch,
-            adoption: self.cluster.settings().adoption.as_str().to_owned(),
+            adoption: Some(Adoption::from(self.cluster.settings().adoption.as_str())),
             target: view.target,
             generation: view.generation,
             previous: view.previous,

@@ -12,7 +12,6 @@ mod runner;
 #[cfg(feature = "control")]
 pub(crate) mod serve;
 mod signals;
-mod status;
 mod vitals;
 mod wear;
 
@@ -29,12 +28,12 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use guests::{Order, Orders};
 
 pub use control::Control;
+pub use phalanx_control::api::{
+    ListenerStatus, PrimaryStatus, RecycledStatus, Status, VacancyStatus, WorkerStatus,
+};
 pub use phalanx_core::command::{CommandError, CommandErrorKind};
 pub use revision::{Revise, Revision};
 pub use signals::ReopenLog;
-pub use status::{
-    ListenerStatus, PrimaryStatus, RecycledStatus, Status, VacancyStatus, WorkerStatus,
-};
 
 use crate::error::{Error, Result};
 use crate::policy::MakePolicy;

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use phalanx_control::api::PrimaryStatus;
 use phalanx_core::dispatch::vitals::{Breach, INTERVAL, Vitals};
 use phalanx_sys::process::Pid;
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::status::PrimaryStatus;
 use crate::primary::Cluster;
 
 /// The memory is looked at every so many looks: once a second.

@@ -1,6 +1,4 @@
-//! The paths of the control socket, for both ends. docs/status-schema.md and docs/commands.md describe what lies there.
-//!
-//! INVARIANT: `/v1` stays compatible: paths stay, answers gain fields, and lose or change none.
+//! The paths of the control socket. docs/status-schema.md and docs/commands.md describe what lies there.
 
 /// `GET`: the app's state.
 pub const STATUS: &str = "/v1/status";

@@ -1,32 +1,38 @@
 //! The state of an app, as `phalanx status --json` prints it. The schema is stable: fields are added, never changed.
+//!
+//! A field that later versions have added has a default, so that the status of an older primary can be read.
 
 use phalanx_core::ids::{Generation, Position, WorkerId};
 use serde::{Deserialize, Serialize};
 
+use super::words::{Adoption, Dispatch, HealthState, Policy, WorkerState};
+
 /// An app.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     /// The app's name.
     pub name: String,
     /// The primary's process id.
     pub pid: u32,
-    /// The policy's name.
-    pub policy: String,
+    /// The policy in force.
+    pub policy: Policy,
     /// Weights by position, for the policy `weighted`; a position that is not listed weighs 1.
     #[serde(default)]
     pub weights: Option<String>,
-    /// `kernel`, `handoff`, `shared`, or `auto` while nothing listens.
-    pub dispatch: String,
-    /// How the program becomes a worker: `channel`, `activation`, `intercept` or `none`.
-    #[serde(default)]
-    pub adoption: String,
+    /// How the first listener's connections reach the workers.
+    pub dispatch: Dispatch,
+    /// How the program becomes a worker; nothing of a primary that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
     /// How many workers are wanted.
     pub target: u32,
     /// The generation that new workers get.
+    #[cfg_attr(test, schemars(with = "u32"))]
     pub generation: Generation,
     /// The generation that a rollback would return to.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<u32>"))]
     pub previous: Option<Generation>,
     /// A rolling restart is going on.
     pub reloading: bool,
@@ -52,7 +58,7 @@ pub struct Status {
 
 /// How the primary itself does, by its own measurement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PrimaryStatus {
     /// How late its event loop was in the last minute, in milliseconds: half of the looks found it no later.
     pub loop_lag_p50_ms: f64,
@@ -68,9 +74,10 @@ pub struct PrimaryStatus {
 
 /// A position without a worker that serves or starts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct VacancyStatus {
     /// The position.
+    #[cfg_attr(test, schemars(with = "u32"))]
     pub position: Position,
     /// How many times a worker at this position was replaced after a crash.
     pub restarts: u32,
@@ -82,7 +89,7 @@ pub struct VacancyStatus {
 
 /// A worker that was recycled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RecycledStatus {
     /// How many milliseconds ago it was asked to leave.
     pub ago_ms: u64,
@@ -92,12 +99,12 @@ pub struct RecycledStatus {
 
 /// A listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ListenerStatus {
     /// The address as text: `127.0.0.1:3000`, `unix:/path`, `udp:127.0.0.1:53`.
     pub address: String,
-    /// `kernel`, `handoff` or `shared`.
-    pub dispatch: String,
+    /// How its connections reach the workers.
+    pub dispatch: Dispatch,
     /// Why that, and what would be needed for more.
     #[serde(default)]
     pub because: String,
@@ -111,18 +118,21 @@ pub struct ListenerStatus {
 
 /// A worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkerStatus {
     /// Its id.
+    #[cfg_attr(test, schemars(with = "u32"))]
     pub id: WorkerId,
     /// Its position.
+    #[cfg_attr(test, schemars(with = "u32"))]
     pub position: Position,
     /// Its generation.
+    #[cfg_attr(test, schemars(with = "u32"))]
     pub generation: Generation,
     /// Its process id; nothing when it could not be started.
     pub pid: Option<u32>,
-    /// `starting`, `online`, `ready`, `draining` or `stopping`.
-    pub state: String,
+    /// Where it is in its life.
+    pub state: WorkerState,
     /// The memory that it occupies, in bytes (resident set size).
     #[serde(default)]
     pub memory_bytes: Option<u64>,
@@ -135,10 +145,9 @@ pub struct WorkerStatus {
     /// How long it has been stuck, in milliseconds: nothing is taken of what waits for it. Nothing while it is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stuck_ms: Option<u64>,
-    /// `suspect` (it does not answer), `frozen` (because somebody holds it) or `hung` (it is being replaced); nothing while it is
-    /// well.
+    /// What is wrong with it; nothing while it is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<String>,
+    pub health: Option<HealthState>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_why: Option<String>,
