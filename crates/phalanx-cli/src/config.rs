@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use phalanx_config::{File, Surroundings};
+use phalanx_config::{Context, File};
 use phalanx_sys::identity;
 
 use crate::args::ConfigArgs;
@@ -123,7 +123,7 @@ fn read(
 ) -> Result<File, phalanx_config::Problems> {
     let flags = Flags::new();
     let keys = flags.keys();
-    let surroundings = Surroundings {
+    let context = Context {
         keys: &keys,
         profile,
         variable: &|name| env::var(name).ok(),
@@ -132,7 +132,7 @@ fn read(
         accepts_name: &|name| name.parse::<Name>().map(|_| ()),
         wants,
     };
-    File::read(path, text, &surroundings)
+    File::read(path, text, &context)
 }
 
 /// A device or a pipe would keep whoever asks waiting, and a running app asks too.

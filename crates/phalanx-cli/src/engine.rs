@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use phalanx::DispatchChoice;
 use phalanx::splice::{Engine, EngineOptions, SOCKET_VARIABLE, TOKEN_VARIABLE};
-use phalanx_control::directories::Surroundings;
 use phalanx_control::exit::Exit;
 use phalanx_control::names::Name;
 use phalanx_control::place::Place;
+use phalanx_control::runtime_dirs::RuntimeDirs;
 use phalanx_control::server;
 
 use crate::args::{Dispatch, EngineArgs};
@@ -83,7 +83,7 @@ fn try_run(args: EngineArgs) -> Outcome {
 /// Opens the control socket of an app that has a name. Without it the app runs as well.
 fn open(name: &Name, engine: &Engine) -> Option<Place> {
     let control = engine.control()?;
-    match Place::take(&Surroundings::here(), name) {
+    match Place::take(&RuntimeDirs::here(), name) {
         Ok((place, listener)) => {
             tokio::spawn(server::serve(
                 listener,

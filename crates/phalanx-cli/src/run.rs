@@ -6,10 +6,10 @@
 
 mod adoption;
 mod controls;
+mod event_logger;
 mod limits;
 mod revisions;
 mod service;
-mod teller;
 
 use std::env;
 use std::future::Future;
@@ -36,13 +36,13 @@ use crate::output::{Dropped, Writer};
 use crate::pid_file::PidFile;
 use crate::program::{self, Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
-use phalanx_control::directories::Surroundings;
+use event_logger::{Asked, EventLogger};
 use phalanx_control::exit::Exit;
 use phalanx_control::names::Name;
 use phalanx_control::place::Place;
+use phalanx_control::runtime_dirs::RuntimeDirs;
 use phalanx_control::server;
 use service::Service;
-use teller::{Asked, Teller};
 
 /// How long the end waits for clients of the control socket to take their answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -266,7 +266,7 @@ struct App {
 
 impl App {
     async fn run(self, mut options: SupervisorOptions, output: OutputSink) -> Outcome {
-        let (place, listener) = Place::take(&Surroundings::here(), &self.name)?;
+        let (place, listener) = Place::take(&RuntimeDirs::here(), &self.name)?;
         let pid_file = self
             .args
             .pid_file
@@ -301,17 +301,17 @@ impl App {
             binds: self.args.bound.bind.clone(),
             publishes: self.args.bound.publish.clone(),
         };
-        let mut teller = Teller::new(control.clone(), self.log.clone(), target, asked);
+        let mut event_logger = EventLogger::new(control.clone(), self.log.clone(), target, asked);
         let ended = alongside(supervisor.finished(), async {
             tokio::join!(
-                teller.follow(),
+                event_logger.follow(),
                 Service::new(&control, target).follow(),
                 self.take_commands(&control, pid_file.as_ref()),
                 reap_strangers(adopts)
             );
         });
         let ended = ended.await;
-        teller.finish();
+        event_logger.finish();
         drop(end_server);
         // A client that does not take its answer does not hold up the end.
         drop(timeout(ANSWER_LIMIT, server).await);

@@ -7,7 +7,7 @@
 //! INVARIANT: the primaries end with this process, whatever ends it (`die_with_parent`).
 
 mod child;
-mod notices;
+mod notify_sockets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::output::Writer;
 use crate::report::{Failure, Outcome};
 use crate::run::streams;
 use child::{Child, Start};
-use notices::Notices;
+use notify_sockets::NotifySockets;
 use phalanx_control::exit::Exit;
 use phalanx_control::names::Name;
 
@@ -117,12 +117,12 @@ pub(crate) enum Happening {
 async fn run(start: Start, names: Vec<Name>, log: Log, outputs: [Writer; 2]) -> Outcome {
     let (told, mut happenings) = mpsc::unbounded_channel();
     take_signals(&told)?;
-    let notices = Notices::open(names.len(), &told)?;
+    let notify_sockets = NotifySockets::open(names.len(), &told)?;
     let mut tree = Tree {
         apps: names.into_iter().map(App::new).collect(),
         start,
         told,
-        notices,
+        notify_sockets,
         log,
         outputs,
         are_up: false,
@@ -185,7 +185,7 @@ struct Tree {
     apps: Vec<App>,
     start: Start,
     told: mpsc::UnboundedSender<Happening>,
-    notices: Notices,
+    notify_sockets: NotifySockets,
     log: Log,
     outputs: [Writer; 2],
     /// All apps were ready once.
@@ -203,7 +203,7 @@ impl Tree {
     }
 
     fn start(&mut self, index: usize) {
-        let socket = self.notices.path(index);
+        let socket = self.notify_sockets.path(index);
         let app = &mut self.apps[index];
         match self.start.start(&app.name, &socket, index, &self.told) {
             Ok(child) => app.child = Some(child),

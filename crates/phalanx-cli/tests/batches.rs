@@ -1,10 +1,10 @@
-//! A Node worker under a rush accepts in batches, by duplicates of its slot: when it has them, and when it gives them
+//! A Node worker under a burst accepts in batches, by duplicates of its slot: when it has them, and when it gives them
 //! up. Needs dispatch in the kernel.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
 mod cluster;
 
-use cluster::rush::{can_steer, duplicates, rush};
+use cluster::burst::{burst, can_steer, duplicates};
 use cluster::{app, get, pid_in};
 use phalanx_testkit::node::{self, NodeBinary};
 use phalanx_testkit::wait::eventually;
@@ -21,7 +21,7 @@ fn start(node: &NodeBinary, script: &str, options: &[&str]) -> (App, Target) {
     let mut app = app.options(options).node(node, script).start_ready();
     let target = app.address();
     assert_eq!(duplicates(app.worker_pids()[0]), 1);
-    rush(&mut app, &target);
+    burst(&mut app, &target);
     (app, target)
 }
 
@@ -33,7 +33,7 @@ fn wait_duplicates(app: &mut App, count: usize) {
 }
 
 #[test]
-fn a_worker_in_a_rush_accepts_in_batches_and_loses_nothing() {
+fn a_worker_in_a_burst_accepts_in_batches_and_loses_nothing() {
     if !can_steer() {
         return;
     }
@@ -65,12 +65,12 @@ fn it_gives_the_duplicates_up_when_connections_come_singly() {
     wait_duplicates(&mut app, 4);
     let pid = app.worker_pids()[0];
     // Five seconds with connections, by the primary's reckoning.
-    eventually(2 * LIMIT, "an end of the rush", || {
+    eventually(2 * LIMIT, "an end of the burst", || {
         assert_eq!(pid_in(&get(&target, "/")), pid);
         (duplicates(pid) == 1).then_some(())
     });
-    // And has them again in the next rush.
-    rush(&mut app, &target);
+    // And has them again in the next burst.
+    burst(&mut app, &target);
     wait_duplicates(&mut app, 4);
     assert!(app.stop().success());
 }
@@ -88,7 +88,7 @@ fn a_server_that_closes_takes_its_duplicates_along() {
             events.wait_for(LIMIT, word, |event| event["message"] == word);
         };
         wait_duplicates(&mut app, wanted(&node));
-        // The other server may be the one in a rush.
+        // The other server may be the one in a burst.
         app.verb(["send", "\"close\""]).expect_success();
         said("closed");
         app.verb(["send", "\"listen\""]).expect_success();
@@ -96,7 +96,7 @@ fn a_server_that_closes_takes_its_duplicates_along() {
         let first = |one: &Target| get(one, "/").starts_with("first");
         let target = app.addresses().into_iter().find(first).unwrap();
         assert_eq!(pid_in(&get(&target, "/")), pid);
-        rush(&mut app, &target);
+        burst(&mut app, &target);
         wait_duplicates(&mut app, wanted(&node));
         app.verb(["send", "\"close\""]).expect_success();
         said("closed");

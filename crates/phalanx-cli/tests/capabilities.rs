@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use cluster::rush::can_steer;
+use cluster::burst::can_steer;
 use phalanx_testkit::{LIMIT, Process, Signal, missing, require};
 use support::PHALANX;
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
-use cluster::rush::{can_steer, pause};
+use cluster::burst::{can_steer, pause};
 use cluster::{answer, app, ask, connect, expect_in_turn, get, pid_in};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::eventually;

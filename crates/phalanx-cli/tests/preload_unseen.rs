@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::rush::{can_steer, duplicates, rush};
+use cluster::burst::{burst, can_steer, duplicates};
 use cluster::{app, get_json};
 use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{LIMIT, node};
@@ -27,7 +27,7 @@ fn seen(node: &node::NodeBinary, options: &[&str]) -> Value {
     let target = app.address();
     // It accepts in batches then, which must not show either.
     if can_steer() {
-        rush(&mut app, &target);
+        burst(&mut app, &target);
         if options.is_empty() && node.major >= 20 {
             let pid = app.worker_pids()[0];
             eventually(LIMIT, "duplicates", || (duplicates(pid) == 4).then_some(()));

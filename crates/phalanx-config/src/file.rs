@@ -14,7 +14,7 @@ use crate::read;
     clippy::exhaustive_structs,
     reason = "whoever reads a file has to say all of it"
 )]
-pub struct Surroundings<'a> {
+pub struct Context<'a> {
     /// The keys that an app may have.
     pub keys: &'a Keys,
     /// The profile, whose keys come before those of the apps.
@@ -31,9 +31,9 @@ pub struct Surroundings<'a> {
     pub wants: &'a dyn Fn(&str) -> bool,
 }
 
-impl std::fmt::Debug for Surroundings<'_> {
+impl std::fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Surroundings")
+        f.debug_struct("Context")
             .field("profile", &self.profile)
             .finish_non_exhaustive()
     }
@@ -55,12 +55,8 @@ impl File {
     /// # Errors
     ///
     /// All that is wrong with it, in the order of the text.
-    pub fn read(
-        path: &Path,
-        text: &str,
-        surroundings: &Surroundings<'_>,
-    ) -> Result<Self, Problems> {
-        let apps = read::read(path, text, surroundings)?;
+    pub fn read(path: &Path, text: &str, context: &Context<'_>) -> Result<Self, Problems> {
+        let apps = read::read(path, text, context)?;
         Ok(Self {
             path: path.to_owned(),
             apps,

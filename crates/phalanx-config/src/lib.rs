@@ -25,7 +25,7 @@ mod read;
 
 pub use app::{App, Program, Setting};
 pub use diff::{Change, compare};
-pub use file::{File, Surroundings};
+pub use file::{Context, File};
 pub use find::{FILE_NAME, find};
 pub use keys::{Key, Keys, Kind};
 pub use problem::{Place, Problem, Problems};

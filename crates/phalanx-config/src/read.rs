@@ -13,15 +13,11 @@ use toml::de::{DeTable, DeValue};
 use crate::app::{App, Program, Setting};
 use crate::dotenv;
 use crate::expand::expand;
-use crate::file::Surroundings;
+use crate::file::Context;
 use crate::problem::{Notes, Problems};
 use tables::{Draft, Tables, Text};
 
-pub(crate) fn read(
-    path: &Path,
-    text: &str,
-    surroundings: &Surroundings<'_>,
-) -> Result<Vec<App>, Problems> {
+pub(crate) fn read(path: &Path, text: &str, context: &Context<'_>) -> Result<Vec<App>, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut notes = Notes::new(path, text);
     let mut broken = Vec::new();
@@ -30,15 +26,15 @@ pub(crate) fn read(
         broken.push(notes.place(&span).line);
         notes.add(&span, error.message().replace('\n', ", "));
     }
-    let tables = Tables::read(table.get_ref(), surroundings, &mut notes);
-    let drafts = tables.under(surroundings.profile, &mut notes);
+    let tables = Tables::read(table.get_ref(), context, &mut notes);
+    let drafts = tables.under(context.profile, &mut notes);
     let mut apps = Vec::new();
     for draft in drafts {
         let finished = Finisher {
             path,
-            surroundings,
+            context,
             notes: &mut notes,
-            is_wanted: (surroundings.wants)(&draft.name),
+            is_wanted: (context.wants)(&draft.name),
             is_broken: !errors.is_empty(),
         }
         .finish(draft);
@@ -78,7 +74,7 @@ pub(crate) fn names(text: &str) -> BTreeSet<String> {
 /// Makes an app of a draft: looks up its variables, and reads its files with variables.
 struct Finisher<'a, 'b> {
     path: &'a Path,
-    surroundings: &'a Surroundings<'a>,
+    context: &'a Context<'a>,
     notes: &'a mut Notes<'b>,
     is_wanted: bool,
     /// The text has errors that may have swallowed what seems to be missing.
@@ -142,7 +138,7 @@ impl Finisher<'_, '_> {
         if !self.is_wanted {
             return None;
         }
-        match expand(&text.text, self.surroundings.variable) {
+        match expand(&text.text, self.context.variable) {
             Ok(text) => Some(text),
             Err(reason) => {
                 self.notes.add(&text.span, reason);
@@ -155,8 +151,8 @@ impl Finisher<'_, '_> {
     fn value(&mut self, key: &str, text: &Text) -> Option<String> {
         let value = self.text(text)?;
         if text.has_variables()
-            && let Some(key) = self.surroundings.keys.find(key)
-            && let Err(reason) = (self.surroundings.accepts)(key, &value)
+            && let Some(key) = self.context.keys.find(key)
+            && let Err(reason) = (self.context.accepts)(key, &value)
         {
             self.notes
                 .add(&text.span, format!("{}: {reason}", key.name));
@@ -169,7 +165,7 @@ impl Finisher<'_, '_> {
             return Vec::new();
         };
         let path = self.path.parent().unwrap_or(Path::new(".")).join(name);
-        let text = match (self.surroundings.read)(&path) {
+        let text = match (self.context.read)(&path) {
             Ok(text) => text,
             Err(error) => {
                 let reason = cannot_read(&path, &error);

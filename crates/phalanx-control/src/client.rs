@@ -13,11 +13,11 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::api;
-use crate::directories::Surroundings;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::names::{self, Name};
 use crate::patience::is_full;
+use crate::runtime_dirs::RuntimeDirs;
 
 /// A running app.
 #[derive(Clone, Debug)]
@@ -39,11 +39,11 @@ impl App {
     ///
     /// Fails if there is no such app, or several are running, or its primary refuses this user.
     pub async fn find(name: Option<&Name>) -> Outcome<Self> {
-        let surroundings = Surroundings::here();
+        let runtime_dirs = RuntimeDirs::here();
         let Some(name) = name else {
-            return only_one(Self::find_all().await, &surroundings);
+            return only_one(Self::find_all().await, &runtime_dirs);
         };
-        let (directories, refused) = trusted(&surroundings);
+        let (directories, refused) = trusted(&runtime_dirs);
         for (directory, owner) in directories {
             let app = Self {
                 name: name.clone(),
@@ -58,7 +58,7 @@ impl App {
                 Err(error) => return Err(cannot_connect(name, &error)),
             }
         }
-        let looked_in = looked_in(&surroundings, &refused);
+        let looked_in = looked_in(&runtime_dirs, &refused);
         let reason = format!("no app named {name} is running{looked_in}");
         Err(Failure::new(Exit::NoApp, reason))
     }
@@ -81,7 +81,7 @@ impl App {
     /// All apps of this user, by name. For root, those of service users too.
     pub async fn find_all() -> Vec<Self> {
         let mut found = Vec::new();
-        for (directory, owner) in trusted(&Surroundings::here()).0 {
+        for (directory, owner) in trusted(&RuntimeDirs::here()).0 {
             for (name, socket) in sockets_in(&directory) {
                 let app = Self {
                     name,
@@ -317,7 +317,7 @@ fn sockets_in(directory: &Path) -> Vec<(Name, PathBuf)> {
     sockets.collect()
 }
 
-fn only_one(mut all: Vec<App>, surroundings: &Surroundings) -> Outcome<App> {
+fn only_one(mut all: Vec<App>, runtime_dirs: &RuntimeDirs) -> Outcome<App> {
     if all.len() > 1 {
         let names: Vec<_> = all.iter().map(|app| app.name.as_str()).collect();
         let reason = format!(
@@ -331,7 +331,7 @@ fn only_one(mut all: Vec<App>, surroundings: &Surroundings) -> Outcome<App> {
             Exit::NoApp,
             format!(
                 "no app is running{}",
-                looked_in(surroundings, &trusted(surroundings).1)
+                looked_in(runtime_dirs, &trusted(runtime_dirs).1)
             ),
         )
     };
@@ -339,10 +339,10 @@ fn only_one(mut all: Vec<App>, surroundings: &Surroundings) -> Outcome<App> {
 }
 
 /// The directories that may be looked into, with their owners; and why others may not.
-fn trusted(surroundings: &Surroundings) -> (Vec<(PathBuf, u32)>, Vec<String>) {
+fn trusted(runtime_dirs: &RuntimeDirs) -> (Vec<(PathBuf, u32)>, Vec<String>) {
     let (mut good, mut refused) = (Vec::new(), Vec::new());
-    for candidate in surroundings.all_directories() {
-        match surroundings.trusted_owner(&candidate) {
+    for candidate in runtime_dirs.all_directories() {
+        match runtime_dirs.trusted_owner(&candidate) {
             Some(Ok(owner)) => good.push((candidate.path, owner)),
             Some(Err(fault)) => refused.push(format!("{}: {fault}", candidate.path.display())),
             None => {}
@@ -351,8 +351,8 @@ fn trusted(surroundings: &Surroundings) -> (Vec<(PathBuf, u32)>, Vec<String>) {
     (good, refused)
 }
 
-fn looked_in(surroundings: &Surroundings, refused: &[String]) -> String {
-    let directories = surroundings.all_directories();
+fn looked_in(runtime_dirs: &RuntimeDirs, refused: &[String]) -> String {
+    let directories = runtime_dirs.all_directories();
     let directories: Vec<_> = directories
         .iter()
         .map(|one| one.path.display().to_string())
@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn which_app_is_meant_must_be_clear() {
-        let here = Surroundings::default();
+        let here = RuntimeDirs::default();
         let app = |name: &str| App {
             name: name.parse().unwrap(),
             socket: PathBuf::new(),

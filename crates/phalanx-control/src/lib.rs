@@ -11,8 +11,6 @@ mod bodies;
 #[cfg(feature = "socket")]
 pub mod client;
 #[cfg(feature = "socket")]
-pub mod directories;
-#[cfg(feature = "socket")]
 pub mod exit;
 #[cfg(feature = "socket")]
 pub mod failure;
@@ -22,6 +20,8 @@ pub mod names;
 pub mod patience;
 #[cfg(feature = "socket")]
 pub mod place;
+#[cfg(feature = "socket")]
+pub mod runtime_dirs;
 #[cfg(feature = "socket")]
 pub mod server;
 #[cfg(feature = "socket")]

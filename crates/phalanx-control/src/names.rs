@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::directories::DIRECTORY_VARIABLE;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
+use crate::runtime_dirs::DIRECTORY_VARIABLE;
 
 /// The length of `sun_path` less the final NUL (unix(7)).
 const LONGEST_SOCKET_PATH: usize = 107;

@@ -13,10 +13,10 @@ use phalanx_sys::lock::FileLock;
 use phalanx_sys::socket::{PathOptions, SocketFile, SocketPlace};
 use tokio::net::UnixListener;
 
-use crate::directories::Surroundings;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::names::{self, Name};
+use crate::runtime_dirs::RuntimeDirs;
 
 /// Nobody but the user and root.
 const MODE: u32 = 0o600;
@@ -39,8 +39,8 @@ impl Place {
     /// # Errors
     ///
     /// Fails if the name is taken, or its files cannot be made. What was there before is there still.
-    pub fn take(surroundings: &Surroundings, name: &Name) -> Outcome<(Self, UnixListener)> {
-        let directory = surroundings.prepare_directory()?;
+    pub fn take(runtime_dirs: &RuntimeDirs, name: &Name) -> Outcome<(Self, UnixListener)> {
+        let directory = runtime_dirs.prepare_directory()?;
         let path = names::socket_path(&directory, name)?;
         let held = Held::take(&names::lock_path(&directory, name), name)?;
         let (listener, socket) = listen(&path).map_err(|error| cannot_create(&path, &error))?;

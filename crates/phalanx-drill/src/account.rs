@@ -104,7 +104,7 @@ impl Sum {
     }
 }
 
-/// The books of a drill.
+/// The account of a drill.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Account {
     pub(super) ways: BTreeMap<Way, Sum>,

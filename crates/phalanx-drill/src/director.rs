@@ -9,10 +9,10 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::books::Books;
 use super::external;
 use super::kill;
 use super::plan::{Kind, Step};
+use super::session::Session;
 use phalanx_control::api::{self, Status, WorkerState, WorkerStatus};
 use phalanx_control::client::{App, Events};
 
@@ -29,7 +29,7 @@ pub(super) enum Means {
 
 /// Who carries the plan out.
 pub(super) struct Director {
-    pub(super) books: Arc<Books>,
+    pub(super) session: Arc<Session>,
     pub(super) means: Means,
     /// Connections by worker, as last seen in the status: its position and their number.
     pub(super) shares: BTreeMap<u32, (u32, u64)>,
@@ -38,9 +38,9 @@ pub(super) struct Director {
 }
 
 impl Director {
-    pub(super) fn new(books: Arc<Books>, means: Means) -> Self {
+    pub(super) fn new(session: Arc<Session>, means: Means) -> Self {
         Self {
-            books,
+            session,
             means,
             shares: BTreeMap::new(),
             scales_up: true,
@@ -50,17 +50,17 @@ impl Director {
     /// Carries the plan out, each step at its time or as soon as the one before is over.
     pub(super) async fn direct(&mut self, steps: &[Step]) {
         for step in steps {
-            sleep_until(Instant::from_std(self.books.moment(step.at))).await;
+            sleep_until(Instant::from_std(self.session.moment(step.at))).await;
             self.look_at_shares().await;
-            let at = self.books.now();
-            self.books.account().began(step.kind, step.number, at);
+            let at = self.session.now();
+            self.session.account().began(step.kind, step.number, at);
             let done = match step.kind {
                 Kind::Reload => self.reload().await,
                 Kind::Kill => self.kill(step.number).await,
                 Kind::Scale => self.scale().await,
             };
-            let at = self.books.now();
-            self.books.account().ended(at, done.err());
+            let at = self.session.now();
+            self.session.account().ended(at, done.err());
         }
     }
 
@@ -127,8 +127,8 @@ impl Director {
         let turn = usize::try_from(number).unwrap_or(0) % ready.len().max(1);
         let victim = ready.get(turn).ok_or("no worker is ready")?;
         let pid = victim.pid.ok_or("a worker without a pid")?;
-        let books = Arc::clone(&self.books);
-        let killed = spawn_blocking(move || kill::kill(pid, number, &books)).await;
+        let session = Arc::clone(&self.session);
+        let killed = spawn_blocking(move || kill::kill(pid, number, &session)).await;
         killed.map_err(|error| error.to_string())??;
         let position = victim.position.0;
         let replaced = timeout(RESPAWN_LIMIT, until_replaced(&mut events, position));

@@ -12,14 +12,14 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, getpgid, kill_process_group, pidfd_open, pidfd_send_signal,
 };
 
-use super::books::Books;
+use super::session::Session;
 use super::sockets::Group;
 
 /// How long a worker may take to stand still.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Kills the worker with this pid; the how manieth victim it is.
-pub(super) fn kill(pid: u32, number: u32, books: &Books) -> Result<(), String> {
+pub(super) fn kill(pid: u32, number: u32, session: &Session) -> Result<(), String> {
     let cannot = |error: io::Error| format!("cannot kill a worker: {error}");
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let raw = raw.ok_or("a worker without a pid")?;
@@ -38,7 +38,7 @@ pub(super) fn kill(pid: u32, number: u32, books: &Books) -> Result<(), String> {
     let seen = until_still(&group).and_then(|()| group.clients());
     // Whatever was seen, nobody is left stopped.
     let clients = seen.as_ref().map(Clone::clone).unwrap_or_default();
-    books.account().will_kill(number, books.now(), clients);
+    session.account().will_kill(number, session.now(), clients);
     signal(Signal::KILL)?;
     seen.map(drop)
         .map_err(|error| format!("cannot see the connections of a worker: {error}"))

@@ -4,16 +4,14 @@
 //! Pure are `plan` (what happens when), `mix` and `request` (who asks what), `response` and `frame` (reading
 //! what comes), `cause` and `account` (what became of each request), `histogram` and `timeline`, `report`,
 //! `words` and `svg`. `client` asks, `director` acts, `cluster` runs the user's server, `aim` finds out where it is reached,
-//! through a `relay` where that is a Unix socket; `books` is what they share.
+//! through a `relay` where that is a Unix socket; `session` is what they share.
 
 mod account;
 mod aim;
 mod args;
-mod books;
 mod cause;
 mod client;
 mod cluster;
-mod dice;
 mod director;
 mod external;
 mod frame;
@@ -27,6 +25,8 @@ mod relay;
 mod report;
 mod request;
 mod response;
+mod rng;
+mod session;
 mod sockets;
 mod svg;
 mod target;
@@ -45,9 +45,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use aim::{Target, aim};
-use books::Books;
 use client::Client;
-use dice::Dice;
 use director::Director;
 use mix::Way;
 use phalanx_control::exit::Exit;
@@ -56,6 +54,8 @@ use plan::Counts;
 use progress::Progress;
 use report::{Circumstances, Report};
 use request::Questions;
+use rng::Rng;
+use session::Session;
 
 /// What came of a drill.
 #[derive(Clone, Debug)]
@@ -217,14 +217,14 @@ async fn carry_out(
 ) -> (Report, String) {
     let length = args.plan.length;
     let steps = plan::plan(length, counts);
-    let books = Arc::new(Books::open());
-    let mut clients = spawn_clients(ways, args.load.rate, questions, &books);
-    let mut director = Director::new(Arc::clone(&books), target.means.clone());
-    let progress = Progress::start(&books, length, steps.len(), args.quiet);
+    let session = Arc::new(Session::open());
+    let mut clients = spawn_clients(ways, args.load.rate, questions, &session);
+    let mut director = Director::new(Arc::clone(&session), target.means.clone());
+    let progress = Progress::start(&session, length, steps.len(), args.quiet);
     let whole = async {
         director.direct(&steps).await;
-        let end = length.max(books.now() + plan::rest(length));
-        sleep_until(Instant::from_std(books.moment(end))).await;
+        let end = length.max(session.now() + plan::rest(length));
+        sleep_until(Instant::from_std(session.moment(end))).await;
         director.look_at_shares().await;
     };
     let was_interrupted = tokio::select! {
@@ -232,8 +232,8 @@ async fn carry_out(
         () = interruption.come() => true,
         () = whole => false,
     };
-    books.stop();
-    let took = books.now();
+    session.stop();
+    let took = session.now();
     if !was_interrupted {
         // What is under way is finished, unless that is interrupted too. A request has a limit of its own.
         tokio::select! {
@@ -251,7 +251,7 @@ async fn carry_out(
         interrupted: was_interrupted,
         shares: director.shares,
     };
-    let account = books.account();
+    let account = session.account();
     let report = Report::of(&account, &around);
     let picture = svg::of(&report, &account);
     (report, picture)
@@ -261,7 +261,7 @@ fn spawn_clients(
     ways: &[Way],
     rate: u32,
     questions: &Arc<Questions>,
-    books: &Arc<Books>,
+    session: &Arc<Session>,
 ) -> JoinSet<()> {
     let is_paced = |way: &&Way| matches!(way, Way::New | Way::KeepAlive | Way::Pipelined);
     let paced = u32::try_from(ways.iter().filter(is_paced).count()).unwrap_or(u32::MAX);
@@ -273,8 +273,8 @@ fn spawn_clients(
         let client = Client::new(
             *way,
             Arc::clone(questions),
-            Arc::clone(books),
-            Dice::new(seed),
+            Arc::clone(session),
+            Rng::new(seed),
             pace,
         );
         clients.spawn(client.run());

@@ -8,31 +8,36 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
-use super::books::Books;
+use super::session::Session;
 
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
 
-/// A bar that follows the books until it is finished.
+/// A bar that follows the session until it is finished.
 #[derive(Debug)]
 pub(super) struct Progress {
     drawn: Option<(ProgressBar, JoinHandle<()>)>,
 }
 
 impl Progress {
-    pub(super) fn start(books: &Arc<Books>, length: Duration, actions: usize, quiet: bool) -> Self {
+    pub(super) fn start(
+        session: &Arc<Session>,
+        length: Duration,
+        actions: usize,
+        quiet: bool,
+    ) -> Self {
         if quiet || !io::stderr().is_terminal() {
             return Self { drawn: None };
         }
         let style = ProgressStyle::with_template("drill [{bar:24}] {msg}");
         let bar = ProgressBar::with_draw_target(Some(millis(length)), ProgressDrawTarget::stderr());
         let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let (drawn, books) = (bar.clone(), Arc::clone(books));
+        let (drawn, session) = (bar.clone(), Arc::clone(session));
         let task = tokio::spawn(async move {
             let mut redraw = interval(REDRAW_EVERY);
             loop {
                 redraw.tick().await;
-                drawn.set_position(millis(books.now()));
-                drawn.set_message(line(&books, length, actions));
+                drawn.set_position(millis(session.now()));
+                drawn.set_message(line(&session, length, actions));
             }
         });
         Self {
@@ -49,9 +54,9 @@ impl Progress {
     }
 }
 
-fn line(books: &Books, length: Duration, actions: usize) -> String {
-    let now = books.now();
-    let account = books.account();
+fn line(session: &Session, length: Duration, actions: usize) -> String {
+    let now = session.now();
+    let account = session.account();
     let all = account.all();
     let under_way = account
         .actions

@@ -42,12 +42,12 @@ fn wild_calls_and_any_answers_end_and_leak_nothing() {
 
 fn wild(seed: u64) {
     let mut started = start(&format!("wild {seed}"));
-    let mut dice = intercepted::Dice(seed ^ 0x5eed);
+    let mut rng = intercepted::Rng(seed ^ 0x5eed);
     let mut ended = false;
     while !ended {
         wait_readable(&started.calls);
         match started.calls.next().unwrap() {
-            Next::Call(call) => answer_at_random(call, &mut dice),
+            Next::Call(call) => answer_at_random(call, &mut rng),
             Next::Passed | Next::Nothing | Next::Unlink(_) => {}
             Next::Ended => ended = true,
             Next::Hidden => panic!("seed {seed}: may not look"),
@@ -58,8 +58,8 @@ fn wild(seed: u64) {
     assert!(fine, "seed {seed}: {status:?}");
 }
 
-fn answer_at_random(call: Call, dice: &mut intercepted::Dice) {
-    match dice.below(6) {
+fn answer_at_random(call: Call, rng: &mut intercepted::Rng) {
+    match rng.below(6) {
         0 => drop(call),
         1 => drop(call.pass()),
         2 => drop(call.succeed()),

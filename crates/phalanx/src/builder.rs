@@ -125,12 +125,18 @@ impl Builder {
     }
 
     /// A policy of your own: `make` is called for each listener. Connections are handed over then.
-    pub fn own_policy(
+    pub fn custom_policy(
         mut self,
         make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static,
     ) -> Self {
         self.options.own_policy = Some(Arc::new(make));
         self
+    }
+
+    /// The former name of [`Builder::custom_policy`].
+    #[deprecated(note = "it is called `custom_policy` now")]
+    pub fn own_policy(self, make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static) -> Self {
+        self.custom_policy(make)
     }
 
     /// The dispatch. Default: [`DispatchChoice::Auto`].

@@ -1,8 +1,8 @@
 //! Policies of your own: what chooses the worker for a connection.
 //!
 //! A [`Policy`] sees the positions that may have a connection now, their loads and the client's
-//! address, and picks one. Give it to [`Builder::own_policy`](crate::Builder::own_policy) or
-//! [`Cluster::set_own_policy`](crate::Cluster::set_own_policy); connections are handed over then. The
+//! address, and picks one. Give it to [`Builder::custom_policy`](crate::Builder::custom_policy) or
+//! [`Cluster::set_custom_policy`](crate::Cluster::set_custom_policy); connections are handed over then. The
 //! policies that phalanx brings are here too, to build upon: [`PolicyName::create`].
 //!
 //! ```
@@ -21,7 +21,7 @@
 //!     }
 //! }
 //!
-//! let builder = phalanx::builder().own_policy(|| Box::new(FillUp));
+//! let builder = phalanx::builder().custom_policy(|| Box::new(FillUp));
 //! ```
 
 use std::sync::Arc;

@@ -50,18 +50,18 @@ impl Start {
     pub(super) fn start(
         &self,
         name: &Name,
-        notices: &Path,
+        notify_socket: &Path,
         index: usize,
         told: &mpsc::UnboundedSender<Happening>,
     ) -> Outcome<Child> {
-        self.try_start(name, notices, index, told)
+        self.try_start(name, notify_socket, index, told)
             .map_err(|error| Failure::caused(Exit::Failed, &format!("cannot start {name}"), &error))
     }
 
     fn try_start(
         &self,
         name: &Name,
-        notices: &Path,
+        notify_socket: &Path,
         index: usize,
         told: &mpsc::UnboundedSender<Happening>,
     ) -> io::Result<Child> {
@@ -78,7 +78,8 @@ impl Start {
         plan.env = std::env::vars_os()
             .filter(|(key, _)| is_inherited(key))
             .collect();
-        plan.env.push(("NOTIFY_SOCKET".into(), notices.into()));
+        plan.env
+            .push(("NOTIFY_SOCKET".into(), notify_socket.into()));
         let (stdout, into_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, into_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
         plan.fds = vec![

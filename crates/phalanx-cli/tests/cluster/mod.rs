@@ -7,10 +7,10 @@
     reason = "a failed expectation of a test is a panic"
 )]
 
+pub(crate) mod burst;
 pub(crate) mod dropin;
 pub(crate) mod kept;
 pub(crate) mod release;
-pub(crate) mod rush;
 pub(crate) mod session;
 pub(crate) mod tls;
 

@@ -8,25 +8,22 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use super::tables::{Draft, Text, Value, Words};
 use super::{Span, kind_of};
 use crate::expand::is_name;
-use crate::file::Surroundings;
+use crate::file::Context;
 use crate::import::pm2;
 use crate::keys::{Key, Kind};
 use crate::near;
 use crate::problem::Notes;
 
 pub(super) struct Reader<'a, 'b, 'c> {
-    surroundings: &'a Surroundings<'a>,
+    context: &'a Context<'a>,
     notes: &'b mut Notes<'c>,
 }
 
 type Entry<'a, 'i> = &'a Spanned<DeValue<'i>>;
 
 impl<'a, 'b, 'c> Reader<'a, 'b, 'c> {
-    pub(super) fn new(surroundings: &'a Surroundings<'a>, notes: &'b mut Notes<'c>) -> Self {
-        Self {
-            surroundings,
-            notes,
-        }
+    pub(super) fn new(context: &'a Context<'a>, notes: &'b mut Notes<'c>) -> Self {
+        Self { context, notes }
     }
 }
 
@@ -60,7 +57,7 @@ impl Reader<'_, '_, '_> {
         };
         for (key, value) in table {
             let name = key.get_ref().as_ref();
-            if let Err(reason) = (self.surroundings.accepts_name)(name) {
+            if let Err(reason) = (self.context.accepts_name)(name) {
                 self.notes.add(
                     &key.span(),
                     format!("{name:?} cannot be the name of an app: {reason}"),
@@ -124,7 +121,7 @@ impl Reader<'_, '_, '_> {
                 "args" => draft.args = self.words("args", value).unwrap_or_default(),
                 "env" => draft.env = self.env(value),
                 "env_file" => draft.env_files = self.texts("env_file", value),
-                other => match self.surroundings.keys.find(other) {
+                other => match self.context.keys.find(other) {
                     Some(known) => {
                         if let Some(value) = self.value(known, value) {
                             draft.settings.insert(other.to_owned(), value);
@@ -140,7 +137,7 @@ impl Reader<'_, '_, '_> {
     fn unknown_key(&mut self, name: &str, span: &Span) {
         let hint = if name == "name" {
             "the name is that of the table: [app.NAME]".to_owned()
-        } else if let Some(meant) = self.surroundings.keys.meant(name) {
+        } else if let Some(meant) = self.context.keys.meant(name) {
             format!("did you mean {meant}?")
         } else if let Some(instead) = pm2::instead(name) {
             format!("that is a word of PM2: {instead}")
@@ -323,7 +320,7 @@ impl Reader<'_, '_, '_> {
         }
         let text = Text { text, span };
         if !text.has_variables()
-            && let Err(reason) = (self.surroundings.accepts)(key, &text.text)
+            && let Err(reason) = (self.context.accepts)(key, &text.text)
         {
             self.notes.add(&text.span, format!("{name}: {reason}"));
             return None;

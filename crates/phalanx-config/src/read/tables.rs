@@ -6,7 +6,7 @@ use toml::de::DeTable;
 
 use super::Span;
 use super::reader::Reader;
-use crate::file::Surroundings;
+use crate::file::Context;
 use crate::problem::Notes;
 
 /// A text, and where it stands.
@@ -83,12 +83,8 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn read(
-        table: &DeTable<'_>,
-        surroundings: &Surroundings<'_>,
-        notes: &mut Notes<'_>,
-    ) -> Self {
-        let mut reader = Reader::new(surroundings, notes);
+    pub(super) fn read(table: &DeTable<'_>, context: &Context<'_>, notes: &mut Notes<'_>) -> Self {
+        let mut reader = Reader::new(context, notes);
         let mut tables = Self {
             apps: BTreeMap::new(),
             profiles: BTreeMap::new(),

@@ -1,11 +1,11 @@
-//! Keys and surroundings for tests.
+//! Keys and context for tests.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::io;
 use std::path::Path;
 
-use phalanx_config::{File, Key, Keys, Kind, Problems, Surroundings};
+use phalanx_config::{Context, File, Key, Keys, Kind, Problems};
 
 pub(crate) fn keys() -> Keys {
     let key = |name: &str, kind| Key::new(name, kind, "help");
@@ -38,7 +38,7 @@ impl Reading<'_> {
     pub(crate) fn read(&self, text: &str) -> Result<File, Problems> {
         let keys = keys();
         let variable = |name: &str| (name == "PORT").then(|| "8080".to_owned());
-        let surroundings = Surroundings {
+        let context = Context {
             keys: &keys,
             profile: self.profile,
             variable: &variable,
@@ -63,7 +63,7 @@ impl Reading<'_> {
             },
             wants: &|name| self.only.is_none_or(|only| only == name),
         };
-        File::read(Path::new("phalanx.toml"), text, &surroundings)
+        File::read(Path::new("phalanx.toml"), text, &context)
     }
 }
 

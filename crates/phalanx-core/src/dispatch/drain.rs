@@ -43,7 +43,7 @@ pub enum Voice {
 /// What there is to see of a worker that is to leave. Handshakes are looked up before everything else: what ends
 /// meanwhile is seen twice, never not at all.
 #[derive(Debug)]
-pub struct Sight<'a, K> {
+pub struct Observed<'a, K> {
     /// Connections wait to be accepted from a listener at which newcomers are refused.
     pub arriving: bool,
     /// Connections wait in the worker's own slots.
@@ -121,14 +121,14 @@ impl<K: Ord + Copy> Drain<K> {
     }
 
     /// Decides what comes next.
-    pub fn step(&mut self, sight: &Sight<'_, K>, now: Duration) -> Step {
+    pub fn step(&mut self, observed: &Observed<'_, K>, now: Duration) -> Step {
         match &mut self.stage {
             Stage::Arriving {
                 until,
                 handshakes_until,
             } => {
-                let arrives = (sight.arriving || sight.queued) && now < *until;
-                let begins = !sight.handshakes.is_empty() && now < *handshakes_until;
+                let arrives = (observed.arriving || observed.queued) && now < *until;
+                let begins = !observed.handshakes.is_empty() && now < *handshakes_until;
                 if arrives || begins {
                     return look_after(now);
                 }
@@ -136,9 +136,9 @@ impl<K: Ord + Copy> Drain<K> {
                 Step::Exclude
             }
             Stage::Leaving(leaving) => {
-                let rest = leaving.arrives(self.voice, sight, now);
-                rest.or_else(|| leaving.rests(sight, now))
-                    .or_else(|| leaving.finishes(self.voice, sight, now))
+                let rest = leaving.arrives(self.voice, observed, now);
+                rest.or_else(|| leaving.rests(observed, now))
+                    .or_else(|| leaving.finishes(self.voice, observed, now))
                     .unwrap_or(Step::Tell)
             }
         }
@@ -164,39 +164,48 @@ impl<K> Leaving<K> {
 
 impl<K: Ord + Copy> Leaving<K> {
     /// Something may still be on its way to the worker.
-    fn arrives(&mut self, voice: Voice, sight: &Sight<'_, K>, now: Duration) -> Option<Step> {
+    fn arrives(&mut self, voice: Voice, observed: &Observed<'_, K>, now: Duration) -> Option<Step> {
         let age = now.saturating_sub(self.since);
         if age < NOTE {
-            self.handshakes.extend(sight.handshakes);
+            self.handshakes.extend(observed.handshakes);
             return Some(look_after(now));
         }
         let noted = self.handshakes.len();
-        self.handshakes.retain(|one| sight.handshakes.contains(one));
+        self.handshakes
+            .retain(|one| observed.handshakes.contains(one));
         let begins = !self.handshakes.is_empty() && age < HANDSHAKE_LIMIT;
         let others_take = self.is_replaceable && voice == Voice::Channel && age >= ANSWER_LIMIT;
-        let queued = sight.queued && !others_take;
+        let queued = observed.queued && !others_take;
         if self.handshakes.len() < noted || queued {
             self.seen_at = Some(now);
         }
-        let unanswered = sight.unanswered && age < ANSWER_LIMIT;
+        let unanswered = observed.unanswered && age < ANSWER_LIMIT;
         (begins || queued || unanswered).then(|| look_after(now))
     }
 
     /// A moment after its last connection.
-    fn rests(&self, sight: &Sight<'_, K>, now: Duration) -> Option<Step> {
+    fn rests(&self, observed: &Observed<'_, K>, now: Duration) -> Option<Step> {
         let seen = self.seen_at.map(|at| now.saturating_sub(at));
-        let last = [seen, sight.since_connection].into_iter().flatten().min()?;
+        let last = [seen, observed.since_connection]
+            .into_iter()
+            .flatten()
+            .min()?;
         let rest = SETTLE.checked_sub(last).filter(|rest| !rest.is_zero())?;
         let at = now.saturating_add(rest);
         Some(Step::Look { at })
     }
 
     /// Who is told by a signal finishes first.
-    fn finishes(&mut self, voice: Voice, sight: &Sight<'_, K>, now: Duration) -> Option<Step> {
+    fn finishes(
+        &mut self,
+        voice: Voice,
+        observed: &Observed<'_, K>,
+        now: Duration,
+    ) -> Option<Step> {
         let Voice::Signal { patience } = voice else {
             return None;
         };
-        self.quiet_looks = if sight.open == 0 {
+        self.quiet_looks = if observed.open == 0 {
             self.quiet_looks + 1
         } else {
             0
@@ -254,8 +263,8 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn quiet(handshakes: &BTreeSet<u32>) -> Sight<'_, u32> {
-        Sight {
+    fn quiet(handshakes: &BTreeSet<u32>) -> Observed<'_, u32> {
+        Observed {
             arriving: false,
             queued: false,
             handshakes,
@@ -270,10 +279,10 @@ mod tests {
         drain: &mut Drain<u32>,
         mut now: Duration,
         wanted: Step,
-        sight: impl Fn(Duration) -> Sight<'a, u32>,
+        observed: impl Fn(Duration) -> Observed<'a, u32>,
     ) -> Duration {
         for _ in 0..10_000 {
-            match drain.step(&sight(now), now) {
+            match drain.step(&observed(now), now) {
                 Step::Look { at } => {
                     assert!(at > now, "time must pass");
                     now = at;
@@ -331,7 +340,7 @@ mod tests {
         let none = BTreeSet::new();
         for (queued, unanswered) in [(true, false), (false, true)] {
             let mut drain = Drain::excluded(Voice::Channel, ms(0));
-            let told = follow(&mut drain, ms(0), Step::Tell, |_| Sight {
+            let told = follow(&mut drain, ms(0), Step::Tell, |_| Observed {
                 queued,
                 unanswered,
                 ..quiet(&none)
@@ -347,7 +356,7 @@ mod tests {
     fn a_queue_that_nobody_else_takes_is_waited_for() {
         let none = BTreeSet::new();
         let mut drain = Drain::excluded(SIGNAL, ms(0));
-        let told = follow(&mut drain, ms(0), Step::Tell, |now| Sight {
+        let told = follow(&mut drain, ms(0), Step::Tell, |now| Observed {
             queued: now < ms(9_000),
             ..quiet(&none)
         });
@@ -359,7 +368,7 @@ mod tests {
         let none = BTreeSet::new();
         for (until, wanted) in [(700, ms(700)), (60_000, PATIENCE)] {
             let mut drain = Drain::excluded(SIGNAL, ms(0));
-            let told = follow(&mut drain, ms(0), Step::Tell, |now| Sight {
+            let told = follow(&mut drain, ms(0), Step::Tell, |now| Observed {
                 open: usize::from(now < ms(until)),
                 ..quiet(&none)
             });
@@ -371,7 +380,7 @@ mod tests {
     fn when_all_leave_what_has_arrived_is_taken_first() {
         let (none, begun) = (BTreeSet::new(), BTreeSet::from([1]));
         let mut drain = Drain::with_all(Voice::Channel, ms(30_000), ms(0));
-        let excluded = follow(&mut drain, ms(0), Step::Exclude, |now| Sight {
+        let excluded = follow(&mut drain, ms(0), Step::Exclude, |now| Observed {
             arriving: (ms(400)..ms(6_000)).contains(&now),
             ..quiet(if now < ms(400) { &begun } else { &none })
         });
@@ -383,7 +392,7 @@ mod tests {
     fn when_all_leave_and_nobody_takes_anything_patience_ends() {
         let begun = BTreeSet::from([1]);
         let mut drain = Drain::with_all(Voice::Channel, PATIENCE, ms(0));
-        let excluded = follow(&mut drain, ms(0), Step::Exclude, |_| Sight {
+        let excluded = follow(&mut drain, ms(0), Step::Exclude, |_| Observed {
             arriving: true,
             ..quiet(&begun)
         });

@@ -49,7 +49,7 @@ impl Limits {
 
 /// What a look at a worker sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sight {
+pub struct Progress {
     /// How much it has taken so far. May lag behind, and may count what is on its way: only a new
     /// maximum is a sign of life.
     pub taken: u64,
@@ -147,10 +147,10 @@ impl Liveness {
     }
 
     /// Takes down what is seen of it.
-    pub fn look(&mut self, sight: Sight, life: Life, now: Moment) -> Option<Finding> {
-        let took = sight.taken > self.taken;
-        self.taken = self.taken.max(sight.taken);
-        let waits = sight.waiting > 0;
+    pub fn look(&mut self, progress: Progress, life: Life, now: Moment) -> Option<Finding> {
+        let took = progress.taken > self.taken;
+        self.taken = self.taken.max(progress.taken);
+        let waits = progress.waiting > 0;
         match &mut self.stage {
             Stage::Healthy { waits_since } => {
                 if took {

@@ -1,7 +1,7 @@
 //! When a worker is ready: which listeners it owes, and what else has to prove that it serves.
 //!
 //! A successor owes every listener that its predecessor held. What is known is kept by release, because a
-//! roll-back returns to what the earlier release held. A release that was never seen to serve owes what the one
+//! revert returns to what the earlier release held. A release that was never seen to serve owes what the one
 //! before it holds at the same position; where that position is new, what all positions hold. Where nothing
 //! is known yet, a worker is ready when it has opened no further listener for a while.
 //!

@@ -14,7 +14,7 @@ pub const KEPT_LOOKS: usize = 600;
 pub const MOST_LAG: Duration = Duration::from_millis(250);
 /// More memory than this above what was taken when all was quiet is a breach.
 pub const MOST_GROWTH_BYTES: u64 = 64 << 20;
-/// What one worker may add to that, for its pipes, its channel and its name in the books.
+/// What one worker may add to that, for its pipes, its channel and its registration.
 pub const WORKER_BYTES: u64 = 128 << 10;
 /// A breach is told again after so long.
 const QUIET: Duration = Duration::from_secs(10);

@@ -22,7 +22,7 @@ pub enum Action {
     /// A generation begins: keep a snapshot of the release (command, executable, environment) under
     /// its number. Comes before the first spawn of that generation.
     NewGeneration(Generation),
-    /// No worker of this generation lives and none will be spawned again, not even for a roll-back.
+    /// No worker of this generation lives and none will be spawned again, not even for a revert.
     DropGeneration(Generation),
     /// Start this worker. Answer with [`Event::SpawnFailed`](super::Event::SpawnFailed), or with
     /// the events of its life.

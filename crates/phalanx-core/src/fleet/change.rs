@@ -1,4 +1,4 @@
-//! The bookkeeping of one rollout or roll-back. What it does to the workers is decided in
+//! The bookkeeping of one rollout or revert. What it does to the workers is decided in
 //! `rollout`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ pub(super) const TOLERATED_KILLS: u32 = 3;
 /// Crashes, after having been ready, that a rollout puts up with at one position.
 const TOLERATED_CRASHES: u32 = 1;
 
-/// A rollout, or the roll-back that follows its failure.
+/// A rollout, or the revert that follows its failure.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     /// The generation that every position is to get.
@@ -60,7 +60,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) command: CommandId,
-    /// It wants what a roll-back brings.
+    /// It wants what a revert brings.
     pub(super) wants_back: bool,
 }
 

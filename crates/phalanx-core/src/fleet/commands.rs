@@ -42,7 +42,7 @@ impl Fleet {
     pub(super) fn command(&mut self, id: CommandId, command: Command) {
         match (command, &mut self.phase) {
             (Command::Reload(plan), Phase::New | Phase::Running) => self.reload(id, plan),
-            (Command::Rollback, Phase::New | Phase::Running) => self.roll_back(id),
+            (Command::Rollback, Phase::New | Phase::Running) => self.rollback(id),
             (Command::Scale(to), Phase::New | Phase::Running) => self.scale(id, to),
             (Command::Recycle(target), Phase::New | Phase::Running) => self.recycle(id, target),
             (

@@ -130,7 +130,7 @@ pub struct Fleet {
     /// None once the boot is over.
     boot: Option<Boot>,
     change: Option<Change>,
-    /// Reloads that wait for the boot or for a roll-back to end.
+    /// Reloads that wait for the boot or for a revert to end.
     queued_reloads: Option<QueuedReloads>,
     scaling: Option<Scaling>,
     recycling: Recycling,

@@ -129,7 +129,7 @@ pub enum Report {
         /// The generation that is now the fleet's.
         generation: Generation,
     },
-    /// The new generation failed; the roll-back begins.
+    /// The new generation failed; the revert begins.
     RolloutFailed {
         /// The generation that failed.
         generation: Generation,
@@ -138,14 +138,14 @@ pub enum Report {
         /// Where and why.
         failure: Failure,
     },
-    /// The roll-back ended, with every position on its base again.
+    /// The revert ended, with every position on its base again.
     RolledBack {
         /// The base.
         generation: Generation,
         /// The generation that had failed.
         failed: Generation,
     },
-    /// The roll-back ended early: the base did not start either, so what is ready stays.
+    /// The revert ended early: the base did not start either, so what is ready stays.
     RollbackAbandoned {
         /// The base.
         generation: Generation,
@@ -250,7 +250,7 @@ pub enum Reason {
     Respawn,
     /// Spawned: the successor in a rolling restart.
     Rollout,
-    /// Spawned: the successor in a roll-back.
+    /// Spawned: the successor in a revert.
     Rollback,
     /// Spawned: the successor of a worker that is recycled.
     Recycle {

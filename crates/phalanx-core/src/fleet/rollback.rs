@@ -13,7 +13,7 @@ use crate::ids::Position;
 
 impl Fleet {
     /// Returns to the release before the present one; a reload under way is undone instead.
-    pub(super) fn roll_back(&mut self, command: CommandId) {
+    pub(super) fn rollback(&mut self, command: CommandId) {
         let asked = Asked {
             command,
             wants_back: true,
@@ -93,7 +93,7 @@ impl Fleet {
         self.change = Some(change.back(self.current, failure, on_base, self.out.now()));
     }
 
-    /// The base failed too: what is ready of the failed generation stays, and the roll-back ends.
+    /// The base failed too: what is ready of the failed generation stays, and the revert ends.
     pub(super) fn abandon_rollback(&mut self, failure: &Failure) {
         let Some(change) = self.change.take() else {
             return;

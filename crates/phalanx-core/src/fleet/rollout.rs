@@ -35,7 +35,7 @@ impl Fleet {
     }
 
     /// A reload: begins a rollout, supersedes the one under way, or waits for the boot or a
-    /// roll-back.
+    /// revert.
     pub(super) fn reload(&mut self, command: CommandId, plan: ReloadPlan) {
         let limits = Limits::for_reload(&self.config, &plan);
         if let Err(error) = limits.check_ever(self.target) {
@@ -80,7 +80,7 @@ impl Fleet {
             (&unready, self.target),
             self.out.now(),
         );
-        // What a roll-back was to bring does not come.
+        // What a revert was to bring does not come.
         for asked in change.asked.extract_if(.., |asked| asked.wants_back) {
             self.out.reply(asked.command, Err(Refusal::Superseded));
         }
@@ -142,7 +142,7 @@ impl Fleet {
         }
     }
 
-    /// Ends a rollout or a roll-back that has reached its goal or its time limit, or begins one
+    /// Ends a rollout or a revert that has reached its goal or its time limit, or begins one
     /// that was waiting. True if it did: the next may follow at once.
     pub(super) fn conclude_change(&mut self) -> bool {
         let Some(change) = &self.change else {
@@ -215,7 +215,7 @@ impl Fleet {
         }
     }
 
-    /// Answers all who waited. `abandoned` says why a roll-back ended early.
+    /// Answers all who waited. `abandoned` says why a revert ended early.
     pub(super) fn answer(&mut self, change: &Change, abandoned: Option<&Failure>) {
         let to = change.to;
         for asked in &change.asked {

@@ -118,7 +118,7 @@ impl Fleet {
                 seat.report_retry(&mut self.out);
             }
         } else if seat.is_vacant() && !has_switched {
-            // A roll-back fills what its rollout had replaced.
+            // A revert fills what its rollout had replaced.
             let rolls_back = self.change.as_ref().is_some_and(Change::is_rollback);
             seat.abandoned = !self.config.respawn && !rolls_back;
         }
@@ -233,7 +233,7 @@ impl Fleet {
         } else if has_switched && !change.is_done(position) {
             self.abandon_rollback(&failure);
         } else if self.roster.seat(position).is_some_and(Seat::is_vacant) {
-            // It was vacant before the roll-back came to it: its tries go on, but nobody waits for
+            // It was vacant before the revert came to it: its tries go on, but nobody waits for
             // them.
             change.give_up(position, self.out.now());
         }

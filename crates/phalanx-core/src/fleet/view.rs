@@ -20,9 +20,9 @@ pub struct FleetView {
     pub target: u32,
     /// The generation that respawns get: that of the last successful rollout.
     pub generation: Generation,
-    /// The generation that a roll-back would return to.
+    /// The generation that a revert would return to.
     pub previous: Option<Generation>,
-    /// The rollout or roll-back under way.
+    /// The rollout or revert under way.
     pub rollout: Option<RolloutView>,
     /// Whether every position has one ready worker of the generation and nothing else lives.
     pub settled: bool,
@@ -49,7 +49,7 @@ pub enum FleetPhase {
     Finished,
 }
 
-/// A rollout or roll-back under way.
+/// A rollout or revert under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RolloutView {
     /// The generation that every position is to get.

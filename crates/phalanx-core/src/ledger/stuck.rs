@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Ledger, ListenerId};
 use crate::clock::Moment;
-use crate::dispatch::liveness::{Finding, Life, Sight, set_aside};
+use crate::dispatch::liveness::{Finding, Life, Progress, set_aside};
 use crate::ids::WorkerId;
 
 impl<C> Ledger<C> {
@@ -17,7 +17,7 @@ impl<C> Ledger<C> {
     ) -> Vec<(WorkerId, Finding)> {
         let mut findings = Vec::new();
         for (&worker, member) in &mut self.members {
-            let sight = Sight {
+            let progress = Progress {
                 taken: member.answers,
                 waiting: u32::try_from(member.in_flight.len()).unwrap_or(u32::MAX),
             };
@@ -26,7 +26,7 @@ impl<C> Ledger<C> {
             } else {
                 Life::Silent
             };
-            let finding = member.liveness.look(sight, life, now);
+            let finding = member.liveness.look(progress, life, now);
             findings.extend(finding.map(|finding| (worker, finding)));
         }
         self.set_aside();

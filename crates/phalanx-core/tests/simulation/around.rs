@@ -41,7 +41,7 @@ impl World {
                 health.record(fails, Duration::from_millis(5));
             }
             self.send_lossy(Event::Health { worker, health });
-            if release == Release::Hanging && !self.is_healed && self.dice.chance(30) {
+            if release == Release::Hanging && !self.is_healed && self.rng.chance(30) {
                 self.send(Event::Hung { worker });
             }
         }
@@ -55,7 +55,7 @@ impl World {
             seconds: 10,
             held_by: None,
         };
-        let to = self.dice.between(1, 9);
+        let to = self.rng.between(1, 9);
         self.send_lossy(Event::Resize(Resize { to, why }));
     }
 
@@ -63,11 +63,11 @@ impl World {
     pub(crate) fn wear_somebody(&mut self) {
         let alive: Vec<WorkerId> = self.alive().into_iter().collect();
         if !alive.is_empty() {
-            let worker = self.dice.pick(&alive);
-            let wear = if self.dice.chance(40) {
+            let worker = self.rng.pick(&alive);
+            let wear = if self.rng.chance(40) {
                 let silent = Duration::from_secs(30);
-                if self.dice.chance(40) {
-                    let after = self.dice.millis(0, 5_000);
+                if self.rng.chance(40) {
+                    let after = self.rng.millis(0, 5_000);
                     self.push(after, Item::Deliver(Event::Recovered { worker }));
                 }
                 Wear::Hung { silent }

@@ -1,5 +1,5 @@
 //! Which situations the histories reached: a simulation that never rolls back proves nothing about
-//! roll-backs.
+//! reverts.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) const SITUATIONS: [&str; 42] = [
     "rollout failed",
     "rollout stalled",
     "rolled back",
-    "roll-back abandoned",
+    "revert abandoned",
     "scaled",
     "scaling failed",
     "superseded command",
@@ -134,7 +134,7 @@ fn of_report(report: &Report) -> Option<&'static str> {
         }),
         Report::Resizes { .. } => Some("resized"),
         Report::RolledBack { .. } => Some("rolled back"),
-        Report::RollbackAbandoned { .. } => Some("roll-back abandoned"),
+        Report::RollbackAbandoned { .. } => Some("revert abandoned"),
         Report::CanaryStarted { .. } => Some("canaries watched"),
         Report::CanaryPassed { .. } => Some("canaries passed"),
         Report::RolloutCancelled { .. } => Some("rollout cancelled"),

@@ -83,11 +83,11 @@ fn prove(world: &mut World) -> Verdict {
     prove_canaries(world)?;
     prove_rollback(world)?;
     prove_recycling(world)?;
-    let workers = world.dice.between(0, LARGEST / 4);
+    let workers = world.rng.between(0, LARGEST / 4);
     let scale = world.order(Duration::ZERO, Command::Scale(ScaleTo::Exactly(workers)));
     recover(world)?;
     expect_done(world, scale, |done| done == Done::Scaled { workers })?;
-    let how = world.dice.pick(&[Command::Stop, Command::StopFast]);
+    let how = world.rng.pick(&[Command::Stop, Command::StopFast]);
     let stop = world.order(Duration::ZERO, how);
     recover(world)?;
     expect_done(world, stop, |done| done == Done::Stopped)?;
@@ -100,8 +100,8 @@ fn prove(world: &mut World) -> Verdict {
 /// A reload whose canaries do well ends well.
 fn prove_canaries(world: &mut World) -> Verdict {
     let canary = Some(Canary {
-        workers: Amount::Count(world.dice.between(1, 4)),
-        watch: world.dice.millis(0, 30_000),
+        workers: Amount::Count(world.rng.between(1, 4)),
+        watch: world.rng.millis(0, 30_000),
     });
     let plan = ReloadPlan {
         canary,

@@ -15,8 +15,6 @@ mod counts;
 #[cfg(test)]
 mod coverage;
 #[cfg(test)]
-mod dice;
-#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod judge;
@@ -28,6 +26,8 @@ mod model;
 mod plan;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod rng;
 #[cfg(test)]
 mod run;
 #[cfg(test)]

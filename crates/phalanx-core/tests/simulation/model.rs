@@ -57,7 +57,7 @@ pub(crate) struct Model {
     pub(crate) recycles: BTreeMap<CommandId, BTreeSet<WorkerId>>,
     /// Workers that hang.
     pub(crate) hung: BTreeSet<WorkerId>,
-    /// A roll-back was abandoned since, so workers of a failed generation may have stayed.
+    /// A revert was abandoned since, so workers of a failed generation may have stayed.
     pub(crate) may_be_mixed: bool,
 }
 

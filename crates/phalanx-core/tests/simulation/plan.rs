@@ -10,7 +10,7 @@ use phalanx_core::fleet::{
 };
 use phalanx_core::ids::{ExitStatus, Position, WorkerId};
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 /// The most workers of a simulated fleet.
 pub(crate) const LARGEST: u32 = 64;
@@ -112,34 +112,34 @@ pub(crate) enum Drain {
 }
 
 impl Plan {
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
-        let config = draw_config(dice);
-        let some_hang = dice.chance(4);
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let config = draw_config(rng);
+        let some_hang = rng.chance(4);
         let heals_at = if some_hang {
-            dice.millis(60_000, 300_000)
+            rng.millis(60_000, 300_000)
         } else {
-            dice.millis(500, 90_000)
+            rng.millis(500, 90_000)
         };
-        let orders = (0..dice.between(0, 8))
-            .map(|_| (dice.up_to(heals_at), draw_command(dice)))
+        let orders = (0..rng.between(0, 8))
+            .map(|_| (rng.up_to(heals_at), draw_command(rng)))
             .collect();
-        let kills = if dice.chance(40) {
-            (0..dice.between(1, 20))
-                .map(|_| dice.up_to(heals_at))
+        let kills = if rng.chance(40) {
+            (0..rng.between(1, 20))
+                .map(|_| rng.up_to(heals_at))
                 .collect()
         } else {
             Vec::new()
         };
-        let wears = if dice.chance(50) {
-            (0..dice.between(1, 20))
-                .map(|_| dice.up_to(heals_at))
+        let wears = if rng.chance(50) {
+            (0..rng.between(1, 20))
+                .map(|_| rng.up_to(heals_at))
                 .collect()
         } else {
             Vec::new()
         };
-        let resizes = if dice.chance(30) {
-            (0..dice.between(1, 6))
-                .map(|_| dice.up_to(heals_at))
+        let resizes = if rng.chance(30) {
+            (0..rng.between(1, 6))
+                .map(|_| rng.up_to(heals_at))
                 .collect()
         } else {
             Vec::new()
@@ -148,7 +148,7 @@ impl Plan {
             config,
             resizes,
             wears,
-            faults_percent: dice.pick(&[0, 0, 5, 20, 50, 90]),
+            faults_percent: rng.pick(&[0, 0, 5, 20, 50, 90]),
             some_hang,
             orders,
             kills,
@@ -157,29 +157,29 @@ impl Plan {
     }
 }
 
-fn draw_config(dice: &mut Dice) -> FleetConfig {
-    let workers = match dice.between(0, 19) {
-        0 | 1 => dice.between(0, 1),
-        2..=18 => dice.between(1, 8),
-        _ => dice.between(9, LARGEST),
+fn draw_config(rng: &mut Rng) -> FleetConfig {
+    let workers = match rng.between(0, 19) {
+        0 | 1 => rng.between(0, 1),
+        2..=18 => rng.between(1, 8),
+        _ => rng.between(9, LARGEST),
     };
     loop {
         let config = FleetConfig {
             workers,
-            max_surge: draw_amount(dice),
-            max_unavailable: draw_amount(dice),
-            max_draining: dice.chance(40).then(|| draw_amount(dice)),
-            max_starting: NonZeroU32::new(dice.pick(&[0, 0, 1, 2, 3, 8])),
-            first_starting: NonZeroU32::new(dice.pick(&[0, 0, 1, 2])),
-            soak: dice.pick(&[0, 0, 0, 500, 5_000]) * Duration::from_millis(1),
-            ready_timeout: dice.millis(500, 30_000),
-            allow_fewer_listeners: dice.chance(30),
-            drain_timeout: dice.pick(&[0, 200, 3_000, 30_000]) * Duration::from_millis(1),
-            kill_timeout: dice.millis(200, 5_000),
-            backoff: draw_backoff(dice),
-            respawn: dice.chance(90),
-            boot: dice.pick(&[BootPolicy::Exit, BootPolicy::Retry]),
-            seed: dice.seed(),
+            max_surge: draw_amount(rng),
+            max_unavailable: draw_amount(rng),
+            max_draining: rng.chance(40).then(|| draw_amount(rng)),
+            max_starting: NonZeroU32::new(rng.pick(&[0, 0, 1, 2, 3, 8])),
+            first_starting: NonZeroU32::new(rng.pick(&[0, 0, 1, 2])),
+            soak: rng.pick(&[0, 0, 0, 500, 5_000]) * Duration::from_millis(1),
+            ready_timeout: rng.millis(500, 30_000),
+            allow_fewer_listeners: rng.chance(30),
+            drain_timeout: rng.pick(&[0, 200, 3_000, 30_000]) * Duration::from_millis(1),
+            kill_timeout: rng.millis(200, 5_000),
+            backoff: draw_backoff(rng),
+            respawn: rng.chance(90),
+            boot: rng.pick(&[BootPolicy::Exit, BootPolicy::Retry]),
+            seed: rng.seed(),
         };
         if config.check().is_ok() {
             return config;
@@ -187,68 +187,68 @@ fn draw_config(dice: &mut Dice) -> FleetConfig {
     }
 }
 
-fn draw_amount(dice: &mut Dice) -> Amount {
-    match dice.between(0, 9) {
-        0..=4 => Amount::Count(dice.between(0, 1)),
-        5 | 6 => Amount::Count(dice.between(0, 8)),
+fn draw_amount(rng: &mut Rng) -> Amount {
+    match rng.between(0, 9) {
+        0..=4 => Amount::Count(rng.between(0, 1)),
+        5 | 6 => Amount::Count(rng.between(0, 8)),
         7 => Amount::Percent(100),
-        _ => Amount::Percent(u8::try_from(dice.between(0, 100)).expect("at most 100")),
+        _ => Amount::Percent(u8::try_from(rng.between(0, 100)).expect("at most 100")),
     }
 }
 
-fn draw_backoff(dice: &mut Dice) -> BackoffConfig {
-    if dice.chance(50) {
+fn draw_backoff(rng: &mut Rng) -> BackoffConfig {
+    if rng.chance(50) {
         return BackoffConfig::default();
     }
-    let first = dice.millis(20, 500);
-    BackoffConfig::new(first, first * dice.between(1, 60), dice.millis(100, 10_000))
+    let first = rng.millis(20, 500);
+    BackoffConfig::new(first, first * rng.between(1, 60), rng.millis(100, 10_000))
         .expect("a cap above the first delay")
 }
 
-fn draw_command(dice: &mut Dice) -> Command {
-    match dice.between(0, 99) {
-        0..=41 => Command::Reload(draw_reload(dice)),
+fn draw_command(rng: &mut Rng) -> Command {
+    match rng.between(0, 99) {
+        0..=41 => Command::Reload(draw_reload(rng)),
         42..=49 => Command::Rollback,
-        50..=55 => Command::Recycle(draw_target(dice)),
-        56..=64 => Command::Scale(ScaleTo::Exactly(dice.between(0, LARGEST / 4))),
-        65..=77 => Command::Scale(ScaleTo::Up(dice.between(0, 6))),
-        78..=90 => Command::Scale(ScaleTo::Down(dice.between(0, 6))),
-        91 if dice.chance(30) => {
-            Command::Scale(ScaleTo::Exactly(dice.pick(&[LARGEST, 4_097, u32::MAX])))
+        50..=55 => Command::Recycle(draw_target(rng)),
+        56..=64 => Command::Scale(ScaleTo::Exactly(rng.between(0, LARGEST / 4))),
+        65..=77 => Command::Scale(ScaleTo::Up(rng.between(0, 6))),
+        78..=90 => Command::Scale(ScaleTo::Down(rng.between(0, 6))),
+        91 if rng.chance(30) => {
+            Command::Scale(ScaleTo::Exactly(rng.pick(&[LARGEST, 4_097, u32::MAX])))
         }
         91..=95 => Command::Stop,
         _ => Command::StopFast,
     }
 }
 
-fn draw_target(dice: &mut Dice) -> RecycleTarget {
-    match dice.between(0, 2) {
+fn draw_target(rng: &mut Rng) -> RecycleTarget {
+    match rng.between(0, 2) {
         0 => RecycleTarget::All,
-        1 => RecycleTarget::Position(Position(dice.between(0, 8))),
-        _ => RecycleTarget::Worker(WorkerId(dice.between(0, 20))),
+        1 => RecycleTarget::Position(Position(rng.between(0, 8))),
+        _ => RecycleTarget::Worker(WorkerId(rng.between(0, 20))),
     }
 }
 
-fn draw_reload(dice: &mut Dice) -> ReloadPlan {
+fn draw_reload(rng: &mut Rng) -> ReloadPlan {
     ReloadPlan {
-        canary: dice.chance(35).then(|| Canary {
-            workers: draw_amount(dice),
-            watch: dice.millis(0, 20_000),
+        canary: rng.chance(35).then(|| Canary {
+            workers: draw_amount(rng),
+            watch: rng.millis(0, 20_000),
         }),
-        max_surge: dice.chance(15).then(|| draw_amount(dice)),
-        max_unavailable: dice.chance(15).then(|| draw_amount(dice)),
+        max_surge: rng.chance(15).then(|| draw_amount(rng)),
+        max_unavailable: rng.chance(15).then(|| draw_amount(rng)),
         allow_fewer_listeners: false,
         allow_unseen: false,
     }
 }
 
 impl Release {
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
-        match dice.between(0, 9) {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        match rng.between(0, 9) {
             0 | 1 => Self::Broken,
             2 => Self::Crashing,
             3 => Self::Hungry,
-            4 => dice.pick(&[Self::Failing, Self::Hanging]),
+            4 => rng.pick(&[Self::Failing, Self::Hanging]),
             _ => Self::Ordinary,
         }
     }
@@ -256,44 +256,44 @@ impl Release {
 
 impl Fate {
     /// The fate of a worker after the faults have ended.
-    pub(crate) fn healthy(dice: &mut Dice) -> Self {
-        let online = dice.millis(1, 40);
+    pub(crate) fn healthy(rng: &mut Rng) -> Self {
+        let online = rng.millis(1, 40);
         Self {
             start: Start::Serves {
                 online,
-                ready: online + dice.millis(1, 200),
+                ready: online + rng.millis(1, 200),
             },
             life: Life::Serves,
             drain: Drain::Finishes {
-                after: dice.millis(0, 150),
+                after: rng.millis(0, 150),
             },
-            term: Some((dice.millis(0, 30), ExitStatus::Signal(15))),
-            kill: dice.millis(0, 20),
+            term: Some((rng.millis(0, 30), ExitStatus::Signal(15))),
+            kill: rng.millis(0, 20),
         }
     }
 
-    pub(crate) fn draw(plan: &Plan, release: Release, dice: &mut Dice) -> Self {
-        let mut fate = Self::healthy(dice);
+    pub(crate) fn draw(plan: &Plan, release: Release, rng: &mut Rng) -> Self {
+        let mut fate = Self::healthy(rng);
         let ready_timeout = plan.config.ready_timeout;
-        if dice.chance(10) {
-            let online = dice.up_to(ready_timeout);
+        if rng.chance(10) {
+            let online = rng.up_to(ready_timeout);
             fate.start = Start::Serves {
                 online,
-                ready: online + dice.up_to(ready_timeout),
+                ready: online + rng.up_to(ready_timeout),
             };
         }
         match release {
-            Release::Broken => fate.start = draw_start_fault(ready_timeout, dice),
+            Release::Broken => fate.start = draw_start_fault(ready_timeout, rng),
             Release::Crashing => {
                 fate.life = Life::Crashes {
-                    after: dice.millis(0, 3_000),
-                    status: draw_status(dice),
+                    after: rng.millis(0, 3_000),
+                    status: draw_status(rng),
                 };
             }
             Release::Hungry => {
-                let after = dice.millis(0, 3_000);
+                let after = rng.millis(0, 3_000);
                 let status = ExitStatus::Signal(9);
-                if dice.chance(50) {
+                if rng.chance(50) {
                     fate.start = Start::Exits { after, status };
                 } else {
                     fate.life = Life::Crashes { after, status };
@@ -301,71 +301,71 @@ impl Fate {
             }
             Release::Failing | Release::Hanging => {}
             Release::Ordinary => {
-                if dice.chance(plan.faults_percent / 2) {
-                    fate.start = draw_start_fault(ready_timeout, dice);
+                if rng.chance(plan.faults_percent / 2) {
+                    fate.start = draw_start_fault(ready_timeout, rng);
                 }
-                if dice.chance(plan.faults_percent) {
-                    fate.life = draw_life_fault(dice);
+                if rng.chance(plan.faults_percent) {
+                    fate.life = draw_life_fault(rng);
                 }
             }
         }
-        if dice.chance(plan.faults_percent) {
-            fate.drain = draw_drain_fault(plan.config.drain_timeout, dice);
+        if rng.chance(plan.faults_percent) {
+            fate.drain = draw_drain_fault(plan.config.drain_timeout, rng);
         }
-        if dice.chance(plan.faults_percent) {
-            fate.term = dice
+        if rng.chance(plan.faults_percent) {
+            fate.term = rng
                 .chance(50)
-                .then(|| (dice.up_to(plan.config.kill_timeout * 2), draw_status(dice)));
+                .then(|| (rng.up_to(plan.config.kill_timeout * 2), draw_status(rng)));
         }
-        if plan.some_hang && dice.chance(30) {
+        if plan.some_hang && rng.chance(30) {
             fate.drain = Drain::Ignores;
             fate.term = None;
-            fate.kill = dice.up_to(LONGEST_DEATH);
+            fate.kill = rng.up_to(LONGEST_DEATH);
         }
         fate
     }
 }
 
-fn draw_start_fault(ready_timeout: Duration, dice: &mut Dice) -> Start {
-    let after = if dice.chance(80) {
-        dice.millis(0, 300)
+fn draw_start_fault(ready_timeout: Duration, rng: &mut Rng) -> Start {
+    let after = if rng.chance(80) {
+        rng.millis(0, 300)
     } else {
-        dice.up_to(ready_timeout)
+        rng.up_to(ready_timeout)
     };
-    match dice.between(0, 9) {
+    match rng.between(0, 9) {
         0 | 1 => Start::SpawnFails { after },
         2..=5 => Start::Exits {
             after,
-            status: draw_status(dice),
+            status: draw_status(rng),
         },
         6 | 7 => Start::Hangs {
             online: after,
-            lacks: dice.chance(50),
+            lacks: rng.chance(50),
         },
         8 => Start::LosesChannel { after },
         _ => Start::Leaves { after },
     }
 }
 
-fn draw_life_fault(dice: &mut Dice) -> Life {
-    let after = if dice.chance(50) {
-        dice.millis(0, 1_000)
+fn draw_life_fault(rng: &mut Rng) -> Life {
+    let after = if rng.chance(50) {
+        rng.millis(0, 1_000)
     } else {
-        dice.millis(0, 40_000)
+        rng.millis(0, 40_000)
     };
-    match dice.between(0, 9) {
+    match rng.between(0, 9) {
         0..=4 => Life::Crashes {
             after,
-            status: draw_status(dice),
+            status: draw_status(rng),
         },
         5 | 6 => Life::LosesChannel { after },
         _ => Life::Leaves { after },
     }
 }
 
-fn draw_drain_fault(drain_timeout: Duration, dice: &mut Dice) -> Drain {
-    let after = dice.up_to(drain_timeout * 2);
-    match dice.between(0, 3) {
+fn draw_drain_fault(drain_timeout: Duration, rng: &mut Rng) -> Drain {
+    let after = rng.up_to(drain_timeout * 2);
+    match rng.between(0, 3) {
         0 => Drain::Finishes { after },
         1 => Drain::ExitsAtOnce { after },
         2 => Drain::DisconnectsOnly { after },
@@ -373,8 +373,8 @@ fn draw_drain_fault(drain_timeout: Duration, dice: &mut Dice) -> Drain {
     }
 }
 
-fn draw_status(dice: &mut Dice) -> ExitStatus {
-    dice.pick(&[
+fn draw_status(rng: &mut Rng) -> ExitStatus {
+    rng.pick(&[
         ExitStatus::Code(0),
         ExitStatus::Code(1),
         ExitStatus::Signal(11),

@@ -10,11 +10,11 @@ use phalanx_core::fleet::{Action, CommandId, Done, Event, FailureReason, Fleet, 
 use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
 
 use crate::coverage::Coverage;
-use crate::dice::Dice;
 use crate::judge::{Judge, Verdict};
 use crate::model::Model;
 use crate::plan::{Fate, Plan, Release};
 use crate::process::{Deed, Plot, Process};
+use crate::rng::Rng;
 
 /// No history has any business taking more steps.
 const MOST_STEPS: u32 = 400_000;
@@ -23,7 +23,7 @@ const MOST_STEPS: u32 = 400_000;
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) plan: Plan,
-    pub(crate) dice: Dice,
+    pub(crate) rng: Rng,
     pub(crate) judge: Judge,
     pub(crate) coverage: Coverage,
     pub(crate) now: Duration,
@@ -62,8 +62,8 @@ pub(crate) enum Item {
 
 impl World {
     pub(crate) fn new(seed: u64, is_verbose: bool) -> Self {
-        let mut dice = Dice::new(seed);
-        let plan = Plan::draw(&mut dice);
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng);
         let fleet = Fleet::new(plan.config.clone()).expect("the plan has checked it");
         let mut world = Self {
             judge: Judge::new(Model::new(plan.config.clone())),
@@ -81,11 +81,11 @@ impl World {
             watched_since: None,
             steps: 0,
             is_verbose,
-            dice,
+            rng,
             plan,
         };
         world.trace("plan", &world.plan);
-        let start = if world.dice.chance(90) { 0 } else { 300 };
+        let start = if world.rng.chance(90) { 0 } else { 300 };
         world.push(Duration::from_millis(start), Item::Deliver(Event::Start));
         for (at, command) in world.plan.orders.clone() {
             world.order(at, command);
@@ -96,7 +96,7 @@ impl World {
                 worker: WorkerId(1_000_000),
             },
         ] {
-            let at = world.dice.up_to(world.plan.heals_at);
+            let at = world.rng.up_to(world.plan.heals_at);
             world.push(at, Item::Deliver(event));
         }
         for at in world.plan.kills.clone() {
@@ -153,9 +153,9 @@ impl World {
             }
             self.now = next;
             if next_tick == Some(next) && next_item != Some(next) {
-                if !self.is_healed && self.dice.chance(10) {
+                if !self.is_healed && self.rng.chance(10) {
                     // The runtime's timer is late.
-                    self.now += self.dice.millis(0, 20);
+                    self.now += self.rng.millis(0, 20);
                 }
                 self.tell(&Event::Tick)?;
             } else if let Some((_, item)) = self.queue.pop_first() {
@@ -184,7 +184,7 @@ impl World {
                     .map(|(worker, _)| *worker)
                     .collect();
                 if !alive.is_empty() && !self.is_healed {
-                    let worker = self.dice.pick(&alive);
+                    let worker = self.rng.pick(&alive);
                     self.kill(worker);
                 }
             }
@@ -240,7 +240,7 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::NewGeneration(generation) => {
-                let release = Release::draw(&mut self.dice);
+                let release = Release::draw(&mut self.rng);
                 self.trace("release", &(generation, release));
                 self.releases.insert(generation, release);
             }
@@ -248,9 +248,9 @@ impl World {
                 worker, generation, ..
             } => {
                 let fate = if self.is_healed {
-                    Fate::healthy(&mut self.dice)
+                    Fate::healthy(&mut self.rng)
                 } else {
-                    Fate::draw(&self.plan, self.releases[&generation], &mut self.dice)
+                    Fate::draw(&self.plan, self.releases[&generation], &mut self.rng)
                 };
                 self.trace("fate", &fate);
                 let process = Process::new(fate, generation);
@@ -351,13 +351,13 @@ impl World {
 
     /// Carries an event to the fleet, sometimes late, sometimes twice.
     pub(crate) fn send(&mut self, event: Event) {
-        let delay = if self.is_healed || self.dice.chance(90) {
-            self.dice.millis(0, 3)
+        let delay = if self.is_healed || self.rng.chance(90) {
+            self.rng.millis(0, 3)
         } else {
-            self.dice.millis(0, 2_000)
+            self.rng.millis(0, 2_000)
         };
-        if !self.is_healed && self.dice.chance(3) {
-            let again = delay + self.dice.millis(0, 500);
+        if !self.is_healed && self.rng.chance(3) {
+            let again = delay + self.rng.millis(0, 500);
             self.push(again, Item::Deliver(event.clone()));
         }
         self.push(delay, Item::Deliver(event));
@@ -365,7 +365,7 @@ impl World {
 
     /// The same, and sometimes loses it.
     pub(crate) fn send_lossy(&mut self, event: Event) {
-        if self.is_healed || self.dice.chance(90) {
+        if self.is_healed || self.rng.chance(90) {
             self.send(event);
         }
     }
@@ -382,7 +382,7 @@ impl World {
     }
 }
 
-/// A rollout that goes forward; a roll-back may have to wait too long for a base that crashes.
+/// A rollout that goes forward; a revert may have to wait too long for a base that crashes.
 fn has_stalled(action: &Action) -> bool {
     matches!(
         action,

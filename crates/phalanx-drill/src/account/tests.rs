@@ -1,4 +1,4 @@
-//! The books, entry by entry.
+//! The session, entry by entry.
 
 use super::*;
 

@@ -12,10 +12,10 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
-use crate::books::Books;
 use crate::cause::{self, Cause};
 use crate::request::{Body, Message};
 use crate::response::{Reader, Response};
+use crate::session::Session;
 
 /// A slow reader's receive buffer, its bites, the pause between two, and how many it takes slowly.
 const SLOW_BUFFER_BYTES: u32 = 4 << 10;
@@ -101,7 +101,7 @@ impl Failed {
 impl Connection {
     pub(super) async fn open(
         address: SocketAddr,
-        books: &Books,
+        session: &Session,
         slow: bool,
     ) -> Result<Self, Failed> {
         let failed =
@@ -117,7 +117,7 @@ impl Connection {
             drop(socket.set_recv_buffer_size(SLOW_BUFFER_BYTES));
         }
         // The moment before: this task may learn of the connection long after the server has it.
-        let connected_at = books.now();
+        let connected_at = session.now();
         let stream = socket.connect(address).await.map_err(failed)?;
         // A request is written at once: waiting for more would only add to its latency.
         drop(stream.set_nodelay(true));
@@ -151,7 +151,7 @@ impl Connection {
         &mut self,
         message: &Message,
         slow: bool,
-        books: &Books,
+        session: &Session,
         answers: &mut Vec<Answer>,
     ) -> Result<End, Failed> {
         let (mut reading, mut writing) = self.stream.split();
@@ -159,7 +159,7 @@ impl Connection {
             stream: &mut reading,
             input: &mut self.input,
             slow_bites: if slow { SLOW_BITES } else { 0 },
-            books,
+            session,
         };
         let mut read = pin!(reads.responses(message, answers));
         let mut write = pin!(send(&mut writing, message));
@@ -223,7 +223,7 @@ struct Reads<'a, 'b> {
     input: &'a mut Vec<u8>,
     /// How many bites are still to be taken slowly.
     slow_bites: u32,
-    books: &'a Books,
+    session: &'a Session,
 }
 
 impl Reads<'_, '_> {
@@ -247,7 +247,7 @@ impl Reads<'_, '_> {
             if let Some(response) = whole {
                 answers.push(Answer {
                     response,
-                    at: self.books.now(),
+                    at: self.session.now(),
                 });
                 match (answers.len() == message.requests, response.keeps_alive) {
                     // Whatever came behind the last response, no later one can be told from it.
@@ -263,7 +263,7 @@ impl Reads<'_, '_> {
                     Some(response) => {
                         answers.push(Answer {
                             response,
-                            at: self.books.now(),
+                            at: self.session.now(),
                         });
                         let is_all = answers.len() == message.requests;
                         return Ok(if is_all { End::Over } else { End::Announced });

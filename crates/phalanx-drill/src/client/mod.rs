@@ -1,4 +1,4 @@
-//! One client: asks in its way, again and again, and enters into the books what becomes of it.
+//! One client: asks in its way, again and again, and takes down what becomes of it.
 //!
 //! A client does what HTTP wants of it: it honours `Connection: close`, looks whether a kept connection was
 //! closed before it uses it again, and sends a request again where it may. Each of these is counted apart.
@@ -13,11 +13,11 @@ use phalanx_sys::clock;
 use tokio::time::{sleep_until, timeout_at};
 
 use super::account::{Fate, Incident, Trouble};
-use super::books::Books;
 use super::cause::Cause;
-use super::dice::Dice;
 use super::mix::Way;
 use super::request::{self, Message, Questions};
+use super::rng::Rng;
+use super::session::Session;
 use connection::{Answer, Connection, End, Failed, Fitness};
 
 /// How long an idle client rests between two requests.
@@ -35,8 +35,8 @@ const MOST_TRIES: u32 = 16;
 pub(super) struct Client {
     pub(super) way: Way,
     pub(super) questions: Arc<Questions>,
-    pub(super) books: Arc<Books>,
-    pub(super) dice: Dice,
+    pub(super) session: Arc<Session>,
+    pub(super) rng: Rng,
     /// The time from one message to the next, where the load is bounded.
     pub(super) pace: Option<Duration>,
     kept: Option<Connection>,
@@ -45,14 +45,14 @@ pub(super) struct Client {
 
 /// Asks for each path once, so that a server that cannot be drilled is told before the drill.
 pub(super) async fn probe(questions: &Questions) -> Result<(), String> {
-    let books = Books::open();
+    let session = Session::open();
     let deadline = (clock::now() + questions.limit).into();
     for turn in 0..questions.paths.len() {
         let message = questions.message(Way::New, turn, 1);
         let ask = async {
-            let mut connection = Connection::open(questions.address, &books, false).await?;
+            let mut connection = Connection::open(questions.address, &session, false).await?;
             connection
-                .exchange(&message, false, &books, &mut Vec::new())
+                .exchange(&message, false, &session, &mut Vec::new())
                 .await
         };
         let answer = timeout_at(deadline, ask).await;
@@ -71,7 +71,7 @@ pub(super) async fn probe(questions: &Questions) -> Result<(), String> {
     let Some(path) = &questions.websocket_path else {
         return Ok(());
     };
-    let shake = websocket::probe(questions, &books);
+    let shake = websocket::probe(questions, &session);
     let status = timeout_at(deadline, shake).await;
     match status.unwrap_or_else(|_| Err(Failed::new(Cause::TimedOut, ""))) {
         Ok(101) => Ok(()),
@@ -96,25 +96,25 @@ impl Client {
     pub(super) fn new(
         way: Way,
         questions: Arc<Questions>,
-        books: Arc<Books>,
-        dice: Dice,
+        session: Arc<Session>,
+        rng: Rng,
         pace: Option<Duration>,
     ) -> Self {
         Self {
             way,
             questions,
-            books,
-            dice,
+            session,
+            rng,
             pace,
             kept: None,
             turn: 0,
         }
     }
 
-    /// Asks until the books are closed; a request at hand is finished.
+    /// Asks until the session ends; a request at hand is finished.
     pub(super) async fn run(mut self) {
         let mut next_at = self.first_at();
-        while !self.books.is_stopping() {
+        while !self.session.is_stopping() {
             let was_reached = if self.way == Way::WebSocket {
                 self.hold_stream().await
             } else {
@@ -124,7 +124,7 @@ impl Client {
             if next_at > clock::now() {
                 tokio::select! {
                     biased;
-                    () = self.books.stopping() => {}
+                    () = self.session.stopping() => {}
                     () = sleep_until(next_at.into()) => {}
                 }
             }
@@ -135,7 +135,7 @@ impl Client {
     fn first_at(&mut self) -> Instant {
         let pace = self.pace.unwrap_or_default();
         let part = u64::try_from(pace.as_micros()).unwrap_or(u64::MAX);
-        clock::now() + Duration::from_micros(self.dice.below(part.max(1)))
+        clock::now() + Duration::from_micros(self.rng.below(part.max(1)))
     }
 
     fn next_at(&mut self, last: Instant, was_reached: bool) -> Instant {
@@ -144,7 +144,7 @@ impl Client {
             _ if !was_reached => REFUSED_REST,
             (Way::Idle, _) => {
                 let span = IDLE_MILLIS.end - IDLE_MILLIS.start;
-                Duration::from_millis(IDLE_MILLIS.start + self.dice.below(span))
+                Duration::from_millis(IDLE_MILLIS.start + self.rng.below(span))
             }
             (_, Some(pace)) => {
                 return (last + pace).max(now.checked_sub(MOST_BEHIND).unwrap_or(now));
@@ -160,7 +160,7 @@ impl Client {
         let requests = request::requests_at_once(self.way);
         self.turn = self.turn.wrapping_add(requests);
         let mut asking = Asking {
-            began_at: self.books.now(),
+            began_at: self.session.now(),
             deadline: clock::now() + self.questions.limit,
             left: requests,
             was_retried: false,
@@ -170,7 +170,7 @@ impl Client {
                 Ok(End::Kept | End::Over) => return true,
                 Ok(End::Announced) => {
                     let left = asking.left as u64;
-                    self.books.account().repeated_after_close(self.way, left);
+                    self.session.account().repeated_after_close(self.way, left);
                 }
                 Err(Verdict::Repeat) => {}
                 Err(Verdict::Lost(was_reached)) => return was_reached,
@@ -188,12 +188,12 @@ impl Client {
             Ok(Some(connection)) => connection,
             Ok(None) => {
                 let slow = self.way == Way::SlowReader;
-                let open = Connection::open(self.questions.address, &self.books, slow);
+                let open = Connection::open(self.questions.address, &self.session, slow);
                 let opened = timeout_at(deadline, open).await;
                 let late = |_| Err(Failed::new(Cause::ConnectTimedOut, ""));
                 match opened.unwrap_or_else(late) {
                     Ok(connection) => {
-                        self.books.account().connected(self.way);
+                        self.session.account().connected(self.way);
                         connection
                     }
                     Err(failed) => {
@@ -210,7 +210,7 @@ impl Client {
         let message = self.questions.message(self.way, self.turn, asking.left);
         let mut answers = Vec::with_capacity(asking.left);
         let slow = self.way == Way::SlowReader;
-        let exchange = connection.exchange(&message, slow, &self.books, &mut answers);
+        let exchange = connection.exchange(&message, slow, &self.session, &mut answers);
         let end = timeout_at(deadline, exchange).await;
         let end = end.unwrap_or_else(|_| Err(Failed::new(Cause::TimedOut, "")));
         connection.responses += answers.len() as u64;
@@ -265,7 +265,7 @@ impl Client {
         match connection.fitness() {
             Fitness::Open => Ok(Some(connection)),
             Fitness::Closed => {
-                self.books.account().closed_while_idle(self.way);
+                self.session.account().closed_while_idle(self.way);
                 Ok(None)
             }
             Fitness::Spoken => Err(Failed::new(Cause::Malformed, "bytes without a request")),
@@ -277,7 +277,7 @@ impl Client {
             asking.left -= 1;
             let status = answer.response.status;
             let is_answer =
-                self.books
+                self.session
                     .account()
                     .answered(self.way, status, asking.began_at, answer.at);
             if !is_answer {
@@ -295,7 +295,7 @@ impl Client {
         fate: Fate,
         requests: usize,
     ) {
-        let at = self.books.now();
+        let at = self.session.now();
         let incident = Incident {
             at,
             way: self.way,
@@ -309,7 +309,7 @@ impl Client {
             },
             killed_by: None,
         };
-        self.books.account().trouble(incident, requests as u64);
+        self.session.account().trouble(incident, requests as u64);
     }
 }
 

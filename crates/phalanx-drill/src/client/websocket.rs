@@ -12,11 +12,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::connection::{Connection, Failed};
 use super::{Asking, Client};
 use crate::account::Fate;
-use crate::books::Books;
 use crate::cause::{self, Cause};
 use crate::frame::{self, Frame, Opcode};
 use crate::request::Questions;
 use crate::response::Reader;
+use crate::session::Session;
 
 /// The nonce of RFC 6455's own example, and what a server has to answer to it (1.3). A nonce of the
 /// client's own would only keep caches between them honest, and there are none.
@@ -32,12 +32,12 @@ impl Client {
     /// One stream. False if nobody could be asked.
     pub(super) async fn hold_stream(&mut self) -> bool {
         let asking = Asking {
-            began_at: self.books.now(),
+            began_at: self.session.now(),
             deadline: clock::now() + self.questions.limit,
             left: 1,
             was_retried: false,
         };
-        let open = Connection::open(self.questions.address, &self.books, false);
+        let open = Connection::open(self.questions.address, &self.session, false);
         let opened = timeout_at(asking.deadline.into(), open).await;
         let mut connection = match opened {
             Ok(Ok(connection)) => connection,
@@ -51,12 +51,12 @@ impl Client {
                 return false;
             }
         };
-        self.books.account().connected(self.way);
+        self.session.account().connected(self.way);
         match self.converse(&asking, &mut connection).await {
             Ok(status) => {
-                let at = self.books.now();
+                let at = self.session.now();
                 let is_answer =
-                    self.books
+                    self.session
                         .account()
                         .answered(self.way, status, asking.began_at, at);
                 if !is_answer {
@@ -83,10 +83,10 @@ impl Client {
         if status != 101 {
             return Ok(status);
         }
-        let life = LIFE_MILLIS.start + self.dice.below(LIFE_MILLIS.end - LIFE_MILLIS.start);
+        let life = LIFE_MILLIS.start + self.rng.below(LIFE_MILLIS.end - LIFE_MILLIS.start);
         let ends_at = clock::now() + Duration::from_millis(life);
-        while clock::now() < ends_at && !self.books.is_stopping() {
-            let ping = self.dice.roll().to_be_bytes();
+        while clock::now() < ends_at && !self.session.is_stopping() {
+            let ping = self.rng.roll().to_be_bytes();
             self.send(connection, Opcode::Ping, &ping).await?;
             if !self.until_pong(connection, &ping).await? {
                 return Ok(status);
@@ -114,7 +114,7 @@ impl Client {
         opcode: Opcode,
         payload: &[u8],
     ) -> Result<(), Failed> {
-        let [a, b, c, d, ..] = self.dice.roll().to_be_bytes();
+        let [a, b, c, d, ..] = self.rng.roll().to_be_bytes();
         let frame = frame::control(opcode, payload, [a, b, c, d]);
         let sent = connection.stream.write_all(&frame).await;
         sent.map_err(|error| Failed::new(Cause::StreamCut, error.to_string()))
@@ -147,8 +147,8 @@ impl Client {
 }
 
 /// Opens a stream, and closes it; the status of the opening handshake.
-pub(super) async fn probe(questions: &Questions, books: &Books) -> Result<u16, Failed> {
-    let mut connection = Connection::open(questions.address, books, false).await?;
+pub(super) async fn probe(questions: &Questions, session: &Session) -> Result<u16, Failed> {
+    let mut connection = Connection::open(questions.address, session, false).await?;
     let status = shake_hands(questions, &mut connection).await?;
     if status == 101 {
         let close = frame::control(Opcode::Close, &NORMAL_CLOSURE, [0; 4]);

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::notice::{self, Answer, Notice};
-use super::sight::Sight;
-use super::{Channel, Next, caller, likeness};
+use super::socket_view::SocketView;
+use super::{Channel, Next, caller, socket_options};
 use crate::listening::sockets_of;
 use crate::process::{Pid, family_of};
 use crate::socket::{self, SocketId, TcpOptions};
@@ -55,7 +55,7 @@ pub struct Call {
     process: Pid,
     thread: Pid,
     number: i32,
-    sight: Sight,
+    view: SocketView,
     is_answered: bool,
 }
 
@@ -89,10 +89,10 @@ impl Call {
             return Ok(None);
         };
         let number = lower_half(notice.args[0]);
-        let Some(sight) = Sight::of(thread, process, number, &channel.memory)? else {
+        let Some(view) = SocketView::of(thread, process, number, &channel.memory)? else {
             return Ok(None);
         };
-        if (sight.is_unix && !channel.with_paths) || !caller::shares_network(thread) {
+        if (view.is_unix && !channel.with_paths) || !caller::shares_network(thread) {
             return Ok(None);
         }
         let act = match notice.number {
@@ -102,23 +102,23 @@ impl Call {
                     backlog: u32::try_from(backlog).unwrap_or(0),
                 })
             }
-            libc::SYS_setsockopt if sight.is_unix => None,
-            libc::SYS_bind if sight.is_unix => bind_path(thread, notice),
-            libc::SYS_setsockopt => option(channel, thread, &sight, notice),
-            _ if sight.is_unix => None,
+            libc::SYS_setsockopt if view.is_unix => None,
+            libc::SYS_bind if view.is_unix => bind_path(thread, notice),
+            libc::SYS_setsockopt => option(channel, thread, &view, notice),
+            _ if view.is_unix => None,
             _ => {
                 let address = caller::internet_address(thread, notice.args[1], notice.args[2]);
                 // The kernel refuses an address of the other family in words of its own.
-                let fits = |address: &SocketAddr| sight.local.is_ipv6() == address.is_ipv6();
+                let fits = |address: &SocketAddr| view.local.is_ipv6() == address.is_ipv6();
                 address.filter(fits).map(Act::Bind)
             }
         };
         if let Some(Act::Bind(address)) = &act
-            && sight.duplicate.is_none()
+            && view.duplicate.is_none()
         {
             channel
                 .memory
-                .note(sight.id, |known| known.bound = Some(*address));
+                .note(view.id, |known| known.bound = Some(*address));
         }
         Ok(act.map(|act| Call {
             channel: Arc::clone(channel),
@@ -127,7 +127,7 @@ impl Call {
             process,
             thread,
             number,
-            sight,
+            view,
             is_answered: false,
         }))
     }
@@ -141,7 +141,7 @@ impl Call {
     /// Whether it is about a Unix socket.
     #[must_use]
     pub fn is_unix(&self) -> bool {
-        self.sight.is_unix
+        self.view.is_unix
     }
 
     /// The process that calls: the one that was started, or a descendant.
@@ -153,37 +153,37 @@ impl Call {
     /// A duplicate of the socket that it calls with; nothing where a sandbox forbids to make any.
     #[must_use]
     pub fn socket(&self) -> Option<Arc<OwnedFd>> {
-        self.sight.duplicate.clone()
+        self.view.duplicate.clone()
     }
 
     /// Which socket that is.
     #[must_use]
     pub fn socket_id(&self) -> SocketId {
-        self.sight.id
+        self.view.id
     }
 
     /// Where the socket is bound; port 0 if it is not.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
-        self.sight.local
+        self.view.local
     }
 
     /// Whether it is an IPv6 socket that leaves IPv4 alone.
     #[must_use]
     pub fn is_only_v6(&self) -> bool {
-        self.sight.only_v6
+        self.view.only_v6
     }
 
     /// Whether the program shares the port among sockets of its own (`SO_REUSEPORT`).
     #[must_use]
     pub fn shares_port(&self) -> bool {
-        self.sight.shares_port
+        self.view.shares_port
     }
 
     /// Whether the socket listens already. Where there is no duplicate of it, that is not known, and false.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        self.sight.is_listening
+        self.view.is_listening
     }
 
     /// Whether the calling process has `socket` open under another number than that of this call
@@ -225,7 +225,7 @@ impl Call {
     ///
     /// Those of bind(2); `Unsupported` when there is no duplicate of the socket.
     pub fn bind_in_group(&self, address: SocketAddr) -> io::Result<()> {
-        let Some(socket) = &self.sight.duplicate else {
+        let Some(socket) = &self.view.duplicate else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         socket::join_group(socket.as_fd())?;
@@ -243,18 +243,18 @@ impl Call {
     ///
     /// Those of setsockopt(2), bind(2) and [`Call::plant`].
     pub fn bind_beside(&mut self, address: SocketAddr) -> io::Result<()> {
-        if let Some(socket) = &self.sight.duplicate {
+        if let Some(socket) = &self.view.duplicate {
             sockopt::set_socket_reuseaddr(socket, true)?;
             rustix::net::bind(socket, &address)?;
             self.answer(Answer::Done);
             return Ok(());
         }
         let options = TcpOptions {
-            only_v6: self.sight.only_v6,
+            only_v6: self.view.only_v6,
             ..TcpOptions::default()
         };
         let own = socket::bind_tcp(address, &options)?;
-        let (only_v6, shares_port) = (self.sight.only_v6, self.sight.shares_port);
+        let (only_v6, shares_port) = (self.view.only_v6, self.view.shares_port);
         let id = super::id_of(own.as_fd())?;
         self.channel.memory.note(id, |known| {
             known.only_v6 = Some(only_v6);
@@ -279,8 +279,8 @@ impl Call {
     ///
     /// Those of setsockopt(2).
     pub fn tolerate_others(&self) -> io::Result<()> {
-        match &self.sight.duplicate {
-            Some(socket) if !self.sight.is_unix => Ok(sockopt::set_socket_reuseaddr(socket, true)?),
+        match &self.view.duplicate {
+            Some(socket) if !self.view.is_unix => Ok(sockopt::set_socket_reuseaddr(socket, true)?),
             Some(_) | None => Ok(()),
         }
     }
@@ -316,9 +316,11 @@ impl Call {
     fn replace(&mut self, slot: BorrowedFd<'_>) -> io::Result<()> {
         let flags = caller::flags(self.thread, self.number);
         let close_on_exec = flags.is_none_or(|flags| flags & libc::O_CLOEXEC != 0);
-        match &self.sight.duplicate {
-            Some(socket) if !self.sight.is_unix => likeness::copy(socket.as_fd(), slot),
-            Some(_) | None => likeness::set_mode(slot, flags.unwrap_or(0) & libc::O_NONBLOCK != 0),
+        match &self.view.duplicate {
+            Some(socket) if !self.view.is_unix => socket_options::copy(socket.as_fd(), slot),
+            Some(_) | None => {
+                socket_options::set_mode(slot, flags.unwrap_or(0) & libc::O_NONBLOCK != 0);
+            }
         }
         let number = self.number.unsigned_abs();
         let planted = notice::plant(self.channel.as_fd(), self.id, slot, number, close_on_exec);
@@ -372,14 +374,14 @@ fn lower_half(argument: u64) -> i32 {
 
 /// What an option of a TCP socket asks for that is not the caller's alone. Others are remembered, where nothing else
 /// tells of them, and pass.
-fn option(channel: &Channel, thread: Pid, sight: &Sight, notice: &Notice) -> Option<Act> {
+fn option(channel: &Channel, thread: Pid, view: &SocketView, notice: &Notice) -> Option<Act> {
     let (level, option) = (lower_half(notice.args[1]), lower_half(notice.args[2]));
     if level == libc::SOL_SOCKET && option != libc::SO_REUSEPORT {
         return Some(Act::Steer);
     }
     let value = caller::number(thread, notice.args[3]);
-    if let (None, Some(value)) = (&sight.duplicate, value) {
-        channel.memory.note(sight.id, |known| {
+    if let (None, Some(value)) = (&view.duplicate, value) {
+        channel.memory.note(view.id, |known| {
             if level == libc::SOL_SOCKET {
                 known.shares_port = value != 0;
             } else {

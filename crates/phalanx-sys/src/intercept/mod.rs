@@ -5,10 +5,10 @@
 //! process has answered. Everything that it starts inherits the filter. What cannot be a TCP socket's
 //! address is not even asked about (`filter`), so a running server costs nothing.
 //!
-//! [`Interception`] receives the calls. A [`Call`] has looked at the socket (`sight`) and, for bind, at the
+//! [`Interception`] receives the calls. A [`Call`] has looked at the socket (`socket_view`) and, for bind, at the
 //! address; it is answered once: let pass, refused, carried out by this process on a duplicate of the socket, or
 //! answered by *planting*: the caller's descriptor becomes another socket, under the same number, with the flags
-//! and options of the one it replaces (`likeness`). A call that is dropped passes, so nothing that goes wrong here
+//! and options of the one it replaces (`socket_options`). A call that is dropped passes, so nothing that goes wrong here
 //! hangs the caller.
 //!
 //! Where a sandbox forbids duplicates, as default containers do, there is planting only, and most options that were
@@ -31,9 +31,9 @@
 mod call;
 mod caller;
 mod filter;
-mod likeness;
 mod notice;
-mod sight;
+mod socket_options;
+mod socket_view;
 mod unlink;
 
 use std::io;
@@ -45,7 +45,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 pub use call::{Act, Call};
 pub(crate) use filter::install;
-use sight::Memory;
+use socket_view::Memory;
 pub use unlink::Unlink;
 
 use crate::socket::SocketId;
@@ -80,7 +80,7 @@ pub fn available() -> Result<(), Unavailable> {
 ///
 /// `ENOTSOCK` when it is no socket.
 pub fn id_of(socket: BorrowedFd<'_>) -> io::Result<SocketId> {
-    sight::id_of(socket, can_duplicate())
+    socket_view::id_of(socket, can_duplicate())
 }
 
 /// The calls of one process and its descendants, as they come.
@@ -108,7 +108,7 @@ impl AsFd for Channel {
 /// because a sandbox forbids it, interception works, with limits.
 #[must_use]
 pub fn can_duplicate() -> bool {
-    sight::can_duplicate()
+    socket_view::can_duplicate()
 }
 
 /// What [`Interception::next`] found.

@@ -1,4 +1,4 @@
-//! Accepting in batches, for Node workers under a rush.
+//! Accepting in batches, for Node workers under a burst.
 //!
 //! An event loop of libuv from 1.45 on (Node from 20.3) takes one connection a turn from a listening
 //! descriptor, so that processes that share a socket get their shares. Nobody else accepts from a slot:
@@ -20,19 +20,19 @@ use super::hub::Hub;
 use super::listeners::BACKLOG;
 use super::worker::Departure;
 
-/// So many connections wait in a slot at once when there is a rush: a batch, with one for each of the
+/// So many connections wait in a slot at once when there is a burst: a batch, with one for each of the
 /// script's duplicates and one for the slot itself.
-const CROWD: u32 = 4;
-/// A rush is over when connections have come for so long and no look has found a crowd. Times in which none
+const BURST_MIN: u32 = 4;
+/// A burst is over when connections have come for so long and no look has found a burst. Times in which none
 /// come do not count: then the duplicates cost nothing.
 const CALM: Duration = Duration::from_secs(5);
 /// What one look counts for at most: a slot may not have been looked at for long.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Whether the holder of a slot is in a rush.
+/// Whether the holder of a slot is in a burst.
 #[derive(Debug, Default)]
-pub(super) struct Rush {
-    /// For how long connections have come without a crowd, in a rush.
+pub(super) struct BurstDetector {
+    /// For how long connections have come without a burst, in a burst.
     calm: Option<Duration>,
     /// What the slot had received at the last look, and when that was.
     last: Option<(u64, Moment)>,
@@ -40,11 +40,11 @@ pub(super) struct Rush {
     due: bool,
 }
 
-impl Rush {
+impl BurstDetector {
     /// Takes down what a slot has received and how much of it waits. Answers with what the worker has to be told.
     pub(super) fn look(&mut self, received: u64, waiting: u32, now: Moment) -> Option<bool> {
         let last = self.last.replace((received, now));
-        if waiting >= CROWD {
+        if waiting >= BURST_MIN {
             let begins = self.calm.replace(Duration::ZERO).is_none();
             self.due |= begins;
             return begins.then_some(true);
@@ -88,7 +88,7 @@ impl Hub {
         }
     }
 
-    /// A worker that was told of a rush asks for duplicates of its slot.
+    /// A worker that was told of a burst asks for duplicates of its slot.
     pub(super) fn duplicates_asked(&mut self, worker: WorkerId, key: &str, count: u32) {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
@@ -122,56 +122,56 @@ mod tests {
 
     const STEP: Duration = Duration::from_millis(500);
 
-    /// What a rush says to looks at a slot, one a [`STEP`]: what came since the last one, and what waits.
-    fn looks(rush: &mut Rush, what: &[(u64, u32)]) -> Vec<Option<bool>> {
+    /// What a burst says to looks at a slot, one a [`STEP`]: what came since the last one, and what waits.
+    fn looks(burst: &mut BurstDetector, what: &[(u64, u32)]) -> Vec<Option<bool>> {
         let (mut received, mut now) = (0, Moment::default());
         let mut answers = Vec::new();
         for &(came, waiting) in what {
             received += came;
-            answers.push(rush.look(received, waiting, now));
+            answers.push(burst.look(received, waiting, now));
             now = now + STEP;
         }
         answers
     }
 
     #[test]
-    fn a_rush_begins_with_a_crowd_and_ends_after_a_calm() {
-        let mut rush = Rush::default();
-        let mut what = vec![(9, CROWD - 1), (9, CROWD), (900, 80)];
+    fn a_burst_begins_with_a_queue_and_ends_after_a_calm() {
+        let mut burst = BurstDetector::default();
+        let mut what = vec![(9, BURST_MIN - 1), (9, BURST_MIN), (900, 80)];
         what.extend([(9, 0); 9]);
         what.push((90, 30));
-        assert_eq!(looks(&mut rush, &what)[..3], [None, Some(true), None]);
-        let answers = looks(&mut Rush::default(), &what);
+        assert_eq!(looks(&mut burst, &what)[..3], [None, Some(true), None]);
+        let answers = looks(&mut BurstDetector::default(), &what);
         assert_eq!(answers[3..], [None; 10]);
         what.extend([(1, 1); 12]);
-        let answers = looks(&mut Rush::default(), &what);
+        let answers = looks(&mut BurstDetector::default(), &what);
         let ends = [[None; 9].as_slice(), &[Some(false), None, None]].concat();
         assert_eq!(answers[13..], ends);
     }
 
     #[test]
-    fn a_rush_outlasts_a_pause() {
-        let mut rush = Rush::default();
-        let pause = [&[(9, CROWD)], [(0, 0); 1000].as_slice()].concat();
-        let answers = looks(&mut rush, &pause);
+    fn a_burst_outlasts_a_pause() {
+        let mut burst = BurstDetector::default();
+        let pause = [&[(9, BURST_MIN)], [(0, 0); 1000].as_slice()].concat();
+        let answers = looks(&mut burst, &pause);
         assert_eq!(answers.iter().flatten().count(), 1);
     }
 
     #[test]
     fn duplicates_are_given_once_a_rush() {
-        let mut rush = Rush::default();
-        assert!(!rush.take_due());
-        looks(&mut rush, &[(9, CROWD)]);
-        assert!(rush.take_due());
-        assert!(!rush.take_due());
-        looks(&mut rush, &[(9, CROWD)]);
-        assert!(!rush.take_due());
+        let mut burst = BurstDetector::default();
+        assert!(!burst.take_due());
+        looks(&mut burst, &[(9, BURST_MIN)]);
+        assert!(burst.take_due());
+        assert!(!burst.take_due());
+        looks(&mut burst, &[(9, BURST_MIN)]);
+        assert!(!burst.take_due());
         // A worker that did not ask while it lasted gets none later.
-        let mut rush = Rush::default();
+        let mut burst = BurstDetector::default();
         looks(
-            &mut rush,
-            &[[(9, CROWD)].as_slice(), &[(1, 0); 10]].concat(),
+            &mut burst,
+            &[[(9, BURST_MIN)].as_slice(), &[(1, 0); 10]].concat(),
         );
-        assert!(!rush.take_due());
+        assert!(!burst.take_due());
     }
 }

@@ -92,7 +92,7 @@ impl Hub {
             (true, Reach::Channel) if wanted == DispatchChoice::Handoff => {
                 Choice::new(Dispatch::Handoff, "as asked for")
             }
-            (true, Reach::Channel) if self.own_policy.is_some() => {
+            (true, Reach::Channel) if self.custom_policy.is_some() => {
                 Choice::new(Dispatch::Handoff, "the policy is the program's own")
             }
             (true, reach) => self.in_kernel(reach),
@@ -134,7 +134,7 @@ impl Hub {
         let is_wanted = match self.settings.adoption {
             Adoption::None => false,
             Adoption::Channel => {
-                self.dispatch != DispatchChoice::Handoff && self.own_policy.is_none()
+                self.dispatch != DispatchChoice::Handoff && self.custom_policy.is_none()
             }
             Adoption::Activation | Adoption::Intercept => true,
         };

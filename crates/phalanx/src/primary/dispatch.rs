@@ -187,7 +187,7 @@ impl Hub {
 
     /// Who connects, where the policy goes by that: it costs a system call.
     fn client_of(&self, connection: &OwnedFd) -> ClientHash {
-        if self.policy != PolicyName::SourceHash && self.own_policy.is_none() {
+        if self.policy != PolicyName::SourceHash && self.custom_policy.is_none() {
             return ClientHash::UNKNOWN;
         }
         match socket::peer_address(connection.as_fd()) {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::drain::{Drain, LOOK, Sight, Step};
+use phalanx_core::dispatch::drain::{Drain, LOOK, Observed, Step};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::outgoing;
@@ -35,13 +35,13 @@ struct Seen {
 /// The handshakes that were seen last. All who leave at the same time share one walk through the kernel's table: 500
 /// drains with a walk each would hold up the primary for seconds.
 #[derive(Debug, Default)]
-pub(super) struct Sighting {
+pub(super) struct SeenHandshakes {
     ports: Vec<u16>,
     seen_at: Option<Moment>,
     handshakes: Arc<BTreeSet<Handshake>>,
 }
 
-impl Sighting {
+impl SeenHandshakes {
     /// What is good for somebody who was excluded at `since`.
     fn of(&self, ports: &[u16], since: Moment) -> Option<Arc<BTreeSet<Handshake>>> {
         let seen_at = self.seen_at.filter(|&at| at >= since)?;
@@ -59,7 +59,7 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>, mut drain: Drain<Hand
                 return;
             };
             let now = clock::now();
-            match drain.step(&seen.sight(&cell, &handshakes, now), now - began) {
+            match drain.step(&seen.observed(&cell, &handshakes, now), now - began) {
                 Step::Exclude => {
                     let mut hub = up.hub();
                     hub.exclude(cell.id);
@@ -76,15 +76,15 @@ pub(super) fn start(shared: Weak<Shared>, cell: Arc<Cell>, mut drain: Drain<Hand
 }
 
 impl Seen {
-    fn sight<'a>(
+    fn observed<'a>(
         &self,
         cell: &Cell,
         handshakes: &'a BTreeSet<Handshake>,
         now: Moment,
-    ) -> Sight<'a, Handshake> {
+    ) -> Observed<'a, Handshake> {
         // They are counted at some cost, and matter only when nothing else is left.
         let is_counted = !self.queued && !self.arriving;
-        Sight {
+        Observed {
             arriving: self.arriving,
             queued: self.queued,
             handshakes,
@@ -104,7 +104,7 @@ fn handshakes(shared: &Shared, cell: &Cell, since: Moment) -> Arc<BTreeSet<Hands
     let ports = {
         let hub = shared.hub();
         let ports = hub.arrival_ports(cell.id);
-        if let Some(seen) = hub.sighting.of(&ports, since) {
+        if let Some(seen) = hub.seen_handshakes.of(&ports, since) {
             return seen;
         }
         ports
@@ -115,7 +115,7 @@ fn handshakes(shared: &Shared, cell: &Cell, since: Moment) -> Arc<BTreeSet<Hands
         BTreeSet::new()
     });
     let handshakes = Arc::new(handshakes);
-    shared.hub().sighting = Sighting {
+    shared.hub().seen_handshakes = SeenHandshakes {
         ports,
         seen_at: Some(seen_at),
         handshakes: Arc::clone(&handshakes),

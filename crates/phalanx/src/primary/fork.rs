@@ -12,13 +12,13 @@ use phalanx_sys::process::{self, Process};
 use tokio::io::unix::AsyncFd;
 
 use super::channel::Channel;
-use super::gift::Gift;
 use super::hub::Hub;
+use super::inherited_fds::InheritedFds;
 use super::launch::{Launch, Release};
 use super::messages::Reading;
 use super::output::{self, LastLines, Outlet, OutputSink, Stream};
 use super::worker::{Cell, Worker};
-use super::{Cluster, Shared, clock, intercept, listen_pid, notices, readiness, trees, unseen};
+use super::{Cluster, Shared, clock, intercept, listen_pid, readiness, sd_notify, trees, unseen};
 use crate::error::{Error, Result};
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -38,7 +38,7 @@ pub(crate) struct Fork<'a> {
 
 impl Cluster {
     /// Starts a worker and the tasks that watch it. Waits until its program is executed, which may take its time: the
-    /// fleet's are started where blocking is allowed. Either it is in the books when this returns, or it is not
+    /// fleet's are started where blocking is allowed. Either it is registered when this returns, or it is not
     /// there.
     pub(crate) fn start(&self, fork: &Fork<'_>) -> Result<Worker> {
         self.keep_time();
@@ -58,13 +58,13 @@ impl Cluster {
         let (want_out, want_err) = fork.release.pipes();
         let (out_read, out_write) = pipe(want_out).map_err(failed("make the output pipe"))?;
         let (err_read, err_write) = pipe(want_err).map_err(failed("make the output pipe"))?;
-        let (inspector, preload, gift) = self.provide(fork)?;
+        let (inspector, preload, inherited) = self.provide(fork)?;
         let plan = fork.release.plan(Launch {
             worker: fork.worker,
             position: fork.position,
             env: &fork.env,
             channel: theirs,
-            gift: &gift,
+            inherited: &inherited,
             preload,
             stdout: out_write,
             stderr: err_write,
@@ -73,7 +73,9 @@ impl Cluster {
         });
         let inspects = fork.release.inspector(inspector);
         let process = process::spawn(plan).map_err(|source| {
-            self.shared.hub().take_back(worker, fork.position, &gift);
+            self.shared
+                .hub()
+                .take_back(worker, fork.position, &inherited);
             Error::starting(worker, source)
         })?;
         let outlet = Outlet {
@@ -82,40 +84,42 @@ impl Cluster {
             sink: fork.sink.clone(),
             last: fork.last.clone(),
         };
-        // The program begins meanwhile; it is not heard before it is in the books.
+        // The program begins meanwhile; it is not heard before it is registered.
         self.prepare_steering();
         match Watches::of(&process, [out_read, err_read], &outlet) {
-            Ok(watches) => Ok(self.enter(fork, process, watches, (socket, gift, inspects))),
+            Ok(watches) => Ok(self.enter(fork, process, watches, (socket, inherited, inspects))),
             Err(error) => {
                 // Nobody would ever know of it.
                 process.end();
-                self.shared.hub().take_back(worker, fork.position, &gift);
+                self.shared
+                    .hub()
+                    .take_back(worker, fork.position, &inherited);
                 Err(failed("watch the process")(error))
             }
         }
     }
 
-    /// Enters a process into the books that can be watched to its end. What fails from now on ends it, and its exit
+    /// Registers a process that can be watched to its end. What fails from now on ends it, and its exit
     /// is told.
     fn enter(
         &self,
         fork: &Fork<'_>,
         mut process: Process,
         watches: Watches,
-        (socket, mut gift, inspects): (Option<(Socket, Identity)>, Gift, Option<u16>),
+        (socket, mut inherited, inspects): (Option<(Socket, Identity)>, InheritedFds, Option<u16>),
     ) -> Worker {
         let interception = process.take_interception();
         let settings = fork.release.settings();
         let cell = Cell::new(fork.worker, fork.position, process, settings);
         let cell = cell.held_back(fork.held_back).inspector(inspects);
         let cell = Arc::new(cell.last_lines(fork.last.clone()));
-        let notify = gift.notify.take();
+        let notify = inherited.notify.take();
         self.shared.hub().enrol(&cell, fork.generation, settings);
-        self.record(&cell, fork, socket, &gift);
+        self.record(&cell, fork, socket, &inherited);
         let shared = Arc::downgrade(&self.shared);
         tokio::spawn(follow_exit(shared.clone(), Arc::clone(&cell), watches));
         let heard = notify.map_or(Ok(()), |notify| {
-            notices::follow(shared.clone(), Arc::clone(&cell), notify)
+            sd_notify::follow(shared.clone(), Arc::clone(&cell), notify)
         });
         let intercepted = interception.map_or(Ok(()), |interception| {
             intercept::follow(shared.clone(), Arc::clone(&cell), interception)
@@ -126,7 +130,7 @@ impl Cluster {
                 tracing::error!(worker = cell.id.0, %error, "cannot be killed");
             }
         }
-        readiness::start(&shared, &cell, gift.sockets());
+        readiness::start(&shared, &cell, inherited.sockets());
         self.shared.trees.has_changed(fork.worker);
         listen_pid::watch(&shared, &cell);
         unseen::watch(&shared, &cell);
@@ -134,30 +138,30 @@ impl Cluster {
     }
 
     /// What the primary has for a new worker: the number of its inspector, the script
-    /// to be loaded before its own, and its gift.
-    fn provide(&self, fork: &Fork<'_>) -> Result<(u16, Option<PathBuf>, Gift)> {
+    /// to be loaded before its own, and the descriptors that it inherits.
+    fn provide(&self, fork: &Fork<'_>) -> Result<(u16, Option<PathBuf>, InheritedFds)> {
         let settings = fork.release.settings();
         if settings.adoption == Adoption::Activation {
             self.prepare_steering();
         }
-        let notify = self.prepare_notices(fork.worker, settings)?;
+        let notify = self.prepare_sd_notify(fork.worker, settings)?;
         let preloads = fork.release.preloads();
         let preload = preloads.then(|| self.shared.places.preload_script());
         let mut hub = self.shared.hub();
-        let gift = hub.prepare_gift(fork.worker, fork.position, settings, notify)?;
-        Ok((hub.next_inspector(), preload.flatten(), gift))
+        let inherited = hub.prepare_inherited_fds(fork.worker, fork.position, settings, notify)?;
+        Ok((hub.next_inspector(), preload.flatten(), inherited))
     }
 
-    /// Enters a started worker into the books. One without a channel is online by its program running:
+    /// Registers a started worker. One without a channel is online by its program running:
     /// the spawn has seen it executed.
     fn record(
         &self,
         cell: &Arc<Cell>,
         fork: &Fork<'_>,
         socket: Option<(Socket, Identity)>,
-        gift: &Gift,
+        inherited: &InheritedFds,
     ) {
-        let (held, generation) = (gift.held().collect(), fork.generation);
+        let (held, generation) = (inherited.held().collect(), fork.generation);
         let Some((socket, peer)) = socket else {
             let mut hub = self.shared.hub();
             hub.adopt(Arc::clone(cell), generation, None, held);

@@ -2,7 +2,7 @@
 //!
 //! Who hangs is decided by [`phalanx_core::dispatch::hang`]. What it goes by depends on the worker: one that has a channel is asked
 //! a question that its event loop answers (once it has answered anything; Node does so unmodified); of another its slots'
-//! queues tell, and the user's probe. One that notifies a watchdog has its own limit (`notices`). Of the silent ones alone the system is asked
+//! queues tell, and the user's probe. One that notifies a watchdog has its own limit (`sd_notify`). Of the silent ones alone the system is asked
 //! what they do. While all is well this costs one message to and one from each worker with a channel every [`QUESTION`].
 
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::liveness::{Finding, Life, Limits, Liveness, Sight};
+use phalanx_core::dispatch::liveness::{Finding, Life, Limits, Liveness, Progress};
 use phalanx_core::fleet;
 use phalanx_core::health::Health;
 use phalanx_core::ids::WorkerId;
@@ -124,11 +124,11 @@ impl Hub {
             let liveness = self.health.questions.entry(worker);
             let liveness = liveness.or_insert(Liveness::new(Limits::CANARY));
             // It is asked all the time, so something always waits for it: a question.
-            let sight = Sight {
+            let progress = Progress {
                 taken: channel.heard,
                 waiting: 1,
             };
-            match liveness.look(sight, Life::Silent, now) {
+            match liveness.look(progress, Life::Silent, now) {
                 Some(Finding::Stuck) => hung.push(worker),
                 Some(Finding::Try | Finding::Failed | Finding::Recovered { .. }) | None => {}
             }

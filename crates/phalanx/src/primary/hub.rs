@@ -26,15 +26,15 @@ use super::Shared;
 use super::abandoned::Abandoned;
 use super::answered::Answered;
 use super::channel::Channel;
-use super::drain::Sighting;
+use super::drain::SeenHandshakes;
 use super::hang::HangWatch;
 use super::health::HealthWatch;
 use super::intake::Intake;
 use super::intercept::Calls;
 use super::listeners::Listener;
-use super::load::Standing;
-use super::notices::Acks;
+use super::load::LoadSource;
 use super::output::OutputSink;
+use super::sd_notify::Acks;
 use super::watch::Pulse;
 use super::worker::{Cell, Departure};
 use crate::event::Event;
@@ -76,7 +76,7 @@ pub(super) struct WorkerState {
     pub(super) last_handoff: Option<Moment>,
     /// What it says it is doing (`STATUS=`).
     pub(super) says: Option<String>,
-    pub(super) standing: Standing,
+    pub(super) load_source: LoadSource,
     pub(super) pulse: Pulse,
     /// What is known of its calls, where they are intercepted.
     pub(super) calls: Calls,
@@ -100,7 +100,7 @@ pub(crate) struct Hub {
     pub(super) policy: PolicyName,
     pub(super) weights: Weights,
     /// Makes the policy for each listener, where the program brings its own.
-    pub(super) own_policy: Option<MakePolicy>,
+    pub(super) custom_policy: Option<MakePolicy>,
     pub(super) dispatch: DispatchChoice,
     /// The means to dispatch in the kernel, or why there are none; nothing before it was asked for.
     pub(super) steering: Option<Result<Arc<Steering>, Unavailable>>,
@@ -113,7 +113,7 @@ pub(crate) struct Hub {
     pub(super) hang: HangWatch,
     pub(super) intake: Intake,
     pub(super) abandoned: Abandoned,
-    pub(super) sighting: Sighting,
+    pub(super) seen_handshakes: SeenHandshakes,
     /// Somebody looks after the slots.
     pub(super) watching: bool,
     /// Takes what workers of the low-level style print.
@@ -166,7 +166,7 @@ impl Hub {
             settings,
             policy,
             weights: Weights::default(),
-            own_policy: None,
+            custom_policy: None,
             dispatch,
             steering: None,
             board: None,
@@ -175,7 +175,7 @@ impl Hub {
             hang: HangWatch::default(),
             intake: Intake::default(),
             abandoned: Abandoned::default(),
-            sighting: Sighting::default(),
+            seen_handshakes: SeenHandshakes::default(),
             watching: false,
             output: None,
             workers: BTreeMap::new(),
@@ -263,7 +263,7 @@ impl Hub {
         };
         let mut older = self.workers.values().rev();
         let predecessor = older.find(|state| state.cell.position() == cell.position());
-        let standing = Standing::new(predecessor.map(|state| &state.standing));
+        let load_source = LoadSource::new(predecessor.map(|state| &state.load_source));
         self.workers.insert(
             cell.id,
             WorkerState {
@@ -274,7 +274,7 @@ impl Hub {
                 listening: false,
                 last_handoff: None,
                 says: None,
-                standing,
+                load_source,
                 pulse: Pulse::default(),
                 calls: Calls::default(),
                 complaints: Complaints::default(),

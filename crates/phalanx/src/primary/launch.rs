@@ -12,9 +12,9 @@ use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
 use phalanx_sys::signal::Signal;
 
 use super::directory::working_directory;
-use super::gift::Gift;
-use super::kept::{KeptArgument, KeptProgram};
+use super::inherited_fds::InheritedFds;
 use super::node_line::{self, NodeRelease, PreloadBy};
+use super::pinned_release::{PinnedArgument, PinnedProgram};
 use super::preload;
 use crate::error::{Error, Result};
 use crate::settings::{Adoption, Settings, Stdio};
@@ -27,9 +27,9 @@ const NODE_OPTIONS: &str = "NODE_OPTIONS";
 /// deployed afterwards.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
-    program: KeptProgram,
+    program: PinnedProgram,
     name: OsString,
-    args: Vec<KeptArgument>,
+    args: Vec<PinnedArgument>,
     env: BTreeMap<OsString, OsString>,
     /// Where the workers are, without links.
     directory: PathBuf,
@@ -46,7 +46,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) env: &'a [(OsString, OsString)],
     /// The worker's end of its channel, if it has one.
     pub(crate) channel: Option<OwnedFd>,
-    pub(crate) gift: &'a Gift,
+    pub(crate) inherited: &'a InheritedFds,
     /// The script that Node is to load before that of its worker.
     pub(crate) preload: Option<PathBuf>,
     pub(crate) stdout: Option<OwnedFd>,
@@ -97,11 +97,13 @@ impl Release {
         let runs_node = settings.launcher_words > 0 || node_line::is_node(&program);
         let words = args.get(settings.launcher_words..).unwrap_or_default();
         let node = runs_node.then(|| NodeRelease::of(words, variable, &directory));
-        let kept = args.iter().map(|text| KeptArgument::new(text, &directory));
+        let pinned = args
+            .iter()
+            .map(|text| PinnedArgument::new(text, &directory));
         Ok(Self {
-            program: KeptProgram::new(program),
+            program: PinnedProgram::new(program),
             name,
-            args: kept.collect(),
+            args: pinned.collect(),
             env,
             directory,
             node,
@@ -124,7 +126,7 @@ impl Release {
     /// Everything that `fork` and `exec` need, prepared before them.
     pub(crate) fn plan(&self, launch: Launch<'_>) -> SpawnPlan {
         let mut args = vec![self.name.clone()];
-        let found = |argument: &KeptArgument| argument.find(&self.directory);
+        let found = |argument: &PinnedArgument| argument.find(&self.directory);
         args.extend(self.args.iter().map(found));
         // The first of Node's own words.
         let first = (1 + self.settings.launcher_words).min(args.len());
@@ -151,8 +153,8 @@ impl Release {
         for name in phalanx_sys::notify::VARIABLES {
             env.remove(OsStr::new(name));
         }
-        env.extend(launch.gift.env(launch.position, &self.settings));
-        fds.extend(launch.gift.fds());
+        env.extend(launch.inherited.env(launch.position, &self.settings));
+        fds.extend(launch.inherited.fds());
         if let Some(script) = &launch.preload {
             self.load(script, first, &mut args, &mut env);
         }
@@ -167,7 +169,7 @@ impl Release {
             program,
             args,
             env: env.into_iter().collect(),
-            own_pid_env: launch.gift.own_pid_env(&self.settings),
+            own_pid_env: launch.inherited.own_pid_env(&self.settings),
             cwd: self.moves().then(|| self.directory.clone()),
             fds,
             uid: self.settings.uid,

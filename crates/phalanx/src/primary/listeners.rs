@@ -221,7 +221,7 @@ impl Hub {
 
     /// The policy for a listener whose connections are handed over.
     pub(super) fn make_policy(&self, id: ListenerId) -> Box<dyn Policy> {
-        match &self.own_policy {
+        match &self.custom_policy {
             Some(own) => own(),
             None => self.policy.create_with(&self.weights, u64::from(id.0)),
         }

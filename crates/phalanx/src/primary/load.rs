@@ -35,7 +35,7 @@ const MOST_BOARDS: u32 = 32;
 
 /// A worker's place at the scoreboard.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct LoadSource {
     lane: Lane,
     seat: Option<Seat>,
     pub(super) source: Source,
@@ -43,7 +43,7 @@ pub(super) struct Standing {
     boards: u32,
 }
 
-impl Standing {
+impl LoadSource {
     /// At the other half of the row than a predecessor that still lives.
     pub(super) fn new(predecessor: Option<&Self>) -> Self {
         Self {
@@ -94,8 +94,8 @@ impl Hub {
     /// A Rust worker asks for the scoreboard.
     pub(super) fn board_asked(&mut self, worker: WorkerId, seq: u64) {
         if let Some(state) = self.workers.get_mut(&worker) {
-            state.standing.boards = state.standing.boards.saturating_add(1);
-            if state.standing.boards > MOST_BOARDS {
+            state.load_source.boards = state.load_source.boards.saturating_add(1);
+            if state.load_source.boards > MOST_BOARDS {
                 return self.complain(worker, "asked for the scoreboard again and again");
             }
         }
@@ -104,8 +104,8 @@ impl Hub {
             // It goes without when no answer comes.
             return;
         };
-        state.standing.source = Source::Own;
-        let lane = u8::from(state.standing.lane == Lane::Odd);
+        state.load_source.source = Source::Own;
+        let lane = u8::from(state.load_source.lane == Lane::Odd);
         self.answer(worker, |number| Outgoing {
             bytes: outgoing::board(seq, lane, number),
             handle: Some(Arc::new(copy)),
@@ -124,13 +124,13 @@ impl Hub {
             return;
         };
         let position = state.cell.position().0;
-        let standing = &mut state.standing;
-        let seat = standing
+        let load_source = &mut state.load_source;
+        let seat = load_source
             .seat
             .take()
-            .or_else(|| board.seat(position, standing.lane));
+            .or_else(|| board.seat(position, load_source.lane));
         let Some(seat) = seat else { return };
-        let before = match standing.source {
+        let before = match load_source.source {
             Source::Told { closed } => closed,
             Source::Unknown | Source::Own => {
                 // What was counted before anybody took anything off says nothing.
@@ -145,10 +145,10 @@ impl Hub {
             report.outstanding,
             (slowest > 0).then(|| Duration::from_micros(slowest)),
         );
-        standing.source = Source::Told {
+        load_source.source = Source::Told {
             closed: report.closed,
         };
-        standing.seat = Some(seat);
+        load_source.seat = Some(seat);
     }
 
     /// Has a worker that does not count for itself tell its load, or stop telling it.
@@ -156,11 +156,11 @@ impl Hub {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
         };
-        if state.standing.source == Source::Own {
+        if state.load_source.source == Source::Own {
             return;
         }
         if !wanted {
-            state.standing.source = Source::Unknown;
+            state.load_source.source = Source::Unknown;
         }
         let channel = state.channel.as_mut();
         if let Some(channel) = channel.filter(|channel| channel.has_room_for_answers()) {
@@ -174,7 +174,7 @@ impl Hub {
 
     /// Does a policy go by the load?
     pub(super) fn needs_load(&self) -> bool {
-        self.policy.needs_load() || self.own_policy.is_some()
+        self.policy.needs_load() || self.custom_policy.is_some()
     }
 
     /// A connection is handed over to the worker: it counts from now on.
@@ -196,7 +196,10 @@ impl Hub {
     /// The worker accepted a connection. One that tells nothing of its load counts what it was
     /// offered only.
     pub(super) fn count_accepted(&self, worker: WorkerId) {
-        let source = self.workers.get(&worker).map(|state| state.standing.source);
+        let source = self
+            .workers
+            .get(&worker)
+            .map(|state| state.load_source.source);
         if source == Some(Source::Unknown) {
             self.count_returned(worker, 1);
         }
@@ -205,7 +208,7 @@ impl Hub {
     /// The worker is gone: what it had open counts no more.
     pub(super) fn forget_load(&self, worker: WorkerId) {
         if let (Some(board), Some(state)) = (&self.board, self.workers.get(&worker)) {
-            board.worker_gone(state.cell.position().0, state.standing.lane);
+            board.worker_gone(state.cell.position().0, state.load_source.lane);
         }
     }
 

@@ -13,22 +13,21 @@ mod dispatch;
 mod drain;
 mod evidence;
 mod fork;
-mod gift;
 mod hang;
 mod health;
 mod hub;
+mod inherited_fds;
 mod intake;
 mod intercept;
-mod kept;
 mod launch;
 mod listen_pid;
 mod listeners;
 mod load;
 mod messages;
 pub(crate) mod node_line;
-mod notices;
 mod open;
 mod output;
+mod pinned_release;
 mod policy;
 pub(crate) mod preload;
 mod private;
@@ -37,6 +36,7 @@ mod published;
 mod readiness;
 mod recall;
 mod requests;
+mod sd_notify;
 mod slots;
 mod splice;
 mod trees;
@@ -168,12 +168,18 @@ impl Cluster {
 
     /// Has a policy of this program's own choose, for listeners that are opened from now on: `make` is
     /// called for each. Connections are handed over then, because the kernel cannot ask it.
-    pub fn set_own_policy(&self, make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static) {
-        self.shared.hub().own_policy = Some(Arc::new(make));
+    pub fn set_custom_policy(&self, make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static) {
+        self.shared.hub().custom_policy = Some(Arc::new(make));
     }
 
-    pub(crate) fn take_own_policy(&self, own: Option<MakePolicy>) {
-        self.shared.hub().own_policy = own;
+    /// The former name of [`Cluster::set_custom_policy`].
+    #[deprecated(note = "it is called `set_custom_policy` now")]
+    pub fn set_own_policy(&self, make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static) {
+        self.set_custom_policy(make);
+    }
+
+    pub(crate) fn take_custom_policy(&self, own: Option<MakePolicy>) {
+        self.shared.hub().custom_policy = own;
     }
 
     /// Changes the policy of all listeners, from the next connection on; `weights` matter to `weighted`
@@ -423,7 +429,7 @@ impl Cluster {
     pub(crate) fn load(&self, worker: WorkerId) -> Option<phalanx_sys::scoreboard::Load> {
         let hub = self.shared.hub();
         let state = hub.workers.get(&worker)?;
-        if state.standing.source == load::Source::Unknown {
+        if state.load_source.source == load::Source::Unknown {
             return None;
         }
         Some(hub.board.as_ref()?.load(state.cell.position().0))

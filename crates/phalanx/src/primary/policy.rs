@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 impl Cluster {
     pub(crate) fn policy_text(&self) -> String {
         let hub = self.shared.hub();
-        match &hub.own_policy {
+        match &hub.custom_policy {
             Some(_) => "own".to_owned(),
             None => hub.policy.to_string(),
         }
@@ -49,7 +49,7 @@ impl Hub {
         }
         self.policy = policy;
         self.weights = weights;
-        self.own_policy = None;
+        self.custom_policy = None;
         if policy.needs_load() {
             // Memory is short, or it is there already.
             if let Err(error) = self.board() {

@@ -5,7 +5,7 @@
 //! INVARIANT: what a worker listens on is its own only when [`Hub::begin_serving`] has given it its share; that
 //! asks the roll, whether the worker may have any, and whether it is held back to soak.
 
-mod sight;
+mod observe;
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::hub::{Hub, Share};
 use super::worker::{Cell, Departure};
 use crate::event::Event;
 use crate::settings::{Adoption, Readiness, Settings};
-pub(super) use sight::{own_listeners, start, watch_for_waiting};
+pub(super) use observe::{own_listeners, start, watch_for_waiting};
 
 /// What proves that a worker with these settings serves.
 fn proof(settings: &Settings) -> Proof {

@@ -211,7 +211,7 @@ impl Hub {
         let mut silent = false;
         let mut waiting: BTreeMap<Position, (u32, bool)> = BTreeMap::new();
         for (&worker, state) in &self.workers {
-            let tells = state.standing.source != Source::Unknown;
+            let tells = state.load_source.source != Source::Unknown;
             let in_kernel = state.held.values().any(|held| {
                 let listener = self.listeners.get(&held.listener);
                 listener.is_some_and(|listener| listener.slots.is_some())

@@ -204,7 +204,7 @@ impl Supervisor {
         let cluster = Cluster::new();
         cluster.set_scheduling_policy(options.policy);
         cluster.set_weights(options.weights);
-        cluster.take_own_policy(options.own_policy);
+        cluster.take_custom_policy(options.own_policy);
         cluster.set_dispatch(options.dispatch);
         cluster.set_drain_limits(limits);
         cluster.setup(options.settings);

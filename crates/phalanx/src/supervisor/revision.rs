@@ -63,14 +63,14 @@ pub type Revise = Arc<dyn Fn() -> Result<Revision, String> + Send + Sync>;
 
 /// What was taken over.
 #[derive(Clone)]
-struct Standing {
+struct InForce {
     settings: Settings,
     fleet: FleetConfig,
     policy: (PolicyName, Weights),
     limits: DrainLimits,
 }
 
-impl Standing {
+impl InForce {
     fn of(revision: &Revision) -> Self {
         Self {
             settings: revision.settings.clone(),
@@ -84,13 +84,13 @@ impl Standing {
 pub(super) struct Revising {
     revise: Revise,
     runtime: Handle,
-    standing: Mutex<Standing>,
+    in_force: Mutex<InForce>,
 }
 
 impl Revising {
     pub(super) fn new(options: &SupervisorOptions) -> Option<Arc<Self>> {
         let revise = options.revise.clone()?;
-        let standing = Standing {
+        let in_force = InForce {
             settings: options.settings.clone(),
             fleet: options.fleet.clone(),
             policy: (options.policy, options.weights.clone()),
@@ -99,12 +99,12 @@ impl Revising {
         Some(Arc::new(Self {
             revise,
             runtime: Handle::current(),
-            standing: Mutex::new(standing),
+            in_force: Mutex::new(in_force),
         }))
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self) -> Result<Revision, String> {
@@ -125,7 +125,7 @@ impl Control {
         let invalid =
             |reason| CommandError::new(CommandErrorKind::DescriptionWrong, reason, Vec::new());
         let revision = revising.read().await.map_err(invalid)?;
-        let wanted = Standing::of(&revision);
+        let wanted = InForce::of(&revision);
         self.take_over(&wanted)
             .map_err(|error| invalid(error.to_string()))?;
         let done = self.replace_all(plan).await;
@@ -135,14 +135,14 @@ impl Control {
             Err(refused) => {
                 // A newer command has said what is to stand.
                 if refused.kind != CommandErrorKind::Superseded {
-                    let before = revising.standing().clone();
+                    let before = revising.in_force().clone();
                     // It held until now, so it can be held again.
                     drop(self.take_over(&before));
                 }
                 return done;
             }
         };
-        let before = std::mem::replace(&mut *revising.standing(), wanted.clone());
+        let before = std::mem::replace(&mut *revising.in_force(), wanted.clone());
         (revision.taken)(generation);
         if before.policy != wanted.policy {
             let (policy, weights) = wanted.policy;
@@ -156,7 +156,7 @@ impl Control {
         done
     }
 
-    fn take_over(&self, wanted: &Standing) -> Result<(), phalanx_core::fleet::ConfigError> {
+    fn take_over(&self, wanted: &InForce) -> Result<(), phalanx_core::fleet::ConfigError> {
         self.configure(wanted.fleet.clone())?;
         let cluster = self.cluster();
         cluster.set_drain_limits(wanted.limits);

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use phalanx_control::app::{App, NotSent};
-use phalanx_control::directories::Surroundings;
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Outcome, with_causes};
 use phalanx_control::names::Name;
 use phalanx_control::place::Place;
+use phalanx_control::runtime_dirs::RuntimeDirs;
 use phalanx_control::server;
 use phalanx_core::command::CommandError;
 use phalanx_core::fleet::{Done, RecycleTarget, ReloadPlan, ScaleTo};
@@ -152,11 +152,11 @@ impl Beside {
 
 /// The app is found by its name; where another app of that name runs, by its name and pid.
 fn take_place(name: &str) -> Outcome<(Place, UnixListener)> {
-    let surroundings = Surroundings::here();
-    match Place::take(&surroundings, &Name::of_program(OsStr::new(name))) {
+    let runtime_dirs = RuntimeDirs::here();
+    match Place::take(&runtime_dirs, &Name::of_program(OsStr::new(name))) {
         Err(failure) if failure.exit == Exit::Taken => {
             let another = format!("{name}-{}", std::process::id());
-            Place::take(&surroundings, &Name::of_program(OsStr::new(&another)))
+            Place::take(&runtime_dirs, &Name::of_program(OsStr::new(&another)))
         }
         taken => taken,
     }

@@ -148,7 +148,7 @@ impl Primary {
                 json!({})
             }
             Some("own policy") => {
-                cluster.set_own_policy(|| Box::new(Highest));
+                cluster.set_custom_policy(|| Box::new(Highest));
                 json!({})
             }
             Some("policy") => {

@@ -9,8 +9,8 @@ fn at(steps: u32) -> Moment {
     Moment::after(STEP * steps)
 }
 
-fn seen(taken: u64, waiting: u32) -> Sight {
-    Sight { taken, waiting }
+fn seen(taken: u64, waiting: u32) -> Progress {
+    Progress { taken, waiting }
 }
 
 fn new() -> Liveness {
@@ -18,11 +18,11 @@ fn new() -> Liveness {
 }
 
 /// Looks once a step from the step `from` until something follows; says what, and at which step.
-fn until(liveness: &mut Liveness, sight: Sight, from: u32) -> (Finding, u32) {
+fn until(liveness: &mut Liveness, progress: Progress, from: u32) -> (Finding, u32) {
     let looks = from..from + 1_000;
     looks
         .into_iter()
-        .find_map(|step| Some((liveness.look(sight, Life::Unknown, at(step))?, step)))
+        .find_map(|step| Some((liveness.look(progress, Life::Unknown, at(step))?, step)))
         .expect("something follows in the end")
 }
 
@@ -40,8 +40,8 @@ fn who_takes_nothing_for_a_while_is_stuck() {
 fn who_takes_something_is_not_stuck_however_much_waits() {
     let mut liveness = new();
     for step in 0..100 {
-        let sight = seen(u64::from(step / 3), 5_000 + step);
-        assert_eq!(liveness.look(sight, Life::Unknown, at(step)), None);
+        let progress = seen(u64::from(step / 3), 5_000 + step);
+        assert_eq!(liveness.look(progress, Life::Unknown, at(step)), None);
     }
 }
 
@@ -62,17 +62,17 @@ fn what_is_on_its_way_is_no_sign_of_life() {
 #[test]
 fn it_is_tried_at_longer_and_longer_intervals() {
     let mut liveness = new();
-    let sight = seen(0, 1);
-    let (finding, mut step) = until(&mut liveness, sight, 0);
+    let progress = seen(0, 1);
+    let (finding, mut step) = until(&mut liveness, progress, 0);
     assert_eq!(finding, Finding::Stuck);
     let mut pauses = Vec::new();
     for _ in 0..8 {
         let began = step;
-        let (finding, tried) = until(&mut liveness, sight, step + 1);
+        let (finding, tried) = until(&mut liveness, progress, step + 1);
         assert_eq!(finding, Finding::Try);
         assert!(liveness.is_tried());
         pauses.push(at(tried).since(at(began)).as_secs());
-        let (finding, failed) = until(&mut liveness, sight, tried + 1);
+        let (finding, failed) = until(&mut liveness, progress, tried + 1);
         assert_eq!(finding, Finding::Failed);
         step = failed;
     }
@@ -127,14 +127,15 @@ fn where_all_are_stuck_nobody_is_punished() {
 fn who_says_that_it_lives_is_believed_once() {
     let mut liveness = new();
     let (_, step) = until(&mut liveness, seen(0, 1), 0);
-    let sight = seen(0, 0);
-    assert_eq!(liveness.look(sight, Life::Silent, at(step + 99)), None);
-    let finding = liveness.look(sight, Life::Shown, at(step + 100));
+    let progress = seen(0, 0);
+    assert_eq!(liveness.look(progress, Life::Silent, at(step + 99)), None);
+    let finding = liveness.look(progress, Life::Shown, at(step + 100));
     assert_eq!(finding, Some(Finding::Recovered { after: STEP * 100 }));
     // It said so, and took nothing: from now on it is tried, after longer and longer times.
     let (finding, again) = until(&mut liveness, seen(0, 1), step + 101);
     assert_eq!(finding, Finding::Stuck);
-    let mut looks = (again + 1..).map(|step| (liveness.look(sight, Life::Shown, at(step)), step));
+    let mut looks =
+        (again + 1..).map(|step| (liveness.look(progress, Life::Shown, at(step)), step));
     let (finding, tried) = looks.find(|(finding, _)| finding.is_some()).unwrap();
     assert_eq!(finding, Some(Finding::Try));
     assert_eq!(at(tried).since(at(again)), Limits::CONNECTIONS.trial_first);

@@ -128,7 +128,7 @@ fn what_only_one_position_holds_only_that_position_owes() {
 }
 
 #[test]
-fn a_roll_back_owes_what_its_own_release_held() {
+fn a_revert_owes_what_its_own_release_held() {
     let mut app = App::new();
     app.serves(1, 0, 1, &[":80"]);
     app.serves(2, 0, 2, &[":80", ":443"]);

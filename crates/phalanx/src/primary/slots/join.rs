@@ -10,7 +10,7 @@ use phalanx_sys::socket;
 
 use super::look::Pulse;
 use super::{Slot, Slots};
-use crate::primary::batch::Rush;
+use crate::primary::batch::BurstDetector;
 
 impl Slots {
     /// What a worker's socket has to be like.
@@ -40,7 +40,7 @@ impl Slots {
             base_count: self.received(position).unwrap_or(0),
             overdue: false,
             pulse: Pulse::new(),
-            rush: Rush::default(),
+            burst: BurstDetector::default(),
         };
         if let Some(unused) = self.pending.insert(worker, slot) {
             self.release(unused);

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::liveness::{Finding, Life, Limits, Liveness, Sight, set_aside};
+use phalanx_core::dispatch::liveness::{Finding, Life, Limits, Liveness, Progress, set_aside};
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_sys::socket;
 use tokio::net::TcpStream;
@@ -56,14 +56,14 @@ impl Pulse {
     }
 
     /// What is seen, given what the slot has received and how much of it waits.
-    fn sight(&mut self, received: Option<u64>, waiting: u32) -> Sight {
+    fn progress(&mut self, received: Option<u64>, waiting: u32) -> Progress {
         self.taken += u64::from(waiting < self.waited);
         self.waited = waiting;
         let taken = match received {
             Some(received) => (received + self.tried).saturating_sub(u64::from(waiting)),
             None => self.taken,
         };
-        Sight { taken, waiting }
+        Progress { taken, waiting }
     }
 
     /// Is it to be tried, with nothing to try it with? What waits already is trial enough.
@@ -96,11 +96,11 @@ impl Slots {
             }
             let received = self.steer.received(position);
             let waiting = socket::queue_length(slot.socket.as_fd()).unwrap_or(0);
-            if counts && let Some(wanted) = slot.rush.look(received.unwrap_or(0), waiting, now) {
+            if counts && let Some(wanted) = slot.burst.look(received.unwrap_or(0), waiting, now) {
                 sights.batches.push((holder, wanted));
             }
-            let sight = slot.pulse.sight(received, waiting);
-            let finding = slot.pulse.liveness.look(sight, Life::Unknown, now);
+            let progress = slot.pulse.progress(received, waiting);
+            let finding = slot.pulse.liveness.look(progress, Life::Unknown, now);
             slot.pulse.follow(finding);
         }
         self.set_aside();
@@ -153,8 +153,8 @@ impl Slots {
         // What has moved was not taken.
         let received = self.steer.received(position);
         let waiting = socket::queue_length(socket.as_fd()).unwrap_or(0);
-        let sight = slot.pulse.sight(received, waiting);
-        slot.pulse.liveness.rebase(sight.taken);
+        let progress = slot.pulse.progress(received, waiting);
+        slot.pulse.liveness.rebase(progress.taken);
     }
 
     /// Since when the worker is stuck, as far as this listener shows.
@@ -197,6 +197,6 @@ impl Slots {
         worker: WorkerId,
     ) -> Option<Arc<OwnedFd>> {
         let slot = self.own(position, |slot| slot.holder == Some(worker))?;
-        slot.rush.take_due().then(|| Arc::clone(&slot.socket))
+        slot.burst.take_due().then(|| Arc::clone(&slot.socket))
     }
 }

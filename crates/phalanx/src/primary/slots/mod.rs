@@ -28,7 +28,7 @@ use phalanx_core::policy::{Plan, PolicyName, PositionSet, Weights};
 use phalanx_sys::socket::{self, TcpOptions};
 use phalanx_sys::steering::Steering;
 
-use super::batch::Rush;
+use super::batch::BurstDetector;
 use look::Pulse;
 pub(super) use look::Sights;
 use parking::Lot;
@@ -46,7 +46,7 @@ struct Slot {
     /// Its holder has been gone for more than a moment: what waits shall move as soon as it can.
     overdue: bool,
     pulse: Pulse,
-    rush: Rush,
+    burst: BurstDetector,
 }
 
 /// The slots of one listener.
@@ -135,7 +135,7 @@ impl Slots {
             slot.base_count = base_count;
             slot.overdue = false;
             slot.pulse = Pulse::new();
-            slot.rush = Rush::default();
+            slot.burst = BurstDetector::default();
             return Ok(Arc::clone(&slot.socket));
         }
         let (socket, name) = match self.take_spare().or_else(|| self.orphan()) {
@@ -149,7 +149,7 @@ impl Slots {
             base_count,
             overdue: false,
             pulse: Pulse::new(),
-            rush: Rush::default(),
+            burst: BurstDetector::default(),
         };
         self.pending.insert(worker, slot);
         Ok(socket)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::policy::PositionSet;
 
-use super::{Pulse, Rush, Slot, Slots};
+use super::{BurstDetector, Pulse, Slot, Slots};
 
 /// Where newcomers wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Slots {
             base_count: self.received(position).unwrap_or(0),
             overdue: true,
             pulse: Pulse::new(),
-            rush: Rush::default(),
+            burst: BurstDetector::default(),
         };
         if let Some(own) = self.active.insert(position, slot) {
             self.retired.insert(worker, own);

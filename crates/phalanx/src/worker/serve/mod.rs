@@ -6,7 +6,7 @@
 //! client is told at once (GOAWAY), and what it had sent before it heard of that is served. Upgraded
 //! connections and server-sent events have a limit of their own.
 
-mod crowd;
+mod connections;
 mod opened;
 
 use std::error::Error as StdError;
@@ -28,8 +28,8 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
-pub(super) use crowd::Count;
-use crowd::{Crowd, Member};
+pub(super) use connections::Count;
+use connections::{Connections, Guard};
 use opened::{Opened, Protocol};
 
 use super::{Listener, Stream, ThisWorker};
@@ -95,22 +95,22 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let worker = listener.worker().clone();
-    let crowd = Arc::new(Crowd::default());
+    let connections = Arc::new(Connections::default());
     while let Some((mut stream, peer)) = listener.accept().await {
         // Else an answer in several parts waits 40 ms for the client's delayed acknowledgement (tcp(7)). A
         // connection that is gone already is found out below.
         drop(stream.set_nodelay(true));
-        let (member, open) = Member::join(&crowd, &worker);
+        let (guard, open) = Guard::join(&connections, &worker);
         stream.count(open);
-        let own = Arc::clone(&member);
+        let own = Arc::clone(&guard);
         let service = service.clone();
         let answer = move |mut request: Request<Incoming>| {
             introduce(&mut request, &peer);
-            let member = Arc::clone(&own);
+            let guard = Arc::clone(&own);
             let mut service = service.clone();
             let version = request.version();
             let uploads = !request.body().is_end_stream();
-            member.uploads(uploads);
+            guard.uploads(uploads);
             async move {
                 poll_fn(|cx| service.poll_ready(cx)).await?;
                 let response = service.call(request).await?;
@@ -119,13 +119,13 @@ where
                     // it polls this again: so the answer says that the connection ends with it.
                     yield_now().await;
                 }
-                Ok::<_, S::Error>(member.dismiss(response, version))
+                Ok::<_, S::Error>(guard.dismiss(response, version))
             }
         };
-        tokio::spawn(attend(prepare(stream), service_fn(answer), member));
+        tokio::spawn(attend(prepare(stream), service_fn(answer), guard));
     }
     drop(listener);
-    leave(&worker, &crowd).await;
+    leave(&worker, &connections).await;
 }
 
 /// Tells the application who asks.
@@ -138,20 +138,20 @@ fn introduce<B>(request: &mut Request<B>, peer: &Address) {
 }
 
 /// Serves one connection, as long as it may last.
-async fn attend<P, T, A, B>(prepared: P, answer: A, member: Arc<Member>)
+async fn attend<P, T, A, B>(prepared: P, answer: A, guard: Arc<Guard>)
 where
     P: Future<Output = io::Result<T>>,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let _served = member.served();
+    let _served = guard.served();
     let mut conversation = pin!(async {
-        let opened = Opened::open(prepared.await?, member.lingers()).await?;
-        converse(opened, answer, &member).await
+        let opened = Opened::open(prepared.await?, guard.lingers()).await?;
+        converse(opened, answer, &guard).await
     });
     loop {
-        let cut = member.crowd().cut.notified();
+        let cut = guard.connections().cut.notified();
         tokio::select! {
             ended = conversation.as_mut() => {
                 if let Err(error) = ended {
@@ -160,7 +160,7 @@ where
                 return;
             }
             () = cut => {
-                if !member.has_events() {
+                if !guard.has_events() {
                     return;
                 }
             }
@@ -169,7 +169,7 @@ where
 }
 
 /// Speaks what the client speaks, until either says that it is over.
-async fn converse<T, A, B>(opened: Opened<T>, answer: A, member: &Member) -> Result<(), BoxError>
+async fn converse<T, A, B>(opened: Opened<T>, answer: A, guard: &Guard) -> Result<(), BoxError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static>,
@@ -185,29 +185,29 @@ where
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
-        () = member.worker().inner.leaving.wait() => connection.as_mut().graceful_shutdown(),
+        () = guard.worker().inner.leaving.wait() => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
 }
 
 /// Waits until nothing is left of a worker that is to leave, or its time is over.
-async fn leave(worker: &ThisWorker, crowd: &Crowd) {
+async fn leave(worker: &ThisWorker, connections: &Connections) {
     let limits = worker.inner.drain_limits().unwrap_or(OWN_LIMITS);
     let begun = Instant::now();
     // The rest is for ending in order, before the primary loses patience.
     let usable = |limit: Duration| limit.mul_f64(0.9);
-    if crowd.streams() > 0 {
+    if connections.streams() > 0 {
         ask_for_patience(worker, limits.drain + limits.stream);
     }
-    if crowd.emptied(begun + usable(limits.drain)).await {
+    if connections.emptied(begun + usable(limits.drain)).await {
         return;
     }
-    if crowd.streams() > 0 && !limits.stream.is_zero() {
+    if connections.streams() > 0 && !limits.stream.is_zero() {
         let left = (begun + limits.drain).saturating_duration_since(Instant::now());
         ask_for_patience(worker, left + limits.stream);
         sleep_until(begun + limits.drain).await;
-        crowd.cut.notify_waiters();
-        crowd
+        connections.cut.notify_waiters();
+        connections
             .emptied(begun + limits.drain + usable(limits.stream))
             .await;
     }

@@ -28,7 +28,7 @@ const SUBDIRECTORY: &str = "phalanx";
 
 /// What decides where sockets lie.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct RuntimeDirs {
     /// `PHALANX_RUNTIME_DIR`.
     chosen: Option<PathBuf>,
     /// The first of `RUNTIME_DIRECTORY`.
@@ -49,7 +49,7 @@ pub(crate) struct Candidate {
     is_for_others: bool,
 }
 
-impl Surroundings {
+impl RuntimeDirs {
     /// As the environment of this process has it.
     #[must_use]
     pub fn here() -> Self {
@@ -269,8 +269,8 @@ mod tests {
 
     use super::*;
 
-    fn surroundings(chosen: Option<&str>, runtime_dir: Option<&str>, uid: u32) -> Surroundings {
-        Surroundings {
+    fn runtime_dirs(chosen: Option<&str>, runtime_dir: Option<&str>, uid: u32) -> RuntimeDirs {
+        RuntimeDirs {
             chosen: chosen.map(PathBuf::from),
             service_dir: None,
             runtime_dir: runtime_dir.map(PathBuf::from),
@@ -288,10 +288,10 @@ mod tests {
             (None, None, 7, "/tmp/phalanx-7"),
             (Some("/srv/x"), Some("/run/user/7"), 7, "/srv/x"),
         ] {
-            let here = surroundings(chosen, runtime_dir, uid);
+            let here = runtime_dirs(chosen, runtime_dir, uid);
             assert_eq!(here.own_directory(), Path::new(expected));
         }
-        let mut service = surroundings(None, None, 7);
+        let mut service = runtime_dirs(None, None, 7);
         service.service_dir = first_of(OsStr::new("/run/shop:/run/other"));
         assert_eq!(service.own_directory(), Path::new("/run/shop/phalanx"));
         service.service_dir = first_of(OsStr::new("/run/phalanx"));
@@ -302,14 +302,14 @@ mod tests {
     #[test]
     fn apps_are_sought_wherever_this_user_may_have_started_them() {
         let nowhere = tempfile::tempdir().unwrap();
-        let paths = |mut here: Surroundings| {
+        let paths = |mut here: RuntimeDirs| {
             here.services = nowhere.path().to_owned();
             let all = here.all_directories();
             let paths = all.into_iter().map(|one| one.path);
             paths.collect::<Vec<_>>()
         };
         assert_eq!(
-            paths(surroundings(None, Some("/nowhere/0"), 0)),
+            paths(runtime_dirs(None, Some("/nowhere/0"), 0)),
             [
                 PathBuf::from("/nowhere/0/phalanx"),
                 "/run/user/0/phalanx".into(),
@@ -317,8 +317,8 @@ mod tests {
             ]
         );
         let own = ["/tmp/phalanx-7", "/run/user/7/phalanx"].map(PathBuf::from);
-        assert_eq!(paths(surroundings(None, None, 7)), own);
-        let chosen = surroundings(Some("/srv/x"), None, 7);
+        assert_eq!(paths(runtime_dirs(None, None, 7)), own);
+        let chosen = runtime_dirs(Some("/srv/x"), None, 7);
         assert_eq!(paths(chosen), [PathBuf::from("/srv/x")]);
     }
 
@@ -327,7 +327,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         fs::create_dir_all(run.path().join("shop/phalanx")).unwrap();
         fs::create_dir(run.path().join("other")).unwrap();
-        let mut here = surroundings(None, None, 0);
+        let mut here = runtime_dirs(None, None, 0);
         here.services = run.path().to_owned();
         let all = here.all_directories();
         let for_others = all.iter().filter(|one| one.is_for_others);
@@ -342,7 +342,7 @@ mod tests {
     fn a_directory_is_made_private_and_checked() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("sockets");
-        let mut here = surroundings(path.to_str(), None, identity::effective_uid());
+        let mut here = runtime_dirs(path.to_str(), None, identity::effective_uid());
         assert_eq!(here.prepare_directory().unwrap(), path);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
@@ -359,7 +359,7 @@ mod tests {
 
         let link = parent.path().join("link");
         std::os::unix::fs::symlink(parent.path(), &link).unwrap();
-        let here = surroundings(link.to_str(), None, identity::effective_uid());
+        let here = runtime_dirs(link.to_str(), None, identity::effective_uid());
         let failure = here.prepare_directory().unwrap_err();
         assert!(failure.reason.contains("no directory"), "{failure}");
     }
@@ -369,14 +369,14 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("inner/sockets");
         fs::create_dir(parent.path().join("inner")).unwrap();
-        let here = surroundings(path.to_str(), None, identity::effective_uid());
+        let here = runtime_dirs(path.to_str(), None, identity::effective_uid());
         assert!(here.prepare_directory().is_ok());
         let candidate = &here.all_directories()[0];
         assert!(here.trusted_owner(candidate).unwrap().is_ok());
         fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let failure = here.prepare_directory().unwrap_err();
         assert!(failure.reason.contains("others can move"), "{failure}");
-        let stranger = Surroundings {
+        let stranger = RuntimeDirs {
             uid: here.uid + 4711,
             ..here.clone()
         };

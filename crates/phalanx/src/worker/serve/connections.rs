@@ -17,9 +17,9 @@ use crate::worker::ThisWorker;
 
 /// The connections of a worker.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct Connections {
     /// Open ones, upgraded or not.
-    connections: AtomicUsize,
+    open: AtomicUsize,
     /// Those that HTTP is spoken on.
     served: AtomicUsize,
     /// Those on which server-sent events are under way.
@@ -29,10 +29,10 @@ pub(super) struct Crowd {
     pub(super) cut: Notify,
 }
 
-impl Crowd {
+impl Connections {
     /// Upgraded connections, and server-sent events.
     pub(super) fn streams(&self) -> usize {
-        let connections = self.connections.load(Ordering::Acquire);
+        let connections = self.open.load(Ordering::Acquire);
         let served = self.served.load(Ordering::Acquire);
         connections.saturating_sub(served) + self.events.load(Ordering::Acquire)
     }
@@ -42,7 +42,7 @@ impl Crowd {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.connections.load(Ordering::Acquire) == 0 {
+            if self.open.load(Ordering::Acquire) == 0 {
                 return true;
             }
             if timeout_at(deadline, changed).await.is_err() {
@@ -53,7 +53,7 @@ impl Crowd {
 
     fn of(&self, kind: Kind) -> &AtomicUsize {
         match kind {
-            Kind::Connection => &self.connections,
+            Kind::Connection => &self.open,
             Kind::Served => &self.served,
             Kind::Events => &self.events,
         }
@@ -70,15 +70,15 @@ enum Kind {
 /// One more of a kind, until it is dropped.
 #[derive(Debug)]
 pub(in crate::worker) struct Count {
-    crowd: Arc<Crowd>,
+    connections: Arc<Connections>,
     kind: Kind,
 }
 
 impl Count {
-    fn new(crowd: &Arc<Crowd>, kind: Kind) -> Self {
-        crowd.of(kind).fetch_add(1, Ordering::AcqRel);
+    fn new(connections: &Arc<Connections>, kind: Kind) -> Self {
+        connections.of(kind).fetch_add(1, Ordering::AcqRel);
         Self {
-            crowd: Arc::clone(crowd),
+            connections: Arc::clone(connections),
             kind,
         }
     }
@@ -86,15 +86,17 @@ impl Count {
 
 impl Drop for Count {
     fn drop(&mut self) {
-        self.crowd.of(self.kind).fetch_sub(1, Ordering::AcqRel);
-        self.crowd.changed.notify_waiters();
+        self.connections
+            .of(self.kind)
+            .fetch_sub(1, Ordering::AcqRel);
+        self.connections.changed.notify_waiters();
     }
 }
 
-/// One connection of the crowd.
+/// One connection of the connections.
 #[derive(Debug)]
-pub(super) struct Member {
-    crowd: Arc<Crowd>,
+pub(super) struct Guard {
+    connections: Arc<Connections>,
     worker: ThisWorker,
     /// Its answers that are server-sent events, and not finished.
     events: AtomicUsize,
@@ -102,20 +104,20 @@ pub(super) struct Member {
     lingers: Arc<AtomicBool>,
 }
 
-impl Member {
+impl Guard {
     /// One more, and what its stream has to hold for as long as it is open.
-    pub(super) fn join(crowd: &Arc<Crowd>, worker: &ThisWorker) -> (Arc<Self>, Count) {
-        let member = Self {
-            crowd: Arc::clone(crowd),
+    pub(super) fn join(connections: &Arc<Connections>, worker: &ThisWorker) -> (Arc<Self>, Count) {
+        let guard = Self {
+            connections: Arc::clone(connections),
             worker: worker.clone(),
             events: AtomicUsize::new(0),
             lingers: Arc::default(),
         };
-        (Arc::new(member), Count::new(crowd, Kind::Connection))
+        (Arc::new(guard), Count::new(connections, Kind::Connection))
     }
 
-    pub(super) fn crowd(&self) -> &Crowd {
-        &self.crowd
+    pub(super) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Whether its request has a body.
@@ -134,7 +136,7 @@ impl Member {
 
     /// HTTP is spoken on it until this is dropped.
     pub(super) fn served(&self) -> Count {
-        Count::new(&self.crowd, Kind::Served)
+        Count::new(&self.connections, Kind::Served)
     }
 
     /// Are server-sent events under way on it?
@@ -170,16 +172,16 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 /// Server-sent events under way.
 #[derive(Debug)]
 struct Events {
-    member: Arc<Member>,
+    guard: Arc<Guard>,
     _count: Count,
 }
 
 impl Events {
-    fn new(member: Arc<Member>) -> Self {
-        member.events.fetch_add(1, Ordering::AcqRel);
-        let count = Count::new(&member.crowd, Kind::Events);
+    fn new(guard: Arc<Guard>) -> Self {
+        guard.events.fetch_add(1, Ordering::AcqRel);
+        let count = Count::new(&guard.connections, Kind::Events);
         Self {
-            member,
+            guard,
             _count: count,
         }
     }
@@ -187,7 +189,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.member.events.fetch_sub(1, Ordering::AcqRel);
+        self.guard.events.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

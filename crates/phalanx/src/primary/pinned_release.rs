@@ -2,7 +2,7 @@
 //! arguments, and the directory, as they were when its generation began.
 //!
 //! A deploy moves a link (`current`) or renames a new file over the old one. Whoever is started for
-//! the older generation afterwards, by a respawn or by a roll-back, must not get the newer release
+//! the older generation afterwards, by a respawn or by a revert, must not get the newer release
 //! under the older number. As long as nothing has moved, everything is passed on as it was written.
 //!
 //! What is overwritten in place, without a rename, and what a script loads by itself, cannot be kept.
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// An executable, as it was found.
 #[derive(Clone, Debug)]
-pub(super) struct KeptProgram {
+pub(super) struct PinnedProgram {
     /// As it was looked up; may lead through links.
     path: PathBuf,
     /// The same without links.
@@ -44,7 +44,7 @@ impl Identity {
     }
 }
 
-impl KeptProgram {
+impl PinnedProgram {
     pub(super) fn new(path: PathBuf) -> Self {
         Self {
             real: fs::canonicalize(&path).unwrap_or_else(|_| path.clone()),
@@ -77,12 +77,12 @@ fn open_binary(path: &Path) -> Option<Arc<OwnedFd>> {
 
 /// An argument; if it names a regular file, with the place where that was found.
 #[derive(Clone, Debug)]
-pub(super) struct KeptArgument {
+pub(super) struct PinnedArgument {
     text: OsString,
     real: Option<PathBuf>,
 }
 
-impl KeptArgument {
+impl PinnedArgument {
     pub(super) fn new(text: &OsStr, directory: &Path) -> Self {
         Self {
             text: text.to_owned(),
@@ -132,18 +132,18 @@ mod tests {
     fn while_nothing_moves_everything_stays_as_it_was_written() {
         let place = releases();
         let path = place.path().join("current/server");
-        let (found, file) = KeptProgram::new(path.clone()).find();
+        let (found, file) = PinnedProgram::new(path.clone()).find();
         assert_eq!((found, file.is_none()), (path, true));
-        let argument = KeptArgument::new(OsStr::new("current/server"), place.path());
+        let argument = PinnedArgument::new(OsStr::new("current/server"), place.path());
         assert_eq!(argument.find(place.path()), "current/server");
     }
 
     #[test]
     fn a_link_that_moves_is_seen_through() {
         let place = releases();
-        let program = KeptProgram::new(place.path().join("current/server"));
-        let argument = KeptArgument::new(OsStr::new("current/server"), place.path());
-        let other = KeptArgument::new(OsStr::new("--port"), place.path());
+        let program = PinnedProgram::new(place.path().join("current/server"));
+        let argument = PinnedArgument::new(OsStr::new("current/server"), place.path());
+        let other = PinnedArgument::new(OsStr::new("--port"), place.path());
         switch(place.path());
         let real = fs::canonicalize(place.path().join("one/server")).unwrap();
         assert_eq!(program.find().0, real);
@@ -155,7 +155,7 @@ mod tests {
     fn a_binary_that_is_renamed_over_is_kept_open() {
         let place = releases();
         let path = place.path().join("one/server");
-        let program = KeptProgram::new(path.clone());
+        let program = PinnedProgram::new(path.clone());
         fs::rename(place.path().join("two/server"), &path).unwrap();
         let (found, file) = program.find();
         assert_eq!(found, path);
@@ -171,7 +171,7 @@ mod tests {
         let place = releases();
         let path = place.path().join("one/server");
         fs::write(&path, "#!/bin/sh\n").unwrap();
-        let program = KeptProgram::new(path.clone());
+        let program = PinnedProgram::new(path.clone());
         fs::rename(place.path().join("two/server"), &path).unwrap();
         assert!(program.find().1.is_none());
     }

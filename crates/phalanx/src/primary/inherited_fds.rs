@@ -30,7 +30,7 @@ const FIRST_NUMBER: i32 = 3;
 
 /// What one worker is given.
 #[derive(Debug, Default)]
-pub(crate) struct Gift {
+pub(crate) struct InheritedFds {
     sockets: Vec<Given>,
     /// The name and the primary's end of the socket on which the worker speaks of itself.
     pub(super) notify: Option<NotifySocket>,
@@ -45,7 +45,7 @@ struct Given {
     family: &'static str,
 }
 
-impl Gift {
+impl InheritedFds {
     /// Variables beside those that every worker has.
     pub(super) fn env(&self, position: Position, settings: &Settings) -> Vec<(OsString, OsString)> {
         let mut env = Vec::new();
@@ -131,7 +131,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::Listen`] for the socket of acknowledgements, [`Error::Worker`] for the notify socket.
-    pub(super) fn prepare_notices(
+    pub(super) fn prepare_sd_notify(
         &self,
         worker: WorkerId,
         settings: &Settings,
@@ -162,28 +162,28 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Listen`] when a listener cannot be opened.
-    pub(super) fn prepare_gift(
+    pub(super) fn prepare_inherited_fds(
         &mut self,
         worker: WorkerId,
         position: Position,
         settings: &Settings,
         notify: Option<NotifySocket>,
-    ) -> Result<Gift> {
-        let mut gift = Gift {
+    ) -> Result<InheritedFds> {
+        let mut inherited = InheritedFds {
             sockets: Vec::new(),
             notify,
         };
         if settings.adoption != Adoption::Activation {
-            return Ok(gift);
+            return Ok(inherited);
         }
         for bind in &settings.bind {
             let given = self
                 .open_bound(bind)
                 .and_then(|(id, request)| self.give(id, request, bind, worker, position));
             match given {
-                Ok(given) => gift.sockets.push(given),
+                Ok(given) => inherited.sockets.push(given),
                 Err(source) => {
-                    self.take_back(worker, position, &gift);
+                    self.take_back(worker, position, &inherited);
                     return Err(Error::Listen {
                         address: bind.address.clone(),
                         source,
@@ -191,12 +191,17 @@ impl Hub {
                 }
             }
         }
-        Ok(gift)
+        Ok(inherited)
     }
 
     /// The worker was not started: its slots are nobody's.
-    pub(super) fn take_back(&mut self, worker: WorkerId, position: Position, gift: &Gift) {
-        for given in &gift.sockets {
+    pub(super) fn take_back(
+        &mut self,
+        worker: WorkerId,
+        position: Position,
+        inherited: &InheritedFds,
+    ) {
+        for given in &inherited.sockets {
             let listener = self.listeners.get_mut(&given.listener);
             if let Some(slots) = listener.and_then(|listener| listener.slots.as_mut()) {
                 slots.gone(position, worker);

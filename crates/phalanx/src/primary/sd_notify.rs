@@ -252,14 +252,14 @@ impl Hub {
         if let Some(cell) = cells.find(|cell| descends(cell)).cloned() {
             return self.says_ready(&cell);
         }
-        // It may be one that was started just now, and is not in the books yet.
+        // It may be one that was started just now, and is not registered yet.
         let early = self.acks.as_mut().map(|acks| &mut acks.early);
         if let Some(early) = early.filter(|early| early.len() < EARLY_MAX) {
             early.push(pid);
         }
     }
 
-    /// A worker is in the books: it may have acknowledged before.
+    /// A worker is registered: it may have acknowledged before.
     pub(super) fn claim_early_ack(&mut self, cell: &Cell) {
         let Some(acks) = self.acks.as_mut() else {
             return;

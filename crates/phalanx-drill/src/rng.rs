@@ -2,9 +2,9 @@
 
 /// A sequence of numbers without a visible order (`SplitMix64`).
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
@@ -30,16 +30,16 @@ mod tests {
 
     #[test]
     fn numbers_fall_into_the_range_and_everywhere_in_it() {
-        let mut dice = Dice::new(1);
+        let mut rng = Rng::new(1);
         let mut seen = [0_u32; 10];
         for _ in 0..1_000 {
-            seen[usize::try_from(dice.below(10)).unwrap()] += 1;
+            seen[usize::try_from(rng.below(10)).unwrap()] += 1;
         }
         assert!(
             seen.iter().all(|count| (50..200).contains(count)),
             "{seen:?}"
         );
-        assert_eq!(dice.below(0), 0);
-        assert_ne!(Dice::new(1).roll(), Dice::new(2).roll());
+        assert_eq!(rng.below(0), 0);
+        assert_ne!(Rng::new(1).roll(), Rng::new(2).roll());
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use phalanx_core::rng::SplitMix64;
 
-/// The dice of one history.
+/// The random numbers of one history.
 #[derive(Debug)]
-pub(crate) struct Dice(SplitMix64);
+pub(crate) struct Rng(SplitMix64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         // The fleet's own generator starts from the bare seed; this stream must be another.
         Self(SplitMix64::new(seed ^ 0x5EED_0F00_D1CE_0000))

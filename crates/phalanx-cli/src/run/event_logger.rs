@@ -16,7 +16,7 @@ use phalanx_control::level::counted;
 const ADDRESSES_MAX: usize = 1024;
 
 /// Tells what happens, and remembers what it has told already.
-pub(super) struct Teller {
+pub(super) struct EventLogger {
     control: Control,
     events: Events,
     log: Log,
@@ -63,7 +63,7 @@ impl Asked {
     }
 }
 
-impl Teller {
+impl EventLogger {
     /// Tells everything from now on.
     pub(super) fn new(control: Control, log: Log, target: u32, asked: Asked) -> Self {
         Self {

@@ -14,11 +14,11 @@ use phalanx_control::exit::Exit;
 const NOTICE_BYTES: usize = 4096;
 
 /// The sockets, one for each app, in a directory that nobody else may enter.
-pub(super) struct Notices {
+pub(super) struct NotifySockets {
     directory: TempDir,
 }
 
-impl Notices {
+impl NotifySockets {
     pub(super) fn open(apps: usize, told: &mpsc::UnboundedSender<Happening>) -> Outcome<Self> {
         let cannot = |error: std::io::Error| {
             Failure::caused(
@@ -31,12 +31,12 @@ impl Notices {
             .prefix("phalanx-up")
             .tempdir()
             .map_err(cannot)?;
-        let notices = Self { directory };
+        let notify_sockets = Self { directory };
         for index in 0..apps {
-            let socket = UnixDatagram::bind(notices.path(index)).map_err(cannot)?;
+            let socket = UnixDatagram::bind(notify_sockets.path(index)).map_err(cannot)?;
             tokio::spawn(hear(socket, index, told.clone()));
         }
-        Ok(notices)
+        Ok(notify_sockets)
     }
 
     pub(super) fn path(&self, index: usize) -> PathBuf {

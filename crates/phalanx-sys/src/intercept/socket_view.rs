@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{fstat, getxattr};
 
-use super::{caller, likeness};
+use super::{caller, socket_options};
 use crate::process::Pid;
 use crate::socket::{self, Address, SocketId, SocketKind};
 
@@ -28,7 +28,7 @@ const REMEMBERED: usize = 256;
     clippy::struct_excessive_bools,
     reason = "what the kernel says of a socket, each independent of the others"
 )]
-pub(super) struct Sight {
+pub(super) struct SocketView {
     /// It is a Unix stream socket: the addresses below say nothing.
     pub(super) is_unix: bool,
     /// Nothing where duplicates are not to be had.
@@ -68,7 +68,7 @@ impl Memory {
     }
 }
 
-impl Sight {
+impl SocketView {
     /// Looks at a descriptor of the caller; nothing for what is no TCP socket (multipath TCP included) and no Unix
     /// stream socket, or is tied to an interface.
     ///
@@ -99,7 +99,7 @@ impl Sight {
         let Address::Inet(local) = socket::local_address(socket.as_fd())? else {
             return Ok(None);
         };
-        if likeness::is_tied(socket.as_fd()) {
+        if socket_options::is_tied(socket.as_fd()) {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -155,7 +155,7 @@ impl Sight {
     }
 }
 
-/// What [`Sight`] calls a socket of this process's, with or without duplicates.
+/// What [`SocketView`] calls a socket of this process's, with or without duplicates.
 pub(super) fn id_of(socket: BorrowedFd<'_>, with_duplicates: bool) -> io::Result<SocketId> {
     if with_duplicates {
         socket::socket_id(socket)
@@ -203,7 +203,9 @@ mod tests {
             };
             let number = socket.as_raw_fd();
             let memory = Memory::default();
-            let blank = Sight::from_outside(own, number, &memory).unwrap().unwrap();
+            let blank = SocketView::from_outside(own, number, &memory)
+                .unwrap()
+                .unwrap();
             assert_eq!(blank.local.port(), 0);
             assert_eq!(id_of(socket.as_fd(), false).unwrap(), blank.id);
             let Address::Inet(bound) = socket::local_address(socket.as_fd()).unwrap() else {
@@ -213,8 +215,10 @@ mod tests {
                 known.bound = Some(bound);
                 known.only_v6 = Some(false);
             });
-            let outside = Sight::from_outside(own, number, &memory).unwrap().unwrap();
-            let inside = Sight::from_duplicate(socket).unwrap().unwrap();
+            let outside = SocketView::from_outside(own, number, &memory)
+                .unwrap()
+                .unwrap();
+            let inside = SocketView::from_duplicate(socket).unwrap().unwrap();
             assert_eq!(outside.local, inside.local);
             assert_eq!(outside.only_v6, inside.only_v6);
         }
@@ -226,13 +230,13 @@ mod tests {
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let unix = std::os::unix::net::UnixDatagram::unbound().unwrap();
         for number in [udp.as_raw_fd(), unix.as_raw_fd(), 1_000_000, -1] {
-            let seen = Sight::from_outside(own, number, &Memory::default());
+            let seen = SocketView::from_outside(own, number, &Memory::default());
             assert!(seen.unwrap().is_none(), "{number}");
         }
         // A stream is one that could still listen.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let seen = Sight::from_outside(own, stream.as_raw_fd(), &Memory::default());
+        let seen = SocketView::from_outside(own, stream.as_raw_fd(), &Memory::default());
         assert!(seen.unwrap().is_some());
     }
 

@@ -10,14 +10,14 @@ use super::account::Account;
 
 /// The account of a drill that runs.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct Session {
     account: Mutex<Account>,
     started_at: Instant,
     stop: watch::Sender<bool>,
 }
 
-impl Books {
-    /// Opens the books; the drill starts now.
+impl Session {
+    /// Opens the session; the drill starts now.
     pub(super) fn open() -> Self {
         Self {
             account: Mutex::new(Account::default()),

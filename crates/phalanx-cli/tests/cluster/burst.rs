@@ -29,14 +29,14 @@ pub(crate) fn pause(app: &mut App, pid: u32) {
 
 /// Lets connections queue up for the only worker, until the primary has seen it; they are answered then. The app has
 /// to tell what `-v` tells.
-pub(crate) fn rush(app: &mut App, target: &Target) {
+pub(crate) fn burst(app: &mut App, target: &Target) {
     let pid = app.worker_pids()[0];
     let mark = app.lines().count();
     pause(app, pid);
     let mut clients: Vec<_> = (0..12).map(|_| connect(target).unwrap()).collect();
     let told = |line: &str| line.contains("is told to accept in batches");
     app.lines()
-        .wait_after(mark, LIMIT, "word of the rush", told);
+        .wait_after(mark, LIMIT, "word of the burst", told);
     assert!(procs::signal(pid, Signal::CONT));
     for client in &mut clients {
         ask(client.as_mut(), "/").unwrap();
