@@ -12,6 +12,7 @@ mod polite;
 mod privileges;
 mod recycle;
 mod reload;
+mod unit;
 mod unknown;
 
 use std::ffi::OsString;
@@ -32,6 +33,7 @@ pub(crate) use polite::PoliteArgs;
 pub(crate) use privileges::PrivilegeArgs;
 pub(crate) use recycle::{MemoryLimit, RecycleArgs, RecyclingArgs};
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
+pub(crate) use unit::UnitArgs;
 pub(crate) use unknown::explain;
 
 use crate::values::{self, Variable, WorkerCount};
@@ -70,6 +72,7 @@ pub(crate) enum Verb {
     Check(CheckArgs),
     Diff(DiffArgs),
     Import(ImportArgs),
+    Unit(Box<UnitArgs>),
     Generate(GenerateArgs),
     #[command(hide = true)]
     Engine(EngineArgs),

@@ -28,7 +28,7 @@ pub(crate) use change::{diff, left_by_reload};
 pub(crate) use flags::{page, schema};
 pub(crate) use import::import;
 pub(crate) use live::Live;
-pub(crate) use source::{Source, of_run};
+pub(crate) use source::{Source, of_run, plain_args};
 pub(crate) use start::init;
 pub(crate) use tell::check;
 

@@ -1,7 +1,7 @@
 //! The `phalanx` command: `run` supervises an app, the other verbs talk to a running one.
 //!
 //! From the top down: `args` says what can be typed; `run` starts an app, `up` several, and `program` says what it runs;
-//! `config` reads the file that describes them;
+//! `config` reads the file that describes them; `unit` has systemd run them;
 //! the crate `phalanx-control` is the socket between the verbs and the app; `verbs` are its clients. Failures carry their
 //! exit status up to here.
 
@@ -17,6 +17,7 @@ mod progress;
 mod report;
 mod run;
 mod table;
+mod unit;
 mod up;
 mod values;
 mod verbs;
@@ -67,6 +68,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Check(args) => config::check(&args),
         Verb::Diff(args) => to_the_end(config::diff(args)),
         Verb::Import(args) => config::import(&args),
+        Verb::Unit(args) => unit::unit(&args),
         Verb::Generate(args) => generate::generate(args.what),
         Verb::Status(args) => to_the_end(verbs::status(args)),
         Verb::List(args) => to_the_end(verbs::list(args)),

@@ -144,7 +144,7 @@ fn serialization(args: &RunArgs) -> Serialization {
         .unwrap_or_default()
 }
 
-fn resolve_program(args: &RunArgs) -> Outcome<Program> {
+pub(crate) fn resolve_program(args: &RunArgs) -> Outcome<Program> {
     Words {
         command: &args.command,
         node: args.node.as_deref(),

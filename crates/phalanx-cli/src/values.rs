@@ -123,6 +123,32 @@ pub(crate) fn serialization(text: &str) -> Result<Serialization, String> {
     named.ok_or_else(|| "use json or advanced".to_owned())
 }
 
+/// `USER[:GROUP]`, as `User=` and `Group=` of systemd take them (`systemd.exec(5)`): names of the system or numbers.
+pub(crate) fn account_name(text: &str) -> Result<String, String> {
+    let (user, group) = text.split_once(':').unwrap_or((text, "0"));
+    let is_name = |name: &str| {
+        let is_good = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
+        !name.is_empty() && !name.starts_with(['-', '.']) && name.chars().all(is_good)
+    };
+    if is_name(user) && is_name(group) {
+        Ok(text.to_owned())
+    } else {
+        Err("use USER or USER:GROUP".to_owned())
+    }
+}
+
+/// An address for systemd to listen on (`ListenStream=` of `systemd.socket(5)`).
+pub(crate) fn listen_stream(text: &str) -> Result<String, String> {
+    let is_port = text.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_address = text.parse::<std::net::SocketAddr>().is_ok();
+    let is_path = text.starts_with('/') || (text.starts_with('@') && text.len() > 1);
+    if (is_port || is_address || is_path) && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("use a port, ADDRESS:PORT, a path or @NAME".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

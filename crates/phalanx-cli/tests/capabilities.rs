@@ -83,6 +83,38 @@ fn the_documented_capabilities_are_enough_and_each_is_named_when_it_is_missing()
     }
 }
 
+#[test]
+fn a_worker_does_not_inherit_what_the_primary_needs_for_the_kernel() {
+    if require("setpriv").is_none() || require("python3").is_none() {
+        return;
+    }
+    if phalanx_sys::identity::effective_uid() != 0 || !can_be_executed_by_nobody() {
+        missing!("root, and a build directory that every user can reach");
+        return;
+    }
+    let (directory, mut app) = app(&["bpf", "perfmon", "net_bind_service"]);
+    app.wait_for_line("ready: 1 of 1", LIMIT);
+    let mut ask = Command::new(PHALANX);
+    ask.args(["status", "--name", "app", "--json"])
+        .env("PHALANX_RUNTIME_DIR", directory.path().join("run"));
+    let status = Process::run(ask, LIMIT).expect_success().stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let worker = status["workers"][0]["pid"].as_u64().unwrap();
+    // Bit 10 of linux/capability.h: CAP_NET_BIND_SERVICE, which servers need themselves.
+    for set in ["CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(capabilities(worker, set), 1 << 10, "{set}");
+    }
+    app.signal(Signal::TERM);
+    assert!(app.wait_exit(LIMIT).success());
+}
+
+fn capabilities(pid: u64, set: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix(set)).unwrap();
+    u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+}
+
 fn can_be_executed_by_nobody() -> bool {
     let mut command = Command::new("setpriv");
     command.args([

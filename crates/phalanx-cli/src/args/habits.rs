@@ -10,7 +10,7 @@ struct Habit {
     takes_app: bool,
 }
 
-const HABITS: [Habit; 13] = [
+const HABITS: [Habit; 14] = [
     habit("ls", &["list"], false),
     habit("ps", &["list"], false),
     habit("l", &["list"], false),
@@ -24,6 +24,7 @@ const HABITS: [Habit; 13] = [
     habit("info", &["status"], true),
     habit("show", &["status"], true),
     habit("ecosystem", &["init"], false),
+    habit("startup", &["unit", "--install"], false),
 ];
 
 const fn habit(word: &'static str, verb: &'static [&'static str], takes_app: bool) -> Habit {

@@ -67,17 +67,16 @@ const INSTEAD: &[(&[&str], &str)] = &[
         "use `phalanx status`, or `watch phalanx status`; `phalanx events` prints what happens",
     ),
     (
-        &[
-            "startup",
-            "unstartup",
-            "save",
-            "dump",
-            "resurrect",
-            "install",
-            "enable",
-            "daemon",
-        ],
-        "what runs at boot is said to the service manager, and what runs at all in phalanx.toml: docs/systemd.md has a unit",
+        &["save", "dump", "resurrect"],
+        "there is nothing to save: what runs stands in phalanx.toml (`phalanx init`), and `phalanx unit --install` has it run at boot",
+    ),
+    (
+        &["unstartup"],
+        "a unit is taken back by the service manager: systemctl disable --now NAME, then remove /etc/systemd/system/NAME.service",
+    ),
+    (
+        &["install", "enable", "daemon", "daemonize", "service"],
+        "`phalanx unit --install` has systemd run an app in the background and at boot; docs/systemd.md has more",
     ),
 ];
 

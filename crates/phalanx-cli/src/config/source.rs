@@ -138,7 +138,7 @@ impl Source {
 }
 
 /// The app as the arguments of `phalanx run`, with nothing typed besides.
-pub(super) fn plain_args(app: &App) -> Result<RunArgs, String> {
+pub(crate) fn plain_args(app: &App) -> Result<RunArgs, String> {
     args_of(app, &Typed::default())
 }
 

@@ -114,6 +114,7 @@ unsafe fn become_program(instructions: &Instructions<'_>) -> Result<Infallible, 
             .map_err(Failure::at(Step::Intercept))?;
     }
     change_credentials(instructions)?;
+    keep_own_capabilities();
     if let Some(signal) = instructions.death_signal {
         arm_death_signal(signal, instructions.primary)?;
     }
@@ -210,6 +211,27 @@ fn change_credentials(instructions: &Instructions<'_>) -> Result<(), Failure> {
         set_thread_uid(uid).map_err(Failure::at(Step::SetUid))?;
     }
     Ok(())
+}
+
+/// The capabilities with which the primary loads its kernel program: `CAP_PERFMON` and `CAP_BPF` of linux/capability.h.
+const OF_THE_PRIMARY: [libc::c_ulong; 2] = [38, 39];
+
+/// Keeps back what was granted to the primary as ambient capabilities (`AmbientCapabilities=` of systemd.exec(5)): with them a worker could
+/// read the kernel's memory. Others, as the right to open low ports, go on to it.
+fn keep_own_capabilities() {
+    for capability in OF_THE_PRIMARY {
+        // Fails where there are no such capabilities, and then the worker has none.
+        // SAFETY: changes rights of this process, and no memory.
+        unsafe {
+            libc::prctl(
+                libc::PR_CAP_AMBIENT,
+                libc::PR_CAP_AMBIENT_LOWER,
+                capability,
+                0,
+                0,
+            )
+        };
+    }
 }
 
 /// From here on the primary hears of every bind and listen. Must come before the change of
