@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use phalanx_core::clock::{Moment, RunClock, TICK};
 
-use super::{Cluster, Shared};
+use crate::primary::Cluster;
+use crate::primary::Shared;
 
 /// Gaps of this length are worth a line in the log.
 const NOTABLE: Duration = Duration::from_secs(1);

@@ -11,15 +11,23 @@ use phalanx_sys::channel::Identity;
 use phalanx_sys::process::{self, Process};
 use tokio::io::unix::AsyncFd;
 
-use super::channel::Channel;
-use super::hub::Hub;
-use super::inherited_fds::InheritedFds;
-use super::launch::{Launch, Release};
-use super::messages::Reading;
-use super::output::{self, LastLines, Outlet, OutputSink, Stream};
-use super::worker::{Cell, Worker};
-use super::{Cluster, Shared, clock, intercept, listen_pid, readiness, sd_notify, trees, unseen};
 use crate::error::{Error, Result};
+use crate::primary::Cluster;
+use crate::primary::Shared;
+use crate::primary::clock;
+use crate::primary::release::launch::{Launch, Release};
+use crate::primary::sockets::channel::Channel;
+use crate::primary::state::Hub;
+use crate::primary::state::inherited_fds::InheritedFds;
+use crate::primary::state::intercept;
+use crate::primary::state::messages::Reading;
+use crate::primary::state::readiness;
+use crate::primary::state::sd_notify;
+use crate::primary::state::unseen;
+use crate::primary::tasks::listen_pid;
+use crate::primary::tasks::output::{self, LastLines, Outlet, OutputSink, Stream};
+use crate::primary::tasks::trees;
+use crate::primary::worker::{Cell, Worker};
 use crate::settings::Adoption;
 use crate::watched::watch;
 
@@ -179,13 +187,6 @@ impl Cluster {
             .adopt(Arc::clone(cell), generation, Some(channel), held);
         let shared = Arc::downgrade(&self.shared);
         tokio::spawn(follow_channel(shared, cell.id, socket, notice));
-    }
-}
-
-impl Hub {
-    fn next_inspector(&mut self) -> u16 {
-        self.inspectors = self.inspectors.wrapping_add(1);
-        self.inspectors
     }
 }
 

@@ -1,53 +1,15 @@
 //! The primary's side: [`Cluster`] and what stands behind it.
 
-mod abandoned;
-mod admit;
-mod anew;
-mod answered;
-mod batch;
-mod channel;
-mod choice;
 pub(crate) mod clock;
-mod directory;
-mod dispatch;
-mod drain;
-mod evidence;
 mod fork;
-mod hang;
-mod health;
-mod hub;
-mod inherited_fds;
-mod intake;
-mod intercept;
-mod launch;
-mod listen_pid;
-mod listeners;
-mod load;
-mod messages;
-pub(crate) mod node_line;
-mod open;
-mod output;
-mod pinned_release;
-mod policy;
-pub(crate) mod preload;
-mod private;
-mod probe;
-mod published;
-mod readiness;
-mod recall;
-mod requests;
-mod sd_notify;
-mod slots;
-mod splice;
-mod trees;
-mod unseen;
-mod watch;
+pub(crate) mod release;
+mod sockets;
+mod state;
+mod tasks;
 mod worker;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use phalanx_core::fleet;
 use phalanx_core::ids::{Generation, WorkerId};
@@ -56,13 +18,13 @@ use phalanx_core::wire::{DrainLimits, outgoing};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-pub use directory::working_directory;
 pub(crate) use fork::Fork;
-pub(crate) use launch::Release;
-pub(crate) use output::LastLines;
-pub use output::{OutputLine, OutputSink, Stream};
-pub(crate) use splice::Guest;
-pub(crate) use trees::Options as TreeOptions;
+pub use release::directory::working_directory;
+pub(crate) use release::launch::Release;
+pub(crate) use state::splice::Guest;
+pub(crate) use tasks::output::LastLines;
+pub use tasks::output::{OutputLine, OutputSink, Stream};
+pub(crate) use tasks::trees::Options as TreeOptions;
 pub use worker::Worker;
 
 use crate::error::{Error, Result};
@@ -71,31 +33,10 @@ use crate::policy::MakePolicy;
 use crate::settings::{DispatchChoice, Settings};
 use crate::subscribers::Events;
 use crate::supervisor::ListenerStatus;
-use choice::Dispatch;
-use hub::Hub;
-pub(crate) use open::from_sys;
-
-/// What all handles of a cluster share.
-pub(crate) struct Shared {
-    hub: Mutex<Hub>,
-    /// Somebody keeps the clock going.
-    keeps_time: AtomicBool,
-    pub(crate) trees: trees::Trees,
-    places: private::Places,
-}
-
-impl Shared {
-    pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
-        // The state stays consistent at every point where code could panic: no half-done transitions.
-        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
+use release::launch;
+pub(crate) use state::Shared;
+pub(crate) use state::open::from_sys;
+use worker::Cell;
 
 /// The cluster, as its primary sees it: the counterpart of Node's `cluster` module.
 ///
@@ -111,65 +52,49 @@ impl Cluster {
     pub(crate) fn new() -> Self {
         launch::remember_own_program();
         phalanx_sys::signal::heed_children();
-        let policy = scheduling_from_environment();
-        let shared = Arc::new_cyclic(|shared| Shared {
-            hub: Mutex::new(Hub::new(
-                shared.clone(),
-                Settings::default(),
-                policy,
-                DispatchChoice::Auto,
-            )),
-            keeps_time: AtomicBool::new(false),
-            trees: trees::Trees::new(),
-            places: private::Places::default(),
-        });
+        let shared = Shared::new(scheduling_from_environment());
         Self { shared }
     }
 
     /// Changes how workers are started from now on (`cluster.setupPrimary`); running ones keep what
     /// they have. Emits [`Event::Setup`].
     pub fn setup(&self, settings: Settings) {
-        let mut hub = self.shared.hub();
-        let have_fewer_rights = settings.uid.is_some() || settings.gid.is_some();
-        hub.allowance
-            .change(settings.allow_listen.clone(), have_fewer_rights);
-        hub.settings = settings;
-        hub.emit(&Event::Setup);
+        self.shared.hub().setup(settings);
     }
 
     /// How workers are started (`cluster.settings`).
     #[must_use]
     pub fn settings(&self) -> Settings {
-        self.shared.hub().settings.clone()
+        self.shared.hub().settings().clone()
     }
 
     /// Takes the output of workers that are started from now on with piped streams, line by line
     /// (`worker.process.stdout`). It is called on the event loop and must not block.
     pub fn on_output(&self, sink: OutputSink) {
-        self.shared.hub().output = Some(sink);
+        self.shared.hub().set_output(sink);
     }
 
     /// The policy (`cluster.schedulingPolicy`): round robin (`SCHED_RR`) unless the environment's
     /// `NODE_CLUSTER_SCHED_POLICY` is `none`, or it was set.
     #[must_use]
     pub fn scheduling_policy(&self) -> PolicyName {
-        self.shared.hub().policy
+        self.shared.hub().policy()
     }
 
     /// Sets the policy for listeners that are opened from now on. Best called before the first fork.
     pub fn set_scheduling_policy(&self, policy: PolicyName) {
-        self.shared.hub().policy = policy;
+        self.shared.hub().set_policy(policy);
     }
 
     /// Sets the weights by position for the policy `weighted`, for listeners that are opened from now on.
     pub fn set_weights(&self, weights: Weights) {
-        self.shared.hub().weights = weights;
+        self.shared.hub().set_weights(weights);
     }
 
     /// Has a policy of this program's own choose, for listeners that are opened from now on: `make` is
     /// called for each. Connections are handed over then, because the kernel cannot ask it.
     pub fn set_custom_policy(&self, make: impl Fn() -> Box<dyn Policy> + Send + Sync + 'static) {
-        self.shared.hub().custom_policy = Some(Arc::new(make));
+        self.take_custom_policy(Some(Arc::new(make)));
     }
 
     /// The former name of [`Cluster::set_custom_policy`].
@@ -179,7 +104,7 @@ impl Cluster {
     }
 
     pub(crate) fn take_custom_policy(&self, own: Option<MakePolicy>) {
-        self.shared.hub().custom_policy = own;
+        self.shared.hub().set_custom_policy(own);
     }
 
     /// Changes the policy of all listeners, from the next connection on; `weights` matter to `weighted`
@@ -194,12 +119,12 @@ impl Cluster {
 
     /// How long workers may take to leave, told to them when they are asked to.
     pub(crate) fn set_drain_limits(&self, limits: DrainLimits) {
-        self.shared.hub().drain_limits = Some(limits);
+        self.shared.hub().set_drain_limits(limits);
     }
 
     /// Sets the dispatch for listeners that are opened from now on. Best called before the first fork.
     pub fn set_dispatch(&self, dispatch: DispatchChoice) {
-        self.shared.hub().dispatch = dispatch;
+        self.shared.hub().set_dispatch(dispatch);
     }
 
     /// Starts a worker (`cluster.fork`) at the lowest free position. It is this program again, unless
@@ -228,10 +153,13 @@ impl Cluster {
     {
         let (release, worker, position, sink) = {
             let mut hub = self.shared.hub();
-            let release = Release::resolve(&hub.settings)?;
-            let worker = WorkerId(hub.next_worker);
-            hub.next_worker += 1;
-            (release, worker, hub.free_position(), hub.output.clone())
+            let release = Release::resolve(hub.settings())?;
+            (
+                release,
+                hub.next_worker(),
+                hub.free_position(),
+                hub.output(),
+            )
         };
         self.start(&Fork {
             worker,
@@ -251,18 +179,15 @@ impl Cluster {
     /// The live workers, by id (`cluster.workers`).
     #[must_use]
     pub fn workers(&self) -> Vec<Worker> {
-        let hub = self.shared.hub();
-        hub.workers
-            .values()
-            .map(|state| self.handle(state))
-            .collect()
+        let cells = self.shared.hub().cells();
+        cells.into_iter().map(|cell| self.handle(cell)).collect()
     }
 
     /// The live worker with this id.
     #[must_use]
     pub fn worker(&self, id: WorkerId) -> Option<Worker> {
-        let hub = self.shared.hub();
-        hub.workers.get(&id).map(|state| self.handle(state))
+        let cell = self.shared.hub().cell(id);
+        cell.map(|cell| self.handle(cell))
     }
 
     /// Opens the listeners of [`Settings::bind`], before any worker has them.
@@ -274,7 +199,7 @@ impl Cluster {
             self.prepare_steering();
         }
         let mut hub = self.shared.hub();
-        for bind in hub.settings.bind.clone() {
+        for bind in hub.settings().bind.clone() {
             hub.open_bound(&bind).map_err(|source| Error::Listen {
                 address: bind.address.clone(),
                 source,
@@ -293,13 +218,12 @@ impl Cluster {
 
     /// What the worker says it is doing, if it says so.
     pub(crate) fn says(&self, worker: WorkerId) -> Option<String> {
-        let hub = self.shared.hub();
-        hub.workers.get(&worker)?.says.clone()
+        self.shared.hub().says(worker)
     }
 
-    fn handle(&self, state: &hub::WorkerState) -> Worker {
+    fn handle(&self, cell: Arc<Cell>) -> Worker {
         Worker {
-            cell: Arc::clone(&state.cell),
+            cell,
             shared: Arc::downgrade(&self.shared),
         }
     }
@@ -307,12 +231,12 @@ impl Cluster {
     /// Every event from now on (`cluster.on(…)`). May be called often; each gets all of them.
     #[must_use]
     pub fn events(&self) -> Events {
-        self.shared.hub().subscribers.subscribe()
+        self.shared.hub().subscribe()
     }
 
     /// Everything but messages, never cut off: for the product's own needs.
     pub(crate) fn life_events(&self) -> Events {
-        self.shared.hub().subscribers.subscribe_to_life()
+        self.shared.hub().subscribe_to_life()
     }
 
     /// Sends a message to every connected worker. Returns how many there were.
@@ -321,22 +245,7 @@ impl Cluster {
     /// [`Error::Encode`]. A worker that cannot take it is skipped, with an [`Event::Error`].
     pub fn broadcast<M: Serialize + ?Sized>(&self, message: &M) -> Result<usize> {
         let value = serde_json::to_value(message).map_err(Error::Encode)?;
-        let line = outgoing::user(&value);
-        let mut hub = self.shared.hub();
-        let workers: Vec<_> = hub
-            .workers
-            .iter()
-            .filter(|(_, state)| state.channel.is_some())
-            .map(|(&id, _)| id)
-            .collect();
-        let mut reached = 0;
-        for worker in workers {
-            match hub.send(worker, line.clone()) {
-                Ok(()) => reached += 1,
-                Err(error) => hub.complain(worker, &format!("missed a broadcast: {error}")),
-            }
-        }
-        Ok(reached)
+        Ok(self.shared.hub().broadcast(&outgoing::user(&value)))
     }
 
     /// Asks all workers to leave, waits until their channels are closed and closes the listeners
@@ -366,12 +275,7 @@ impl Cluster {
     }
 
     pub(crate) fn close_listeners(&self) {
-        let mut hub = self.shared.hub();
-        hub.intake = intake::Intake::Open;
-        let all: Vec<_> = hub.listeners.keys().copied().collect();
-        for id in all {
-            hub.close_listener(id);
-        }
+        self.shared.hub().close_listeners();
     }
 
     /// Tells all subscribers.
@@ -410,51 +314,17 @@ impl Cluster {
     }
 
     pub(crate) fn listener_status(&self) -> Vec<ListenerStatus> {
-        let hub = self.shared.hub();
-        let status = |(&id, listener): (_, &listeners::Listener)| ListenerStatus {
-            address: listener.display(),
-            dispatch: listener.choice.dispatch.as_str().into(),
-            because: listener.choice.because.clone(),
-            policy: listener
-                .slots
-                .as_ref()
-                .and_then(slots::Slots::drawn_by)
-                .map(str::to_owned),
-            workers: hub.users(id),
-        };
-        hub.listeners.iter().map(status).collect()
+        self.shared.hub().listener_status()
     }
 
     /// The load of the worker's position, as policies see it; nothing where nobody tells it.
     pub(crate) fn load(&self, worker: WorkerId) -> Option<phalanx_sys::scoreboard::Load> {
-        let hub = self.shared.hub();
-        let state = hub.workers.get(&worker)?;
-        if state.load_source.source == load::Source::Unknown {
-            return None;
-        }
-        Some(hub.board.as_ref()?.load(state.cell.position().0))
+        self.shared.hub().load_of(worker)
     }
 
     /// Connections the worker has accepted; nothing where it accepts from a shared socket only.
     pub(crate) fn connections(&self, worker: WorkerId) -> Option<u64> {
-        let hub = self.shared.hub();
-        let state = hub.workers.get(&worker)?;
-        let by_handoff = |held: &hub::Held| {
-            let listener = hub.listeners.get(&held.listener);
-            listener.is_some_and(|listener| listener.choice.dispatch == Dispatch::Handoff)
-        };
-        let position = state.cell.position();
-        let by_kernel = state.held.values().filter_map(|held| {
-            let slots = hub.listeners.get(&held.listener)?.slots.as_ref()?;
-            slots.connections(position, worker)
-        });
-        let steered = by_kernel.fold(None, |sum, count| Some(sum.unwrap_or(0) + count));
-        let handed = state
-            .held
-            .values()
-            .any(by_handoff)
-            .then(|| hub.ledger.accepted_count(worker));
-        steered.or(handed)
+        self.shared.hub().connections_of(worker)
     }
 }
 

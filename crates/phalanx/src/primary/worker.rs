@@ -13,9 +13,9 @@ use phalanx_sys::signal::Signal;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use super::Shared;
-use super::output::LastLines;
 use crate::error::{Error, Result};
+use crate::primary::Shared;
+use crate::primary::tasks::output::LastLines;
 use crate::settings::{Adoption, Readiness, Settings};
 use crate::subscribers::Events;
 
@@ -312,7 +312,7 @@ impl Worker {
     #[must_use]
     pub fn events(&self) -> Events {
         match self.shared.upgrade() {
-            Some(shared) if !self.is_dead() => shared.hub().subscribers.subscribe_to(self.cell.id),
+            Some(shared) if !self.is_dead() => shared.hub().subscribe_to(self.cell.id),
             Some(_) | None => Events::ended(),
         }
     }
@@ -378,11 +378,7 @@ impl Worker {
     /// Whether it has been seen to listen.
     pub(crate) fn listens(&self) -> bool {
         let shared = self.shared.upgrade();
-        shared.is_some_and(|shared| {
-            let hub = shared.hub();
-            let state = hub.workers.get(&self.cell.id);
-            state.is_some_and(|state| state.listening)
-        })
+        shared.is_some_and(|shared| shared.hub().is_listening(self.cell.id))
     }
 
     /// Is its channel open (`worker.isConnected`)? One without a channel is connected while it lives.

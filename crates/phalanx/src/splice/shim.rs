@@ -17,8 +17,8 @@ use super::hello::{
     Hello, LINE_MAX, NODE_VARIABLE, POLICY_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE, VERSION,
     Welcome, line,
 };
-use crate::primary::node_line::{NodeRelease, PreloadBy};
-use crate::primary::preload::node_options;
+use crate::primary::release::node_line::{NodeRelease, PreloadBy};
+use crate::primary::release::preload::node_options;
 use phalanx_core::program::node_options::split_variable;
 
 const CHANNEL_VARIABLE: &str = "NODE_CHANNEL_FD";

@@ -1,0 +1,8 @@
+//! What a generation runs, and how a process of it is started: nothing here knows of workers that live.
+
+pub(in crate::primary) mod directory;
+pub(in crate::primary) mod launch;
+pub(crate) mod node_line;
+pub(in crate::primary) mod pinned_release;
+pub(crate) mod preload;
+pub(in crate::primary) mod private;

@@ -1,0 +1,5 @@
+//! What the primary holds of the operating system for its workers: the ends of channels, and listening sockets with
+//! their group's program. Nothing here decides who gets a connection.
+
+pub(in crate::primary) mod channel;
+pub(in crate::primary) mod slots;

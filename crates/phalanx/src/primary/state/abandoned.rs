@@ -1,0 +1,171 @@
+//! Listeners that their last worker has closed of its own accord. It may be about to leave (`server.close()` and then
+//! `cluster.worker.disconnect()` or an exit, as Node's documentation teaches it), and its successor asks for the
+//! listener again: so nobody is refused meanwhile. When it is given up is decided in `phalanx-core`
+//! (`dispatch/drain.rs`).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::drain::{Stance, is_given_up};
+use phalanx_core::dispatch::readiness::ListenerName;
+use phalanx_core::ids::WorkerId;
+use phalanx_core::ledger::ListenerId;
+use phalanx_core::wire::{ListenRequest, Target};
+
+use crate::primary::clock;
+use crate::primary::state::intake::PATIENCE;
+use crate::primary::state::open::Asker;
+use crate::primary::state::published::Placed;
+use crate::primary::state::{Hub, WorkerState};
+use crate::primary::worker::Departure;
+
+/// So many are kept at most: a worker that opens and closes one port after the other must not fill the primary's table.
+const KEPT_MAX: usize = 8;
+
+/// Where workers have no time to leave, or nobody limits it (a [`Cluster`](crate::primary::Cluster) without a supervisor),
+/// they have this long to say that they leave after they closed their server.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
+
+/// Listeners whose last worker has closed them of its own accord.
+#[derive(Debug, Default)]
+pub(in crate::primary) struct Abandoned {
+    /// Since when they have none.
+    since: BTreeMap<ListenerId, Moment>,
+    /// A timer after which they are looked at is running.
+    is_watched: bool,
+}
+
+impl Hub {
+    /// A worker closed a server of its own accord. It leaves, or it has given the listener up: then it closes if the
+    /// others do without as well, after a while.
+    pub(in crate::primary) fn release(&mut self, worker: WorkerId, key: &str) {
+        let Some(held) = self
+            .workers
+            .get_mut(&worker)
+            .and_then(|state| state.held.remove(key))
+        else {
+            return;
+        };
+        self.ledger.leave(held.listener, worker);
+        self.closes(worker, &ListenerName::of_request(&held.request, key));
+        self.slot_lost(held.listener, worker);
+        if self.users(held.listener) == 0 && !self.is_bound(held.listener) {
+            self.abandon(held.listener);
+        }
+        self.pump();
+    }
+
+    fn abandon(&mut self, id: ListenerId) {
+        let now = clock::now();
+        self.abandoned.since.insert(id, now);
+        while self.abandoned.since.len() > KEPT_MAX {
+            let oldest = self.abandoned.since.iter().min_by_key(|(_, since)| **since);
+            let Some((&oldest, _)) = oldest else { break };
+            self.abandoned.since.remove(&oldest);
+            self.close_listener(oldest);
+        }
+        self.look_at_abandoned_after(self.patience_with_leavers());
+    }
+
+    fn look_at_abandoned_after(&mut self, time: Duration) {
+        if std::mem::replace(&mut self.abandoned.is_watched, true) {
+            return;
+        }
+        let until = clock::now() + time;
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            clock::sleep_until(until).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.hub().look_at_abandoned();
+            }
+        });
+    }
+
+    /// Opens a listener. One that was abandoned may stand in its way: a worker that closed its server on a free port
+    /// and listens again names the port, which is another request.
+    ///
+    /// # Errors
+    /// As bind(2) and listen(2).
+    pub(in crate::primary) fn open_or_make_way(
+        &mut self,
+        request: &ListenRequest,
+        by: Asker,
+    ) -> io::Result<Placed> {
+        match self.open_published(request, by) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && self.make_way(&request.target) =>
+            {
+                self.open_published(request, by)
+            }
+            other => other,
+        }
+    }
+
+    /// Closes the abandoned listeners at the port. True if there was one.
+    fn make_way(&mut self, target: &Target) -> bool {
+        let (Target::Tcp { port, .. } | Target::Udp { port, .. }) = *target else {
+            return false;
+        };
+        let stands_there = |id: &ListenerId| {
+            let listener = self.listeners.get(id);
+            let address = listener.and_then(|listener| listener.address.inet());
+            address.is_some_and(|address| address.port() == port) && self.users(*id) == 0
+        };
+        let abandoned = self.abandoned.since.keys().copied();
+        let in_the_way: Vec<_> = abandoned.filter(stands_there).collect();
+        for &id in &in_the_way {
+            self.abandoned.since.remove(&id);
+            self.close_listener(id);
+        }
+        !in_the_way.is_empty()
+    }
+
+    /// Closes what the app has given up, and forgets what somebody holds again.
+    fn look_at_abandoned(&mut self) {
+        self.abandoned.is_watched = false;
+        let now = clock::now();
+        let patience = self.patience_with_leavers();
+        for (id, since) in std::mem::take(&mut self.abandoned.since) {
+            if !self.listeners.contains_key(&id) || self.users(id) > 0 {
+                continue;
+            }
+            let stances = self.workers.values().map(|state| stance(state, id));
+            if is_given_up(stances, now.since(since), patience) {
+                self.close_listener(id);
+            } else {
+                self.abandoned.since.insert(id, since);
+            }
+        }
+        if let Some(&since) = self.abandoned.since.values().min() {
+            // What is overdue already waits for workers that start.
+            self.look_at_abandoned_after(
+                patience.saturating_sub(now.since(since)).max(patience / 2),
+            );
+        }
+    }
+
+    fn patience_with_leavers(&self) -> Duration {
+        let limits = self.drain_limits.as_ref();
+        limits.map_or(PATIENCE_MIN, |limits| limits.drain.max(PATIENCE_MIN))
+    }
+
+    /// How long a worker may take to leave.
+    pub(in crate::primary) fn leave_limit(&self) -> Duration {
+        let limits = self.drain_limits.as_ref();
+        limits.map_or(PATIENCE, |limits| limits.drain)
+    }
+}
+
+fn stance(state: &WorkerState, listener: ListenerId) -> Stance {
+    if state.cell.departure() != Departure::None || !state.cell.is_connected() {
+        Stance::Leaving
+    } else if !state.listening {
+        Stance::Starting
+    } else {
+        let mut held = state.held.values();
+        let holds = held.any(|held| held.listener == listener);
+        Stance::Serving { holds }
+    }
+}

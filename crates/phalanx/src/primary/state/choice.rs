@@ -1,0 +1,202 @@
+//! Which dispatch a new listener gets, and why: decided when it is opened, told once, shown in the status.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use phalanx_core::policy::PolicyName;
+use phalanx_core::wire::Target;
+use phalanx_sys::steering::{Steering, Unavailable};
+
+use crate::primary::Cluster;
+use crate::primary::state::Hub;
+use crate::settings::{Adoption, DispatchChoice};
+
+/// How a listener's connections reach the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::primary) enum Dispatch {
+    /// The primary accepts.
+    Handoff,
+    /// The workers accept from the same socket.
+    Shared,
+    /// Each worker accepts from its slot, which a program in the kernel picks.
+    Kernel,
+}
+
+impl Dispatch {
+    pub(in crate::primary) fn as_str(self) -> &'static str {
+        match self {
+            Self::Handoff => "handoff",
+            Self::Shared => "shared",
+            Self::Kernel => "kernel",
+        }
+    }
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// By what a worker that asks for a listener can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Connections can be passed to it, over its channel.
+    Channel,
+    /// It accepts from a socket; nothing can be passed to it.
+    Socket,
+}
+
+/// A dispatch, and why it was chosen.
+#[derive(Clone, Debug)]
+pub(in crate::primary) struct Choice {
+    pub(in crate::primary) dispatch: Dispatch,
+    pub(in crate::primary) because: String,
+}
+
+impl Choice {
+    fn new(dispatch: Dispatch, because: impl Into<String>) -> Self {
+        Self {
+            dispatch,
+            because: because.into(),
+        }
+    }
+}
+
+impl Hub {
+    /// Chooses the dispatch for a listener on this target. `is_moved`: it is not what the worker asked for.
+    pub(in crate::primary) fn choose_dispatch(
+        &mut self,
+        target: &Target,
+        is_moved: bool,
+    ) -> Choice {
+        let reach = match self.settings.adoption {
+            Adoption::Channel => Reach::Channel,
+            Adoption::Activation | Adoption::Intercept | Adoption::None => Reach::Socket,
+        };
+        if is_moved && reach == Reach::Channel {
+            // Node takes a socket with another port than it asked for as EADDRINUSE.
+            return Choice::new(Dispatch::Handoff, "published on another port");
+        }
+        let wanted = self.dispatch;
+        if matches!(target, Target::Udp { .. } | Target::DatagramDescriptor(_)) {
+            return Choice::new(Dispatch::Shared, "datagrams have no connections");
+        }
+        if wanted == DispatchChoice::Shared {
+            return Choice::new(Dispatch::Shared, "as asked for");
+        }
+        if wanted == DispatchChoice::Auto && self.policy == PolicyName::None {
+            return Choice::new(Dispatch::Shared, "policy none leaves it to the kernel");
+        }
+        let is_tcp = matches!(target, Target::Tcp { .. });
+        match (is_tcp, reach) {
+            (false, Reach::Channel) => Choice::new(Dispatch::Handoff, "only TCP has slots"),
+            (false, Reach::Socket) => Choice::new(Dispatch::Shared, "only TCP has slots"),
+            (true, Reach::Channel) if wanted == DispatchChoice::Handoff => {
+                Choice::new(Dispatch::Handoff, "as asked for")
+            }
+            (true, Reach::Channel) if self.custom_policy.is_some() => {
+                Choice::new(Dispatch::Handoff, "the policy is the program's own")
+            }
+            (true, reach) => self.in_kernel(reach),
+        }
+    }
+
+    /// For TCP: in the kernel, where its program can be loaded; else the next best.
+    fn in_kernel(&mut self, reach: Reach) -> Choice {
+        let asked = self.dispatch == DispatchChoice::Kernel;
+        let (dispatch, instead) = match (self.steering(), reach) {
+            (Ok(_), _) => return Choice::new(Dispatch::Kernel, "eBPF program loaded"),
+            (Err(error), Reach::Channel) => {
+                (Dispatch::Handoff, format!("no eBPF program: {error}"))
+            }
+            (Err(error), Reach::Socket) => {
+                let drawn = "drawn at random by a classic BPF program";
+                (
+                    Dispatch::Kernel,
+                    format!("{drawn}; no eBPF program: {error}"),
+                )
+            }
+        };
+        if asked {
+            tracing::warn!("dispatch in the kernel is not to be had, using {dispatch}: {instead}");
+        }
+        Choice::new(dispatch, instead)
+    }
+
+    /// The means to dispatch in the kernel; tried once. Workers are started after [`Cluster::prepare_steering`], so
+    /// nothing is loaded here unless the dispatch was changed since.
+    pub(in crate::primary) fn steering(&mut self) -> Result<&Arc<Steering>, &Unavailable> {
+        self.steering
+            .get_or_insert_with(|| Steering::ready().map(Arc::new))
+            .as_ref()
+    }
+
+    /// May a listener be asked for that is dispatched in the kernel, and nobody has tried yet?
+    fn lacks_steering(&self) -> bool {
+        let is_wanted = match self.settings.adoption {
+            Adoption::None => false,
+            Adoption::Channel => {
+                self.dispatch != DispatchChoice::Handoff && self.custom_policy.is_none()
+            }
+            Adoption::Activation | Adoption::Intercept => true,
+        };
+        let is_off = match self.dispatch {
+            DispatchChoice::Shared => true,
+            DispatchChoice::Auto => self.policy == PolicyName::None,
+            DispatchChoice::Kernel | DispatchChoice::Handoff => false,
+        };
+        is_wanted && !is_off && self.steering.is_none()
+    }
+}
+
+impl Cluster {
+    /// Loads the program that may be needed, beside the lock: the kernel takes its time to verify it.
+    pub(in crate::primary) fn prepare_steering(&self) {
+        // Workers are started side by side: one of them loads it, the others wait.
+        static LOADING: Mutex<()> = Mutex::new(());
+        let _one = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.hub().lacks_steering() {
+            let made = Steering::ready().map(Arc::new);
+            self.shared.hub().steering.get_or_insert(made);
+        }
+    }
+}
+
+/// Has the next listener's program loaded where blocking is allowed.
+pub(in crate::primary) fn prepare_next(steering: &Arc<Steering>) {
+    let steering = Arc::clone(steering);
+    let prepare = move || {
+        if let Err(error) = steering.prepare() {
+            tracing::debug!(%error, "no program is kept ready for the next listener");
+        }
+    };
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn_blocking(prepare);
+    }
+}
+
+/// The addresses to try for a TCP listener: none named means any, in dual stack, or IPv4 where there
+/// is no IPv6.
+pub(in crate::primary) fn on_address<T>(
+    address: Option<IpAddr>,
+    mut open: impl FnMut(IpAddr) -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    /// "No IPv6 here" (Linux, all architectures but MIPS and SPARC): `EAFNOSUPPORT`, `EADDRNOTAVAIL`.
+    const NO_V6: [i32; 2] = [97, 99];
+    match address {
+        Some(address) => open(address),
+        None => open(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| {
+            if error
+                .raw_os_error()
+                .is_some_and(|code| NO_V6.contains(&code))
+            {
+                open(Ipv4Addr::UNSPECIFIED.into())
+            } else {
+                Err(error)
+            }
+        }),
+    }
+}

@@ -1,0 +1,340 @@
+//! Dispatch by handoff: accept in batches, choose a worker, pass the descriptor on.
+//!
+//! The kernel's backlog is the queue: a listener accepts nothing while no worker has room, or while a
+//! returned connection of its own still waits for another worker.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::ledger::ListenerId;
+use phalanx_core::policy::{ClientHash, PolicyName};
+use phalanx_sys::socket::{self, AcceptError, accept};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use crate::primary::Shared;
+use crate::primary::state::Hub;
+use crate::primary::state::load::Board;
+
+/// Connections accepted in one turn; then other tasks have theirs.
+const BATCH: usize = 64;
+/// The pause after the process ran out of descriptors or memory.
+const EXHAUSTION_PAUSE: Duration = Duration::from_millis(50);
+/// When every worker has returned a connection, it is offered to all again after this time.
+const FORGIVE_AFTER: Duration = Duration::from_millis(50);
+
+/// Under a policy that keeps turns, the others wait for a worker without room until it has answered
+/// nothing for so long. One that keeps up answers several times meanwhile.
+const PATIENCE: Duration = Duration::from_millis(25);
+
+/// How a turn of accepting ended.
+pub(in crate::primary) enum Turn {
+    /// The queue is empty.
+    Empty,
+    /// There may be more.
+    More,
+    /// Nobody has room.
+    Full,
+    /// Out of descriptors or memory.
+    Exhausted,
+    /// The listener is gone.
+    Closed,
+}
+
+/// Accepts until it is dropped.
+#[derive(Debug)]
+pub(in crate::primary) struct Accepting {
+    /// The task only borrows it while it works: the address is free the moment this is dropped.
+    socket: Arc<AsyncFd<Arc<OwnedFd>>>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Accepting {
+    pub(in crate::primary) fn start(
+        shared: Weak<Shared>,
+        listener: ListenerId,
+        socket: Arc<AsyncFd<Arc<OwnedFd>>>,
+        room: Arc<Notify>,
+    ) -> Self {
+        let accepting = accept_loop(shared, listener, Arc::downgrade(&socket), room);
+        Self {
+            socket,
+            task: tokio::spawn(accepting).abort_handle(),
+        }
+    }
+
+    /// Whether no connection waits.
+    pub(in crate::primary) fn is_idle(&self) -> bool {
+        !socket::has_waiting(self.socket.get_ref().as_fd())
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept_loop(
+    shared: Weak<Shared>,
+    listener: ListenerId,
+    socket: Weak<AsyncFd<Arc<OwnedFd>>>,
+    room: Arc<Notify>,
+) {
+    loop {
+        let turn = poll_fn(|cx| {
+            let (Some(socket), Some(shared)) = (socket.upgrade(), shared.upgrade()) else {
+                return Poll::Ready(Turn::Closed);
+            };
+            let Ok(mut readable) = ready!(socket.poll_read_ready(cx)) else {
+                return Poll::Ready(Turn::Closed);
+            };
+            let turn = shared.hub().accept_turn(listener, socket.get_ref());
+            if matches!(turn, Turn::Empty) {
+                readable.clear_ready();
+            }
+            Poll::Ready(turn)
+        });
+        match turn.await {
+            Turn::Empty => {}
+            Turn::More => tokio::task::yield_now().await,
+            Turn::Full => room.notified().await,
+            Turn::Exhausted => tokio::time::sleep_until(deadline(EXHAUSTION_PAUSE)).await,
+            Turn::Closed => return,
+        }
+    }
+}
+
+fn deadline(after: Duration) -> tokio::time::Instant {
+    (phalanx_sys::clock::now() + after).into()
+}
+
+impl Hub {
+    fn accept_turn(&mut self, id: ListenerId, socket: &OwnedFd) -> Turn {
+        if !self.listeners.contains_key(&id) {
+            return Turn::Closed;
+        }
+        for _ in 0..BATCH {
+            if self.ledger.has_waiting(id) || !self.ledger.has_room(id) {
+                return self.starve(id);
+            }
+            match accept(socket.as_fd()) {
+                Ok(connection) => {
+                    if !self.dispatch(id, connection) {
+                        return self.starve(id);
+                    }
+                }
+                Err(AcceptError::WouldBlock) => return Turn::Empty,
+                Err(AcceptError::Connection(error)) => {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                }
+                Err(AcceptError::Exhausted(error)) => {
+                    self.warn_exhausted(id, &error);
+                    return Turn::Exhausted;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a listener accepts no more");
+                    return Turn::Closed;
+                }
+            }
+        }
+        Turn::More
+    }
+
+    fn starve(&mut self, id: ListenerId) -> Turn {
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.starved = true;
+        }
+        if self.ledger.awaits_turn(id) {
+            self.lose_patience_later();
+        }
+        Turn::Full
+    }
+
+    fn warn_exhausted(&mut self, id: ListenerId, error: &io::Error) {
+        if let Some(listener) = self.listeners.get_mut(&id)
+            && !std::mem::replace(&mut listener.exhausted, true)
+        {
+            tracing::warn!(%error, address = %listener.address, "cannot accept: pausing until resources are free");
+        }
+    }
+
+    /// Passes an accepted connection on. False when it has to wait.
+    fn dispatch(&mut self, id: ListenerId, connection: OwnedFd) -> bool {
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.exhausted = false;
+        }
+        let client = self.client_of(&connection);
+        let board = self.board.clone();
+        let loads = Board(board.as_deref());
+        while let Some(worker) = self.ledger.choose(id, client, &loads) {
+            if self.hand_over(id, worker, &connection) {
+                self.ledger.offer(id, worker, client, connection);
+                self.count_offered(worker);
+                self.after_offer(worker);
+                return true;
+            }
+            self.ledger.set_blocked(worker, true);
+        }
+        self.ledger.hold(id, client, connection);
+        false
+    }
+
+    /// Who connects, where the policy goes by that: it costs a system call.
+    fn client_of(&self, connection: &OwnedFd) -> ClientHash {
+        if self.policy != PolicyName::SourceHash && self.custom_policy.is_none() {
+            return ClientHash::UNKNOWN;
+        }
+        match socket::peer_address(connection.as_fd()) {
+            Ok(socket::Address::Inet(address)) => address.ip().into(),
+            Ok(_) | Err(_) => ClientHash::UNKNOWN,
+        }
+    }
+
+    pub(in crate::primary) fn hand_over(
+        &mut self,
+        id: ListenerId,
+        worker: WorkerId,
+        connection: &OwnedFd,
+    ) -> bool {
+        let seq = self.ledger.next_seq();
+        let (Some(listener), Some(state)) =
+            (self.listeners.get(&id), self.workers.get_mut(&worker))
+        else {
+            return false;
+        };
+        let Some(channel) = state.channel.as_mut() else {
+            return false;
+        };
+        match channel.hand_over(&listener.newconn, seq, connection.as_fd()) {
+            Ok(()) => {
+                state.last_handoff = Some(crate::primary::clock::now());
+                true
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    // EPIPE: its end is near and will be seen. ETOOMANYREFS: too many descriptors are
+                    // in flight for this user; an answer or the timer opens the channel again.
+                    tracing::debug!(worker = worker.0, %error, "a connection could not be handed over");
+                    self.forgive_later();
+                }
+                false
+            }
+        }
+    }
+
+    fn after_offer(&mut self, worker: WorkerId) {
+        if let Some(channel) = self
+            .workers
+            .get(&worker)
+            .and_then(|state| state.channel.as_ref())
+            && !channel.is_clear()
+        {
+            self.ledger.set_blocked(worker, true);
+        }
+    }
+
+    /// The worker answered an offer, or its channel took bytes: it may have room again.
+    pub(in crate::primary) fn refresh(&mut self, worker: WorkerId) {
+        let clear = self
+            .workers
+            .get(&worker)
+            .and_then(|state| state.channel.as_ref())
+            .is_some_and(crate::primary::sockets::channel::Channel::is_clear);
+        self.ledger.set_blocked(worker, !clear);
+        self.pump();
+    }
+
+    /// Offers what waits, then lets the listeners accept again that found no room.
+    pub(in crate::primary) fn pump(&mut self) {
+        while let Some((index, worker, listener)) = self.next_waiting() {
+            if self.offer_waiting(index, worker, listener) {
+                self.after_offer(worker);
+            } else {
+                self.ledger.set_blocked(worker, true);
+            }
+        }
+        if self.ledger.has_refused() {
+            self.forgive_later();
+        }
+        let mut awaits_turn = false;
+        for (&id, listener) in &mut self.listeners {
+            if !listener.starved || self.ledger.has_waiting(id) {
+                continue;
+            }
+            if self.ledger.has_room(id) {
+                listener.starved = false;
+                listener.room.notify_one();
+            } else {
+                awaits_turn |= self.ledger.awaits_turn(id);
+            }
+        }
+        if awaits_turn {
+            self.lose_patience_later();
+        }
+    }
+
+    /// After a while, who has no room and answers nothing is not waited for any more.
+    fn lose_patience_later(&mut self) {
+        if std::mem::replace(&mut self.waiting_for_turn, true) {
+            return;
+        }
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep_until(deadline(PATIENCE)).await;
+            if let Some(shared) = shared.upgrade() {
+                let mut hub = shared.hub();
+                hub.waiting_for_turn = false;
+                hub.ledger.lose_patience();
+                hub.pump();
+            }
+        });
+    }
+
+    fn next_waiting(&mut self) -> Option<(usize, WorkerId, ListenerId)> {
+        let board = self.board.as_deref();
+        self.ledger
+            .next_waiting(&Board(board))
+            .map(|waiting| (waiting.index, waiting.worker, waiting.listener))
+    }
+
+    fn offer_waiting(&mut self, index: usize, worker: WorkerId, listener: ListenerId) -> bool {
+        let Some(connection) = self.ledger.take_waiting(index) else {
+            return false;
+        };
+        let passed = self.hand_over(listener, worker, connection.connection());
+        if passed {
+            self.ledger.place(worker, connection);
+            self.count_offered(worker);
+        } else {
+            self.ledger.put_back(connection);
+        }
+        passed
+    }
+
+    /// After a while, returned connections may go to those that returned them, and channels that
+    /// failed are tried again.
+    fn forgive_later(&mut self) {
+        if std::mem::replace(&mut self.forgiving, true) {
+            return;
+        }
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep_until(deadline(FORGIVE_AFTER)).await;
+            if let Some(shared) = shared.upgrade() {
+                let mut hub = shared.hub();
+                hub.forgiving = false;
+                hub.ledger.forgive();
+                let workers: Vec<_> = hub.workers.keys().copied().collect();
+                for worker in workers {
+                    hub.refresh(worker);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,141 @@
+//! Watching workers while a reload has canaries: their figures, and whether they hang.
+//!
+//! Figures come over the channel, once a second, from Rust workers with a [`Meter`](crate::Meter) and
+//! from Node workers by their preloaded script; who knows nothing of the question does not answer, and
+//! has no figures. A worker hangs when nothing comes from it although it is asked (Node answers a handle
+//! message without a handle from its event loop); that needs nothing but the channel. Nothing of this costs anything while nobody watches.
+
+use std::collections::BTreeMap;
+use std::sync::Weak;
+use std::time::Duration;
+
+use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::liveness::{Finding, Life, Limits, Liveness, Progress};
+use phalanx_core::fleet;
+use phalanx_core::health::Health;
+use phalanx_core::ids::WorkerId;
+use phalanx_core::wire::outgoing;
+use tokio::sync::mpsc;
+
+use crate::primary::Shared;
+use crate::primary::clock;
+use crate::primary::sockets::channel::Outgoing;
+use crate::primary::state::Hub;
+
+/// Between two looks at a worker.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is known while workers are watched.
+#[derive(Debug, Default)]
+pub(in crate::primary) struct HealthWatch {
+    reports: Option<mpsc::UnboundedSender<fleet::Event>>,
+    /// Counts the watches; even while nobody watches.
+    number: u64,
+    /// Whether they answer.
+    questions: BTreeMap<WorkerId, Liveness>,
+}
+
+impl HealthWatch {
+    fn is_on(&self) -> bool {
+        self.number % 2 == 1
+    }
+
+    pub(in crate::primary) fn report(&self, event: fleet::Event) {
+        if let Some(reports) = &self.reports {
+            // The supervisor ends before its cluster.
+            drop(reports.send(event));
+        }
+    }
+}
+
+async fn probe_all(shared: Weak<Shared>, watch: u64) {
+    loop {
+        clock::sleep_until(clock::now() + INTERVAL).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let mut hub = shared.hub();
+        if hub.health.number != watch {
+            return;
+        }
+        hub.probe_workers(clock::now());
+    }
+}
+
+impl Hub {
+    pub(in crate::primary) fn health_reports(&mut self) -> mpsc::UnboundedReceiver<fleet::Event> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.health.reports = Some(sender);
+        receiver
+    }
+
+    pub(in crate::primary) fn watch_health(&mut self, wanted: bool) {
+        if self.health.is_on() == wanted {
+            return;
+        }
+        self.health.number += 1;
+        self.health.questions.clear();
+        let listening: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, state)| state.listening)
+            .map(|(&worker, _)| worker)
+            .collect();
+        for worker in listening {
+            self.ask_health(worker, wanted || self.answered.wanted);
+        }
+        if wanted {
+            tokio::spawn(probe_all(self.shared.clone(), self.health.number));
+        }
+    }
+
+    /// A worker that begins to serve while others are watched is watched too.
+    pub(in crate::primary) fn watch_newcomer(&mut self, worker: WorkerId) {
+        if self.health.is_on() || self.answered.wanted {
+            self.ask_health(worker, true);
+        }
+    }
+
+    fn ask_health(&mut self, worker: WorkerId, wanted: bool) {
+        let channel = self.channel_mut(worker);
+        if let Some(channel) = channel.filter(|channel| channel.has_room_for_answers()) {
+            let seq = channel.next_seq();
+            channel.queue(Outgoing {
+                bytes: outgoing::watch_health(wanted, seq),
+                handle: None,
+            });
+        }
+    }
+
+    pub(in crate::primary) fn health_told(&mut self, worker: WorkerId, health: Health) {
+        self.answered.told(worker, health.requests);
+        if self.health.is_on() {
+            self.health.report(fleet::Event::Health { worker, health });
+        }
+    }
+
+    fn probe_workers(&mut self, now: Moment) {
+        let mut hung = Vec::new();
+        let serving = self.workers.iter_mut().filter(|(_, state)| state.listening);
+        for (&worker, state) in serving {
+            let Some(channel) = state.channel.as_mut() else {
+                continue;
+            };
+            let liveness = self.health.questions.entry(worker);
+            let liveness = liveness.or_insert(Liveness::new(Limits::CANARY));
+            // It is asked all the time, so something always waits for it: a question.
+            let progress = Progress {
+                taken: channel.heard,
+                waiting: 1,
+            };
+            match liveness.look(progress, Life::Silent, now) {
+                Some(Finding::Stuck) => hung.push(worker),
+                Some(Finding::Try | Finding::Failed | Finding::Recovered { .. }) | None => {}
+            }
+            channel.probe();
+        }
+        for worker in hung {
+            self.health.report(fleet::Event::Hung { worker });
+        }
+    }
+}

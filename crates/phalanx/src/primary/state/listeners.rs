@@ -1,0 +1,275 @@
+//! The cluster's listeners: opened for the first worker that asks, kept while workers come and go,
+//! closed when they are wanted no more.
+//!
+//! INVARIANT: a listener belongs to the app. It outlives a worker that crashes, drains or closes its server, so what
+//! waits in its queue is served by a successor. It closes when the fleet has settled without anybody using it, when
+//! the workers that serve have done without for long enough (`abandoned.rs`), or with the cluster.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use phalanx_core::ledger::ListenerId;
+use phalanx_core::policy::Policy;
+use phalanx_core::wire::{ListenRequest, SocketName, Target, outgoing};
+use phalanx_sys::socket::TcpOptions;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::address::Address;
+use crate::primary::sockets::slots::Slots;
+use crate::primary::state::Hub;
+use crate::primary::state::choice::{Choice, Dispatch, on_address};
+use crate::primary::state::dispatch::Accepting;
+use crate::primary::state::intake::Intake;
+use crate::primary::state::open::{Asker, Opened, OwnFile};
+use crate::primary::state::published::Placed;
+use crate::watched::watch;
+
+/// The backlog where the application names none, as Node has it; the kernel caps it at `net.core.somaxconn`.
+pub(in crate::primary) const BACKLOG: u32 = 511;
+
+/// Whose the socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::primary) enum Owner {
+    /// The app's: the primary has opened it.
+    App,
+    /// Another's, who goes on using it: the primary was started with it.
+    Other,
+}
+
+impl Owner {
+    fn of(target: &Target) -> Self {
+        match target {
+            Target::Descriptor(_) | Target::DatagramDescriptor(_) => Self::Other,
+            Target::Tcp { .. }
+            | Target::UnixPath { .. }
+            | Target::UnixAbstract(_)
+            | Target::Udp { .. } => Self::App,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(in crate::primary) struct Listener {
+    pub(in crate::primary) key: String,
+    pub(in crate::primary) address: Address,
+    /// The port that workers ask for, where the listener is published on another.
+    asked_port: Option<u16>,
+    pub(in crate::primary) udp: bool,
+    pub(in crate::primary) choice: Choice,
+    /// What the first TLS worker gave: every other gets the same.
+    pub(in crate::primary) data: Value,
+    /// The socket: accepted from by the primary, or sent to workers.
+    /// Nothing where there are slots instead.
+    pub(in crate::primary) handle: Option<Arc<OwnedFd>>,
+    /// The slots, where the kernel dispatches.
+    pub(in crate::primary) slots: Option<Slots>,
+    /// The primary opened it by itself, and keeps it open by itself.
+    /// As what it was to be opened.
+    pub(in crate::primary) bound: Option<Target>,
+    /// The fixed part of its `newconn` lines.
+    pub(in crate::primary) newconn: Vec<u8>,
+    /// Rings when a worker has room again; only after `starved` was set.
+    pub(in crate::primary) room: Arc<Notify>,
+    pub(in crate::primary) starved: bool,
+    pub(in crate::primary) exhausted: bool,
+    pub(in crate::primary) owner: Owner,
+    pub(in crate::primary) accepting: Option<Accepting>,
+    /// Its sockets that have lost their path, and may have connections left.
+    pub(in crate::primary) former: Vec<Accepting>,
+    /// The file of a Unix listener with a path.
+    pub(in crate::primary) file: Option<OwnFile>,
+}
+
+impl Listener {
+    /// The address as status shows it.
+    pub(in crate::primary) fn display(&self) -> String {
+        if self.udp {
+            format!("udp:{}", self.address)
+        } else {
+            self.address.to_string()
+        }
+    }
+
+    pub(in crate::primary) fn sockname(&self) -> Option<SocketName> {
+        let address = self.address.inet()?;
+        Some(SocketName {
+            address: address.ip().to_string(),
+            family: if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
+            port: self.asked_port.unwrap_or(address.port()),
+        })
+    }
+}
+
+impl Hub {
+    /// The listener for a request: the one that is there, or a new one.
+    ///
+    /// # Errors
+    /// As bind(2) and listen(2).
+    pub(in crate::primary) fn listener_for(
+        &mut self,
+        key: &str,
+        request: &ListenRequest,
+        by: Asker,
+    ) -> io::Result<ListenerId> {
+        if let Some((&id, _)) = self
+            .listeners
+            .iter()
+            .find(|(_, listener)| listener.key == key)
+        {
+            return self.find_again(id, request, by).map(|()| id);
+        }
+        if let Some(id) = self.claim_bound(key, request) {
+            return self.find_again(id, request, by).map(|()| id);
+        }
+        if self.needs_load() {
+            self.board()?;
+        }
+        let Placed {
+            opened,
+            choice,
+            asked_port,
+        } = self.open_or_make_way(request, by)?;
+        let id = ListenerId(self.next_listener);
+        self.next_listener += 1;
+        let room = Arc::new(Notify::new());
+        let task = match (choice.dispatch, &opened.handle) {
+            // Not even watched: every connection would wake the primary for nothing.
+            (Dispatch::Shared | Dispatch::Kernel, _) | (Dispatch::Handoff, None) => None,
+            (Dispatch::Handoff, Some(handle)) => {
+                let socket = Arc::new(watch(Arc::clone(handle))?);
+                let policy = self.make_policy(id);
+                self.ledger.add_listener(id, policy);
+                let shared = self.shared.clone();
+                Some(Accepting::start(shared, id, socket, Arc::clone(&room)))
+            }
+        };
+        crate::primary::state::watch::start(self);
+        // A worker may open and close without end.
+        if self
+            .openings
+            .another(phalanx_sys::clock::coarse())
+            .is_some()
+        {
+            tracing::info!(
+                address = %opened.address,
+                "dispatch: {}, policy: {} ({})", choice.dispatch, self.policy, choice.because
+            );
+        }
+        self.listeners.insert(
+            id,
+            Listener {
+                key: key.to_owned(),
+                address: opened.address,
+                asked_port,
+                udp: opened.udp,
+                choice,
+                data: request.data.clone(),
+                handle: opened.handle,
+                slots: opened.slots,
+                bound: None,
+                newconn: outgoing::new_connection_start(key),
+                room,
+                starved: false,
+                exhausted: false,
+                owner: Owner::of(&request.target),
+                accepting: task,
+                former: Vec::new(),
+                file: opened.file,
+            },
+        );
+        Ok(id)
+    }
+
+    /// Opens a TCP listener by its first slot.
+    pub(in crate::primary) fn open_slots(&mut self, request: &ListenRequest) -> io::Result<Opened> {
+        let Target::Tcp {
+            address,
+            port,
+            only_v6,
+        } = request.target
+        else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let options = TcpOptions {
+            only_v6,
+            backlog: request.backlog.unwrap_or(BACKLOG),
+            reuse_port: true,
+        };
+        let steering = match &self.steering {
+            Some(Ok(steering)) => Some(steering),
+            Some(Err(_)) | None => None,
+        };
+        let slots = on_address(address, |ip| {
+            let address = SocketAddr::new(ip, port);
+            let steering = steering.map(AsRef::as_ref);
+            Slots::open(steering, address, &options, self.policy, &self.weights)
+        })?;
+        if let Some(steering) = steering {
+            crate::primary::state::choice::prepare_next(steering);
+        }
+        Ok(Opened {
+            address: Address::Inet(slots.address()),
+            handle: None,
+            slots: Some(slots),
+            udp: false,
+            file: None,
+        })
+    }
+
+    /// The policy for a listener whose connections are handed over.
+    pub(in crate::primary) fn make_policy(&self, id: ListenerId) -> Box<dyn Policy> {
+        match &self.custom_policy {
+            Some(own) => own(),
+            None => self.policy.create_with(&self.weights, u64::from(id.0)),
+        }
+    }
+
+    /// How many live workers serve it.
+    pub(in crate::primary) fn users(&self, id: ListenerId) -> u32 {
+        let holds = |listener: &crate::primary::state::Held| listener.listener == id;
+        let users = self
+            .workers
+            .values()
+            .filter(|worker| worker.held.values().any(holds));
+        u32::try_from(users.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Closes what nobody uses: the fleet has settled, so nobody will.
+    pub(in crate::primary) fn close_orphans(&mut self) {
+        self.allowance.started();
+        for id in self.unserved() {
+            self.close_listener(id);
+        }
+    }
+
+    /// The listeners that no live worker has, in the order of opening.
+    pub(in crate::primary) fn unserved(&self) -> Vec<ListenerId> {
+        let workers = self.workers.values();
+        let used: HashSet<ListenerId> = workers
+            .flat_map(|worker| worker.held.values().map(|held| held.listener))
+            .collect();
+        let all = self.listeners.keys().copied();
+        all.filter(|id| !used.contains(id) && !self.is_bound(*id))
+            .collect()
+    }
+
+    /// The app has ended: closes all of them, and lets newcomers in again.
+    pub(in crate::primary) fn close_listeners(&mut self) {
+        self.intake = Intake::Open;
+        let all: Vec<_> = self.listeners.keys().copied().collect();
+        for id in all {
+            self.close_listener(id);
+        }
+    }
+
+    pub(in crate::primary) fn close_listener(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.remove(&id) {
+            tracing::debug!(address = %listener.address, "listener closed");
+            drop(self.ledger.remove_listener(id));
+        }
+    }
+}

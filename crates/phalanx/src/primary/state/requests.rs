@@ -1,0 +1,249 @@
+//! What a worker asks of listeners: to listen (`queryServer`), and that it does (`listening`).
+
+use std::io;
+use std::os::fd::AsFd;
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::wire::{ListenRequest, outgoing};
+
+use crate::event::Event;
+use crate::primary::sockets::channel::Outgoing;
+use crate::primary::state::choice::Dispatch;
+use crate::primary::state::open::Asker;
+use crate::primary::state::{Held, Hub, Share};
+use crate::primary::worker::Departure;
+
+const EACCES: i32 = 13;
+const EINVAL: i32 = 22;
+const EADDRINUSE: i32 = 98;
+const EMFILE: i32 = 24;
+
+/// Listeners that one worker may have at the same time. Beyond it is answered `EMFILE`, as if the worker had
+/// no descriptor left for one.
+const LISTENERS_MAX: usize = 256;
+/// Listeners that nobody serves and that are kept for whoever comes.
+const UNSERVED_MAX: usize = 256;
+/// Listeners of its own opening that a worker may tell of in its life; they are no more than news.
+const UNKNOWN_MAX: u32 = 256;
+
+impl Hub {
+    pub(in crate::primary) fn query_server(
+        &mut self,
+        worker: WorkerId,
+        seq: u64,
+        request: ListenRequest,
+    ) {
+        let key = listener_key(&request);
+        let place = request.target.to_string();
+        let Some(state) = self.workers.get(&worker) else {
+            return;
+        };
+        if state.cell.departure() != Departure::None {
+            // As Node does it: a worker that leaves gets no answer.
+            return;
+        }
+        let position = state.cell.position();
+        let opened = if state.held.contains_key(&key) {
+            Err(io::Error::from_raw_os_error(EADDRINUSE))
+        } else if state.held.len() >= LISTENERS_MAX {
+            let text = format!("has {LISTENERS_MAX} listeners, the most there may be: no more");
+            self.complain(worker, &text);
+            Err(io::Error::from_raw_os_error(EMFILE))
+        } else {
+            self.make_room(worker, &key)
+                .and_then(|()| self.listener_for(&key, &request, Asker::Worker))
+        };
+        let id = match opened {
+            Ok(id) => id,
+            Err(error) => return self.refuse_listen(worker, seq, (&key, &place), &error),
+        };
+        let Some(listener) = self.listeners.get_mut(&id) else {
+            return;
+        };
+        let handle = match listener.slots.as_mut() {
+            None => Ok(listener.handle.clone()),
+            Some(slots) => slots.slot_for(position, worker).map(Some),
+        };
+        let (dispatch, data) = (listener.choice.dispatch, listener.data.clone());
+        let (sockname, udp) = (listener.sockname(), listener.udp);
+        let handle = match handle {
+            Ok(handle) => handle,
+            Err(error) => return self.refuse_listen(worker, seq, (&key, &place), &error),
+        };
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        let held = Held {
+            listener: id,
+            request,
+            share: Share::None,
+        };
+        state.held.insert(key.clone(), held);
+        let kind = if udp { "dgram.Native" } else { "net.Native" };
+        self.answer(worker, |number| match dispatch {
+            Dispatch::Handoff => Outgoing {
+                bytes: outgoing::listen_handoff(seq, &key, &data, sockname.as_ref(), number),
+                handle: None,
+            },
+            Dispatch::Shared | Dispatch::Kernel => Outgoing {
+                bytes: outgoing::listen_shared(seq, &key, &data, kind, number),
+                handle,
+            },
+        });
+    }
+
+    /// Before a listener is opened: those that nobody serves any more must not pile up, as they do behind a
+    /// worker that opens others each time it is started, and descriptors have to be left for everybody else.
+    fn make_room(&mut self, worker: WorkerId, key: &str) -> io::Result<()> {
+        if self.listeners.values().any(|listener| listener.key == key) {
+            return Ok(());
+        }
+        let mut unserved = self.unserved();
+        if unserved.len() > UNSERVED_MAX {
+            // The oldest first.
+            unserved.truncate(unserved.len() - UNSERVED_MAX);
+            let count = unserved.len();
+            tracing::warn!(
+                count,
+                "closing listeners that nobody serves: there are too many"
+            );
+            for id in unserved {
+                self.close_listener(id);
+            }
+        }
+        let Some(channel) = self.channel_mut(worker) else {
+            return Ok(());
+        };
+        let left = phalanx_sys::limits::descriptors_left(channel.socket.get_ref().as_fd())?;
+        if left < phalanx_sys::limits::descriptor_reserve() {
+            let text = "wants another listener, and the primary has hardly any descriptors left: \
+                        raise its limit of open files (LimitNOFILE=, ulimit -n)";
+            self.complain(worker, text);
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Ok(())
+    }
+
+    fn refuse_listen(
+        &mut self,
+        worker: WorkerId,
+        seq: u64,
+        (key, place): (&str, &str),
+        error: &io::Error,
+    ) {
+        self.complain(worker, &format!("cannot listen on {place}: {error}"));
+        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+        let unnamed = if is_refused { EACCES } else { EINVAL };
+        let errno = error.raw_os_error().unwrap_or(unnamed);
+        self.answer(worker, |number| Outgoing {
+            bytes: outgoing::listen_error(seq, key, -errno, number),
+            handle: None,
+        });
+    }
+
+    /// The worker serves: from now on it has its share.
+    pub(in crate::primary) fn listening(&mut self, worker: WorkerId, request: &ListenRequest) {
+        let listeners = &self.listeners;
+        let Some(state) = self.workers.get(&worker) else {
+            return;
+        };
+        let found = state.held.iter().find(|(_, held)| {
+            let listener = listeners.get(&held.listener);
+            let port = listener.and_then(|listener| listener.address.inet());
+            held.share == Share::None
+                && is_same(&held.request, request, port.map(|address| address.port()))
+        });
+        let found = found.map(|(key, held)| (key.clone(), held.listener));
+        let address = match &found {
+            Some((_, id)) => listeners.get(id).map(|listener| listener.address.clone()),
+            None => requested_address(request),
+        };
+        let is_told = match found {
+            Some((key, _)) => {
+                self.listens(worker, &key);
+                true
+            }
+            None => self.listens_elsewhere(worker),
+        };
+        if let Some(address) = address.filter(|_| is_told) {
+            self.emit(&Event::Listening { worker, address });
+        }
+        self.reconsider(worker);
+    }
+}
+
+/// Listeners that are not the primary's.
+impl Hub {
+    /// It says that it listens where it has not asked for anything. Nobody is believed because he says so: what the
+    /// kernel shows of it proves that it serves, and is owed by its successors (`readiness.rs`). False when it says so
+    /// without end, and is not listened to any more.
+    fn listens_elsewhere(&mut self, worker: WorkerId) -> bool {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return false;
+        };
+        state.unknown_listeners = state.unknown_listeners.saturating_add(1);
+        let is_told = state.unknown_listeners <= UNKNOWN_MAX;
+        if !is_told {
+            self.complain(worker, "tells of listeners that nobody knows");
+        }
+        is_told
+    }
+}
+
+/// Node's newer key: the index counts only where the kernel chooses the port.
+fn listener_key(request: &ListenRequest) -> String {
+    use phalanx_core::wire::Target;
+    let any_port = match &request.target {
+        Target::Tcp { port, .. } | Target::Udp { port, .. } => *port == 0,
+        Target::UnixPath { .. }
+        | Target::UnixAbstract(_)
+        | Target::Descriptor(_)
+        | Target::DatagramDescriptor(_) => false,
+    };
+    if any_port {
+        format!("{}:{}", request.key, request.index)
+    } else {
+        request.key.clone()
+    }
+}
+
+/// Is this `listening` about that `queryServer`? It repeats it, but with the actual port.
+fn is_same(asked: &ListenRequest, listening: &ListenRequest, port: Option<u16>) -> bool {
+    use phalanx_core::wire::Target;
+    if asked.key == listening.key && asked.index == listening.index {
+        return true;
+    }
+    let mut actual = asked.target.clone();
+    match &mut actual {
+        Target::Tcp {
+            port: asked_port, ..
+        }
+        | Target::Udp {
+            port: asked_port, ..
+        } => {
+            *asked_port = port.unwrap_or(*asked_port);
+        }
+        Target::UnixPath { .. }
+        | Target::UnixAbstract(_)
+        | Target::Descriptor(_)
+        | Target::DatagramDescriptor(_) => {}
+    }
+    actual == listening.target && asked.index == listening.index
+}
+
+/// The address of a listener that the worker opened itself.
+fn requested_address(request: &ListenRequest) -> Option<crate::address::Address> {
+    use crate::address::Address;
+    use phalanx_core::wire::Target;
+    match &request.target {
+        Target::Tcp { address, port, .. } | Target::Udp { address, port, .. } => {
+            Some(match address {
+                Some(address) => Address::Inet((*address, *port).into()),
+                None => Address::AnyInet(*port),
+            })
+        }
+        Target::UnixPath { path, .. } => Some(Address::Unix(path.clone())),
+        Target::UnixAbstract(name) => Some(Address::Abstract(name.clone())),
+        Target::Descriptor(_) | Target::DatagramDescriptor(_) => None,
+    }
+}

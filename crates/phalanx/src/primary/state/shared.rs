@@ -1,0 +1,49 @@
+//! The lock: whatever is decided is decided while it is held, and nothing waits under it.
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use phalanx_core::policy::PolicyName;
+
+use super::Hub;
+use crate::primary::release::private;
+use crate::primary::tasks::trees;
+use crate::settings::{DispatchChoice, Settings};
+
+/// What all handles of a cluster share.
+pub(crate) struct Shared {
+    hub: Mutex<Hub>,
+    /// Somebody keeps the clock going.
+    pub(in crate::primary) keeps_time: AtomicBool,
+    pub(crate) trees: trees::Trees,
+    pub(in crate::primary) places: private::Places,
+}
+
+impl Shared {
+    /// A cluster without workers, with every default.
+    pub(in crate::primary) fn new(policy: PolicyName) -> Arc<Self> {
+        Arc::new_cyclic(|shared| Self {
+            hub: Mutex::new(Hub::new(
+                shared.clone(),
+                Settings::default(),
+                policy,
+                DispatchChoice::Auto,
+            )),
+            keeps_time: AtomicBool::new(false),
+            trees: trees::Trees::new(),
+            places: private::Places::default(),
+        })
+    }
+
+    pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
+        // The state stays consistent at every point where code could panic: no half-done transitions.
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

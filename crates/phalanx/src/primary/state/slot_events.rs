@@ -1,0 +1,71 @@
+//! What happens to workers, told to the slots of the listeners they serve.
+
+use std::time::Duration;
+
+use phalanx_core::ids::WorkerId;
+use phalanx_core::ledger::ListenerId;
+
+use crate::primary::state::Hub;
+
+/// How long a slot without a holder waits for a successor that inherits it.
+const MOMENT: Duration = Duration::from_millis(300);
+
+impl Hub {
+    /// The worker gets nothing new from any listener. True if a slot was its own.
+    pub(in crate::primary) fn exclude_from_slots(&mut self, worker: WorkerId) -> bool {
+        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position()) else {
+            return false;
+        };
+        let mut any = false;
+        for listener in self.listeners.values_mut() {
+            if let Some(slots) = listener.slots.as_mut() {
+                any |= slots.excludes(position, worker);
+            }
+        }
+        any
+    }
+
+    /// The worker has closed its descriptors of all slots.
+    pub(in crate::primary) fn gone_from_slots(&mut self, worker: WorkerId) {
+        let ids: Vec<_> = self.listeners.keys().copied().collect();
+        for id in ids {
+            self.slot_lost(id, worker);
+        }
+    }
+
+    /// The worker has closed its descriptor of this listener's slot.
+    pub(in crate::primary) fn slot_lost(&mut self, id: ListenerId, worker: WorkerId) {
+        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position()) else {
+            return;
+        };
+        let slots = self
+            .listeners
+            .get_mut(&id)
+            .and_then(|listener| listener.slots.as_mut());
+        if slots.is_some_and(|slots| slots.gone(position, worker)) {
+            let shared = self.shared.clone();
+            let until = phalanx_sys::clock::now() + MOMENT;
+            tokio::spawn(async move {
+                tokio::time::sleep_until(until.into()).await;
+                if let Some(shared) = shared.upgrade()
+                    && let Some(listener) = shared.hub().listeners.get_mut(&id)
+                    && let Some(slots) = listener.slots.as_mut()
+                {
+                    slots.give_up(position);
+                }
+            });
+        }
+    }
+
+    /// Does a connection wait in a slot of this worker, which nobody but it accepts?
+    pub(in crate::primary) fn waits_in_slots(&self, worker: WorkerId) -> bool {
+        let Some(position) = self.workers.get(&worker).map(|state| state.cell.position()) else {
+            return false;
+        };
+        let mut slots = self
+            .listeners
+            .values()
+            .filter_map(|listener| listener.slots.as_ref());
+        slots.any(|slots| slots.waiting(position, worker) > 0)
+    }
+}

@@ -1,0 +1,132 @@
+//! What is known of a worker that hangs, kept before it is killed: the stack of its JavaScript, what it prints at a signal,
+//! and what `/proc` tells.
+//!
+//! All of it takes [`LIMIT`] at most and is done where blocking is allowed: reading about a process whose memory is locked may wait
+//! as long as that is.
+
+mod inspector;
+mod place;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use phalanx_core::dispatch::hang::Evidence;
+use phalanx_sys::process::{Pid, catches, portrait};
+use phalanx_sys::signal::Signal;
+
+use crate::primary::worker::Cell;
+
+/// The most that gathering may take; what is there by then is kept.
+pub(in crate::primary) const LIMIT: Duration = Duration::from_secs(4);
+/// How long a worker may take to say something at a signal.
+const SAYS_WITHIN: Duration = Duration::from_millis(400);
+/// Between two looks at what it has said.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Who hangs, and why that is believed.
+#[derive(Debug)]
+pub(in crate::primary) struct Subject {
+    pub(in crate::primary) cell: Arc<Cell>,
+    pub(in crate::primary) by: Evidence,
+    pub(in crate::primary) silent: Duration,
+    /// The signal at which it prints its stacks.
+    pub(in crate::primary) signal: Option<Signal>,
+}
+
+/// What was kept.
+#[derive(Debug, Default)]
+pub(in crate::primary) struct Kept {
+    /// The file; none if there is no place for it.
+    pub(in crate::primary) path: Option<PathBuf>,
+    /// The function that it is in, where that is known.
+    pub(in crate::primary) function: Option<String>,
+}
+
+/// Gathers and keeps everything. Blocks.
+pub(in crate::primary) fn gather(subject: &Subject) -> Kept {
+    let Subject {
+        cell, by, silent, ..
+    } = subject;
+    let deadline = phalanx_sys::clock::now() + LIMIT;
+    let mut text = format!(
+        "worker {} at position {}, process {}: {by}, for {:.1} s\n",
+        cell.id,
+        cell.position(),
+        cell.pid,
+        silent.as_secs_f64()
+    );
+    let stack = inspector::is_askable(cell.pid).then(|| javascript(cell, deadline));
+    let mut function = None;
+    match stack {
+        Some(Ok(stack)) => {
+            function = stack.first().map(ToString::to_string);
+            text.push_str("== JavaScript stack\n");
+            for frame in stack {
+                text.extend([format!("    at {frame}\n")]);
+            }
+        }
+        Some(Err(error)) => text.extend([format!("== no JavaScript stack: {error}\n")]),
+        None => {}
+    }
+    if let Some(signal) = subject.signal {
+        let before = cell.last.to_vec().len();
+        let told = cell.signal(signal);
+        let until = deadline.min(phalanx_sys::clock::now() + SAYS_WITHIN);
+        if told.is_ok() {
+            wait(until, || None::<()>);
+        }
+        text.extend([format!("== after {signal} ({before} lines before)\n")]);
+    }
+    text.push_str("== last lines\n");
+    for line in cell.last.to_vec() {
+        text.extend([format!("    {line}\n")]);
+    }
+    text.push_str(&portrait(cell.pid));
+    let path = place::keep(cell.id, &text).inspect_err(
+        |error| tracing::warn!(%error, "no place for what is known of a worker that hangs"),
+    );
+    Kept {
+        path: path.ok(),
+        function,
+    }
+}
+
+/// Has Node open its inspector, asks there for the stack, and closes it: a client that leaves lets the program go on.
+fn javascript(cell: &Cell, deadline: Instant) -> std::io::Result<Vec<inspector::Frame>> {
+    cell.signal(Signal::USR1)?;
+    let find = || {
+        cell.last
+            .to_vec()
+            .iter()
+            .rev()
+            .find_map(|line| inspector::Address::find(line))
+    };
+    let address = wait(deadline, find)
+        .ok_or_else(|| std::io::Error::other("it did not open its inspector"))?;
+    inspector::stack(&address, deadline)
+}
+
+/// Looks again and again until there is something, or the time is over.
+fn wait<T>(until: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        let left = until.saturating_duration_since(phalanx_sys::clock::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::park_timeout(LOOK.min(left));
+    }
+}
+
+/// Whether the worker opens an inspector at USR1 whose address only its own output tells.
+fn publishes_to_output(pid: Pid) -> bool {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let wanted = crate::primary::release::preload::PUBLISH.as_bytes();
+    environment.windows(wanted.len()).any(|part| part == wanted)
+        && catches(pid, Signal::USR1)
+        && std::fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|path| path.file_stem().is_some_and(|stem| stem == "node"))
+}

@@ -1,0 +1,359 @@
+//! Who belongs to which worker, and the end of those that outlive it.
+//!
+//! A worker may be a shell whose child is the server, a master with workers of its own, or a program that
+//! daemonizes. What it leaves behind when it ends would go on serving an old release, or hold the port; so it is
+//! ended before the worker's exit is told (`phalanx_core::leftovers` decides when it is killed). The members
+//! of trees are looked up on a thread where blocking is allowed: once a second, at every start, and at every end.
+//!
+//! INVARIANT: a worker is unreaped while its tree is searched by its group, so the number is no other's.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use phalanx_core::clock::Moment;
+use phalanx_core::ids::WorkerId;
+use phalanx_core::leftovers::{Ended, Leftovers, Next};
+use phalanx_sys::process::{self, Among, Member, Tree};
+use phalanx_sys::signal::Signal;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::keeper::{Keeper, Known};
+use crate::primary::Cluster;
+use crate::primary::Shared;
+use crate::primary::clock;
+use crate::primary::worker::{Cell, Departure};
+
+/// The variable by which descendants are known, whoever their parent is by now.
+const MARK: &str = "PHALANX_TREE";
+/// As [`WORKER_MARK`](MARK), of one worker.
+const WORKER_MARK: &str = "PHALANX_WORKER_ID";
+/// Between two looks at who descends from the workers, and in terms of what a look takes: with hundreds of
+/// workers of a dozen threads each it takes a while.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_SHARE: u32 = 100;
+const LOOKS_AT_ONCE: usize = 2;
+/// Between two looks at those that were started just now.
+const NEWS_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a keeper that could not be started is not tried again.
+const KEEPER_PAUSE: Duration = Duration::from_secs(10);
+/// As the fleet has it, for those that have no fleet.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the trees of all workers have in common.
+#[derive(Debug)]
+pub(crate) struct Trees {
+    token: String,
+    options: OnceLock<Options>,
+    /// Workers that were started or began to serve since the last look.
+    news: Mutex<BTreeSet<WorkerId>>,
+    changed: Notify,
+}
+
+/// How the trees of a cluster are ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Orphans are adopted by this process (`PR_SET_CHILD_SUBREAPER`).
+    pub(crate) adopts: bool,
+    /// How long one may take to end.
+    pub(crate) kill_timeout: Duration,
+}
+
+impl Trees {
+    pub(in crate::primary) fn new() -> Self {
+        Self {
+            token: token(),
+            options: OnceLock::new(),
+            news: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    fn options(&self) -> Options {
+        self.options.get().copied().unwrap_or(Options {
+            adopts: false,
+            kill_timeout: KILL_TIMEOUT,
+        })
+    }
+
+    fn among(&self) -> Among {
+        if self.options().adopts {
+            Among::Adopted
+        } else {
+            Among::All
+        }
+    }
+
+    /// The variable that all workers have.
+    pub(in crate::primary) fn variable(&self) -> (&'static str, &str) {
+        (MARK, &self.token)
+    }
+
+    fn mark(&self) -> String {
+        format!("{MARK}={}", self.token)
+    }
+
+    /// What is left of a worker that has ended and is not reaped.
+    fn of(&self, cell: &Cell) -> Tree {
+        Tree {
+            marks: vec![self.mark(), format!("{WORKER_MARK}={}", cell.id)],
+            groups: BTreeSet::from([cell.pid]),
+            known: cell.relatives().clone(),
+        }
+    }
+
+    /// A worker was started, or has started what serves.
+    pub(in crate::primary) fn has_changed(&self, worker: WorkerId) {
+        self.news().insert(worker);
+        self.changed.notify_one();
+    }
+
+    fn news(&self) -> MutexGuard<'_, BTreeSet<WorkerId>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Unique, and no secret: whoever carries it wants to be killed with the app.
+fn token() -> String {
+    let mut bytes = [0; 16];
+    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    if random.is_err() {
+        let began = Member::of(process::Pid::current()).map_or(0, |own| own.began);
+        return format!("{}-{began}", std::process::id());
+    }
+    format!("{:032x}", u128::from_ne_bytes(bytes))
+}
+
+/// Runs what reads `/proc` where that may take its time, a few at once: hundreds of workers may end together, and the
+/// event loop needs a processor too.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    static LOOKS: Semaphore = Semaphore::const_new(LOOKS_AT_ONCE);
+    let _one_of_few = LOOKS.acquire().await.ok()?;
+    // It fails when the runtime ends, and then nobody is interested any more.
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// The worker has ended and is not reaped: ends what it has left behind.
+pub(in crate::primary) async fn clear(shared: &Weak<Shared>, cell: &Arc<Cell>) {
+    let Some((tree, among, kill_timeout)) = shared.upgrade().map(|shared| {
+        let trees = &shared.trees;
+        (trees.of(cell), trees.among(), trees.options().kill_timeout)
+    }) else {
+        return;
+    };
+    let ended = match cell.departure() {
+        _ if cell.is_doomed() => Ended::Killed,
+        Departure::None => Ended::Unasked,
+        Departure::Asked | Departure::OwnWish => Ended::Asked,
+    };
+    let began = clock::now();
+    let end = Leftovers::new(ended, kill_timeout, Duration::ZERO);
+    Clearing {
+        worker: cell.id,
+        cell: Some(cell),
+        began,
+        end,
+        asked: BTreeSet::new(),
+    }
+    .run(move || tree.members(among))
+    .await;
+}
+
+/// The way to the end of some processes.
+struct Clearing<'a> {
+    worker: WorkerId,
+    cell: Option<&'a Cell>,
+    began: Moment,
+    end: Leftovers,
+    /// Those that were told to end.
+    asked: BTreeSet<Member>,
+}
+
+impl Clearing<'_> {
+    async fn run(mut self, members: impl Fn() -> BTreeSet<Member> + Clone + Send + 'static) {
+        loop {
+            let Some(left) = blocking(members.clone()).await else {
+                return;
+            };
+            let now = clock::now() - self.began;
+            if self.cell.is_some_and(Cell::is_doomed) {
+                self.end.hurry(now);
+            }
+            let until = match self.end.next(left.len(), now) {
+                Next::Done => return,
+                Next::Ask { until } => {
+                    self.ask(&left);
+                    until
+                }
+                Next::Kill { until } => {
+                    signal(&left, Signal::KILL);
+                    until
+                }
+                Next::GiveUp => {
+                    let worker = self.worker.0;
+                    tracing::error!(worker, count = left.len(), "processes cannot be ended");
+                    return;
+                }
+            };
+            self.wait(&left, self.began + until).await;
+        }
+    }
+
+    fn ask(&mut self, left: &BTreeSet<Member>) {
+        let new: BTreeSet<_> = left.difference(&self.asked).copied().collect();
+        if self.asked.is_empty() {
+            let (worker, count) = (self.worker.0, new.len());
+            tracing::info!(
+                worker,
+                count,
+                "it has left processes behind, which are ended (a program that puts itself in the background \
+                 has to be run in the foreground)"
+            );
+        }
+        signal(&new, Signal::TERM);
+        self.asked.extend(new);
+    }
+
+    /// Waits until all of them have ended, or somebody is to be killed.
+    async fn wait(&self, left: &BTreeSet<Member>, until: Moment) {
+        let all = async {
+            for member in left {
+                if let Ok(Some(pidfd)) = member.open()
+                    && let Ok(pidfd) = crate::watched::watch(pidfd)
+                {
+                    drop(pidfd.readable().await);
+                }
+            }
+        };
+        let hurried = async {
+            match self.cell.filter(|cell| !cell.is_doomed()) {
+                Some(cell) => cell.changed.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        let first = async {
+            tokio::select! {
+                () = all => {}
+                () = hurried => {}
+            }
+        };
+        // Whatever ended it, the next look finds out.
+        let _all_ended = clock::timeout_at(until, first).await;
+    }
+}
+
+fn signal(members: &BTreeSet<Member>, signal: Signal) {
+    for member in members {
+        if let Err(error) = member.signal(signal) {
+            tracing::debug!(pid = member.pid.as_u32(), %error, "cannot be signalled");
+        }
+    }
+}
+
+impl Cluster {
+    /// Has a look at the workers' trees from now on, and starts the keeper.
+    pub(crate) fn watch_trees(&self, options: Options) {
+        let trees = &self.shared.trees;
+        // A cluster has one supervisor.
+        let _first = trees.options.set(options);
+        tokio::spawn(watch(Arc::downgrade(&self.shared)));
+    }
+
+    /// All workers are gone: ends what nobody could be told to belong to them.
+    pub(crate) async fn clear_trees(&self) {
+        let trees = &self.shared.trees;
+        let tree = Tree {
+            marks: vec![trees.mark()],
+            ..Tree::default()
+        };
+        let among = trees.among();
+        let clearing = Clearing {
+            worker: WorkerId(0),
+            cell: None,
+            began: clock::now(),
+            end: Leftovers::new(Ended::Killed, Duration::ZERO, Duration::ZERO),
+            asked: BTreeSet::new(),
+        };
+        let left = move || match among {
+            Among::Adopted => process::adopted(),
+            Among::All => tree.members(Among::All),
+        };
+        clearing.run(left).await;
+    }
+}
+
+async fn watch(shared: Weak<Shared>) {
+    let mut keeping = Keeping::default();
+    let mut look_at = phalanx_sys::clock::now() + LOOK_INTERVAL;
+    loop {
+        let Some(strong) = shared.upgrade() else {
+            return;
+        };
+        let cells = strong.hub().cells();
+        let mark = strong.trees.mark();
+        let news = std::mem::take(&mut *strong.trees.news());
+        drop(strong);
+        let began = phalanx_sys::clock::now();
+        let looked_for = (began < look_at).then_some(news);
+        let is_full = looked_for.is_none();
+        let work = move || keeping.look(&cells, looked_for.as_ref(), &mark);
+        let Some(told) = blocking(work).await else {
+            return;
+        };
+        keeping = told;
+        let now = phalanx_sys::clock::now();
+        if is_full {
+            look_at = now + LOOK_INTERVAL.max(LOOK_SHARE * (now - began));
+        }
+        let Some(strong) = shared.upgrade() else {
+            return;
+        };
+        tokio::time::sleep_until((now + NEWS_INTERVAL).into()).await;
+        let changed = strong.trees.changed.notified();
+        drop(tokio::time::timeout_at(look_at.into(), changed).await);
+    }
+}
+
+/// The keeper, and when it may be started again.
+#[derive(Default)]
+struct Keeping {
+    keeper: Option<Keeper>,
+    paused_until: Option<Instant>,
+}
+
+impl Keeping {
+    /// Learns who descends from these workers, or from all, and tells the keeper.
+    fn look(mut self, cells: &[Arc<Cell>], news: Option<&BTreeSet<WorkerId>>, mark: &str) -> Self {
+        let mut known = Known::default();
+        for cell in cells {
+            let mut relatives = cell.relatives();
+            if news.is_none_or(|news| news.contains(&cell.id)) {
+                relatives.retain(|member| member.is_alive());
+                relatives.extend(process::descendants_of(cell.pid));
+            }
+            known.groups.insert(cell.pid);
+            known.members.extend(relatives.iter());
+        }
+        self.tell(known, mark);
+        self
+    }
+
+    fn tell(&mut self, known: Known, mark: &str) {
+        let now = phalanx_sys::clock::now();
+        if self.keeper.is_none() && self.paused_until.is_none_or(|until| until <= now) {
+            self.paused_until = Some(now + KEEPER_PAUSE);
+            self.keeper = Keeper::start(mark).unwrap_or_else(|error| {
+                tracing::warn!(%error, "no keeper: descendants of workers would outlive a primary that is killed");
+                None
+            });
+        }
+        if let Some(keeper) = &mut self.keeper
+            && !keeper.tell(known)
+        {
+            tracing::warn!("the keeper is gone; there will be another");
+            self.keeper = None;
+        }
+    }
+}
