@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 mod fork;
 pub(crate) mod release;
+mod sink;
 mod sockets;
 mod state;
 mod tasks;
@@ -11,12 +12,10 @@ mod worker;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use phalanx_core::fleet;
 use phalanx_core::ids::{Generation, WorkerId};
 use phalanx_core::policy::{Policy, PolicyName, Weights};
 use phalanx_core::wire::{DrainLimits, outgoing};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 pub(crate) use fork::Fork;
 pub use release::directory::working_directory;
@@ -34,6 +33,7 @@ use crate::settings::{DispatchChoice, Settings};
 use crate::subscribers::Events;
 use crate::supervisor::ListenerStatus;
 use release::launch;
+pub(crate) use sink::Reports;
 pub(crate) use state::Shared;
 pub(crate) use state::open::from_sys;
 use worker::Cell;
@@ -283,9 +283,9 @@ impl Cluster {
         self.shared.hub().emit(event);
     }
 
-    /// Where the figures of workers and the news of those that hang go while they are asked for.
-    pub(crate) fn health_reports(&self) -> mpsc::UnboundedReceiver<fleet::Event> {
-        self.shared.hub().health_reports()
+    /// Where the supervisor hears what it decides on.
+    pub(crate) fn reports(&self) -> Reports {
+        self.shared.hub().reports()
     }
 
     /// Asks workers for their figures, and whether they hang, or leaves that off.

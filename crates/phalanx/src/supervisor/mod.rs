@@ -222,11 +222,13 @@ impl Supervisor {
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);
         cluster.watch_trees(trees);
         cluster.watch_hangs();
-        let events = cluster.life_events();
+        let reports = cluster.reports();
         let wear = wear::WearWatch::new(options.wear, &cluster);
         let elastic = elastic::ElasticWatch::new(options.elastic);
         let watches = (wear, elastic);
-        tokio::spawn(runner::run(cluster, shared, events, inbox, watches, finish));
+        tokio::spawn(runner::run(
+            cluster, shared, reports, inbox, watches, finish,
+        ));
         Ok(Self {
             control,
             outcome,

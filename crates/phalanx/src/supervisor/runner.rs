@@ -9,7 +9,7 @@ use phalanx_core::fleet::{
     self, Action, Command, CommandId, ConfigError, Done, Fleet, FleetConfig, FleetView, Refusal,
     Report, WorkerState,
 };
-use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
+use phalanx_core::ids::{Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Outcome;
@@ -17,8 +17,7 @@ use super::elastic::ElasticWatch;
 use super::vitals::Measured;
 use super::wear::WearWatch;
 use crate::event::Event;
-use crate::primary::{Cluster, Fork, LastLines, OutputSink, Release, clock};
-use crate::subscribers::Events;
+use crate::primary::{Cluster, Fork, LastLines, OutputSink, Release, Reports, clock};
 
 /// Of so many workers that are gone the last lines are kept.
 const KEPT_WORKERS: usize = 64;
@@ -133,7 +132,7 @@ struct Runner {
 pub(super) async fn run(
     cluster: Cluster,
     shared: Arc<Shared>,
-    mut events: Events,
+    mut reports: Reports,
     mut inbox: mpsc::UnboundedReceiver<Ask>,
     (mut wear, mut elastic): (WearWatch, ElasticWatch),
     finish: oneshot::Sender<Outcome>,
@@ -150,7 +149,6 @@ pub(super) async fn run(
         next_command: 1,
         outcome: None,
     };
-    let mut health = runner.cluster.health_reports();
     runner.step(fleet::Event::Start);
     let outcome = loop {
         if let Some(outcome) = runner.outcome.take() {
@@ -159,13 +157,8 @@ pub(super) async fn run(
         let deadline = runner.deadline();
         tokio::select! {
             biased;
-            event = events.next() => {
-                if let Some(event) = event.as_ref().and_then(translate) {
-                    runner.step(event);
-                }
-            }
+            report = reports.next() => runner.step(report),
             Some(start) = starts.recv() => runner.has_started(start),
-            Some(report) = health.recv() => runner.step(report),
             Some(ask) = inbox.recv() => runner.command(ask),
             () = elastic.is_due() => {
                 let view = runner.shared.view();
@@ -194,50 +187,6 @@ async fn until(deadline: Option<Moment>) {
     match deadline {
         Some(deadline) => clock::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the machine has to know of a cluster's event.
-fn translate(event: &Event) -> Option<fleet::Event> {
-    match event {
-        Event::Online { worker } => Some(fleet::Event::Online { worker: *worker }),
-        Event::Ready { worker } => Some(fleet::Event::Ready { worker: *worker }),
-        Event::Lacks { worker, lack } => Some(fleet::Event::Lacks {
-            worker: *worker,
-            lack: lack.clone(),
-        }),
-        Event::Leaving { worker } => Some(fleet::Event::Leaving { worker: *worker }),
-        Event::Extends { worker, by } => Some(fleet::Event::Extends {
-            worker: *worker,
-            by: *by,
-        }),
-        Event::Disconnect { worker } => Some(fleet::Event::Disconnected { worker: *worker }),
-        Event::Exit {
-            worker,
-            code,
-            signal,
-            ..
-        } => Some(fleet::Event::Exited {
-            worker: *worker,
-            status: match (code, signal) {
-                (_, Some(signal)) => ExitStatus::Signal(*signal),
-                (code, None) => ExitStatus::Code(code.unwrap_or(0)),
-            },
-        }),
-        Event::Setup
-        | Event::Fork { .. }
-        | Event::Listening { .. }
-        | Event::ListeningUnseen { .. }
-        | Event::Serves { .. }
-        | Event::Message { .. }
-        | Event::Error { .. }
-        | Event::Stuck { .. }
-        | Event::Recovered { .. }
-        | Event::Suspect { .. }
-        | Event::Frozen { .. }
-        | Event::Hung { .. }
-        | Event::Spared { .. }
-        | Event::Fleet(_) => None,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::primary::Cluster;
 use crate::primary::Shared;
 use crate::primary::clock;
+use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
 use crate::primary::state::probe;
 use crate::primary::tasks::evidence::{self, Subject};
@@ -168,7 +169,7 @@ async fn watch(shared: Weak<Shared>) {
         };
         let mut hub = shared.hub();
         for worker in held {
-            hub.emit(&Event::Extends {
+            hub.happened(Fact::Extends {
                 worker,
                 by: PATIENCE,
             });
@@ -395,7 +396,7 @@ impl Hub {
                 if state.is_some_and(|state| state.pulse.stuck_since.is_none()) {
                     self.emit(&Event::Recovered { worker, after });
                 }
-                self.health.report(fleet::Event::Recovered { worker });
+                self.sink.report(fleet::Event::Recovered { worker });
             }
             Finding::Hung {
                 worker,
@@ -444,5 +445,5 @@ async fn give_up(shared: Weak<Shared>, subject: Subject) {
         evidence: kept.path,
     });
     let wear = Wear::Hung { silent };
-    hub.health.report(fleet::Event::Worn { worker, wear });
+    hub.sink.report(fleet::Event::Worn { worker, wear });
 }

@@ -15,7 +15,6 @@ use phalanx_core::fleet;
 use phalanx_core::health::Health;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::outgoing;
-use tokio::sync::mpsc;
 
 use crate::primary::Shared;
 use crate::primary::clock;
@@ -28,7 +27,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// What is known while workers are watched.
 #[derive(Debug, Default)]
 pub(in crate::primary) struct HealthWatch {
-    reports: Option<mpsc::UnboundedSender<fleet::Event>>,
     /// Counts the watches; even while nobody watches.
     number: u64,
     /// Whether they answer.
@@ -38,13 +36,6 @@ pub(in crate::primary) struct HealthWatch {
 impl HealthWatch {
     fn is_on(&self) -> bool {
         self.number % 2 == 1
-    }
-
-    pub(in crate::primary) fn report(&self, event: fleet::Event) {
-        if let Some(reports) = &self.reports {
-            // The supervisor ends before its cluster.
-            drop(reports.send(event));
-        }
     }
 }
 
@@ -63,12 +54,6 @@ async fn probe_all(shared: Weak<Shared>, watch: u64) {
 }
 
 impl Hub {
-    pub(in crate::primary) fn health_reports(&mut self) -> mpsc::UnboundedReceiver<fleet::Event> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.health.reports = Some(sender);
-        receiver
-    }
-
     pub(in crate::primary) fn watch_health(&mut self, wanted: bool) {
         if self.health.is_on() == wanted {
             return;
@@ -110,7 +95,7 @@ impl Hub {
     pub(in crate::primary) fn health_told(&mut self, worker: WorkerId, health: Health) {
         self.answered.told(worker, health.requests);
         if self.health.is_on() {
-            self.health.report(fleet::Event::Health { worker, health });
+            self.sink.report(fleet::Event::Health { worker, health });
         }
     }
 
@@ -135,7 +120,7 @@ impl Hub {
             channel.probe();
         }
         for worker in hung {
-            self.health.report(fleet::Event::Hung { worker });
+            self.sink.report(fleet::Event::Hung { worker });
         }
     }
 }

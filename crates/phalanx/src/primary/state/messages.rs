@@ -16,6 +16,7 @@ use phalanx_core::wire::{
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::message::Message;
+use crate::primary::sink::Fact;
 use crate::primary::sockets::channel::{Outgoing, SentHandle};
 use crate::primary::state::Hub;
 use crate::primary::worker::Departure;
@@ -185,7 +186,7 @@ impl Hub {
             return;
         };
         let by = by.min(limits.drain + limits.stream);
-        self.emit(&Event::Extends { worker, by });
+        self.happened(Fact::Extends { worker, by });
     }
 
     /// Answers a line of the worker's.
@@ -245,7 +246,7 @@ impl Hub {
     pub(in crate::primary) fn online(&mut self, worker: WorkerId) {
         if let Some(state) = self.workers.get_mut(&worker).filter(|state| !state.online) {
             state.online = true;
-            self.emit(&Event::Online { worker });
+            self.happened(Fact::Online { worker });
         }
     }
 
@@ -330,7 +331,7 @@ impl Hub {
         }
         self.exclude(worker);
         if first {
-            self.emit(&Event::Leaving { worker });
+            self.happened(Fact::Leaving { worker });
         }
         self.pump();
     }
@@ -354,7 +355,7 @@ impl Hub {
     /// A message of the application, to whoever wants to see it.
     fn tell_message(&mut self, worker: WorkerId, json: Arc<str>) {
         tracing::trace!(worker = worker.0, bytes = json.len(), "sent a message");
-        if self.subscribers.want_messages(worker) {
+        if self.sink.want_messages(worker) {
             let message = Message::new(json);
             self.emit(&Event::Message { worker, message });
         }

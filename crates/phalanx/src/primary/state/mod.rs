@@ -56,6 +56,7 @@ use tokio::sync::Notify;
 
 use crate::event::Event;
 use crate::policy::MakePolicy;
+use crate::primary::sink::{Fact, Sink};
 use crate::primary::sockets::channel::Channel;
 use crate::primary::state::abandoned::Abandoned;
 use crate::primary::state::answered::Answered;
@@ -71,7 +72,6 @@ use crate::primary::state::watch::Pulse;
 use crate::primary::tasks::output::OutputSink;
 use crate::primary::worker::{Cell, Departure};
 use crate::settings::{DispatchChoice, Settings};
-use crate::subscribers::Subscribers;
 
 pub(crate) use shared::Shared;
 
@@ -164,7 +164,7 @@ pub(crate) struct Hub {
     lacks: BTreeMap<WorkerId, Lack>,
     /// What people were told that workers lack.
     told_lacks: Vec<Lack>,
-    subscribers: Subscribers,
+    sink: Sink,
     next_worker: u32,
     next_listener: u32,
     /// How often the opening of a listener is told.
@@ -219,7 +219,7 @@ impl Hub {
             epoch: crate::primary::clock::now(),
             lacks: BTreeMap::new(),
             told_lacks: Vec::new(),
-            subscribers: Subscribers::default(),
+            sink: Sink::default(),
             next_worker: 1,
             next_listener: 1,
             openings: Complaints::default(),
@@ -245,7 +245,12 @@ impl Hub {
     }
 
     pub(in crate::primary) fn emit(&mut self, event: &Event) {
-        self.subscribers.emit(event);
+        self.sink.tell(event);
+    }
+
+    /// Something happened on which the supervisor decides.
+    fn happened(&mut self, fact: Fact) {
+        self.sink.happened(fact);
     }
 
     /// Something went wrong with a worker. The event is the one to log.
@@ -358,7 +363,7 @@ impl Hub {
         let returned = self.ledger.worker_gone(worker);
         self.count_returned(worker, returned);
         if had_channel {
-            self.emit(&Event::Disconnect { worker });
+            self.happened(Fact::Disconnected { worker });
         }
         self.pump();
     }
@@ -387,7 +392,11 @@ impl Hub {
         }
         let voluntary = state.cell.end(status);
         state.cell.changed.notify_waiters();
-        self.emit(&Event::exit(worker, status, voluntary));
+        self.happened(Fact::Exited {
+            worker,
+            status,
+            voluntary,
+        });
     }
 
     /// The worker is given no new connections from now on.

@@ -14,6 +14,7 @@ use phalanx_core::ids::{Generation, Position, WorkerId};
 
 use crate::event::Event;
 use crate::primary::clock;
+use crate::primary::sink::Fact;
 use crate::primary::state::choice::Dispatch;
 use crate::primary::state::{Hub, Share};
 use crate::primary::worker::{Cell, Departure};
@@ -192,7 +193,7 @@ impl Hub {
                 if self.lacks.get(&worker) != Some(&lack) {
                     self.lacks.insert(worker, lack.clone());
                     if self.is_supervised() {
-                        self.emit(&Event::Lacks { worker, lack });
+                        self.happened(Fact::Lacks { worker, lack });
                     }
                 }
             }
@@ -257,7 +258,7 @@ impl Hub {
             self.emit(&Event::Serves { worker });
         }
         if self.is_supervised() {
-            self.emit(&Event::Ready { worker });
+            self.happened(Fact::Ready { worker });
         }
         true
     }

@@ -24,10 +24,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use crate::event::Event;
 use crate::primary::Cluster;
 use crate::primary::Shared;
 use crate::primary::clock;
+use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
 use crate::primary::worker::{Cell, Departure};
 use crate::settings::Readiness;
@@ -204,14 +204,14 @@ impl Hub {
             state.says = notice.status;
         }
         if let Some(by) = notice.extend {
-            self.emit(&Event::Extends { worker, by });
+            self.happened(Fact::Extends { worker, by });
         }
         if notice.ready {
             self.says_ready(&cell);
         }
         if notice.stopping && cell.depart(Departure::OwnWish) {
             self.exclude(worker);
-            self.emit(&Event::Leaving { worker });
+            self.happened(Fact::Leaving { worker });
         }
         if notice.watchdog == Some(Watchdog::Trigger) {
             self.silent_too_long(&cell, 1);

@@ -8,22 +8,28 @@ use phalanx_sys::scoreboard::Load;
 use super::choice::Dispatch;
 use super::listeners::Listener;
 use super::{Held, Hub, load};
+use crate::primary::sink::Reports;
 use crate::primary::sockets::slots::Slots;
 use crate::primary::worker::Cell;
 use crate::subscribers::Events;
 use crate::supervisor::ListenerStatus;
 
 impl Hub {
+    /// Where the supervisor hears from now on what it decides on.
+    pub(in crate::primary) fn reports(&mut self) -> Reports {
+        self.sink.reports()
+    }
+
     pub(in crate::primary) fn subscribe(&mut self) -> Events {
-        self.subscribers.subscribe()
+        self.sink.subscribe()
     }
 
     pub(in crate::primary) fn subscribe_to_life(&mut self) -> Events {
-        self.subscribers.subscribe_to_life()
+        self.sink.subscribe_to_life()
     }
 
     pub(in crate::primary) fn subscribe_to(&mut self, worker: WorkerId) -> Events {
-        self.subscribers.subscribe_to(worker)
+        self.sink.subscribe_to(worker)
     }
 
     /// All live workers.

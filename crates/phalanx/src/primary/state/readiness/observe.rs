@@ -36,7 +36,7 @@ pub(in crate::primary) type Given = (String, Weak<OwnedFd>);
 pub(in crate::primary) fn start(shared: &Weak<Shared>, cell: &Arc<Cell>, sockets: Vec<Given>) {
     match cell.readiness {
         Readiness::Http(_) => {
-            crate::primary::state::probe::start(Weak::clone(shared), Arc::clone(cell))
+            crate::primary::state::probe::start(Weak::clone(shared), Arc::clone(cell));
         }
         Readiness::Auto | Readiness::Listen | Readiness::Notify | Readiness::Exec => {}
     }
