@@ -10,3 +10,4 @@ pub mod liveness;
 pub mod readiness;
 pub mod turn;
 pub mod vitals;
+pub mod worker;
