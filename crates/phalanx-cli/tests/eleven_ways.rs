@@ -258,7 +258,7 @@ fn two_kinds(port: &str) -> Option<[AppBuilder; 2]> {
 /// The primary does not replace itself yet. What is promised now: its workers end with it, nothing
 /// half-dead keeps the port, and the next primary takes the name and serves.
 ///
-/// Seen to fail without `die_with_parent` in `primary/launch.rs`: Python's workers outlived their primary. Node's
+/// Seen to fail without `die_with_parent` in `primary/release/launch.rs`: Python's workers outlived their primary. Node's
 /// own cluster code ends Node's when their channel ends.
 #[test]
 fn way_9_the_primary_is_replaced_and_everything_with_it() {

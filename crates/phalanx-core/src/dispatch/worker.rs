@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(worker.ending(), Ending::Killed);
     }
 
-    fn rank(worker: &Worker) -> u32 {
+    fn rank(worker: Worker) -> u32 {
         match worker.standing {
             Standing::Starting { .. } => 0,
             Standing::Ready { .. } => 1,
@@ -349,7 +349,7 @@ mod tests {
     fn whatever_happens_a_worker_goes_back_to_nothing_and_survives_being_written_down() {
         for seed in 0..2_000 {
             let mut rng = SplitMix64::new(seed);
-            let admission = if rng.next_u64() % 2 == 0 {
+            let admission = if rng.next_u64().is_multiple_of(2) {
                 Admission::Open
             } else {
                 Admission::HeldBack
@@ -358,11 +358,11 @@ mod tests {
             for _ in 0..20 {
                 let before = worker;
                 happens(&mut worker, rng.next_u64() >> 8);
-                assert!(rank(&worker) >= rank(&before), "{before:?} {worker:?}");
+                assert!(rank(worker) >= rank(before), "{before:?} {worker:?}");
                 assert!(worker.ending >= before.ending);
                 assert!(worker.is_ready() >= before.is_ready());
                 assert!(before.departure().is_none() || worker.departure() == before.departure());
-                assert!(before.takes_part() || rank(&before) < 2 || !worker.takes_part());
+                assert!(before.takes_part() || rank(before) < 2 || !worker.takes_part());
                 assert!(!worker.takes_part() || worker.departure().is_none());
                 let text = serde_json::to_string(&worker).unwrap();
                 assert_eq!(serde_json::from_str::<Worker>(&text).unwrap(), worker);
