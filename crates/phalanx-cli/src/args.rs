@@ -39,6 +39,8 @@ pub(crate) use unknown::explain;
 use crate::values::{self, Variable, WorkerCount};
 use phalanx_control::names::Name;
 use phalanx_drill::DrillArgs;
+#[cfg(feature = "top")]
+use phalanx_top::TopArgs;
 
 /// Put any server on every core, and never drop a request.
 ///
@@ -67,6 +69,8 @@ pub(crate) enum Verb {
     Stop(StopArgs),
     Send(SendArgs),
     Events(EventsArgs),
+    #[cfg(feature = "top")]
+    Top(TopArgs),
     Drill(Box<DrillArgs>),
     Init(InitArgs),
     Check(CheckArgs),

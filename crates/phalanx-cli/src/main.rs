@@ -80,6 +80,8 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Stop(args) => to_the_end(verbs::stop(args)),
         Verb::Send(args) => to_the_end(verbs::send(args)),
         Verb::Events(args) => to_the_end(verbs::events(args)),
+        #[cfg(feature = "top")]
+        Verb::Top(args) => to_the_end(phalanx_top::top(args)),
         Verb::Drill(args) => to_the_end(drill(*args)),
         Verb::Engine(args) => return engine::run(args),
     };

@@ -245,7 +245,7 @@ fn a_mistyped_command_is_answered_with_the_one_that_was_meant() {
         ("relaod", "did you mean `phalanx reload`?"),
         ("stauts", "did you mean `phalanx status`?"),
         ("logs", "standard error of `phalanx run`"),
-        ("monit", "`phalanx status`"),
+        ("dashboard", "`phalanx top`"),
         ("./server.js", "`phalanx run ./server.js`"),
     ] {
         expect_refused(&run_alone(&[word]), 64, &[part]);

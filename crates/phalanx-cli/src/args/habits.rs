@@ -10,7 +10,7 @@ struct Habit {
     takes_app: bool,
 }
 
-const HABITS: [Habit; 14] = [
+const HABITS: &[Habit] = &[
     habit("ls", &["list"], false),
     habit("ps", &["list"], false),
     habit("l", &["list"], false),
@@ -23,6 +23,10 @@ const HABITS: [Habit; 14] = [
     habit("desc", &["status"], true),
     habit("info", &["status"], true),
     habit("show", &["status"], true),
+    #[cfg(feature = "top")]
+    habit("monit", &["top"], false),
+    #[cfg(feature = "top")]
+    habit("imonit", &["top"], false),
     habit("ecosystem", &["init"], false),
     habit("startup", &["unit", "--install"], false),
 ];
@@ -88,6 +92,8 @@ mod tests {
             ("reload api", "reload --name api"),
             ("delete api --fast", "stop --name api --fast"),
             ("describe api", "status --name api"),
+            #[cfg(feature = "top")]
+            ("monit api", "top api"),
             ("reload --canary 1", "reload --canary 1"),
             ("status", "status"),
             ("run ls", "run ls"),

@@ -40,6 +40,14 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("message", "send"),
     ("trigger", "send"),
     ("watch", "events"),
+    #[cfg(feature = "top")]
+    ("monitor", "top"),
+    #[cfg(feature = "top")]
+    ("dash", "top"),
+    #[cfg(feature = "top")]
+    ("dashboard", "top"),
+    #[cfg(feature = "top")]
+    ("htop", "top"),
     ("completion", "generate"),
     ("completions", "generate"),
     ("man", "generate"),
@@ -62,9 +70,10 @@ const INSTEAD: &[(&[&str], &str)] = &[
         "phalanx keeps no log files: workers' output and the log go to the standard output and standard error of \
          `phalanx run` (under systemd: journalctl -u UNIT); `phalanx events` prints what happens",
     ),
+    #[cfg(not(feature = "top"))]
     (
         &["monit", "monitor", "top", "dash", "dashboard", "imonit"],
-        "use `phalanx status`, or `watch phalanx status`; `phalanx events` prints what happens",
+        "this phalanx was built without its live view: use `phalanx status`, or `watch phalanx status`; `phalanx events` prints what happens",
     ),
     (
         &["save", "dump", "resurrect"],
@@ -151,7 +160,8 @@ mod tests {
         }
         assert!(reason("start").contains("`phalanx run server.js`"));
         assert!(reason("logs").contains("standard error"));
-        assert!(reason("monit").contains("phalanx status"));
+        #[cfg(feature = "top")]
+        assert!(reason("dashboard").contains("`phalanx top`"));
         assert!(reason("server.js").contains("`phalanx run server.js`"));
     }
 
