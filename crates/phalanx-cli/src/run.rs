@@ -194,7 +194,10 @@ fn options(
         Dispatch::Shared => DispatchChoice::Shared,
         Dispatch::Kernel => DispatchChoice::Kernel,
     };
-    Ok(options)
+    match options.spares_refused() {
+        Some(reason) => Err(Failure::new(Exit::Usage, reason)),
+        None => Ok(options),
+    }
 }
 
 /// Node's cluster takes `none` and `rr`, and ignores everything else; so does phalanx.

@@ -18,13 +18,14 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
     let adoption = status.adoption.as_ref();
     let adoption = adoption.map_or_else(String::new, |one| format!(", adoption {one}"));
     let mut text = format!(
-        "{}: primary {}, {}, {}{adoption}, generation {}\n{ready} of {} ready{}\n",
+        "{}: primary {}, {}, {}{adoption}, generation {}\n{ready} of {} ready{}{}\n",
         status.name,
         status.pid,
         policy(status),
         status.dispatch,
         status.generation,
         counted(status.target),
+        spares(status),
         match (status.stopping, status.reloading) {
             (true, _) => ", stopping",
             (false, true) if status.watching => ", reloading: watching the first",
@@ -67,6 +68,21 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         text += &columns(&heads.map(str::to_owned), rows);
     }
     text
+}
+
+/// How many spares there are, where some are wanted.
+fn spares(status: &Status) -> String {
+    if status.spares == 0 {
+        return String::new();
+    }
+    let workers = status.workers.iter();
+    let waiting = workers.filter(|worker| worker.state == WorkerState::Spare);
+    let plural = if status.spares == 1 { "" } else { "s" };
+    format!(
+        ", {} of {} spare{plural} ready",
+        waiting.count(),
+        status.spares
+    )
 }
 
 /// A position that waits for its next try, or stays empty.

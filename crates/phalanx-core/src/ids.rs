@@ -22,6 +22,18 @@ pub struct Position(pub u32);
 #[serde(transparent)]
 pub struct Generation(pub u32);
 
+impl Position {
+    /// The least number above those of all positions. The numbers from here on are the places of spares, which serve
+    /// nothing until they move to a position.
+    pub const SPARES: u32 = 4096;
+
+    /// Whether it is the place of a spare, and so no position of the app's.
+    #[must_use]
+    pub fn is_spare(self) -> bool {
+        self.0 >= Self::SPARES
+    }
+}
+
 impl fmt::Display for WorkerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -30,7 +42,10 @@ impl fmt::Display for WorkerId {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self.0.checked_sub(Self::SPARES) {
+            None => self.0.fmt(f),
+            Some(index) => write!(f, "spare-{index}"),
+        }
     }
 }
 

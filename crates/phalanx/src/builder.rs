@@ -216,6 +216,13 @@ impl Builder {
         self
     }
 
+    /// How many workers are kept ready without connections, besides the others. One of them takes the position of a worker that
+    /// crashes, hangs or is recycled at once, and another is started behind it. Default 0.
+    pub fn spares(mut self, count: u32) -> Self {
+        self.options.fleet.spares = count;
+        self
+    }
+
     /// How long the first successors of a rolling restart must have served before they get
     /// connections. Default 0 s.
     pub fn soak(mut self, time: Duration) -> Self {

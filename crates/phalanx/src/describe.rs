@@ -281,7 +281,11 @@ fn level_of(report: &Report) -> Level {
         Report::ScaleProgress { done, of } if !is_milestone(*done, *of) => Level::Debug,
         Report::Changed {
             reason:
-                Reason::ChannelLost | Reason::Respawn | Reason::Recycle { .. } | Reason::Recycled { .. },
+                Reason::ChannelLost
+                | Reason::Respawn
+                | Reason::SpareTakesOver
+                | Reason::Recycle { .. }
+                | Reason::Recycled { .. },
             ..
         }
         | Report::RespawnScheduled { .. }

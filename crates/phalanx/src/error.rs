@@ -115,6 +115,9 @@ pub enum Error {
     /// The limits contradict each other.
     #[error(transparent)]
     Config(#[from] phalanx_core::fleet::ConfigError),
+    /// There can be no spares. Reaches: the app.
+    #[error("{0}")]
+    Spares(&'static str),
     /// A listener cannot change to this policy while it is open. Reaches: nothing; all stays as it was.
     #[error(
         "{address} cannot change to the policy {policy}: {why}; run the app anew with --policy {policy}"

@@ -42,6 +42,13 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::positive_duration)]
     pub(crate) kill_timeout: Duration,
 
+    /// Workers that are kept ready without connections, and take the position of one that crashes, hangs or is recycled at once
+    ///
+    /// They come besides --workers, are of the newest release, and go first in a reload. For a program that does its work without
+    /// being asked (--adopt none), or where all workers share one socket (--dispatch shared), there can be none.
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) spares: u32,
+
     /// Extra workers during a reload: a number, or a percentage
     #[arg(long, value_name = "N|N%", default_value = "1")]
     pub(crate) max_surge: Amount,

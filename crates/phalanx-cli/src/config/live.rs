@@ -14,7 +14,7 @@ use crate::report::Outcome;
 
 /// Keys that new workers, or the primary, take over at a reload. What is not among them needs a stop and a start: so a
 /// key that was forgotten here is told not to be applied, and is not.
-const APPLIED: [&str; 26] = [
+const APPLIED: [&str; 27] = [
     COMMAND,
     "workers",
     "policy",
@@ -30,6 +30,7 @@ const APPLIED: [&str; 26] = [
     "settle-timeout",
     "stop-signal",
     "kill-timeout",
+    "spares",
     "max-surge",
     "max-unavailable",
     "max-draining",

@@ -17,6 +17,7 @@ pub(super) fn fleet(args: &RunArgs) -> Outcome<FleetConfig> {
             WorkerCount::Exactly(count) => count,
             WorkerCount::Between(min, _) => min.get(),
         },
+        spares: limits.spares,
         max_surge: limits.max_surge,
         max_unavailable: limits.max_unavailable,
         max_draining: limits.max_draining,

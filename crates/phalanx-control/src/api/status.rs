@@ -27,6 +27,9 @@ pub struct Status {
     pub adoption: Option<Adoption>,
     /// How many workers are wanted.
     pub target: u32,
+    /// How many spares are wanted besides: workers that are ready and get no connections until a position needs them.
+    #[serde(default)]
+    pub spares: u32,
     /// The generation that new workers get.
     #[cfg_attr(test, schemars(with = "u32"))]
     pub generation: Generation,

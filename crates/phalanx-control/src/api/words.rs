@@ -90,6 +90,8 @@ words! {
         Starting = "starting",
         /// Its program runs.
         Online = "online",
+        /// It could serve, and waits for a position that needs it.
+        Spare = "spare",
         /// It serves.
         Ready = "ready",
         /// It gets no new work and finishes what it has.
@@ -201,6 +203,7 @@ mod tests {
         for state in [
             CoreState::Starting,
             CoreState::Online,
+            CoreState::Spare,
             CoreState::Ready,
             CoreState::Draining,
             CoreState::Stopping,

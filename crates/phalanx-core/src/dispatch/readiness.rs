@@ -256,6 +256,22 @@ impl Roll {
         }
     }
 
+    /// A spare takes a position: what it holds is held there.
+    pub fn moves(&mut self, worker: WorkerId, position: Position) {
+        let Some(candidate) = self.candidates.get_mut(&worker) else {
+            return;
+        };
+        let place = std::mem::replace(&mut candidate.position, position);
+        let (held, generation) = (candidate.held.clone(), candidate.generation);
+        if candidate.stage == Stage::Ready {
+            let known = self.known.entry(generation).or_default();
+            known.remove(&place);
+            known.insert(position, held);
+            self.served.remove(&place);
+            self.served.insert(position, generation);
+        }
+    }
+
     /// The worker leaves: it is nobody's reason to wait any more.
     pub fn leaves(&mut self, worker: WorkerId, now: Duration) {
         let Some(candidate) = self.candidates.get(&worker) else {

@@ -29,17 +29,25 @@ pub enum Action {
     Spawn {
         /// The new worker. Its id was never used before.
         worker: WorkerId,
-        /// The position that it holds.
+        /// The position that it holds, or the place of a spare ([`Position::is_spare`]).
         position: Position,
         /// The release to start.
         generation: Generation,
-        /// It gets no connections before [`Action::Admit`].
+        /// It gets no connections before [`Action::Admit`] or [`Action::Promote`].
         held: bool,
     },
     /// Give this worker its share of the connections from now on.
     Admit {
         /// Which. It was spawned as `held`, and has become ready.
         worker: WorkerId,
+    },
+    /// This spare holds that position from now on: it was spawned as `held`, and gets the position's share of the
+    /// connections.
+    Promote {
+        /// Which.
+        worker: WorkerId,
+        /// The position.
+        position: Position,
     },
     /// Count this worker as ready with what it has, and let it serve that: it lacks listeners and is not
     /// waited for any longer.

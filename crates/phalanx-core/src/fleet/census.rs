@@ -1,5 +1,7 @@
 //! How many workers there are and how many there may be: the numbers that the limits are about.
 
+use super::seat::Seat;
+
 /// The numbers that the limits are about, kept true while a step decides.
 pub(super) struct Census {
     /// Workers that are ready.
@@ -33,6 +35,19 @@ pub(super) enum Place {
     Beside,
 }
 
+impl Place {
+    /// Where one more worker of this seat would be.
+    pub(super) fn at(seat: &Seat) -> Self {
+        if seat.counted() == 0 {
+            Self::Empty
+        } else if seat.is_vacant() {
+            Self::Vacant
+        } else {
+            Self::Beside
+        }
+    }
+}
+
 impl Census {
     pub(super) fn may_take_down(&self) -> bool {
         self.ready > self.floor
@@ -55,6 +70,11 @@ impl Census {
 
     pub(super) fn add(&mut self, place: Place, for_change: bool) {
         (self.working, self.processes) = self.with(place);
+        self.add_start(for_change);
+    }
+
+    /// One more starts, which is a spare.
+    pub(super) fn add_start(&mut self, for_change: bool) {
         self.starts = self.starts.saturating_sub(1);
         if for_change {
             self.starts_of_change = 0;

@@ -107,9 +107,15 @@ impl Fleet {
         let (config, out) = (&self.config, &mut self.out);
         for worker in self.roster.workers_mut() {
             match worker.state {
+                State::Starting { .. } | State::Online { .. } | State::Spare
+                    if worker.position.is_spare() =>
+                {
+                    worker.stop(Cause::Retired, Reason::FleetStops, config, out);
+                }
                 State::Starting { .. }
                 | State::Online { .. }
                 | State::Soaking { .. }
+                | State::Spare
                 | State::Ready => worker.make_way(Reason::FleetStops, config, out),
                 State::Draining { .. }
                 | State::Departing { .. }
@@ -127,6 +133,7 @@ impl Fleet {
                 State::Starting { .. }
                 | State::Online { .. }
                 | State::Soaking { .. }
+                | State::Spare
                 | State::Ready => {
                     worker.stop(Cause::Retired, Reason::FleetStops, config, out);
                 }
@@ -210,7 +217,7 @@ impl Fleet {
                 seat.renew();
             }
         }
-        self.roster.close_empty(self.target);
+        self.roster.close_empty(self.target, self.config.spares);
     }
 
     /// Answers a change of size that has come true.

@@ -9,9 +9,10 @@ use thiserror::Error;
 use super::amount::Amount;
 use super::limits::Limits;
 use crate::backoff::BackoffConfig;
+use crate::ids::Position;
 
 /// The most workers a fleet may have.
-pub const MAX_WORKERS: u32 = 4096;
+pub const MAX_WORKERS: u32 = Position::SPARES;
 
 /// What a fleet is told at its start. [`FleetConfig::check`] says whether it can work;
 /// [`Fleet::new`](super::Fleet::new) calls it.
@@ -19,6 +20,8 @@ pub const MAX_WORKERS: u32 = 4096;
 pub struct FleetConfig {
     /// The target at the start, from 0 to [`MAX_WORKERS`]. Default 1.
     pub workers: u32,
+    /// How many workers are kept ready without connections, for positions that lose their worker. Default 0.
+    pub spares: u32,
     /// How many extra processes a rolling restart may have at any moment; a share rounds up.
     /// Default 1.
     pub max_surge: Amount,
@@ -77,6 +80,9 @@ pub enum ConfigError {
     /// More workers than [`MAX_WORKERS`].
     #[error("{0} workers are more than the {MAX_WORKERS} that a fleet may have")]
     TooManyWorkers(u32),
+    /// Spares in a fleet that replaces nobody.
+    #[error("spares take the places of workers that ended, but respawning is off")]
+    SparesWithoutRespawn,
     /// A share above 100 percent.
     #[error("{name} {amount} is more than 100%")]
     ShareAboveWhole {
@@ -107,6 +113,7 @@ impl Default for FleetConfig {
     fn default() -> Self {
         Self {
             workers: 1,
+            spares: 0,
             max_surge: Amount::Count(1),
             max_unavailable: Amount::Count(0),
             max_draining: None,
@@ -130,11 +137,15 @@ impl FleetConfig {
     ///
     /// # Errors
     ///
-    /// Too many workers, a share above 100 %, a zero `ready_timeout` or `kill_timeout`, and a surge
+    /// Too many workers, spares where respawning is off, a share above 100 %, a zero `ready_timeout` or `kill_timeout`, and a surge
     /// and an unavailability that both come to zero workers are refused.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.workers > MAX_WORKERS {
-            return Err(ConfigError::TooManyWorkers(self.workers));
+        let all = self.workers.saturating_add(self.spares);
+        if all > MAX_WORKERS {
+            return Err(ConfigError::TooManyWorkers(all));
+        }
+        if self.spares > 0 && !self.respawn {
+            return Err(ConfigError::SparesWithoutRespawn);
         }
         for (name, timeout) in [
             ("ready_timeout", self.ready_timeout),

@@ -33,6 +33,9 @@ impl Fleet {
         if !worker.is_booting() {
             return;
         }
+        if worker.position.is_spare() {
+            return self.spare_is_ready(id);
+        }
         if worker.held && self.soaks(id) {
             self.soak(id);
         } else {
@@ -97,7 +100,7 @@ impl Fleet {
         };
         let ready_for = self.out.now().saturating_sub(worker.since);
         let who = Who::from(&*worker);
-        let was_ready = worker.is_ready();
+        let was_ready = worker.is_ready() || worker.is_spare();
         if !worker.is_active() {
             return;
         }
@@ -138,7 +141,7 @@ impl Fleet {
             State::Starting { .. } | State::Online { .. } | State::Soaking { .. } => {
                 (Cause::LostWhileStarting, Reason::ChannelLost, at_least)
             }
-            State::Ready => (Cause::LostWhileReady, Reason::ChannelLost, at_least),
+            State::Spare | State::Ready => (Cause::LostWhileReady, Reason::ChannelLost, at_least),
             // It may have work that no connection is part of: that has the rest of the time to drain.
             State::Draining { cause, until } => (cause, Reason::Disconnected, at_least.max(until)),
             State::Departing { .. } | State::Stopping { .. } | State::Killed { .. } => return,
@@ -160,7 +163,7 @@ impl Fleet {
             State::Starting { .. } | State::Online { .. } | State::Soaking { .. } => {
                 self.exited_before_ready(&worker, status);
             }
-            State::Ready => {
+            State::Spare | State::Ready => {
                 let ready_for = self.out.now().saturating_sub(worker.since);
                 if has_recycled(status, ready_for) {
                     worker.report_gone(Reason::Exited { status }, &mut self.out);
@@ -209,7 +212,10 @@ impl Fleet {
     pub(super) fn spawn_failed(&mut self, id: WorkerId, message: String) {
         let is_starting = match self.roster.worker(id).map(|worker| worker.state) {
             // Nobody whose program ran failed to be spawned.
-            None | Some(State::Online { .. } | State::Soaking { .. } | State::Ready) => return,
+            None
+            | Some(State::Online { .. } | State::Soaking { .. } | State::Spare | State::Ready) => {
+                return;
+            }
             Some(State::Starting { .. }) => true,
             // It was told to end before its spawn had failed.
             Some(
@@ -304,7 +310,7 @@ impl Fleet {
         }
         let who = Who::from(&*worker);
         match worker.state {
-            State::Ready => {}
+            State::Spare | State::Ready => {}
             State::Soaking { .. } => self.admit(id),
             State::Starting { .. } | State::Online { .. } => {
                 let lack = worker.lack.take();

@@ -35,6 +35,7 @@ impl Fleet {
     /// Tells once that the fleet is as it should be.
     pub(super) fn settle(&mut self) {
         let is_settled = self.change.is_none()
+            && self.has_its_spares()
             && self.roster.surplus(self.target).next().is_none()
             && self
                 .roster

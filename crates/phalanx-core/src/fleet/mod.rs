@@ -41,6 +41,11 @@
 //! A worker that is worn out ([`Event::Worn`]) or to be replaced by hand gives way to a successor of the same release
 //! (`recycle`): one position at a time, the successor first, and after any reload.
 //!
+//! # Spares
+//!
+//! So many workers may be kept ready without connections (`spares`). They hold places beyond all positions, take no part in the
+//! limits above, and are of the newest release, in which a reload therefore begins with them.
+//!
 //! # Size
 //!
 //! The target changes by command, and by load where the runtime watches it ([`Elastic`], [`Event::Resize`]).
@@ -76,6 +81,7 @@ mod rollback;
 mod rollout;
 mod roster;
 mod seat;
+mod spares;
 mod verdict;
 mod view;
 mod wear;
@@ -135,6 +141,8 @@ pub struct Fleet {
     scaling: Option<Scaling>,
     recycling: Recycling,
     settled: Option<Generation>,
+    /// The release that spares were of last.
+    spare_generation: Generation,
     /// The runtime was told to watch.
     watches: bool,
 }
@@ -181,6 +189,7 @@ impl Fleet {
             scaling: None,
             recycling: Recycling::default(),
             settled: None,
+            spare_generation: Generation(1),
             watches: false,
             config,
         })
@@ -285,6 +294,7 @@ impl Fleet {
                 watching: change.canary.is_some_and(|canary| canary.is_watching()),
             }),
             previous: self.previous,
+            spares: self.config.spares,
             settled: self.settled.is_some(),
             workers: self.roster.seats().flat_map(view::workers_of).collect(),
             vacancies: self

@@ -46,7 +46,29 @@ impl Fleet {
         if self.is_ending() {
             return self.finish_when_empty();
         }
+        let mut census = self.let_go();
+        loop {
+            while self.promote_spare(&census) {
+                // Who had the position before is not needed any more.
+                census = self.let_go();
+            }
+            self.fill(&mut census);
+            if !(self.replace(&mut census) || self.make_room_to_recycle(&mut census)) {
+                break;
+            }
+        }
+        self.start_spares(&mut census);
+        self.roster.close_empty(self.target, self.config.spares);
+        self.conclude_scaling();
+        self.tell_watch();
+        self.settle();
+        self.end_if_all_gone();
+    }
+
+    /// Ends what is over, and lets go who is not needed any more.
+    fn let_go(&mut self) -> Census {
         while self.conclude_change() || self.advance_canaries() {}
+        self.retire_spares();
         // Before the marks, which ask who is worn out.
         self.advance_recycling();
         self.mark_redundant();
@@ -55,16 +77,7 @@ impl Fleet {
         self.release_surplus(&mut census);
         self.release_replaced(&mut census);
         // Who was just let go finishes its work, which the limit may overlook.
-        let mut census = self.census();
-        self.fill(&mut census);
-        if self.replace(&mut census) || self.make_room_to_recycle(&mut census) {
-            self.fill(&mut census);
-        }
-        self.roster.close_empty(self.target);
-        self.conclude_scaling();
-        self.tell_watch();
-        self.settle();
-        self.end_if_all_gone();
+        self.census()
     }
 
     fn census(&self) -> Census {
@@ -204,13 +217,7 @@ impl Fleet {
             let Some(seat) = self.roster.seat(need.position) else {
                 continue;
             };
-            let place = if seat.counted() == 0 {
-                Place::Empty
-            } else if seat.is_vacant() {
-                Place::Vacant
-            } else {
-                Place::Beside
-            };
+            let place = Place::at(seat);
             let is_first_try = seat.past == Past::Untried;
             let may_try = !is_first_try || first_tries > 0;
             let has_turn = place == Place::Empty || self.may_surge_for(need.position);
@@ -237,7 +244,7 @@ impl Fleet {
 
     /// While a rollout is under way the surge is for the positions whose turn it is; otherwise
     /// those who leave by their own wish would use it up.
-    fn may_surge_for(&self, position: Position) -> bool {
+    pub(super) fn may_surge_for(&self, position: Position) -> bool {
         self.change.as_ref().is_none_or(|change| {
             (change.has_switched(position) || change.is_rollback()) && !change.is_done(position)
         })
@@ -259,6 +266,9 @@ impl Fleet {
         let Some(change) = &self.change else {
             return false;
         };
+        if self.awaits_first_spare(change) {
+            return false;
+        }
         let (to, reason) = (change.to, change.spawn_reason());
         let waiting: Vec<Position> = self
             .roster
@@ -313,10 +323,10 @@ impl Fleet {
         !self.config.soak.is_zero() && is_unproven && is_held_by_another
     }
 
-    fn spawn(&mut self, position: Position, generation: Generation, reason: Reason) {
+    pub(super) fn spawn(&mut self, position: Position, generation: Generation, reason: Reason) {
         self.last_worker = WorkerId(self.last_worker.0.saturating_add(1));
         let identity = (self.last_worker, position, generation);
-        let held = self.is_to_soak(position, generation);
+        let held = position.is_spare() || self.is_to_soak(position, generation);
         let worker = Worker::spawn(identity, held, reason, &self.config, &mut self.out);
         self.roster.insert(worker);
         if let Some(seat) = self.roster.seat_mut(position)

@@ -56,6 +56,9 @@ pub struct Recycled {
 impl Fleet {
     /// A worker is worn out. Only one that serves can be.
     pub(super) fn worn(&mut self, id: WorkerId, wear: Wear) {
+        if self.spare_is_worn(id, wear) {
+            return;
+        }
         if wear.is_hung() {
             return self.hangs(id, wear);
         }

@@ -208,6 +208,8 @@ pub enum WorkerState {
     Starting,
     /// Its program runs.
     Online,
+    /// It could serve, and waits for a position that needs it.
+    Spare,
     /// It serves.
     Ready,
     /// It gets no new work and finishes what it has.
@@ -225,6 +227,7 @@ impl WorkerState {
         match self {
             Self::Starting => "starting",
             Self::Online => "online",
+            Self::Spare => "spare",
             Self::Ready => "ready",
             Self::Draining => "draining",
             Self::Stopping => "stopping",
@@ -258,6 +261,12 @@ pub enum Reason {
         #[serde(flatten)]
         wear: Wear,
     },
+    /// Spawned: a spare.
+    NewSpare,
+    /// It could serve, and waits for a position that needs it.
+    WaitsAsSpare,
+    /// It was a spare, and takes a position that needs a worker.
+    SpareTakesOver,
     /// Its program runs.
     Runs,
     /// It provably serves.
@@ -323,6 +332,9 @@ impl fmt::Display for Reason {
             Self::Rollout => f.write_str("rollout"),
             Self::Rollback => f.write_str("roll-back"),
             Self::Recycle { wear } => write!(f, "takes over from a recycled worker ({wear})"),
+            Self::NewSpare => f.write_str("a spare"),
+            Self::WaitsAsSpare => f.write_str("it is ready, and waits as a spare"),
+            Self::SpareTakesOver => f.write_str("a spare takes over"),
             Self::Runs => f.write_str("its program runs"),
             Self::Serves => f.write_str("it serves"),
             Self::Soaks => f.write_str("it serves, without connections yet"),

@@ -280,7 +280,7 @@ pub(super) fn wanted_at(
     base: Generation,
 ) -> Generation {
     match change {
-        Some(change) if change.has_switched(position) => change.to,
+        Some(change) if position.is_spare() || change.has_switched(position) => change.to,
         Some(_) | None => base,
     }
 }

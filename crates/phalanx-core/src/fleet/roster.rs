@@ -10,7 +10,7 @@ use super::seat::Seat;
 use super::worker::Worker;
 use crate::ids::{Position, WorkerId};
 
-/// The seats of all positions up to the target, and those above it that still hold workers.
+/// The seats of all positions up to the target, those above it that still hold workers, and the places of spares.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster {
     seats: BTreeMap<Position, Seat>,
@@ -30,10 +30,34 @@ impl Roster {
         }
     }
 
-    /// Forgets the positions from `target` on that nobody holds any more.
-    pub(super) fn close_empty(&mut self, target: u32) {
+    /// Forgets the positions from `target` on that nobody holds any more, but for the places of so many spares.
+    pub(super) fn close_empty(&mut self, target: u32, spares: u32) {
+        self.seats.retain(|position, seat| {
+            let index = position.0.checked_sub(Position::SPARES);
+            let is_kept = index.map_or(position.0 < target, |index| index < spares);
+            is_kept || !seat.workers.is_empty()
+        });
+    }
+
+    /// The place of the spare of this index.
+    pub(super) fn spare_seat_mut(&mut self, index: u32) -> &mut Seat {
+        let position = Position(Position::SPARES.saturating_add(index));
         self.seats
-            .retain(|position, seat| position.0 < target || !seat.workers.is_empty());
+            .entry(position)
+            .or_insert_with(|| Seat::new(position))
+    }
+
+    /// The places of spares.
+    pub(super) fn spare_seats(&self) -> impl Iterator<Item = &Seat> {
+        self.seats
+            .range(Position(Position::SPARES)..)
+            .map(|(_, seat)| seat)
+    }
+
+    pub(super) fn spare_seats_mut(&mut self) -> impl Iterator<Item = &mut Seat> {
+        self.seats
+            .range_mut(Position(Position::SPARES)..)
+            .map(|(_, seat)| seat)
     }
 
     pub(super) fn insert(&mut self, worker: Worker) {
@@ -82,7 +106,9 @@ impl Roster {
 
     /// The seats of surplus positions, from the target on.
     pub(super) fn surplus(&self, target: u32) -> impl Iterator<Item = &Seat> {
-        self.seats.range(Position(target)..).map(|(_, seat)| seat)
+        self.seats
+            .range(Position(target)..Position(Position::SPARES))
+            .map(|(_, seat)| seat)
     }
 
     pub(super) fn wanted_mut(&mut self, target: u32) -> impl Iterator<Item = &mut Seat> {
@@ -96,7 +122,7 @@ impl Roster {
         target: u32,
     ) -> impl DoubleEndedIterator<Item = &mut Seat> {
         self.seats
-            .range_mut(Position(target)..)
+            .range_mut(Position(target)..Position(Position::SPARES))
             .map(|(_, seat)| seat)
     }
 

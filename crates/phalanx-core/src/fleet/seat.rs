@@ -246,7 +246,9 @@ impl Seat {
             return None;
         }
         let ready_since = self
-            .ready()
+            .workers
+            .values()
+            .filter(|worker| worker.is_ready() || worker.is_spare())
             .filter(|worker| worker.generation == wanted && worker.since >= self.failed_at)
             .map(|worker| worker.since)
             .min()?;

@@ -203,6 +203,9 @@ impl Fleet {
                 seat.report_retry(&mut self.out);
             }
         }
+        if who.position.is_spare() {
+            return self.start_of_spare_failed(failure, from_outside);
+        }
         self.start_of_scaling_failed(&failure);
         self.successor_failed(&failure);
         self.start_of_change_failed(failure, from_outside);
@@ -249,7 +252,7 @@ impl Fleet {
     /// Whether the fleet still cares for that position.
     fn keeps(&self, position: Position) -> bool {
         match self.phase {
-            Phase::Running => self.is_wanted(position),
+            Phase::Running => self.is_wanted(position) || self.is_wanted_spare(position),
             Phase::New | Phase::Ending { .. } | Phase::Finished => false,
         }
     }

@@ -24,6 +24,8 @@ pub struct FleetView {
     pub previous: Option<Generation>,
     /// The rollout or revert under way.
     pub rollout: Option<RolloutView>,
+    /// How many spares there should be, besides the target.
+    pub spares: u32,
     /// Whether every position has one ready worker of the generation and nothing else lives.
     pub settled: bool,
     /// All that live, by position and age.
@@ -69,7 +71,7 @@ pub struct RolloutView {
 pub struct WorkerView {
     /// Its identity.
     pub worker: WorkerId,
-    /// The position it holds.
+    /// The position it holds, or the place of a spare ([`Position::is_spare`]).
     pub position: Position,
     /// Its release.
     pub generation: Generation,

@@ -49,6 +49,8 @@ pub(super) enum State {
     Online { until: Duration },
     /// It serves, but is given no connections before `until`.
     Soaking { until: Duration },
+    /// It could serve, and waits for a position that needs it.
+    Spare,
     /// It serves.
     Ready,
     /// It finishes its work.
@@ -142,6 +144,7 @@ impl Worker {
             State::Starting { .. } => config.kill_timeout,
             State::Online { .. }
             | State::Soaking { .. }
+            | State::Spare
             | State::Ready
             | State::Draining { .. }
             | State::Departing { .. }
@@ -195,6 +198,7 @@ impl Worker {
         match self.state {
             State::Starting { .. } => WorkerState::Starting,
             State::Online { .. } | State::Soaking { .. } => WorkerState::Online,
+            State::Spare => WorkerState::Spare,
             State::Ready => WorkerState::Ready,
             State::Draining { .. } => WorkerState::Draining,
             State::Departing { .. } | State::Stopping { .. } | State::Killed { .. } => {
@@ -206,7 +210,7 @@ impl Worker {
     /// When patience with its state ends.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match self.state {
-            State::Ready => None,
+            State::Spare | State::Ready => None,
             State::Starting { until }
             | State::Online { until }
             | State::Soaking { until }
@@ -221,7 +225,7 @@ impl Worker {
     pub(super) fn extend(&mut self, wanted: Duration) {
         match &mut self.state {
             // A soak has its time.
-            State::Soaking { .. } | State::Ready | State::Killed { .. } => {}
+            State::Soaking { .. } | State::Spare | State::Ready | State::Killed { .. } => {}
             State::Starting { until }
             | State::Online { until }
             | State::Draining { until, .. }
@@ -236,6 +240,7 @@ impl Worker {
             State::Starting { .. }
             | State::Online { .. }
             | State::Soaking { .. }
+            | State::Spare
             | State::Ready => None,
             State::Draining { cause, .. }
             | State::Departing { cause, .. }
@@ -246,6 +251,11 @@ impl Worker {
 
     pub(super) fn is_ready(&self) -> bool {
         self.state == State::Ready
+    }
+
+    /// It waits for a position.
+    pub(super) fn is_spare(&self) -> bool {
+        self.state == State::Spare
     }
 
     /// It serves or may come to serve.
@@ -263,6 +273,7 @@ impl Worker {
         match self.state {
             State::Starting { .. } | State::Online { .. } => true,
             State::Soaking { .. }
+            | State::Spare
             | State::Ready
             | State::Draining { .. }
             | State::Departing { .. }

@@ -25,6 +25,13 @@ pub enum ToWorker {
         /// Whether to tell.
         wanted: bool,
     },
+    /// This spare holds that position from now on (`NODE_PHALANX`, `act:position`).
+    Position {
+        /// The position.
+        position: u32,
+        /// Which half of the position's row of the scoreboard it writes to: 0 or 1.
+        lane: u8,
+    },
     /// The answer to a message of this worker.
     Reply {
         /// The `seq` it answers.
@@ -113,6 +120,11 @@ pub fn parse_to_worker(line: &[u8]) -> Result<ToWorker, WireError> {
             // The primary's probe: a handle message without a handle, to be answered with a NACK.
             None => Ok(ToWorker::Handle(Value::Null)),
         },
+        Some("NODE_PHALANX") if value["act"] == "position" => Ok(ToWorker::Position {
+            position: u32::try_from(unsigned(&value, "position", "position")?)
+                .map_err(|_| field_error("position", "position"))?,
+            lane: u8::from(value["lane"] == 1),
+        }),
         Some("NODE_PHALANX") if value["act"] == "watch-health" => Ok(ToWorker::WatchHealth {
             wanted: value["wanted"] == true,
         }),
@@ -250,6 +262,14 @@ pub mod outgoing {
     #[must_use]
     pub fn watch_health(wanted: bool, seq: u64) -> Vec<u8> {
         line(&json!({"cmd": "NODE_PHALANX", "act": "watch-health", "wanted": wanted, "seq": seq}))
+    }
+
+    /// Tells a spare which position it holds from now on, and its half of that position's row of the scoreboard.
+    #[must_use]
+    pub fn position(position: u32, lane: u8, seq: u64) -> Vec<u8> {
+        line(&json!({
+            "cmd": "NODE_PHALANX", "act": "position", "position": position, "lane": lane, "seq": seq,
+        }))
     }
 
     /// Asks whether the worker's event loop turns: a handle message without a handle, which an

@@ -94,8 +94,7 @@ impl Model {
     /// Processes that count, with one for each position that has none of them.
     fn with_vacancies(&self, target: usize, counts: impl Fn(&Known) -> bool) -> usize {
         let counted: Vec<Position> = self
-            .workers
-            .values()
+            .serving()
             .filter(|known| !known.is_lost && counts(known))
             .map(|known| known.position)
             .collect();
@@ -115,7 +114,7 @@ impl Model {
 
     /// Positions at which somebody of that generation serves or starts.
     pub(crate) fn positions_of(&self, generation: Generation) -> usize {
-        let active = self.workers.values().filter(|known| !known.is_leaving);
+        let active = self.serving().filter(|known| !known.is_leaving);
         let of_it = active.filter(|known| known.generation == generation);
         let positions: BTreeSet<Position> = of_it.map(|known| known.position).collect();
         positions.len()
@@ -128,9 +127,11 @@ impl Model {
     /// Whether each position has exactly one worker, and that one is ready, and nothing else lives.
     pub(crate) fn is_converged(&self) -> bool {
         let mut held = BTreeSet::new();
-        self.workers.values().all(|known| {
-            known.is_ready() && self.is_wanted(known.position) && held.insert(known.position)
-        }) && u32::try_from(held.len()) == Ok(self.target)
+        self.has_its_spares()
+            && self.serving().all(|known| {
+                known.is_ready() && self.is_wanted(known.position) && held.insert(known.position)
+            })
+            && u32::try_from(held.len()) == Ok(self.target)
     }
 
     pub(crate) fn is_uniform(&self) -> bool {

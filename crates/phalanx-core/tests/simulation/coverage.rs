@@ -10,7 +10,7 @@ use phalanx_core::fleet::{Action, Done, FailureReason, Outcome, Reason, Refusal,
 pub(crate) struct Coverage(BTreeMap<&'static str, u64>);
 
 /// The situations that a run of many histories must have reached.
-pub(crate) const SITUATIONS: [&str; 42] = [
+pub(crate) const SITUATIONS: [&str; 46] = [
     "boot failed",
     "all gone",
     "stopped",
@@ -53,6 +53,10 @@ pub(crate) const SITUATIONS: [&str; 42] = [
     "recycled",
     "recycled on request",
     "recycling failed",
+    "spare ready",
+    "promoted",
+    "spare took over",
+    "spare was worn",
 ];
 
 impl Coverage {
@@ -85,6 +89,7 @@ fn situation_of(action: &Action) -> Option<&'static str> {
         | Action::Stop { .. }
         | Action::Kill { .. } => None,
         Action::Admit { .. } => Some("admitted"),
+        Action::Promote { .. } => Some("promoted"),
         Action::Accept { .. } => Some("accepted with fewer listeners"),
         Action::Reply { result, .. } => Some(of_result(result)),
         Action::Report(report) => of_report(report),
@@ -116,6 +121,11 @@ fn of_result(result: &Result<Done, Refusal>) -> &'static str {
 
 fn of_report(report: &Report) -> Option<&'static str> {
     match report {
+        Report::Changed {
+            position,
+            reason: Reason::Recycled { .. },
+            ..
+        } if position.is_spare() => Some("spare was worn"),
         Report::Changed { reason, .. } => of_reason(reason),
         Report::CrashLoopEntered { .. } => Some("crash loop entered"),
         Report::CrashLoopLeft { .. } => Some("crash loop left"),
@@ -165,9 +175,12 @@ fn of_reason(reason: &Reason) -> Option<&'static str> {
         Reason::ExitTimedOut => Some("exit timed out"),
         Reason::NotReadyInTime => Some("never ready"),
         Reason::Soaks => Some("soaked"),
+        Reason::WaitsAsSpare => Some("spare ready"),
+        Reason::SpareTakesOver => Some("spare took over"),
         Reason::RolledBack
         | Reason::Recycle { .. }
         | Reason::NewPosition
+        | Reason::NewSpare
         | Reason::Rollout
         | Reason::Rollback
         | Reason::Runs

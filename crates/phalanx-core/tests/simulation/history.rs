@@ -114,7 +114,8 @@ fn prove_canaries(world: &mut World) -> Verdict {
 
 /// All workers are replaced on request, by others of their release.
 fn prove_recycling(world: &mut World) -> Verdict {
-    let before = world.alive();
+    let spares = world.model().spare_ids();
+    let before = &world.alive() - &spares;
     let target = world.model().target;
     let base = world.model().base;
     let all = Command::Recycle(RecycleTarget::All);

@@ -52,6 +52,8 @@ impl Judge {
             "a kill from outside failed the rollout"
         );
         let mut before = self.model.processes();
+        // A way back whose last step this is may have had room of its own.
+        let had = self.model.limit();
         for action in actions {
             rule!(
                 !was_finished || matches!(action, Action::Reply { .. }),
@@ -71,7 +73,7 @@ impl Judge {
         // A reload may have brought a limit of its own.
         let (counted, before) = (model.counted(after), model.counted(before));
         rule!(
-            counted <= limit.max(before),
+            counted <= limit.max(before).max(had),
             "{counted} processes, {before} before the step, with a limit of {limit}"
         );
         self.model.note_spares(now);
@@ -94,6 +96,7 @@ impl Judge {
                 | Action::DropGeneration(_)
                 | Action::Spawn { .. }
                 | Action::Admit { .. }
+                | Action::Promote { .. }
                 | Action::Accept { .. }
                 | Action::BeginWatch
                 | Action::EndWatch
@@ -153,6 +156,9 @@ impl Judge {
                     "worker {worker} is given connections out of time"
                 );
             }
+            Action::Promote { worker, position } => {
+                return self.judge_promotion(*worker, *position);
+            }
             Action::Accept { worker } => {
                 let known = self.known(*worker)?;
                 rule!(
@@ -174,6 +180,7 @@ impl Judge {
             Action::Reply { command, result } => return self.judge_reply(*command, result),
             Action::Report(report) => return self.judge_turn(report),
             Action::Settled { generation } => {
+                self.judge_settled_spares()?;
                 rule!(model.is_converged(), "settled, but not converged");
                 let is_uniform = model
                     .workers
@@ -214,8 +221,11 @@ impl Judge {
             "worker {worker} spawned out of time"
         );
         rule!(worker > model.last_worker, "worker id {worker} used again");
+        if position.is_spare() {
+            self.judge_spare(worker, position, generation)?;
+        }
         rule!(
-            model.is_wanted(position),
+            model.is_wanted(position) || position.is_spare(),
             "worker {worker} spawned at surplus position {position}"
         );
         rule!(
@@ -229,7 +239,7 @@ impl Judge {
                 model.booting()
             );
         }
-        if let Some(canaries) = model.canaries
+        if let Some(canaries) = model.canaries.filter(|_| !position.is_spare())
             && model.rolling == Some(generation)
             && !model.is_rescaled
             && !model
@@ -350,10 +360,7 @@ impl Judge {
             }
             Ok(Done::Scaled { workers }) => {
                 rule!(*workers == model.target, "scaled to another target");
-                let is_true = model
-                    .workers
-                    .values()
-                    .all(|known| model.is_wanted(known.position));
+                let is_true = model.serving().all(|known| model.is_wanted(known.position));
                 rule!(is_true, "scaled while surplus workers live");
             }
             Ok(Done::Stopped) => {

@@ -45,6 +45,10 @@ impl Known {
         self.ready_at.is_some() && !self.is_leaving
     }
 
+    pub(crate) fn waits_as_spare(&self) -> bool {
+        self.position.is_spare() && self.serves && !self.is_leaving
+    }
+
     pub(crate) fn is_starting(&self) -> bool {
         self.ready_at.is_none() && !self.is_leaving
     }

@@ -6,7 +6,7 @@
 //! seed, printing every event and action.
 //!
 //! The parts: `plan` draws what a history is made of, `process`, `world` and `around` play it,
-//! `known`, `model`, `counts`, `judge` and `turns` watch it from outside, `coverage` counts what it reached, and `history` tells its story.
+//! `known`, `model`, `counts`, `judge`, `turns` and `spares` watch it from outside, `coverage` counts what it reached, and `history` tells its story.
 
 #[cfg(test)]
 mod around;
@@ -30,6 +30,8 @@ mod process;
 mod rng;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod spares;
 #[cfg(test)]
 mod turns;
 #[cfg(test)]

@@ -146,6 +146,10 @@ impl Model {
     fn note_serves(&mut self, worker: WorkerId, now: Duration) {
         if let Some(known) = self.workers.get_mut(&worker) {
             known.serves = true;
+            if known.position.is_spare() {
+                // Its start has succeeded.
+                self.streaks.remove(&known.position);
+            }
             if !known.is_held {
                 self.note_ready(worker, now);
             }
@@ -153,7 +157,7 @@ impl Model {
     }
 
     /// A worker gets its connections and counts as ready.
-    fn note_ready(&mut self, worker: WorkerId, now: Duration) {
+    pub(crate) fn note_ready(&mut self, worker: WorkerId, now: Duration) {
         if let Some(known) = self.workers.get_mut(&worker) {
             known.ready_at = Some(now);
             self.served.insert((known.position, known.generation));
@@ -215,7 +219,7 @@ impl Model {
         let Some(known) = self.workers.get(&worker) else {
             return;
         };
-        if !known.is_starting() {
+        if !known.is_starting() || known.waits_as_spare() {
             return;
         }
         let streak = self.streaks.entry(known.position).or_insert(Streak {
@@ -241,7 +245,8 @@ impl Model {
         else {
             return;
         };
-        let known = self.workers.get(worker).filter(|known| known.is_starting());
+        let is_try = |known: &&Known| known.is_starting() && !known.waits_as_spare();
+        let known = self.workers.get(worker).filter(is_try);
         let streak = known.and_then(|known| self.streaks.get_mut(&known.position));
         if let Some(streak) = streak {
             streak.failures = streak
@@ -328,6 +333,7 @@ impl Model {
                 }
                 self.note_ready(*worker, now);
             }
+            Action::Promote { worker, position } => self.note_promoted(*worker, *position, now),
             Action::Accept { worker } => self.note_serves(*worker, now),
             Action::BeginWatch => {
                 self.is_watching = true;
@@ -406,10 +412,11 @@ impl Model {
                 }
             }
             Report::Changed {
+                worker,
                 position,
                 reason: Reason::Recycle { .. },
                 ..
-            } => self.note_turn(*position),
+            } => self.note_turn(*position, *worker),
             Report::RespawnScheduled { position, .. } => {
                 // It has troubles of its own; the others do not wait for their end.
                 self.turn = self.turn.filter(|(turn, _)| turn != position);

@@ -166,6 +166,7 @@ fn draw_config(rng: &mut Rng) -> FleetConfig {
     loop {
         let config = FleetConfig {
             workers,
+            spares: rng.pick(&[0, 0, 0, 1, 1, 2, 4]),
             max_surge: draw_amount(rng),
             max_unavailable: draw_amount(rng),
             max_draining: rng.chance(40).then(|| draw_amount(rng)),

@@ -63,9 +63,10 @@ impl Model {
     }
 
     /// The successor of the worker that serves there has been spawned.
-    pub(crate) fn note_turn(&mut self, position: Position) {
+    pub(crate) fn note_turn(&mut self, position: Position, successor: WorkerId) {
         let at = |known: &Known| known.position == position && known.is_ready();
-        let old = self.workers.iter().find(|(_, known)| at(known));
+        let mut others = self.workers.iter().filter(|(id, _)| **id != successor);
+        let old = others.find(|(_, known)| at(known));
         self.turn = old.map(|(worker, _)| (position, *worker));
     }
 
@@ -110,7 +111,8 @@ impl Judge {
         let mut others = model.workers.iter().filter(|(id, _)| *id != worker);
         let has_successor =
             others.any(|(_, known)| known.position == *position && known.is_ready());
-        if matches!(reason, Reason::Recycled { .. }) && !has_successor {
+        let is_position = !position.is_spare();
+        if is_position && matches!(reason, Reason::Recycled { .. }) && !has_successor {
             return Err(format!(
                 "worker {worker} was recycled before its successor was ready"
             ));

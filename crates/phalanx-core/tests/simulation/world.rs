@@ -285,6 +285,7 @@ impl World {
             Action::EndWatch => self.watched_since = None,
             Action::DropGeneration(_)
             | Action::Admit { .. }
+            | Action::Promote { .. }
             | Action::Refuse
             | Action::Report(_)
             | Action::Settled { .. }

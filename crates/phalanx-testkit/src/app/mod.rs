@@ -222,15 +222,22 @@ impl DerefMut for App {
     }
 }
 
-/// Whether a status shows exactly as many workers as wanted, all of them ready, and no reload under
+/// Whether a status shows exactly as many workers and spares as wanted, all of them ready, and no reload under
 /// way.
 #[must_use]
 pub fn is_settled(status: &Value) -> bool {
     let workers = status["workers"].as_array();
     workers.is_some_and(|workers| {
+        let are = |state: &str| {
+            let all = workers.iter();
+            u64::try_from(all.filter(|worker| worker["state"] == state).count()).ok()
+        };
+        let spares = status["spares"].as_u64().unwrap_or(0);
+        let wanted = status["target"].as_u64().map(|target| target + spares);
         status["reloading"] != true
-            && status["target"].as_u64() == u64::try_from(workers.len()).ok()
-            && workers.iter().all(|worker| worker["state"] == "ready")
+            && wanted == u64::try_from(workers.len()).ok()
+            && are("ready") == status["target"].as_u64()
+            && are("spare") == Some(spares)
     })
 }
 

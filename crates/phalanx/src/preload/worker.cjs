@@ -67,7 +67,15 @@
     if (handle && message.ack !== undefined && message.key) batch.keep(message.key, handle);
   }
 
-  function ofPhalanx({ act, wanted, key, backlog }, handle) {
+  /** A spare holds this position from now on. */
+  function takePosition(position) {
+    delete process.env.PHALANX_SPARE;
+    process.env.NODE_APP_INSTANCE = `${position}`;
+    process.env.PHALANX_POSITION = `${position}`;
+  }
+
+  function ofPhalanx({ act, wanted, key, backlog, position }, handle) {
+    if (act === 'position') takePosition(position);
     if (act === 'watch-health') watchHealth(wanted);
     if (act === 'watch-load') watchLoad(wanted);
     if (act === 'batch') batch.want(key, wanted);

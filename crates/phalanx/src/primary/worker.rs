@@ -150,6 +150,11 @@ impl Cell {
         Position(self.position.load(Ordering::Acquire))
     }
 
+    /// It is of that position from now on.
+    pub(in crate::primary) fn move_to(&self, position: Position) {
+        self.position.store(position.0, Ordering::Release);
+    }
+
     pub(super) fn let_in(&self) {
         self.held_back.store(false, Ordering::Release);
     }

@@ -309,6 +309,7 @@ impl Control {
             dispatch,
             adoption: Some(Adoption::from(self.cluster.settings().adoption.as_str())),
             target: view.target,
+            spares: view.spares,
             generation: view.generation,
             previous: view.previous,
             reloading: view.rollout.is_some(),

@@ -129,6 +129,7 @@ impl Cluster {
             target: u32::try_from(workers.iter().filter(stays).count()).unwrap_or(u32::MAX),
             generation: GENERATION,
             previous: None,
+            spares: 0,
             rollout: None,
             settled: true,
             workers,

@@ -39,7 +39,7 @@ use crate::error::{Error, Result};
 use crate::policy::MakePolicy;
 use crate::primary::{Cluster, Release, TreeOptions, scheduling_from_environment};
 pub use crate::primary::{OutputLine, OutputSink, Stream};
-use crate::settings::{DispatchChoice, Settings};
+use crate::settings::{Adoption, DispatchChoice, Settings};
 
 /// Workers that may start at the same moment, for each core, and at least.
 const STARTS_A_CORE: u32 = 8;
@@ -108,6 +108,30 @@ impl SupervisorOptions {
             revise: None,
             reopen_log: None,
         }
+    }
+}
+
+impl SupervisorOptions {
+    /// Why there can be no spares ([`FleetConfig::spares`]), where some are asked for.
+    #[must_use]
+    pub fn spares_refused(&self) -> Option<&'static str> {
+        if self.fleet.spares == 0 {
+            return None;
+        }
+        if self.settings.adoption == Adoption::None {
+            return Some(
+                "spares need a program that waits for connections: one with --adopt none does its work as soon as it runs",
+            );
+        }
+        let is_shared = match self.dispatch {
+            DispatchChoice::Shared => true,
+            DispatchChoice::Auto => self.policy == PolicyName::None,
+            DispatchChoice::Kernel | DispatchChoice::Handoff => false,
+        };
+        is_shared.then_some(
+            "spares need a dispatch that chooses who gets a connection: with --dispatch shared, or --policy none, all workers \
+             accept from one socket, spares too",
+        )
     }
 }
 
@@ -183,7 +207,7 @@ impl Supervisor {
     /// Starts the app's workers.
     ///
     /// # Errors
-    /// [`Error::Config`] when the limits contradict each other, [`Error::Program`] when the program is
+    /// [`Error::Config`] when the limits contradict each other, [`Error::Spares`] when there can be none, [`Error::Program`] when the program is
     /// missing or may not be executed.
     ///
     /// # Panics
@@ -195,6 +219,9 @@ impl Supervisor {
             adopts: options.adopts_orphans,
             kill_timeout: options.fleet.kill_timeout,
         };
+        if let Some(reason) = options.spares_refused() {
+            return Err(Error::Spares(reason));
+        }
         let fleet = Fleet::new(options.fleet)?;
         // A program that is not there is found out before anything is started.
         let release = Release::resolve(&options.settings)?;

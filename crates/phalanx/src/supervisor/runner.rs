@@ -241,6 +241,7 @@ impl Runner {
             } => return self.spawn((worker, position, generation), held),
             Action::Accept { worker } => self.cluster.accept(worker),
             Action::Admit { worker } => self.cluster.admit(worker),
+            Action::Promote { worker, position } => self.cluster.promote(worker, position),
             Action::BeginWatch => self.cluster.watch_health(true),
             Action::EndWatch => self.cluster.watch_health(false),
             Action::Refuse => self.cluster.refuse_newcomers(),
@@ -339,6 +340,7 @@ impl Runner {
                 WorkerState::Gone => drop(state.ready_at.remove(worker)),
                 WorkerState::Starting
                 | WorkerState::Online
+                | WorkerState::Spare
                 | WorkerState::Draining
                 | WorkerState::Stopping => {}
             }

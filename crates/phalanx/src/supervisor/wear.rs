@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use phalanx_core::clock::Moment;
 use phalanx_core::fleet::{Event, FleetView, WearGauge, WearLimits, WearSample, WorkerState};
-use phalanx_core::ids::WorkerId;
+use phalanx_core::ids::{Position, WorkerId};
 
 use crate::primary::{Cluster, clock};
 
@@ -39,7 +39,18 @@ impl WearWatch {
         }
     }
 
-    /// Looks at all workers that serve. `now` is as the fleet counts it.
+    /// A spare does nothing by which it would be worn out, but may leak.
+    fn limits_of(&self, state: WorkerState, position: Position, target: u32) -> WearLimits {
+        if state == WorkerState::Spare {
+            return WearLimits {
+                max_memory: self.limits.max_memory,
+                ..WearLimits::default()
+            };
+        }
+        self.limits.at(position, target)
+    }
+
+    /// Looks at all workers that serve, and at the spares. `now` is as the fleet counts it.
     pub(super) fn look(
         &mut self,
         cluster: &Cluster,
@@ -49,8 +60,8 @@ impl WearWatch {
         self.next = clock::now() + INTERVAL;
         let mut gauges = std::mem::take(&mut self.gauges);
         let mut worn = Vec::new();
-        let ready = |state| state == WorkerState::Ready;
-        for seen in view.workers.iter().filter(|seen| ready(seen.state)) {
+        let is_watched = |state| matches!(state, WorkerState::Ready | WorkerState::Spare);
+        for seen in view.workers.iter().filter(|seen| is_watched(seen.state)) {
             let Some(worker) = cluster.worker(seen.worker) else {
                 continue;
             };
@@ -60,7 +71,7 @@ impl WearWatch {
                 requests: cluster.answered(seen.worker),
             };
             let mut gauge = gauges.remove(&seen.worker).unwrap_or_default();
-            let limits = self.limits.at(seen.position, view.target);
+            let limits = self.limits_of(seen.state, seen.position, view.target);
             if let Some(wear) = gauge.look(&sample, &limits) {
                 let worker = seen.worker;
                 worn.push(Event::Worn { worker, wear });

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use phalanx_core::ids::WorkerId;
+use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::wire::{DrainLimits, HANDLE_ACK, HANDLE_NACK, ReplyBody, ToWorker, outgoing};
-use phalanx_sys::scoreboard::Seat;
+use phalanx_sys::scoreboard::{Lane, Scoreboard, Seat};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
@@ -37,6 +37,8 @@ pub(super) struct Inner {
     pub(super) channel: Arc<OwnedFd>,
     state: Mutex<State>,
     pub(super) started: AtomicBool,
+    /// A spare's place, until it has a position.
+    position: AtomicU32,
     seat: OnceLock<Seat>,
     /// What it answered, while the primary wants to know.
     pub(super) health: Counts,
@@ -59,6 +61,8 @@ struct State {
     places: Vec<(Address, u32)>,
     messages: Mailbox,
     drain_limits: Option<DrainLimits>,
+    /// Kept by a spare, which has no place there yet.
+    board: Option<Arc<Scoreboard>>,
     closed: bool,
 }
 
@@ -99,12 +103,13 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    pub(super) fn new(id: WorkerId, channel: OwnedFd) -> Self {
+    pub(super) fn new(id: WorkerId, position: Position, channel: OwnedFd) -> Self {
         Self {
             id,
             channel: Arc::new(channel),
             state: Mutex::default(),
             started: AtomicBool::new(false),
+            position: AtomicU32::new(position.0),
             seat: OnceLock::new(),
             health: Counts::default(),
             message: Notify::new(),
@@ -211,6 +216,7 @@ impl Inner {
                     self.deliver(&message);
                 }
             }
+            ToWorker::Position { position, lane } => self.takes_position(position, lane),
             ToWorker::WatchHealth { wanted } => self.health.watch(wanted),
             ToWorker::User(message) => self.deliver(&message),
             ToWorker::HandleAck | ToWorker::HandleNack | ToWorker::Ignored => {}
@@ -345,9 +351,32 @@ impl Inner {
         self.seat.get()
     }
 
-    pub(super) fn take_seat(&self, seat: Seat) {
-        // Asked for by two listeners at once, it is the same place.
-        drop(self.seat.set(seat));
+    pub(super) fn position(&self) -> Position {
+        Position(self.position.load(Ordering::Acquire))
+    }
+
+    /// Takes its place at the scoreboard; a spare does when it has a position.
+    pub(super) fn sit_down(&self, board: Arc<Scoreboard>, lane: Lane) {
+        let mut state = self.state();
+        let position = self.position();
+        if position.is_spare() {
+            state.board = Some(board);
+        } else if let Some(seat) = board.seat(position.0, lane) {
+            // Asked for by two listeners at once, it is the same place.
+            drop(self.seat.set(seat));
+        }
+    }
+
+    /// This spare holds that position from now on.
+    fn takes_position(&self, position: u32, lane: u8) {
+        let mut state = self.state();
+        self.position.store(position, Ordering::Release);
+        let board = state.board.take();
+        drop(state);
+        let lane = if lane == 0 { Lane::Even } else { Lane::Odd };
+        if let Some(board) = board {
+            self.sit_down(board, lane);
+        }
     }
 
     /// What the primary said of the time there is.

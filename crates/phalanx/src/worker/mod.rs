@@ -49,7 +49,6 @@ use queue::Queue;
 #[derive(Clone)]
 pub struct ThisWorker {
     inner: Arc<Inner>,
-    position: Position,
 }
 
 impl fmt::Debug for ThisWorker {
@@ -62,14 +61,10 @@ impl fmt::Debug for ThisWorker {
 
 impl ThisWorker {
     pub(crate) fn new(id: u32, channel: OwnedFd) -> Result<Self> {
-        let position = std::env::var("PHALANX_POSITION").ok();
-        let position = position.and_then(|position| position.parse().ok());
-        let inner = Inner::new(WorkerId(id), channel);
+        let inner = Inner::new(WorkerId(id), position_of(id), channel);
         inner.send_line(outgoing::worker::online)?;
         Ok(Self {
             inner: Arc::new(inner),
-            // A primary that is not phalanx says nothing of positions; ids count from 1 there too.
-            position: Position(position.unwrap_or_else(|| id.saturating_sub(1))),
         })
     }
 
@@ -79,10 +74,11 @@ impl ThisWorker {
         self.inner.id
     }
 
-    /// Its position: stable across respawns and reloads.
+    /// Its position: stable across respawns and reloads. A spare has none until it is needed
+    /// ([`Position::is_spare`]), and keeps from then on the one that it is given.
     #[must_use]
     pub fn position(&self) -> Position {
-        self.position
+        self.inner.position()
     }
 
     /// Is the channel to the primary open (`worker.isConnected`, `process.connected`)?
@@ -184,9 +180,7 @@ impl ThisWorker {
         };
         match Scoreboard::from_fd(board) {
             Ok(board) => {
-                if let Some(seat) = Arc::new(board).seat(self.position.0, lane) {
-                    self.inner.take_seat(seat);
-                }
+                self.inner.sit_down(Arc::new(board), lane);
             }
             Err(error) => tracing::debug!(%error, "the scoreboard cannot be used"),
         }
@@ -263,6 +257,16 @@ impl ThisWorker {
     pub(crate) fn accepted(&self, seq: Option<u64>, accepted: bool) {
         self.inner.answer_offer(seq, accepted);
     }
+}
+
+/// The position that the environment names. A primary that is not phalanx says nothing of positions; ids count from 1 there too.
+fn position_of(id: u32) -> Position {
+    if std::env::var_os("PHALANX_SPARE").is_some() {
+        return Position(Position::SPARES);
+    }
+    let named = std::env::var("PHALANX_POSITION").ok();
+    let named = named.and_then(|position| position.parse().ok());
+    Position(named.unwrap_or_else(|| id.saturating_sub(1)))
 }
 
 fn unusable(address: &Address) -> Error {

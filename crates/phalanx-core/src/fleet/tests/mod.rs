@@ -12,6 +12,7 @@ mod respawn;
 mod rollback;
 mod rollout;
 mod scale;
+mod spares;
 mod stop;
 
 use std::time::Duration;
@@ -89,6 +90,7 @@ impl Bench {
                 | Action::DropGeneration(_)
                 | Action::Spawn { .. }
                 | Action::Admit { .. }
+                | Action::Promote { .. }
                 | Action::Accept { .. }
                 | Action::BeginWatch
                 | Action::EndWatch
@@ -215,6 +217,7 @@ fn in_short(action: &Action) -> Option<String> {
             format!("spawn {worker}@{position} g{generation}{held}")
         }
         Action::Admit { worker } => format!("admit {worker}"),
+        Action::Promote { worker, position } => format!("promote {worker}@{position}"),
         Action::Accept { worker } => format!("accept {worker}"),
         Action::BeginWatch => "watch".to_owned(),
         Action::EndWatch => "watch ends".to_owned(),

@@ -17,6 +17,7 @@ use crate::primary::release::node_line::{self, NodeRelease, PreloadBy};
 use crate::primary::release::pinned_release::{PinnedArgument, PinnedProgram};
 use crate::primary::release::preload;
 use crate::primary::state::inherited_fds::InheritedFds;
+use crate::primary::state::spares;
 use crate::settings::{Adoption, Settings, Stdio};
 
 /// The descriptor number at which a worker finds its channel, as Node.js does it.
@@ -135,15 +136,18 @@ impl Release {
         }
         let mut env = self.env.clone();
         env.extend(launch.env.iter().cloned());
-        let position = launch.position.to_string();
         let id = launch.worker.to_string();
         for (name, value) in [
-            ("NODE_APP_INSTANCE", &position),
-            ("PHALANX_POSITION", &position),
             ("PHALANX_WORKER_ID", &id),
             (launch.mark.0, &launch.mark.1.to_owned()),
         ] {
             env.insert(name.into(), value.into());
+        }
+        for (name, value) in spares::variables(launch.position) {
+            match value {
+                Some(value) => drop(env.insert(name.into(), value)),
+                None => drop(env.remove(OsStr::new(name))),
+            }
         }
         let mut fds = vec![
             stream(0, self.settings.stdin.unwrap_or(Stdio::Null), None),

@@ -55,6 +55,20 @@ impl LoadSource {
     }
 }
 
+impl LoadSource {
+    /// Which half of the row a spare has that moves to a position where this predecessor may still live.
+    pub(super) fn moved(predecessor: Option<&Self>) -> Lane {
+        predecessor.map_or(Lane::Even, |old| old.lane.other())
+    }
+
+    /// It sits there from now on; which half that is, as workers are told it.
+    pub(super) fn move_to(&mut self, lane: Lane) -> u8 {
+        self.lane = lane;
+        self.seat = None;
+        u8::from(lane == Lane::Odd)
+    }
+}
+
 /// The scoreboard, as policies of handoff read it.
 pub(in crate::primary) struct Board<'a>(pub(in crate::primary) Option<&'a Scoreboard>);
 

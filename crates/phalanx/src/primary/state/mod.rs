@@ -31,6 +31,7 @@ pub(in crate::primary) mod requests;
 pub(in crate::primary) mod sd_notify;
 mod shared;
 pub(in crate::primary) mod slot_events;
+pub(in crate::primary) mod spares;
 pub(in crate::primary) mod splice;
 pub(in crate::primary) mod unseen;
 mod view;

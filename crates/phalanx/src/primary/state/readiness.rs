@@ -248,6 +248,7 @@ impl Hub {
         }
         let is_without = state.held.is_empty() && state.channel.is_none();
         self.begin_serving(worker);
+        self.warn_of_sharing(worker);
         for id in given {
             if let Some(listener) = self.listeners.get(&id) {
                 let address = listener.address.clone();
