@@ -126,6 +126,10 @@ schema:
     mv target/phalanx.schema.json target/configuration-keys.md docs/
     PHALANX_WRITE_DOCS=1 cargo test --quiet -p phalanx-config --test imports
 
+# docs/openapi.json, from the types of the control socket (crates/phalanx-control/src/api)
+openapi:
+    PHALANX_WRITE_DOCS=1 cargo test --quiet -p phalanx-control --lib openapi
+
 # Damaged configuration files, at length: none may make anything panic
 config-mutations cases="100000":
     PHALANX_CONFIG_CASES={{ cases }} cargo test -p phalanx-config --release --test mutations

@@ -4,8 +4,8 @@
 use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::Value;
-
+use phalanx_control::api::{Event, Report, What};
+use phalanx_control::level::Level;
 use phalanx_control::show;
 
 use crate::report;
@@ -29,30 +29,29 @@ impl Progress {
     }
 
     /// Takes an event in.
-    pub(crate) fn show(&self, event: &Value) {
-        if event["event"] != "fleet" {
+    pub(crate) fn show(&self, event: &Event) {
+        let What::Fleet(report) = &event.what else {
             return;
-        }
-        let text = event["text"].as_str().unwrap_or_default();
-        if event["report"] == "canary_progress" {
+        };
+        if matches!(report, Report::CanaryProgress {}) {
             // What happens while nothing is replaced.
             match &self.bar {
-                Some(bar) => bar.set_message(text.to_owned()),
-                None => report::show_progress(text),
+                Some(bar) => bar.set_message(event.text.clone()),
+                None => report::show_progress(&event.text),
             }
             return;
         }
-        if let (Some(bar), Some("canary_passed")) = (&self.bar, event["report"].as_str()) {
+        if let (Some(bar), Report::CanaryPassed {}) = (&self.bar, report) {
             bar.set_message(self.verb);
         }
-        match (&self.bar, event["level"].as_str()) {
-            (Some(bar), Some("error" | "warn")) => {
-                bar.println(format!("phalanx: {}", show::plain(text)));
+        match &self.bar {
+            Some(bar) if event.level <= Level::Warn => {
+                bar.println(format!("phalanx: {}", show::plain(&event.text)));
             }
-            (None, Some("error" | "warn" | "info")) => report::show_progress(text),
-            (_, _) => {}
+            None if event.level <= Level::Info => report::show_progress(&event.text),
+            Some(_) | None => {}
         }
-        if let (Some(bar), Some(step)) = (&self.bar, Step::of(event)) {
+        if let (Some(bar), Some(step)) = (&self.bar, Step::of(report)) {
             bar.set_length(step.of);
             bar.set_position(step.done);
         }
@@ -74,13 +73,12 @@ struct Step {
 }
 
 impl Step {
-    fn of(event: &Value) -> Option<Self> {
-        let number = |field: &str| event[field].as_u64();
-        let (done, of) = match event["report"].as_str()? {
-            "rollout_started" | "stop_started" => (0, number("workers")?),
-            "rollout_progress" => (number("done")?, number("workers")?),
-            "scale_progress" => (number("done")?, number("of")?),
-            "scale_started" => (0, number("from")?.abs_diff(number("to")?)),
+    fn of(report: &Report) -> Option<Self> {
+        let (done, of) = match *report {
+            Report::RolloutStarted { workers } | Report::StopStarted { workers } => (0, workers),
+            Report::RolloutProgress { done, workers } => (done, workers),
+            Report::ScaleProgress { done, of } => (done, of),
+            Report::ScaleStarted { from, to } => (0, from.abs_diff(to)),
             _ => return None,
         };
         Some(Self { done, of })
@@ -89,26 +87,18 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn events_tell_how_far_a_command_has_come() {
-        let step = |event| Step::of(&event).map(|step| (step.done, step.of));
-        assert_eq!(
-            step(json!({"report": "rollout_progress", "done": 1, "workers": 4})),
-            Some((1, 4))
-        );
-        assert_eq!(
-            step(json!({"report": "scale_started", "from": 4, "to": 1})),
-            Some((0, 3))
-        );
-        assert_eq!(
-            step(json!({"report": "scale_progress", "done": 2, "of": 3})),
-            Some((2, 3))
-        );
-        assert_eq!(step(json!({"report": "boot_over"})), None);
-        assert_eq!(step(json!({"event": "fork"})), None);
+        let step = |report| Step::of(&report).map(|step| (step.done, step.of));
+        let replaced = Report::RolloutProgress {
+            done: 1,
+            workers: 4,
+        };
+        assert_eq!(step(replaced), Some((1, 4)));
+        assert_eq!(step(Report::ScaleStarted { from: 4, to: 1 }), Some((0, 3)));
+        assert_eq!(step(Report::ScaleProgress { done: 2, of: 3 }), Some((2, 3)));
+        assert_eq!(step(Report::Other), None);
     }
 }

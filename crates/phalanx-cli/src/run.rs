@@ -293,7 +293,7 @@ impl App {
         drop(known.set(control.clone()));
         let differences = self.live.as_ref().map(|live| {
             let (live, control) = (Arc::clone(live), control.clone());
-            Arc::new(move || live.differences(&control)) as server::Differences
+            Arc::new(move || live.differences(&control)) as server::Compare
         });
         let server = server::serve(listener, control.clone(), differences, async {
             // Its sender sends nothing: being dropped is the message.

@@ -7,13 +7,11 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 
 use futures_util::future::join_all;
-use hyper::Method;
 use phalanx::PolicyName;
-use phalanx::fleet::RecycleTarget;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use crate::args::{
@@ -25,18 +23,20 @@ use crate::log::now_millis;
 use crate::progress::Progress;
 use crate::report::{self, Failure, Outcome};
 use crate::{table, values};
-use phalanx_control::api::{self, Adoption, Status};
-use phalanx_control::client::{Answer, App, Events};
+use phalanx_control::api::{
+    Adoption, ChangePolicy, Event, GetStatus, NotAnswering, NumberOrText, Recycle, Rollback, Scale,
+    SendMessage, Status, Stop,
+};
+use phalanx_control::client::{App, Events};
 use phalanx_control::exit::Exit;
 use phalanx_control::patience::Heard;
 
 pub(crate) async fn status(args: StatusArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
-    let answer = app.get(api::STATUS).await?;
     if args.json {
-        return print_json(&answer);
+        return print_json(&app.ask_for_json(&GetStatus {}).await?);
     }
-    report::print(&table::status(&read_status(answer)?, now_millis()))
+    report::print(&table::status(&app.ask(&GetStatus {}).await?, now_millis()))
 }
 
 pub(crate) async fn list(args: ListArgs) -> Outcome {
@@ -46,9 +46,12 @@ pub(crate) async fn list(args: ListArgs) -> Outcome {
     if args.json {
         let json = heard.into_iter().filter_map(|(heard, name)| match heard {
             Heard::Status(status) => Some(status),
-            Heard::Nothing(pid) => {
-                Some(json!({"name": name.as_str(), "pid": pid, "not_answering": true}))
-            }
+            Heard::Nothing(pid) => serde_json::to_value(NotAnswering {
+                name: name.to_string(),
+                pid,
+                not_answering: true,
+            })
+            .ok(),
             Heard::Ended => None,
         });
         return print_json(&json.collect());
@@ -68,12 +71,13 @@ pub(crate) async fn list(args: ListArgs) -> Outcome {
 pub(crate) async fn reload(args: ReloadArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
     let events = app.events().await?;
-    let body = args.body();
-    let answer = follow(events, "reloading", app.post(api::RELOAD, &body)).await;
+    let request = args.request();
+    let answer = follow(events, "reloading", app.ask(&request)).await;
     let done = answer.map_err(|failure| not_done(&app, "reloaded", failure))?;
     report::print(&format!(
         "{} reloaded: generation {}\n",
-        app.name, done["generation"]
+        app.name,
+        done.generation()
     ))?;
     let left = config::left_by_reload(&app).await;
     if !left.is_empty() {
@@ -89,46 +93,38 @@ pub(crate) async fn reload(args: ReloadArgs) -> Outcome {
 pub(crate) async fn rollback(args: RollbackArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
     let events = app.events().await?;
-    let body = json!({});
-    let answer = follow(events, "rolling back", app.post(api::ROLLBACK, &body)).await;
+    let answer = follow(events, "rolling back", app.ask(&Rollback {})).await;
     let done = answer.map_err(|failure| not_done(&app, "rolled back", failure))?;
     report::print(&format!(
         "{} rolled back: generation {}\n",
-        app.name, done["generation"]
+        app.name,
+        done.generation()
     ))
 }
 
 pub(crate) async fn scale(args: ScaleArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
     let events = app.events().await?;
-    let body = json!({"workers": values::scale_text(args.workers)});
-    let answer = follow(events, "scaling", app.post(api::SCALE, &body)).await;
+    let workers = NumberOrText::Text(values::scale_text(args.workers));
+    let answer = follow(events, "scaling", app.ask(&Scale { workers })).await;
     let done = answer.map_err(|failure| not_done(&app, "scaled", failure))?;
     report::print(&format!(
         "{} scaled: {}\n",
         app.name,
-        phalanx_control::level::counted(done["workers"].as_u64().unwrap_or_default())
+        phalanx_control::level::counted(done.workers())
     ))
 }
 
 pub(crate) async fn recycle(args: RecycleArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
     let events = app.events().await?;
-    let (mut positions, mut workers) = (Vec::new(), Vec::new());
-    for target in args.workers {
-        match target.0 {
-            RecycleTarget::All => {}
-            RecycleTarget::Position(position) => positions.push(position),
-            RecycleTarget::Worker(worker) => workers.push(worker),
-        }
-    }
-    let body = json!({"positions": positions, "workers": workers});
-    let answer = follow(events, "recycling", app.post(api::RECYCLE, &body)).await;
+    let request = Recycle::these(args.workers.into_iter().map(|target| target.0));
+    let answer = follow(events, "recycling", app.ask(&request)).await;
     let done = answer.map_err(|failure| not_done(&app, "recycled", failure))?;
     report::print(&format!(
         "{} recycled: {}\n",
         app.name,
-        phalanx_control::level::counted(done["workers"].as_u64().unwrap_or_default())
+        phalanx_control::level::counted(done.workers())
     ))
 }
 
@@ -139,12 +135,14 @@ pub(crate) async fn policy(args: PolicyArgs) -> Outcome {
     }
     let app = App::find(args.app.name.as_ref()).await?;
     let Some(policy) = args.policy else {
-        let status = read_status(app.get(api::STATUS).await?)?;
+        let status = app.ask(&GetStatus {}).await?;
         return report::print(&format!("{}\n", table::policy(&status)));
     };
-    let weights = args.weights.map(|weights| weights.to_string());
-    let body = json!({"policy": policy, "weights": weights});
-    let answer = app.post(api::POLICY, &body).await;
+    let request = ChangePolicy {
+        policy: policy.to_string(),
+        weights: args.weights.map(|weights| weights.to_string()),
+    };
+    let answer = app.ask(&request).await;
     answer.map_err(|failure| not_done(&app, "changed", failure))?;
     report::print(&format!("{}: policy {policy}\n", app.name))
 }
@@ -184,9 +182,8 @@ async fn stop_one(app: &App, fast: bool) -> Outcome {
     // Opened while the connection proves that the pid is the primary's.
     let primary = connection.pid.and_then(Pid::from_raw);
     let primary = primary.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    let body = json!({"fast": fast});
-    let request = connection.request(Method::POST, api::STOP, Some(&body));
-    let request = app.as_long_as_it_answers(request);
+    let stop = Stop { fast };
+    let request = app.as_long_as_it_answers(connection.ask(&stop));
     follow(events, "stopping", request)
         .await
         .map_err(|failure| not_done(app, "stopped", failure))?;
@@ -210,24 +207,24 @@ async fn exit_of(process: OwnedFd) -> io::Result<()> {
 
 pub(crate) async fn send(args: SendArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
-    let body = match args.to {
-        Some(worker) => json!({"message": args.message, "to": worker}),
-        None => json!({"message": args.message}),
+    let request = SendMessage {
+        message: args.message,
+        to: args.to,
     };
     let failed = |failure: Failure| Failure {
         reason: format!("not sent to {}: {}", app.name, failure.reason),
         ..failure
     };
-    let sent = app.post(api::MESSAGES, &body).await.map_err(failed)?;
-    match sent["workers"].as_u64().unwrap_or_default() {
+    let sent = app.ask(&request).await.map_err(failed)?;
+    match sent.workers {
         0 => {
-            let status = read_status(app.get(api::STATUS).await?)?;
+            let status = app.ask(&GetStatus {}).await?;
             let reason = nobody_to_send_to(&status);
             Err(failed(Failure::new(Exit::Failed, reason)))
         }
         workers => report::print(&format!(
             "sent to {}\n",
-            phalanx_control::level::counted(workers)
+            phalanx_control::level::counted(u64::try_from(workers).unwrap_or(u64::MAX))
         )),
     }
 }
@@ -256,11 +253,11 @@ pub(crate) async fn events(args: EventsArgs) -> Outcome {
 }
 
 /// Shows the events until the answer is there.
-async fn follow(
+async fn follow<T>(
     events: Events,
     verb: &'static str,
-    answer: impl Future<Output = Answer>,
-) -> Answer {
+    answer: impl Future<Output = Outcome<T>>,
+) -> Outcome<T> {
     let progress = Progress::new(verb);
     let mut events = Some(events);
     let mut answer = pin!(answer);
@@ -268,7 +265,11 @@ async fn follow(
         tokio::select! {
             biased;
             event = next(&mut events) => match event {
-                Some(event) => progress.show(&event),
+                Some(event) => {
+                    if let Some(event) = Event::read(&event) {
+                        progress.show(&event);
+                    }
+                }
                 None => events = None,
             },
             answer = &mut answer => {

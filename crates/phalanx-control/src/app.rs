@@ -9,10 +9,12 @@ use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 use serde_json::Value;
 
+use crate::api::Status;
+
 /// An app whose control socket is served. Commands return when they are carried out.
 pub trait App: Clone + Send + Sync + 'static {
-    /// The app's state, an object with an array `workers` (docs/status-schema.md).
-    fn status(&self) -> Value;
+    /// The app's state.
+    fn status(&self) -> Status;
 
     /// Replaces all workers as the plan says.
     fn reload(&self, plan: ReloadPlan) -> impl Future<Output = Result<Done, CommandError>> + Send;

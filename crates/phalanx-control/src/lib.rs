@@ -7,8 +7,6 @@ pub mod api;
 #[cfg(feature = "socket")]
 pub mod app;
 #[cfg(feature = "socket")]
-mod bodies;
-#[cfg(feature = "socket")]
 pub mod client;
 #[cfg(feature = "socket")]
 pub mod exit;

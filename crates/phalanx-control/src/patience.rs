@@ -11,6 +11,7 @@ use phalanx_sys::process::{Pid, Turns, turns};
 use serde_json::Value;
 use tokio::time::{Instant, interval_at, sleep_until};
 
+use crate::api::GetStatus;
 use crate::client::App;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -51,7 +52,7 @@ impl App {
             drop(stream);
             tokio::select! {
                 biased;
-                status = self.get_at_leisure(crate::api::STATUS) => Ok(status.map_or(Heard::Ended, Heard::Status)),
+                status = self.ask_at_leisure(&GetStatus {}) => Ok(status.map_or(Heard::Ended, Heard::Status)),
                 _ = fell_silent(pid) => Err(pid),
             }
         };

@@ -51,3 +51,34 @@ pub enum CommandErrorKind {
     /// The app has ended.
     Ended,
 }
+
+impl CommandErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::RolloutFailed,
+        Self::ScaleFailed,
+        Self::RecycleFailed,
+        Self::NoEarlierRelease,
+        Self::Superseded,
+        Self::DescriptionWrong,
+        Self::Stopping,
+        Self::Invalid,
+        Self::Ended,
+    ];
+
+    /// The kind in one word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RolloutFailed => "rollout_failed",
+            Self::ScaleFailed => "scale_failed",
+            Self::RecycleFailed => "recycle_failed",
+            Self::NoEarlierRelease => "no_earlier_release",
+            Self::Superseded => "superseded",
+            Self::DescriptionWrong => "description_wrong",
+            Self::Stopping => "stopping",
+            Self::Invalid => "invalid",
+            Self::Ended => "ended",
+        }
+    }
+}

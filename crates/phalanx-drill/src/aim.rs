@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use phalanx_control::api::{self, Status};
+use phalanx_control::api::{GetStatus, Status};
 use phalanx_control::client::App;
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Failure, Outcome};
@@ -50,14 +50,7 @@ pub(super) async fn aim(args: &DrillArgs, opens_ports: OpensPorts) -> Outcome<Ta
     let link = link(args)?;
     let (app, status, own) = if args.name.is_some() {
         let app = App::find(args.name.as_ref()).await?;
-        let status = app.get(api::STATUS).await?;
-        let status = serde_json::from_value(status).map_err(|error| {
-            Failure::caused(
-                Exit::Failed,
-                "the primary's status has another form",
-                &error,
-            )
-        })?;
+        let status = app.ask(&GetStatus {}).await?;
         (app, status, None)
     } else {
         let (cluster, status) = Cluster::start(args, opens_ports, link.as_ref()).await?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use phalanx_sys::delay::DelayLink;
 use phalanx_sys::process::{ExitStatus, SpawnPlan};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
@@ -23,7 +23,7 @@ use super::args::DrillArgs;
 use super::external::Running;
 use super::launch::{self, OpensPorts};
 use super::target;
-use phalanx_control::api::{self, Status};
+use phalanx_control::api::{GetStatus, Status, Stop};
 use phalanx_control::client::App;
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Failure, Outcome};
@@ -87,10 +87,7 @@ impl Cluster {
             log.first_line().await;
             let mut events = app.events().await?;
             loop {
-                let status = app.get(api::STATUS).await?;
-                let status: Status = serde_json::from_value(status).map_err(|error| {
-                    Failure::caused(Exit::Failed, "cannot read the status", &error)
-                })?;
+                let status = app.ask(&GetStatus {}).await?;
                 let is_open = port.is_none() || target::of_status(&status, port).is_some();
                 let is_complete = target::is_complete(&status);
                 if is_complete && is_open {
@@ -124,7 +121,7 @@ impl Cluster {
 
     /// Stops it at once: its clients have what they wanted.
     pub(super) async fn stop(mut self) {
-        drop(timeout(STOP_LIMIT, self.app.post(api::STOP, &json!({"fast": true}))).await);
+        drop(timeout(STOP_LIMIT, self.app.ask(&Stop { fast: true })).await);
         // Whoever does not end by now is killed with the value.
         drop(timeout(STOP_LIMIT, self.running.wait()).await);
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_sys::clock;
-use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -13,7 +12,9 @@ use super::external;
 use super::kill;
 use super::plan::{Kind, Step};
 use super::session::Session;
-use phalanx_control::api::{self, Status, WorkerState, WorkerStatus};
+use phalanx_control::api::{
+    Event, GetStatus, NumberOrText, Reload, Report, Scale, Status, What, WorkerState, WorkerStatus,
+};
 use phalanx_control::client::{App, Events};
 
 /// How long a killed worker's successor may take.
@@ -79,9 +80,8 @@ impl Director {
     }
 
     async fn status(&self) -> Result<Status, String> {
-        let status = self.app()?.get(api::STATUS).await;
-        let status = status.map_err(|failure| failure.reason)?;
-        serde_json::from_value(status).map_err(|error| error.to_string())
+        let status = self.app()?.ask(&GetStatus {}).await;
+        status.map_err(|failure| failure.reason)
     }
 
     fn app(&self) -> Result<&App, String> {
@@ -94,7 +94,7 @@ impl Director {
     async fn reload(&self) -> Result<(), String> {
         match &self.means {
             Means::Control(app) => {
-                let reloaded = app.post(api::RELOAD, &json!({})).await;
+                let reloaded = app.ask(&Reload::default()).await;
                 reloaded.map(drop).map_err(|failure| failure.reason)
             }
             Means::Command { command, settle } => {
@@ -110,7 +110,8 @@ impl Director {
     async fn scale(&mut self) -> Result<(), String> {
         let by = if self.scales_up { "+1" } else { "-1" };
         self.scales_up = !self.scales_up;
-        let scaled = self.app()?.post(api::SCALE, &json!({"workers": by})).await;
+        let workers = NumberOrText::Text(by.to_owned());
+        let scaled = self.app()?.ask(&Scale { workers }).await;
         scaled.map(drop).map_err(|failure| failure.reason)
     }
 
@@ -143,8 +144,11 @@ impl Director {
 /// Waits until the position has a ready worker again. False if the stream of events ended before.
 async fn until_replaced(events: &mut Events, position: u32) -> bool {
     while let Some(event) = events.next().await {
-        let is_change = event["report"] == "changed" && event["position"] == position;
-        if is_change && event["to"] == "ready" {
+        let ready = What::Fleet(Report::Changed {
+            position,
+            to: WorkerState::Ready,
+        });
+        if Event::read(&event).is_some_and(|event| event.what == ready) {
             return true;
         }
     }

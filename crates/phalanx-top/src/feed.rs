@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
-use phalanx_control::api;
-use phalanx_control::api::Status;
-use phalanx_control::client::{Answer, App};
+use phalanx_control::api::{
+    ChangePolicy, GetStatus, NumberOrText, Recycle, Reload, Rollback, Scale,
+};
+use phalanx_control::client::App;
+use phalanx_control::failure::Outcome;
 use phalanx_control::names::Name;
-use serde_json::{Value, json};
+use phalanx_core::fleet::RecycleTarget;
+use phalanx_core::ids::WorkerId;
+use serde_json::Value;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::model::{Command, Effect, Figures, Input};
+use crate::model::{Command, Effect, Figures, GetFigures, Input};
 
 /// How long to wait before an app that was lost is looked for again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -126,22 +130,15 @@ async fn ask(app: &App, inputs: &Sender<Input>, every: Duration) -> Result<Strin
     let mut gives_figures = true;
     loop {
         ticks.tick().await;
-        let status = match app.get(api::STATUS).await.map(serde_json::from_value) {
-            Ok(Ok(status)) => status,
-            Ok(Err(error)) => {
-                return Ok(format!(
-                    "what {} answers is not understood: {error}",
-                    app.name
-                ));
-            }
+        let status = match app.ask(&GetStatus {}).await {
+            Ok(status) => Box::new(status),
             Err(failure) => return Ok(failure.reason),
         };
         let mut figures = None;
         if gives_figures {
-            figures = app.get(Figures::PATH).await.ok().and_then(Figures::read);
+            figures = app.ask(&GetFigures {}).await.ok().and_then(Figures::read);
             gives_figures = figures.is_some();
         }
-        let status: Box<Status> = Box::new(status);
         tell(inputs, Input::Status(status, figures.map(Box::new))).await?;
     }
 }
@@ -151,24 +148,42 @@ async fn tell(inputs: &Sender<Input>, input: Input) -> Result<(), Unheard> {
 }
 
 async fn carry_out(name: &Name, command: &Command) -> Result<Value, String> {
-    let done: Answer = async {
+    let done = async {
         let app = App::find(Some(name)).await?;
-        let (path, body) = request(command);
-        app.post(path, &body).await
-    }
-    .await;
-    done.map_err(|failure| failure.reason)
+        carry_out_on(&app, command).await
+    };
+    done.await.map_err(|failure| failure.reason)
 }
 
-/// What the command is on the control socket.
-fn request(command: &Command) -> (&'static str, Value) {
+/// Does the command on the control socket.
+async fn carry_out_on(app: &App, command: &Command) -> Outcome<Value> {
+    let scale = async |by: &str| {
+        let workers = NumberOrText::Text(by.to_owned());
+        app.ask_for_json(&Scale { workers }).await
+    };
     match command {
-        Command::Reload => (api::RELOAD, json!({})),
-        Command::Canary => (api::RELOAD, json!({"canary": 1})),
-        Command::Rollback => (api::ROLLBACK, json!({})),
-        Command::ScaleUp => (api::SCALE, json!({"workers": "+1"})),
-        Command::ScaleDown => (api::SCALE, json!({"workers": "-1"})),
-        Command::StopWorker(worker) => (api::RECYCLE, json!({"workers": [worker]})),
-        Command::Policy(policy) => (api::POLICY, json!({"policy": policy})),
+        Command::Reload => app.ask_for_json(&Reload::default()).await,
+        Command::Canary => {
+            let canary = Some(NumberOrText::Number(1));
+            let canary = Reload {
+                canary,
+                ..Reload::default()
+            };
+            app.ask_for_json(&canary).await
+        }
+        Command::Rollback => app.ask_for_json(&Rollback {}).await,
+        Command::ScaleUp => scale("+1").await,
+        Command::ScaleDown => scale("-1").await,
+        Command::StopWorker(worker) => {
+            let target = RecycleTarget::Worker(WorkerId(*worker));
+            app.ask_for_json(&Recycle::these([target])).await
+        }
+        Command::Policy(policy) => {
+            let policy = ChangePolicy {
+                policy: policy.to_string(),
+                weights: None,
+            };
+            app.ask_for_json(&policy).await
+        }
     }
 }

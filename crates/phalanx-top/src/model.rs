@@ -16,7 +16,7 @@ use phalanx_control::show;
 use serde_json::Value;
 
 pub(crate) use acts::{Command, Dialog, Notice, POLICIES};
-pub(crate) use figures::{Figures, PositionFigures};
+pub(crate) use figures::{Figures, GetFigures, PositionFigures};
 pub(crate) use history::History;
 pub(crate) use log::{Line, Log};
 pub(crate) use rollout::{Rollout, Side, Stage};

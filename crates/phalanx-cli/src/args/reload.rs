@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use phalanx::fleet::Amount;
-use serde_json::{Value, json};
+use phalanx_control::api::{NumberOrText, Reload};
 
 use super::AppArgs;
 use crate::values;
@@ -52,30 +52,16 @@ pub(crate) struct ReloadArgs {
 }
 
 impl ReloadArgs {
-    /// The body of `POST /v1/reload`.
-    pub(crate) fn body(&self) -> Value {
-        let mut body = json!({});
-        if let Some(canary) = self.canary {
-            body["canary"] = json!(canary);
-            body["watch_ms"] = json!(u64::try_from(self.watch.as_millis()).unwrap_or(u64::MAX));
+    pub(crate) fn request(&self) -> Reload {
+        let watch_ms = u64::try_from(self.watch.as_millis()).unwrap_or(u64::MAX);
+        Reload {
+            canary: self.canary.map(NumberOrText::from),
+            watch_ms: self.canary.map(|_| watch_ms),
+            max_surge: self.max_surge.map(NumberOrText::from),
+            max_unavailable: self.max_unavailable.map(NumberOrText::from),
+            allow_fewer_listeners: self.allow_fewer_listeners,
+            allow_unseen: self.allow_unseen,
         }
-        for (name, amount) in [
-            ("max_surge", self.max_surge),
-            ("max_unavailable", self.max_unavailable),
-        ] {
-            if let Some(amount) = amount {
-                body[name] = json!(amount);
-            }
-        }
-        for (name, is_allowed) in [
-            ("allow_fewer_listeners", self.allow_fewer_listeners),
-            ("allow_unseen", self.allow_unseen),
-        ] {
-            if is_allowed {
-                body[name] = json!(true);
-            }
-        }
-        body
     }
 }
 

@@ -109,7 +109,7 @@ fn senseless_values_are_refused() {
 #[test]
 fn canaries_are_some_workers_and_are_watched_for_a_minute() {
     let reload = |words: &[&str]| match parse(&[&["reload"], words].concat()) {
-        Ok(Verb::Reload(args)) => Ok(args.body()),
+        Ok(Verb::Reload(args)) => Ok(serde_json::to_value(args.request()).unwrap()),
         Ok(other) => panic!("{other:?}"),
         Err(kind) => Err(kind),
     };

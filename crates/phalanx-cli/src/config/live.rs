@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use phalanx::supervisor::Control;
 use phalanx_config::diff::{COMMAND, ENV};
 use phalanx_config::{App, Change, compare};
-use serde_json::{Value, json};
+use phalanx_control::api::{AppliedBy, Difference, Differences};
 
 use super::Source;
 use crate::args::RunArgs;
@@ -134,25 +134,28 @@ impl Live {
     ///
     /// # Errors
     /// What is wrong with the file, in words.
-    pub(crate) fn differences(&self, control: &Control) -> Result<Value, String> {
+    pub(crate) fn differences(&self, control: &Control) -> Result<Differences, String> {
         let wanted = self.source.read().map_err(|failure| failure.reason)?;
         let before = self.at(control.status().generation.0);
         let changes = before
             .map(|before| compare(&before, &wanted))
             .unwrap_or_default();
-        let changes: Vec<_> = changes.iter().map(shown).collect();
-        let file = self.source.path.display().to_string();
-        Ok(json!({"file": file, "profile": self.source.profile, "changes": changes}))
+        Ok(Differences {
+            file: self.source.path.display().to_string(),
+            profile: self.source.profile.clone(),
+            changes: changes.into_iter().map(difference).collect(),
+        })
     }
 }
 
-fn shown(change: &Change) -> Value {
+fn difference(change: Change) -> Difference {
     let by = if is_applied(&change.key) {
-        "reload"
+        AppliedBy::Reload
     } else {
-        "restart"
+        AppliedBy::Restart
     };
-    json!({"key": change.key, "from": change.from, "to": change.to, "by": by})
+    let Change { key, from, to, .. } = change;
+    Difference { key, from, to, by }
 }
 
 #[cfg(test)]

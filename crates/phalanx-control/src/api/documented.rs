@@ -5,7 +5,7 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 
-use super::{ListenerStatus, Status, WorkerStatus};
+use super::{ErrorKind, ListenerStatus, Status, WorkerStatus};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -54,4 +54,29 @@ fn the_page_about_the_status_tells_every_field_and_no_other() {
     assert_eq!(table(&page, "The app"), app);
     assert_eq!(table(&page, "A listener"), fields::<ListenerStatus>());
     assert_eq!(table(&page, "A worker"), fields::<WorkerStatus>());
+}
+
+#[test]
+fn the_page_about_the_socket_tells_every_path_and_every_kind_of_error() {
+    let page = page("commands.md");
+    let section = page.split("\n## The control socket\n").nth(1).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
+    let (mut paths, mut errors) = (BTreeSet::new(), BTreeSet::new());
+    for row in rows {
+        let first = row.split(" | ").next().unwrap().trim_matches('`');
+        if let Some((_, path)) = first.split_once(' ') {
+            paths.insert(path.to_owned());
+        } else if let Ok(code) = first.parse::<u16>() {
+            let kinds = row.split('`').skip(1).step_by(2);
+            errors.extend(kinds.map(|kind| (kind.to_owned(), code)));
+        }
+    }
+    let source = include_str!("routes.rs").split('"');
+    let routes = source.filter(|text| text.starts_with("/v1/"));
+    assert_eq!(paths, routes.map(str::to_owned).collect());
+    let kinds = ErrorKind::WORDS.iter().map(|word| {
+        let kind = ErrorKind::from(*word);
+        (kind.to_string(), kind.status_code())
+    });
+    assert_eq!(errors, kinds.collect());
 }

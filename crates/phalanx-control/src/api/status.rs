@@ -59,6 +59,17 @@ pub struct Status {
     pub vacancies: Vec<VacancyStatus>,
 }
 
+/// An app whose primary does not answer, as `phalanx list --json` prints it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NotAnswering {
+    /// The app's name.
+    pub name: String,
+    /// The primary's process id, where it is known.
+    pub pid: Option<i32>,
+    /// True.
+    pub not_answering: bool,
+}
+
 /// How the primary itself does, by its own measurement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

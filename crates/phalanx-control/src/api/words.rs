@@ -179,6 +179,60 @@ impl From<PolicyName> for Policy {
     }
 }
 
+words! {
+    /// What applies a change of the configuration file.
+    AppliedBy {
+        /// A reload.
+        Reload = "reload",
+        /// A stop and a start only.
+        Restart = "restart",
+    }
+}
+
+words! {
+    /// Why a request failed.
+    ErrorKind {
+        /// It makes no sense as it was asked.
+        Invalid = "invalid",
+        /// Its body is too large.
+        TooLarge = "too_large",
+        /// Its body did not arrive in time.
+        TooSlow = "too_slow",
+        /// There is no such path.
+        NoSuchPath = "no_such_path",
+        /// The path has another method.
+        NoSuchMethod = "no_such_method",
+        /// The app has no such worker.
+        NoSuchWorker = "no_such_worker",
+        /// The app was not started from a file.
+        NoFile = "no_file",
+        /// The description of the app is wrong; nothing was changed.
+        DescriptionWrong = "description_wrong",
+        /// A listener cannot change to this policy while it is open.
+        PolicyNotHere = "policy_not_here",
+        /// The message was not sent.
+        NotSent = "not_sent",
+        /// As many streams are open as may be.
+        TooManyStreams = "too_many_streams",
+        /// The new release failed; the old one serves.
+        RolloutFailed = "rollout_failed",
+        /// The added workers did not start.
+        ScaleFailed = "scale_failed",
+        /// The successor of a worker did not start; that worker serves on.
+        RecycleFailed = "recycle_failed",
+        /// There is no release before the present one.
+        NoEarlierRelease = "no_earlier_release",
+        /// A newer command took its place.
+        Superseded = "superseded",
+        /// The app is being stopped.
+        Stopping = "stopping",
+        /// The app has ended.
+        Ended = "ended",
+        /// The primary lost the command.
+        Lost = "lost",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -1,7 +1,19 @@
 //! The figures of an app that go beyond its status: rates, percentiles, processor time.
 
-use serde::Deserialize;
+use phalanx_control::api::{Method, Request};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// Asks for the metrics snapshot.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct GetFigures {}
+
+impl Request for GetFigures {
+    /// As it came: a primary may tell more than is used here, or in another form.
+    type Answer = Value;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = "/v1/metrics.json";
+}
 
 /// What is used of the metrics snapshot.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -27,9 +39,6 @@ pub(crate) struct PositionFigures {
 }
 
 impl Figures {
-    /// Where they are asked for.
-    pub(crate) const PATH: &str = "/v1/metrics.json";
-
     /// Reads an answer.
     pub(crate) fn read(answer: Value) -> Option<Self> {
         serde_json::from_value(answer).ok()

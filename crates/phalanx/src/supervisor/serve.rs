@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
+use phalanx_control::api::Status;
 use phalanx_control::app::{App, NotSent};
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Outcome, with_causes};
@@ -33,9 +34,8 @@ use crate::subscribers::Events;
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 impl App for Control {
-    fn status(&self) -> Value {
-        // INVARIANT: a status has text keys and finite numbers; that always becomes JSON.
-        serde_json::to_value(Control::status(self)).unwrap_or_default()
+    fn status(&self) -> Status {
+        Control::status(self)
     }
 
     fn reload(&self, plan: ReloadPlan) -> impl Future<Output = Result<Done, CommandError>> + Send {

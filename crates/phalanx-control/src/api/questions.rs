@@ -1,0 +1,38 @@
+//! Requests that change nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::answers::Differences;
+use super::routes;
+use super::status::{Status, WorkerStatus};
+use super::{Method, Request};
+
+/// The app's state.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct GetStatus {}
+
+impl Request for GetStatus {
+    type Answer = Status;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = routes::STATUS;
+}
+
+/// The app's workers alone.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct GetWorkers {}
+
+impl Request for GetWorkers {
+    type Answer = Vec<WorkerStatus>;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = routes::WORKERS;
+}
+
+/// What a reload would change, of an app that a file describes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct GetDifferences {}
+
+impl Request for GetDifferences {
+    type Answer = Differences;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = routes::DIFF;
+}

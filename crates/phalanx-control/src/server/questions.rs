@@ -1,0 +1,58 @@
+//! Requests that change nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use tokio::sync::Semaphore;
+
+use super::answer::{Answer, Refusal};
+use crate::api::{Differences, ErrorKind, Status, WorkerStatus};
+use crate::app::App;
+
+/// How often a stream without events says that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Streams of events at the same time: each may have a backlog.
+const STREAMS_MAX: usize = 32;
+
+/// Says what a reload would change; or what is wrong with the file, in words. May block.
+pub type Compare = Arc<dyn Fn() -> Result<Differences, String> + Send + Sync>;
+
+pub(super) async fn status<A: App>(State(app): State<A>) -> Answer<Status> {
+    Answer(app.status())
+}
+
+pub(super) async fn workers<A: App>(State(app): State<A>) -> Answer<Vec<WorkerStatus>> {
+    Answer(app.status().workers)
+}
+
+pub(super) async fn differences(compare: Option<Compare>) -> Result<Answer<Differences>, Refusal> {
+    let compare = compare.ok_or_else(|| {
+        let reason = "the app was not started from a configuration file";
+        Refusal::new(ErrorKind::NoFile, reason)
+    })?;
+    match tokio::task::spawn_blocking(move || compare()).await {
+        Ok(Ok(differences)) => Ok(Answer(differences)),
+        Ok(Err(reason)) => Err(Refusal::new(ErrorKind::DescriptionWrong, reason)),
+        Err(_) => Err(Refusal::new(ErrorKind::Lost, "the file could not be read")),
+    }
+}
+
+pub(super) async fn events<A: App>(State(app): State<A>) -> Result<Response, Refusal> {
+    static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);
+    let place = STREAMS.try_acquire().map_err(|_| {
+        let reason = format!("{STREAMS_MAX} streams of events are open, the most there may be");
+        Refusal::new(ErrorKind::TooManyStreams, reason)
+    })?;
+    let lines = app.events().map(move |line| {
+        let _until_the_stream_ends = &place;
+        Ok::<_, Infallible>(sse::Event::default().data(line))
+    });
+    Ok(Sse::new(lines)
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response())
+}
