@@ -67,6 +67,22 @@ debug-info:
     cargo build --profile release-debug -p phalanx-cli
     ls -l target/release/phalanx target/release-debug/phalanx target/release-debug/phalanx.dwp
 
+# What the public API of the library consists of (needs cargo-public-api and a nightly)
+public-api crate="phalanx":
+    cargo public-api -p {{ crate }} --simplified
+
+# Whether the public API breaks what BASE promised (needs cargo-semver-checks)
+semver base="main":
+    cargo semver-checks --baseline-rev {{ base }} -p phalanx -p phalanx-core -p phalanx-sys -p phalanx-control -p phalanx-config
+
+# Every combination of features compiles (needs cargo-hack); with the oldest Rust that is promised, which rust-toolchain.toml names
+features:
+    cargo hack check -p phalanx -p phalanx-control -p phalanx-sys --feature-powerset --no-dev-deps
+
+# How much of the code the tests reach (needs cargo-llvm-cov); processes that the tests start count too
+coverage *args:
+    cargo llvm-cov --workspace --summary-only {{ args }}
+
 # The API documentation
 doc:
     cargo doc --workspace --no-deps

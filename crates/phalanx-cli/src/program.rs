@@ -209,7 +209,7 @@ fn not_runnable(error: &SpawnError) -> Failure {
 }
 
 /// The exit status for a program that cannot be started.
-pub(crate) fn exit_of(error: &SpawnError) -> Exit {
+fn exit_of(error: &SpawnError) -> Exit {
     if matches!(error, SpawnError::NotFound { .. }) {
         Exit::NotFound
     } else if matches!(error, SpawnError::NotExecutable { .. }) {

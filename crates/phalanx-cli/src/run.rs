@@ -21,7 +21,9 @@ use phalanx::supervisor::{
     Control, Outcome as Ended, OutputLine, OutputSink, ReopenLog, Stream, Supervisor,
     SupervisorOptions,
 };
-use phalanx::{Adoption, Bind, DispatchChoice, PolicyName, Serialization, Settings};
+use phalanx::{
+    Adoption, Bind, DispatchChoice, PolicyName, Serialization, Settings, StartFailureKind,
+};
 use phalanx_sys::limits as limits_of_process;
 use phalanx_sys::process;
 use serde_json::json;
@@ -34,7 +36,7 @@ use crate::config::{self, Live};
 use crate::log::{Level, Log, Style};
 use crate::output::{Dropped, Writer};
 use crate::pid_file::PidFile;
-use crate::program::{self, Program, Words};
+use crate::program::{Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
 use event_logger::{Asked, EventLogger};
 use phalanx_control::exit::Exit;
@@ -398,10 +400,13 @@ async fn reap_strangers(adopts: bool) {
 }
 
 fn cannot_start(error: &phalanx::Error) -> Failure {
-    let exit = if let phalanx::Error::Program { source, .. } = error {
-        program::exit_of(source)
-    } else {
-        Exit::Failed
+    let exit = match error {
+        phalanx::Error::Program { source, .. } => match source.kind() {
+            StartFailureKind::NotFound => Exit::NotFound,
+            StartFailureKind::NotExecutable => Exit::NotExecutable,
+            _ => Exit::Failed,
+        },
+        _ => Exit::Failed,
     };
     Failure::new(exit, with_causes(error))
 }

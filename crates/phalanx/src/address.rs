@@ -84,13 +84,30 @@ impl Serialize for Address {
     }
 }
 
-/// What [`ThisWorker::listen`](crate::ThisWorker::listen) takes.
-pub trait ToAddress {
+/// What [`ThisWorker::listen`](crate::ThisWorker::listen) takes. It is implemented here alone, so that it can grow.
+pub trait ToAddress: sealed::Sealed {
     /// The address.
     ///
     /// # Errors
     /// When a text is no address.
     fn to_address(&self) -> Result<Address, BadAddress>;
+}
+
+mod sealed {
+    use std::net::{IpAddr, SocketAddr};
+    use std::path::{Path, PathBuf};
+
+    #[expect(unnameable_types, reason = "that is what seals the trait")]
+    pub trait Sealed {}
+
+    impl Sealed for str {}
+    impl Sealed for String {}
+    impl Sealed for SocketAddr {}
+    impl Sealed for (IpAddr, u16) {}
+    impl Sealed for Path {}
+    impl Sealed for PathBuf {}
+    impl Sealed for super::Address {}
+    impl<T: Sealed + ?Sized> Sealed for &T {}
 }
 
 impl ToAddress for str {

@@ -1,9 +1,12 @@
-//! What can fail, by the act that failed. Each variant says how far the failure reaches.
+//! What can fail, by the act that failed. [`Error::reach`] says how far a failure reaches, and [`Error::is_transient`] whether
+//! the same may work later.
 
+use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
 use phalanx_core::ids::WorkerId;
+use phalanx_sys::process::SpawnError;
 
 use crate::address::{Address, BadAddress};
 
@@ -16,7 +19,7 @@ pub enum Error {
     #[error(
         "the role must be decided before threads are started: call phalanx::init() first in main"
     )]
-    RoleTooLate(#[source] phalanx_sys::env::TooLate),
+    RoleTooLate(#[source] Box<dyn StdError + Send + Sync>),
     /// The channel that the environment names cannot be used. Reaches: the process.
     #[error("cannot use the worker channel {variable}={value:?} that the environment names")]
     Channel {
@@ -38,7 +41,7 @@ pub enum Error {
         worker: WorkerId,
         /// Why.
         #[source]
-        source: phalanx_sys::process::SpawnError,
+        source: StartFailure,
     },
     /// A worker of [`Adoption::Intercept`](crate::Adoption::Intercept) could not be started, because its
     /// calls cannot be intercepted. Reaches: every worker.
@@ -60,7 +63,7 @@ pub enum Error {
         program: PathBuf,
         /// Why.
         #[source]
-        source: phalanx_sys::process::SpawnError,
+        source: StartFailure,
     },
     /// A system call for a worker's process or channel failed. Reaches: that worker.
     #[error("cannot {act} of worker {worker}")]
@@ -135,16 +138,120 @@ pub enum Error {
     BootFailed(String),
     /// The worker's own code failed. Reaches: that worker.
     #[error("the worker failed")]
-    App(#[source] Box<dyn std::error::Error + Send + Sync>),
+    App(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 impl Error {
     /// A worker was not started.
-    pub(crate) fn starting(worker: WorkerId, source: phalanx_sys::process::SpawnError) -> Self {
-        if let phalanx_sys::process::SpawnError::Intercept { source } = source {
+    pub(crate) fn starting(worker: WorkerId, source: SpawnError) -> Self {
+        if let SpawnError::Intercept { source } = source {
             Self::Intercept { worker, source }
         } else {
+            let source = StartFailure::of(source);
             Self::Start { worker, source }
+        }
+    }
+
+    /// How much of the cluster the failure concerns.
+    ///
+    /// ```
+    /// use phalanx::{Error, Reach};
+    ///
+    /// fn next(error: &Error) -> &'static str {
+    ///     match error.reach() {
+    ///         Reach::Call | Reach::Listener | Reach::Worker if error.is_transient() => "try again later",
+    ///         Reach::Call | Reach::Listener | Reach::Worker => "log it and go on",
+    ///         _ => "give up",
+    ///     }
+    /// }
+    /// # assert_eq!(next(&Error::Disconnected), "log it and go on");
+    /// ```
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        match self {
+            Self::Encode(_)
+            | Self::Decode(_)
+            | Self::ChannelFull { .. }
+            | Self::NoSuchWorker(_)
+            | Self::Address(_)
+            | Self::PolicyNotHere { .. } => Reach::Call,
+            Self::Listen { .. } => Reach::Listener,
+            Self::Start { .. } | Self::Worker { .. } | Self::Disconnected | Self::App(_) => {
+                Reach::Worker
+            }
+            Self::Intercept { .. }
+            | Self::Program { .. }
+            | Self::Setup { .. }
+            | Self::Config(_)
+            | Self::BootFailed(_) => Reach::Cluster,
+            Self::RoleTooLate(_) | Self::Channel { .. } | Self::Serialization(_) => Reach::Process,
+        }
+    }
+
+    /// Whether the same call may succeed later without anything being changed: a channel is full, or the system is
+    /// short of something.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::ChannelFull { .. } => true,
+            Self::Start { source, .. } => source.kind() == StartFailureKind::Other,
+            Self::Worker { source, .. } | Self::Listen { source, .. } => {
+                use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, WouldBlock};
+                matches!(
+                    source.kind(),
+                    Interrupted | OutOfMemory | ResourceBusy | WouldBlock
+                )
+            }
+            _ => false,
+        }
+    }
+}
+
+/// How much of a cluster a failure concerns, least first. What is not concerned goes on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+pub enum Reach {
+    /// The call that failed, and nothing else.
+    Call,
+    /// One listener.
+    Listener,
+    /// One worker.
+    Worker,
+    /// Every worker: the cluster cannot start, or cannot go on.
+    Cluster,
+    /// This process, whatever its role would have been.
+    Process,
+}
+
+/// Why a program did not become a process.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct StartFailure(SpawnError);
+
+/// What kind of [`StartFailure`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StartFailureKind {
+    /// There is no such program.
+    NotFound,
+    /// There is such a file, and it cannot be executed.
+    NotExecutable,
+    /// The system refused, or the process could not be set up as it was described.
+    Other,
+}
+
+impl StartFailure {
+    pub(crate) fn of(error: SpawnError) -> Self {
+        Self(error)
+    }
+
+    /// What kind of failure.
+    #[must_use]
+    pub fn kind(&self) -> StartFailureKind {
+        match self.0 {
+            SpawnError::NotFound { .. } => StartFailureKind::NotFound,
+            SpawnError::NotExecutable { .. } => StartFailureKind::NotExecutable,
+            _ => StartFailureKind::Other,
         }
     }
 }

@@ -49,7 +49,7 @@ pub fn init() -> Result<Role> {
     let id = parse(UNIQUE_ID, &id)?;
     let number = parse(CHANNEL_FD, &fd)?;
     phalanx_sys::env::remove(&[CHANNEL_FD, SERIALIZATION, UNIQUE_ID])
-        .map_err(Error::RoleTooLate)?;
+        .map_err(|late| Error::RoleTooLate(late.into()))?;
     let channel = phalanx_sys::channel::take_over(number).map_err(|source| Error::Channel {
         variable: CHANNEL_FD,
         value: fd,

@@ -34,7 +34,7 @@ pub use layer::{Metered, MeteredFuture};
 pub use listener::Listener;
 pub use meter::{Meter, Timed};
 #[cfg(feature = "serve")]
-pub use serve::{serve, serve_with};
+pub use serve::{Plainly, Serve, Served, serve, serve_with};
 pub use stream::{Stream, StreamKind};
 pub use udp::UdpSocket;
 

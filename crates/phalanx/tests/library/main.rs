@@ -17,5 +17,6 @@ mod parity;
 mod probe;
 mod role;
 mod serve;
+mod served;
 mod start;
 mod worker;

@@ -1,6 +1,8 @@
 //! A listener serves alike with axum, hyper and a plain accept loop, however it is dispatched.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 
 use phalanx_testkit::{LIMIT, Load, Mode, Process, Signal, Target, fixtures, wait};
@@ -104,6 +106,42 @@ fn the_broadcast_example_greets_all_and_ends() {
         "{}",
         output.stdout
     );
+}
+
+#[test]
+fn the_background_jobs_example_finishes_its_jobs() {
+    let process = example("background_jobs");
+    for worker in 1..=2 {
+        process.wait_for_line(&format!("worker {worker} did job 2"), LIMIT);
+    }
+    process.signal(Signal::TERM);
+    let output = process.finish(LIMIT).expect_success();
+    assert_eq!(output.stdout.matches(" leaves after ").count(), 2);
+}
+
+#[test]
+fn the_custom_policy_example_fills_the_first_position_up() {
+    let process = example("custom_policy");
+    process.wait_for_line("position 1 listens on 127.0.0.1:", LIMIT);
+    let line = process.wait_for_line("position 0 listens on 127.0.0.1:", LIMIT);
+    let address = line.rsplit(' ').next().unwrap();
+    let ask = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    // The second position may be ready before the first.
+    wait::eventually(LIMIT, "the first position serves", || {
+        ask().ends_with("position = 0\n").then_some(())
+    });
+    for _ in 0..6 {
+        let answer = ask();
+        assert!(answer.ends_with("position = 0\n"), "{answer}");
+    }
 }
 
 #[test]

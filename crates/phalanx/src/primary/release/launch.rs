@@ -11,7 +11,7 @@ use phalanx_core::wire::splice::Serialization;
 use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
 use phalanx_sys::signal::Signal;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StartFailure};
 use crate::primary::release::directory::working_directory;
 use crate::primary::release::node_line::{self, NodeRelease, PreloadBy};
 use crate::primary::release::pinned_release::{PinnedArgument, PinnedProgram};
@@ -85,7 +85,7 @@ impl Release {
         let program = resolve_program(&name, path.as_deref(), &directory).map_err(|source| {
             Error::Program {
                 program: PathBuf::from(&name),
-                source,
+                source: StartFailure::of(source),
             }
         })?;
         let args: Vec<OsString> = settings

@@ -30,6 +30,11 @@ pub(super) struct Connections {
 }
 
 impl Connections {
+    /// Open ones, upgraded or not.
+    pub(super) fn count(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// Upgraded connections, and server-sent events.
     pub(super) fn streams(&self) -> usize {
         let connections = self.open.load(Ordering::Acquire);

@@ -8,9 +8,10 @@
 
 mod connections;
 mod opened;
+mod options;
 
 use std::error::Error as StdError;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, Ready, poll_fn, ready};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,18 +20,20 @@ use std::time::Duration;
 use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use phalanx_core::wire::{DrainLimits, outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tower_service::Service;
 
 pub(super) use connections::Count;
-use connections::{Connections, Guard};
+use connections::{Connections, Counted, Guard};
 use opened::{Opened, Protocol};
+use options::{Hook, Limits};
+pub use options::{Serve, Served};
 
 use super::{Listener, Stream, ThisWorker};
 use crate::address::Address;
@@ -54,14 +57,14 @@ const OWN_LIMITS: DrainLimits = DrainLimits {
 /// connection is told GOAWAY (RFC 9113, 6.8). It returns when nothing is
 /// left, or when a tenth of the primary's drain limit (30 s) is left, and with open upgrades or server-sent events
 /// as much before the end of theirs.
-pub async fn serve<S, B>(listener: Listener, service: S)
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S: Service<Request<Incoming>, Error: Into<BoxError>, Future: Send>,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-{
-    serve_with(listener, service, |stream| ready(Ok(stream))).await;
+///
+/// What is given back has the limits as methods; awaiting it serves.
+pub fn serve<S>(listener: Listener, service: S) -> Serve<S, Plainly> {
+    Serve::new(listener, service, |stream| ready(Ok(stream)))
 }
+
+/// Makes nothing of a connection: HTTP is spoken on it as it is.
+pub type Plainly = fn(Stream) -> Ready<io::Result<Stream>>;
 
 /// As [`serve`], on what `prepare` makes of each connection: TLS, for instance. Over TLS, HTTP/2 is served
 /// to whoever chose it in the handshake, so offer it there (ALPN).
@@ -85,47 +88,106 @@ where
 /// The connection is one of this worker's for as long as `prepare`, or what it made, holds the [`Stream`]; a
 /// connection for which it fails is closed. It is awaited in the connection's own task, and
 /// a client that is slow about it holds nobody up; at the drain limit it is cut off.
-pub async fn serve_with<S, B, F, P, T>(listener: Listener, service: S, prepare: F)
+pub fn serve_with<S, P>(listener: Listener, service: S, prepare: P) -> Serve<S, P> {
+    Serve::new(listener, service, prepare)
+}
+
+/// Accepts until this worker is to leave, and then lets it leave.
+async fn run<S, B, P, F, T>(serve: Serve<S, P>) -> Served
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S: Service<Request<Incoming>, Error: Into<BoxError>, Future: Send>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
-    F: Fn(Stream) -> P,
-    P: Future<Output = io::Result<T>> + Send + 'static,
+    P: Fn(Stream) -> F + Send + 'static,
+    F: Future<Output = io::Result<T>> + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Serve {
+        listener,
+        service,
+        prepare,
+        limits,
+        on_leave,
+    } = serve;
     let worker = listener.worker().clone();
     let connections = Arc::new(Connections::default());
-    while let Some((mut stream, peer)) = listener.accept().await {
+    let hook = on_leave.map(|hook| tokio::spawn(after_leaving(worker.clone(), hook)));
+    let places = limits
+        .max_connections
+        .map(|count| Arc::new(Semaphore::new(count)));
+    let mut accepted = 0;
+    loop {
+        let place = a_place(places.as_ref(), &worker).await;
+        let Some((mut stream, peer)) = listener.accept().await else {
+            break;
+        };
+        accepted += 1;
         // Else an answer in several parts waits 40 ms for the client's delayed acknowledgement (tcp(7)). A
         // connection that is gone already is found out below.
         drop(stream.set_nodelay(true));
         let (guard, open) = Guard::join(&connections, &worker);
         stream.count(open);
-        let own = Arc::clone(&guard);
-        let service = service.clone();
-        let answer = move |mut request: Request<Incoming>| {
+        let (own, service) = (Arc::clone(&guard), service.clone());
+        let answered = move |mut request: Request<Incoming>| {
             introduce(&mut request, &peer);
-            let guard = Arc::clone(&own);
-            let mut service = service.clone();
-            let version = request.version();
-            let uploads = !request.body().is_end_stream();
-            guard.uploads(uploads);
-            async move {
-                poll_fn(|cx| service.poll_ready(cx)).await?;
-                let response = service.call(request).await?;
-                if uploads && version < Version::HTTP_2 {
-                    // What the app has not read, and hyper does not find at once, ends the connection. hyper looks before
-                    // it polls this again: so the answer says that the connection ends with it.
-                    yield_now().await;
-                }
-                Ok::<_, S::Error>(guard.dismiss(response, version))
-            }
+            answer(service.clone(), Arc::clone(&own), request)
         };
-        tokio::spawn(attend(prepare(stream), service_fn(answer), guard));
+        let connection = attend(prepare(stream), service_fn(answered), guard, limits);
+        tokio::spawn(async move {
+            connection.await;
+            drop(place);
+        });
     }
     drop(listener);
-    leave(&worker, &connections).await;
+    let cut_off = leave(&worker, &connections, hook).await;
+    Served {
+        connections: accepted,
+        cut_off,
+    }
+}
+
+/// A place for one more connection, where they are limited. A worker that is to leave takes what is still its own without one.
+async fn a_place(
+    places: Option<&Arc<Semaphore>>,
+    worker: &ThisWorker,
+) -> Option<OwnedSemaphorePermit> {
+    let place = Arc::clone(places?).acquire_owned();
+    tokio::select! {
+        // INVARIANT: nobody closes the semaphore.
+        place = place => place.ok(),
+        () = worker.inner.leaving.wait() => None,
+    }
+}
+
+async fn after_leaving(worker: ThisWorker, hook: Hook) {
+    worker.inner.leaving.wait().await;
+    hook.await;
+}
+
+/// Lets the service answer a request, and adds what the connection needs.
+fn answer<S, B>(
+    mut service: S,
+    guard: Arc<Guard>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Counted<B>>, S::Error>> + Send
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S: Service<Request<Incoming>, Future: Send>,
+    B: Body<Data: Send> + Send + 'static,
+{
+    let version = request.version();
+    let uploads = !request.body().is_end_stream();
+    guard.uploads(uploads);
+    async move {
+        poll_fn(|cx| service.poll_ready(cx)).await?;
+        let response = service.call(request).await?;
+        if uploads && version < Version::HTTP_2 {
+            // What the app has not read, and hyper does not find at once, ends the connection. hyper looks before
+            // it polls this again: so the answer says that the connection ends with it.
+            yield_now().await;
+        }
+        Ok(guard.dismiss(response, version))
+    }
 }
 
 /// Tells the application who asks.
@@ -138,7 +200,7 @@ fn introduce<B>(request: &mut Request<B>, peer: &Address) {
 }
 
 /// Serves one connection, as long as it may last.
-async fn attend<P, T, A, B>(prepared: P, answer: A, guard: Arc<Guard>)
+async fn attend<P, T, A, B>(prepared: P, answer: A, guard: Arc<Guard>, limits: Limits)
 where
     P: Future<Output = io::Result<T>>,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -147,8 +209,12 @@ where
 {
     let _served = guard.served();
     let mut conversation = pin!(async {
-        let opened = Opened::open(prepared.await?, guard.lingers()).await?;
-        converse(opened, answer, &guard).await
+        let opening = Opened::open(prepared.await?, guard.lingers());
+        let opened = match limits.header_timeout {
+            Some(limit) => timeout(limit, opening).await??,
+            None => opening.await?,
+        };
+        converse(opened, answer, &guard, limits).await
     });
     loop {
         let cut = guard.connections().cut.notified();
@@ -169,7 +235,12 @@ where
 }
 
 /// Speaks what the client speaks, until either says that it is over.
-async fn converse<T, A, B>(opened: Opened<T>, answer: A, guard: &Guard) -> Result<(), BoxError>
+async fn converse<T, A, B>(
+    opened: Opened<T>,
+    answer: A,
+    guard: &Guard,
+    limits: Limits,
+) -> Result<(), BoxError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: HttpService<Incoming, ResBody = B, Error: Into<BoxError>, Future: Send + 'static>,
@@ -177,11 +248,11 @@ where
 {
     let protocol = opened.protocol();
     let io = TokioIo::new(opened);
-    if protocol == Protocol::Http1 {
-        let connection = http1::Builder::new().serve_connection(io, answer);
+    if protocol == Protocol::Http1 || !limits.http2 {
+        let connection = limits.http1().serve_connection(io, answer);
         return Ok(connection.with_upgrades().await?);
     }
-    let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(io, answer);
+    let connection = limits.http2().serve_connection(io, answer);
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
@@ -190,19 +261,24 @@ where
     Ok(connection.await?)
 }
 
-/// Waits until nothing is left of a worker that is to leave, or its time is over.
-async fn leave(worker: &ThisWorker, connections: &Connections) {
+/// Waits until nothing is left of a worker that is to leave, or its time is over. Returns how many connections are left.
+async fn leave(
+    worker: &ThisWorker,
+    connections: &Connections,
+    hook: Option<JoinHandle<()>>,
+) -> usize {
     let limits = worker.inner.drain_limits().unwrap_or(OWN_LIMITS);
     let begun = Instant::now();
     // The rest is for ending in order, before the primary loses patience.
     let usable = |limit: Duration| limit.mul_f64(0.9);
+    let drained_by = begun + usable(limits.drain);
     if connections.streams() > 0 {
         ask_for_patience(worker, limits.drain + limits.stream);
     }
-    if connections.emptied(begun + usable(limits.drain)).await {
-        return;
-    }
-    if connections.streams() > 0 && !limits.stream.is_zero() {
+    if !connections.emptied(drained_by).await
+        && connections.streams() > 0
+        && !limits.stream.is_zero()
+    {
         let left = (begun + limits.drain).saturating_duration_since(Instant::now());
         ask_for_patience(worker, left + limits.stream);
         sleep_until(begun + limits.drain).await;
@@ -211,6 +287,11 @@ async fn leave(worker: &ThisWorker, connections: &Connections) {
             .emptied(begun + limits.drain + usable(limits.stream))
             .await;
     }
+    if let Some(hook) = hook {
+        // A hook that panicked has said so on standard error.
+        drop(timeout_at(drained_by, hook).await);
+    }
+    connections.count()
 }
 
 fn ask_for_patience(worker: &ThisWorker, by: Duration) {
