@@ -25,7 +25,6 @@ mod relay;
 mod report;
 mod request;
 mod response;
-mod rng;
 mod session;
 mod sockets;
 mod svg;
@@ -54,7 +53,6 @@ use plan::Counts;
 use progress::Progress;
 use report::{Circumstances, Report};
 use request::Questions;
-use rng::Rng;
 use session::Session;
 
 /// What came of a drill.
@@ -274,7 +272,7 @@ fn spawn_clients(
             *way,
             Arc::clone(questions),
             Arc::clone(session),
-            Rng::new(seed),
+            fastrand::Rng::with_seed(seed),
             pace,
         );
         clients.spawn(client.run());

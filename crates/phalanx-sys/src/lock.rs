@@ -1,13 +1,13 @@
 //! A lock that one process holds and that the kernel gives back when it is gone.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock, fstat};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::fstat;
+use rustix::io::Errno;
 
 use crate::directory::{Directory, FileId};
 use crate::identity;
@@ -16,7 +16,7 @@ use crate::identity;
 /// whatever way. The file stays.
 #[derive(Debug)]
 pub struct FileLock {
-    file: OwnedFd,
+    file: File,
 }
 
 impl FileLock {
@@ -38,15 +38,15 @@ impl FileLock {
     /// As [`FileLock::try_exclusive`]; `EACCES` for a file of somebody else.
     pub fn try_exclusive_in(directory: &Directory, name: &OsStr) -> io::Result<Option<FileLock>> {
         loop {
-            let file = OwnedFd::from(directory.open_or_create(name, 0o600)?);
+            let file = File::from(directory.open_or_create(name, 0o600)?);
             // Somebody else could hold his own for ever.
             if !identity::is_trusted(fstat(&file)?.st_uid) {
                 return Err(Errno::ACCESS.into());
             }
-            match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+            match file.try_lock() {
                 Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(errno) => return Err(errno.into()),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
             }
             // The file may have been removed between open and flock, and then a lock on it
             // would exclude nobody.
@@ -62,7 +62,7 @@ impl FileLock {
     ///
     /// Those of ftruncate(2) and write(2).
     pub fn write(&self, content: &[u8]) -> io::Result<()> {
-        let mut file = File::from(self.file.try_clone()?);
+        let mut file = &self.file;
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(content)
@@ -75,7 +75,7 @@ impl AsFd for FileLock {
     }
 }
 
-fn is_still_in(file: &OwnedFd, directory: &Directory, name: &OsStr) -> io::Result<bool> {
+fn is_still_in(file: &File, directory: &Directory, name: &OsStr) -> io::Result<bool> {
     let held = FileId::of(file)?;
     match directory.pin(name) {
         Ok(found) => Ok(found.id() == held),

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read};
 use crate::wait::Deadline;
 
 const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 256;
 const MAX_LINE_BYTES: usize = 8 * 1024;
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 const READ_BYTES: usize = 16 * 1024;
@@ -121,7 +122,7 @@ impl Inbox {
                 }
                 self.fill(source, deadline)?;
             };
-            let head = parse_head(&self.bytes[..end])?;
+            let head = parse_head(&self.bytes[..end + 4])?;
             self.bytes.drain(..end + 4);
             if head.status >= 200 {
                 return Ok(head);
@@ -230,22 +231,23 @@ impl Inbox {
     }
 }
 
+/// Reads a head that ends with its empty line.
 fn parse_head(head: &[u8]) -> Result<Head, ReadError> {
-    let head = std::str::from_utf8(head).map_err(|_| ReadError::Malformed("head is no text"))?;
-    let mut lines = head.split("\r\n");
-    let (version, status) = parse_status_line(lines.next().unwrap_or_default())
-        .ok_or(ReadError::Malformed("status line"))?;
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) | Err(_) => return Err(ReadError::Malformed("head")),
+    }
+    let status = response.code.unwrap_or_default();
+    let mut keep_alive = response.version == Some(1);
     let (mut length, mut chunked) = (None, false);
-    let mut keep_alive = version == 1;
-    for line in lines {
-        let (name, value) = line
-            .split_once(':')
-            .ok_or(ReadError::Malformed("header line"))?;
-        if name.is_empty() || name.contains([' ', '\t', '\n']) {
-            return Err(ReadError::Malformed("header name"));
-        }
-        let value = value.trim();
-        match name.to_ascii_lowercase().as_str() {
+    for header in response.headers.iter() {
+        let value = str::from_utf8(header.value);
+        let value = value
+            .map_err(|_| ReadError::Malformed("header is no text"))?
+            .trim();
+        match header.name.to_ascii_lowercase().as_str() {
             "content-length" => {
                 let parsed = parse_length(value).ok_or(ReadError::Malformed("content length"))?;
                 if length
@@ -278,23 +280,6 @@ fn parse_head(head: &[u8]) -> Result<Head, ReadError> {
         keep_alive,
         framing,
     })
-}
-
-/// The minor version and the status of `HTTP/1.x NNN reason`.
-fn parse_status_line(line: &str) -> Option<(u8, u16)> {
-    let rest = line.strip_prefix("HTTP/1.")?;
-    let (version, rest) = rest.split_once(' ')?;
-    let version = match version {
-        "0" => 0,
-        "1" => 1,
-        _ => return None,
-    };
-    let status = rest.split(' ').next()?;
-    let is_status = status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit());
-    is_status
-        .then(|| status.parse().ok())
-        .flatten()
-        .map(|status| (version, status))
 }
 
 fn parse_length(text: &str) -> Option<usize> {

@@ -1,4 +1,7 @@
 //! Subscriptions to what happens: each has a queue of its own, bounded unless the product itself needs it.
+//!
+//! The channels of `tokio` bound the number of events; what a worker can make the primary keep has to be bounded in bytes.
+//! Besides, a reader that falls behind is cut off here after what was kept, and a plea for patience replaces the one before it.
 
 use std::collections::VecDeque;
 use std::fmt;

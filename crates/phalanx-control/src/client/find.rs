@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use phalanx_sys::identity;
 
 use super::App;
-use crate::runtime_dirs::RuntimeDirs;
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::names::{self, Name};
 use crate::patience::is_full;
+use crate::runtime_dirs::RuntimeDirs;
 
 impl App {
     /// The app of that name or, without a name, the only one that runs.

@@ -16,7 +16,6 @@ use super::account::{Fate, Incident, Trouble};
 use super::cause::Cause;
 use super::mix::Way;
 use super::request::{self, Message, Questions};
-use super::rng::Rng;
 use super::session::Session;
 use connection::{Answer, Connection, End, Failed, Fitness};
 
@@ -36,7 +35,8 @@ pub(super) struct Client {
     pub(super) way: Way,
     pub(super) questions: Arc<Questions>,
     pub(super) session: Arc<Session>,
-    pub(super) rng: Rng,
+    /// Chance for rests and masks: different for each client, the same in each drill.
+    pub(super) rng: fastrand::Rng,
     /// The time from one message to the next, where the load is bounded.
     pub(super) pace: Option<Duration>,
     kept: Option<Connection>,
@@ -97,7 +97,7 @@ impl Client {
         way: Way,
         questions: Arc<Questions>,
         session: Arc<Session>,
-        rng: Rng,
+        rng: fastrand::Rng,
         pace: Option<Duration>,
     ) -> Self {
         Self {
@@ -135,17 +135,14 @@ impl Client {
     fn first_at(&mut self) -> Instant {
         let pace = self.pace.unwrap_or_default();
         let part = u64::try_from(pace.as_micros()).unwrap_or(u64::MAX);
-        clock::now() + Duration::from_micros(self.rng.below(part.max(1)))
+        clock::now() + Duration::from_micros(self.rng.u64(..part.max(1)))
     }
 
     fn next_at(&mut self, last: Instant, was_reached: bool) -> Instant {
         let now = clock::now();
         let rest = match (self.way, self.pace) {
             _ if !was_reached => REFUSED_REST,
-            (Way::Idle, _) => {
-                let span = IDLE_MILLIS.end - IDLE_MILLIS.start;
-                Duration::from_millis(IDLE_MILLIS.start + self.rng.below(span))
-            }
+            (Way::Idle, _) => Duration::from_millis(self.rng.u64(IDLE_MILLIS)),
             (_, Some(pace)) => {
                 return (last + pace).max(now.checked_sub(MOST_BEHIND).unwrap_or(now));
             }

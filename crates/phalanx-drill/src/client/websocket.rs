@@ -83,10 +83,10 @@ impl Client {
         if status != 101 {
             return Ok(status);
         }
-        let life = LIFE_MILLIS.start + self.rng.below(LIFE_MILLIS.end - LIFE_MILLIS.start);
+        let life = self.rng.u64(LIFE_MILLIS);
         let ends_at = clock::now() + Duration::from_millis(life);
         while clock::now() < ends_at && !self.session.is_stopping() {
-            let ping = self.rng.roll().to_be_bytes();
+            let ping = self.rng.u64(..).to_be_bytes();
             self.send(connection, Opcode::Ping, &ping).await?;
             if !self.until_pong(connection, &ping).await? {
                 return Ok(status);
@@ -114,8 +114,8 @@ impl Client {
         opcode: Opcode,
         payload: &[u8],
     ) -> Result<(), Failed> {
-        let [a, b, c, d, ..] = self.rng.roll().to_be_bytes();
-        let frame = frame::control(opcode, payload, [a, b, c, d]);
+        let mask = self.rng.u32(..).to_be_bytes();
+        let frame = frame::control(opcode, payload, mask);
         let sent = connection.stream.write_all(&frame).await;
         sent.map_err(|error| Failed::new(Cause::StreamCut, error.to_string()))
     }

@@ -92,23 +92,6 @@ fn programs() {
     std::process::exit(0);
 }
 
-/// Numbers without meaning, the same for the same seed (splitmix64).
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.roll() % limit
-    }
-}
-
 fn socket(domain: i32, kind: i32) -> i32 {
     let fd = unsafe { libc::socket(domain, kind, 0) };
     assert!(fd >= 0);
@@ -268,29 +251,29 @@ fn signalled() {
 
 /// System calls in any order, with arguments of any kind.
 fn wild(seed: u64) {
-    let mut rng = Rng(seed);
+    let mut rng = fastrand::Rng::with_seed(seed);
     let mut fds = vec![-1, 0, i32::MAX];
     for step in 0..200 {
-        let fd = fds[usize::try_from(rng.below(u64::try_from(fds.len()).unwrap())).unwrap()];
-        match rng.below(12) {
+        let fd = fds[rng.usize(..fds.len())];
+        match rng.u32(..12) {
             0 | 1 => fds.push(socket(libc::AF_INET, libc::SOCK_STREAM)),
             2 => fds.push(socket(libc::AF_INET6, libc::SOCK_STREAM)),
             3 => fds.push(socket(libc::AF_INET, libc::SOCK_DGRAM)),
             4 if fd > 2 => drop(unsafe { libc::close(fd) }),
             5 => drop(unsafe { libc::listen(fd, i32::from_ne_bytes([step; 4])) }),
             6 => {
-                let pointer = ptr::without_provenance(usize::try_from(rng.roll()).unwrap());
-                let length = u32::try_from(rng.below(200)).unwrap();
+                let pointer = ptr::without_provenance(rng.usize(..));
+                let length = rng.u32(..200);
                 unsafe { libc::bind(fd, pointer, length) };
             }
             7 => {
-                let length = u32::try_from(rng.roll() >> 32).unwrap();
+                let length = rng.u32(..);
                 let address = loopback();
                 unsafe { libc::bind(fd, ptr::from_ref(&address).cast(), length) };
             }
             8 if fd > 2 => drop(unsafe { libc::shutdown(fd, libc::SHUT_RDWR) }),
             9 if fd > 2 => drop(unsafe { libc::dup(fd) }),
-            10 if rng.below(40) == 0 => drop(unsafe { libc::raise(libc::SIGKILL) }),
+            10 if rng.u32(..40) == 0 => drop(unsafe { libc::raise(libc::SIGKILL) }),
             11 => concurrently(fd),
             _ => drop(bind(fd, &loopback())),
         }
