@@ -150,6 +150,10 @@ openapi:
 config-mutations cases="100000":
     PHALANX_CONFIG_CASES={{ cases }} cargo test -p phalanx-config --release --test mutations
 
+# Random bytes for what reads those of other processes, guided by coverage (needs cargo-fuzz and a nightly); `just fuzz stream 600` for longer
+fuzz target="message" seconds="60":
+    cargo +nightly fuzz run {{ target }} -- -max_total_time={{ seconds }}
+
 # What the eBPF program costs a connection, by policy and number of positions (root; changes a sysctl meanwhile)
 bench-steering:
     mkdir -p bench-out
