@@ -45,7 +45,7 @@ use phalanx_top::TopArgs;
 /// Put any server on every core, and never drop a request.
 ///
 /// `phalanx run` starts an app in the foreground: a primary that supervises workers, shares the
-/// incoming connections out among them, and replaces them without losing one. The other commands
+/// incoming connections between them, and replaces them without losing a connection. The other commands
 /// talk to a running app over its control socket.
 #[derive(Debug, Parser)]
 #[command(name = "phalanx", version, max_term_width = 100)]
@@ -85,9 +85,9 @@ pub(crate) enum Verb {
 /// Run a server as a cluster, in the foreground
 ///
 /// `phalanx run server.js` runs a script with Node; `phalanx run -- ./server --flag` runs a program; `phalanx run api` runs the
-/// app of that name in phalanx.toml, whose keys are the long options here. What is typed comes before what the file says.
-/// Everything after COMMAND belongs to it. The app ends on SIGTERM (or Ctrl-C), reloads on SIGUSR2
-/// or SIGHUP, and gains or loses a worker on SIGTTIN or SIGTTOU.
+/// app of that name in phalanx.toml, whose keys are the long options here. Options on the command line override the file.
+/// Everything after COMMAND belongs to it. The app stops on SIGTERM (or Ctrl-C), reloads on SIGUSR2
+/// or SIGHUP, and adds or removes a worker on SIGTTIN or SIGTTOU.
 #[derive(Args, Debug)]
 #[command(override_usage = "phalanx run [OPTIONS] [--] COMMAND [ARGS]...")]
 pub(crate) struct RunArgs {
@@ -102,7 +102,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 
-    /// Number of workers; auto: as many as there are processors that this process may use; 2..8: as their load asks for
+    /// Number of workers; auto: one per processor that this process may use; 2..8: between these, by their load
     #[arg(
         short = 'n',
         long,
@@ -121,7 +121,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_parser = values::policy(), help_heading = "Connections")]
     pub(crate) policy: Option<PolicyName>,
 
-    /// Weights by position for --policy weighted: 3,1,1. A position that is not listed weighs 1
+    /// Weights by position for --policy weighted: 3,1,1. Positions that are not listed weigh 1
     #[arg(long, value_name = "N,…", help_heading = "Connections")]
     pub(crate) weights: Option<Weights>,
 
@@ -157,15 +157,15 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) node: Option<OsString>,
 
-    /// How messages of Node workers are written: json, or V8's own, advanced. Default: as Node's variable says, or json
+    /// Format of messages to and from Node workers: json, or V8's own, advanced [default: what Node's variable says, or json]
     #[arg(long, value_name = "FORMAT", value_parser = values::serialization)]
     pub(crate) serialization: Option<Serialization>,
 
-    /// Write the primary's pid to this file, and remove it at the end
+    /// Write the primary's pid to this file, and remove the file at the end
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
 
-    /// Take commands by another way too; can be repeated
+    /// Also take commands in this way; can be repeated
     #[arg(long, value_name = "WAY", value_enum)]
     pub(crate) control: Vec<ControlWay>,
 
@@ -195,15 +195,15 @@ pub(crate) struct RunArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Log")]
 pub(crate) struct LogArgs {
-    /// Form of the log on standard error
+    /// Format of the log on standard error
     #[arg(long, value_enum, default_value_t)]
     pub(crate) log_format: LogFormat,
 
-    /// Tell more: each step of each worker; twice: the inner workings
+    /// Log more: each step of each worker; twice: internal details
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 
-    /// Tell less: warnings only; twice: errors only
+    /// Log less: warnings only; twice: errors only
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "verbose")]
     pub(crate) quiet: u8,
 }
@@ -212,7 +212,7 @@ pub(crate) struct LogArgs {
 pub(crate) enum ControlWay {
     /// Lines on standard input: reload, rollback, scale N, status, stop
     Stdin,
-    /// Deletion of the pid file reloads
+    /// Deleting the pid file reloads the app
     PidFile,
 }
 
@@ -221,7 +221,7 @@ pub(crate) enum LogFormat {
     /// For people
     #[default]
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -239,7 +239,7 @@ pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
 
-    /// Print JSON, in the form that docs/status-schema.md describes
+    /// Print JSON in the format that docs/status-schema.md describes
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -247,14 +247,14 @@ pub(crate) struct StatusArgs {
 /// List the running apps
 #[derive(Args, Debug)]
 pub(crate) struct ListArgs {
-    /// Print JSON: an array of one status object an app
+    /// Print JSON: an array with one status object per app
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// Change the number of workers
 ///
-/// Waits until the new workers are ready, or the surplus ones are gone.
+/// Waits until the new workers are ready, or the surplus workers are gone.
 #[derive(Args, Debug)]
 pub(crate) struct ScaleArgs {
     #[command(flatten)]
@@ -267,7 +267,7 @@ pub(crate) struct ScaleArgs {
 
 /// Show the policy of an app, or change it
 ///
-/// The change is in force from the next connection on, for all listeners, and loses none.
+/// The change takes effect with the next connection, on all listeners. No connection is lost.
 #[derive(Args, Debug)]
 pub(crate) struct PolicyArgs {
     #[command(flatten)]
@@ -277,33 +277,33 @@ pub(crate) struct PolicyArgs {
     #[arg(value_parser = values::policy())]
     pub(crate) policy: Option<PolicyName>,
 
-    /// Weights by position, for the policy weighted: 3,1,1. A position that is not listed weighs 1
+    /// Weights by position, for the policy weighted: 3,1,1. Positions that are not listed weigh 1
     #[arg(long, value_name = "N,…", requires = "policy")]
     pub(crate) weights: Option<Weights>,
 }
 
 /// Stop an app, and wait until it has ended
 ///
-/// Workers finish what they have begun, within the time that `run --drain-timeout` gives them.
+/// Workers finish their requests within the time that `run --drain-timeout` allows.
 #[derive(Args, Debug)]
 pub(crate) struct StopArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
 
-    /// Give the workers no time to finish
+    /// Do not wait for requests in service
     #[arg(long)]
     pub(crate) fast: bool,
 }
 
 /// Send a message to all workers, or to one
 ///
-/// A Node worker receives it by `process.on('message', …)`.
+/// A Node worker receives it in `process.on('message', …)`.
 #[derive(Args, Debug)]
 pub(crate) struct SendArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
 
-    /// Id of the one worker to send to, as `status` shows it
+    /// Id of the worker to send to, as `status` shows it
     #[arg(long, value_name = "ID")]
     pub(crate) to: Option<u32>,
 
@@ -312,7 +312,7 @@ pub(crate) struct SendArgs {
     pub(crate) message: serde_json::Value,
 }
 
-/// Print what happens in an app, one JSON object a line, until interrupted
+/// Print what happens in an app, one JSON object per line, until interrupted
 #[derive(Args, Debug)]
 pub(crate) struct EventsArgs {
     #[command(flatten)]
@@ -337,7 +337,7 @@ pub(crate) enum Generated {
     Schema,
     /// Print the keys of phalanx.toml, as Markdown
     Keys,
-    /// Write the man pages into a directory, which is made if it is missing
+    /// Write the man pages into a directory, and create it if it is missing
     Man {
         /// The directory
         directory: PathBuf,

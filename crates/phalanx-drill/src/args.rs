@@ -12,10 +12,10 @@ use phalanx_control::values::{self, WorkerCount};
 
 /// Prove that an app loses no request while it is reloaded, scaled and its workers are killed
 ///
-/// Runs COMMAND as a cluster of its own, asks it in many ways at once, and meanwhile reloads it, scales it
-/// and kills workers. Reports what was lost, why and at what moment. The exit status is 0 only if nothing
-/// was lost but what a killed worker had in service. Instead of COMMAND it takes a running app (--name), or
-/// any HTTP server of this machine (--url).
+/// Runs COMMAND as its own cluster and sends requests in many ways at once. Meanwhile it reloads the cluster, scales it
+/// and kills workers. Reports which requests were lost, when and why. The exit status is 0 if the only lost requests
+/// were in service on killed workers. Instead of COMMAND, it can test a running app (--name) or
+/// any HTTP server on this machine (--url).
 #[derive(Args, Debug)]
 #[command(
     override_usage = "phalanx drill [OPTIONS] -- COMMAND [ARGS]...\n       \
@@ -27,19 +27,19 @@ pub struct DrillArgs {
     #[arg(trailing_var_arg = true, value_name = "COMMAND [ARGS]")]
     pub(crate) command: Vec<OsString>,
 
-    /// Drill a running app, under its own load
+    /// Test a running app, in addition to its own load
     #[arg(long, conflicts_with_all = ["command", "url", "workers", "run"])]
     pub(crate) name: Option<Name>,
 
-    /// Drill a server that phalanx does not run: http://127.0.0.1:PORT, on this machine only
+    /// Test a server that phalanx does not run: http://127.0.0.1:PORT, on this machine only
     #[arg(long, conflicts_with_all = ["command", "workers", "run"])]
     pub(crate) url: Option<String>,
 
-    /// What reloads the server of --url; run by /bin/sh
+    /// The command that reloads the server of --url; /bin/sh runs it
     #[arg(long, value_name = "COMMAND")]
     pub(crate) reload_command: Option<String>,
 
-    /// How long a reload by --reload-command lasts at least, for commands that return before it is done
+    /// The least duration of a reload by --reload-command, for commands that return before it is done
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = values::duration)]
     pub(crate) settle: Duration,
 
@@ -47,7 +47,7 @@ pub struct DrillArgs {
     #[arg(short = 'n', long, value_name = "N|auto", help_heading = "App")]
     pub(crate) workers: Option<WorkerCount>,
 
-    /// More options for `phalanx run`, separated by blanks: --run '--dispatch kernel'; can be repeated
+    /// More options for `phalanx run`, separated by spaces: --run '--dispatch kernel'; can be repeated
     #[arg(
         long,
         value_name = "OPTIONS",
@@ -56,7 +56,7 @@ pub struct DrillArgs {
     )]
     pub(crate) run: Vec<String>,
 
-    /// Run the cluster under this command, split at blanks, which must end by executing its arguments:
+    /// Run the cluster under this command, split at spaces, which must finally execute its arguments:
     /// --under 'setpriv --inh-caps=-all --bounding-set=-bpf,-perfmon,-sys_admin'
     #[arg(
         long,
@@ -67,12 +67,12 @@ pub struct DrillArgs {
     )]
     pub(crate) under: Option<String>,
 
-    /// Ask from far away: each packet takes so long, in each direction (20 or 20ms, at most 1s); as root, in network
-    /// namespaces of the drill's own
+    /// Delay each packet by this time in each direction (20 or 20ms, at most 1s); needs root, and uses its own network
+    /// namespaces
     #[arg(long, value_name = "MS", value_parser = delay, conflicts_with_all = ["name", "url"], help_heading = "Load")]
     pub(crate) delay: Option<Duration>,
 
-    /// Ask at the listener on this port, rather than at the first one
+    /// Send requests to the listener on this port, instead of the first one
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "url", help_heading = "Load")]
     pub(crate) port: Option<u16>,
 
@@ -82,11 +82,11 @@ pub struct DrillArgs {
     #[command(flatten)]
     pub(crate) load: LoadArgs,
 
-    /// Print the report as JSON, in the form that docs/drill.md describes
+    /// Print the report as JSON, in the format that docs/drill.md describes
     #[arg(long, help_heading = "Report")]
     pub(crate) json: bool,
 
-    /// Write a timeline into this file: throughput, latency, what was done, what was lost
+    /// Write a timeline (SVG) to this file: throughput, latency, actions, lost requests
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) svg: Option<PathBuf>,
 
@@ -98,19 +98,19 @@ pub struct DrillArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "What happens to the app")]
 pub(crate) struct PlanArgs {
-    /// How long the drill lasts; longer, if its actions take longer
+    /// How long the drill lasts; it lasts longer if its actions do
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = values::positive_duration)]
     pub(crate) length: Duration,
 
-    /// How often it is reloaded [default: 3]
+    /// How many times to reload [default: 3]
     #[arg(long, value_name = "N")]
     pub(crate) reloads: Option<u32>,
 
-    /// How many workers are killed, by SIGKILL [default: 2; 0 with --name and --url]
+    /// How many workers to kill with SIGKILL [default: 2; 0 with --name and --url]
     #[arg(long, value_name = "N")]
     pub(crate) kills: Option<u32>,
 
-    /// How often it is scaled: by one up, then by one down [default: 2; 0 with --name and --url]
+    /// How many times to scale: one worker up, then one down [default: 2; 0 with --name and --url]
     #[arg(long, value_name = "N")]
     pub(crate) scales: Option<u32>,
 }
@@ -122,19 +122,19 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) clients: u32,
 
-    /// Requests a second of all clients together, the slow ones aside; 0: as many as the server answers
+    /// Requests per second of all clients together, without the slow ones; 0: as many as the server answers
     #[arg(long, value_name = "N", default_value = "2000")]
     pub(crate) rate: u32,
 
-    /// The ways of asking; without it, all of them
+    /// The kinds of clients [default: all]
     #[arg(long, value_name = "WAY,…", value_enum, value_delimiter = ',')]
     pub(crate) mix: Vec<Way>,
 
-    /// A path to ask for; several are asked for in turn
+    /// A path to request; several are requested in turn
     #[arg(long, value_name = "PATH", default_value = "/", value_parser = path)]
     pub(crate) path: Vec<String>,
 
-    /// The path for uploads [default: as --path]
+    /// The path for uploads [default: that of --path]
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub(crate) upload_path: Option<String>,
 
@@ -142,7 +142,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub(crate) ws: Option<String>,
 
-    /// The method; uploads use POST unless it is one with a body
+    /// The method; uploads use POST unless this method has a body
     #[arg(long, value_name = "METHOD", default_value = "GET", value_parser = method)]
     pub(crate) method: String,
 

@@ -15,7 +15,7 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// The profile of the configuration file: [profile.P.app.NAME] comes over [app.NAME]
+    /// The profile of the configuration file: [profile.P.app.NAME] overrides [app.NAME]
     #[arg(
         long,
         value_name = "P",
@@ -25,41 +25,41 @@ pub(crate) struct ConfigArgs {
     pub(crate) profile: Option<String>,
 }
 
-/// Write a phalanx.toml to begin with
+/// Write a first phalanx.toml
 ///
-/// For the script or program that is named, or for what package.json and the like in this directory say. A file that is there
-/// is left alone. The first line names the schema, by which editors complete and check it.
+/// It describes the script or program on the command line, or the one that package.json and similar files in this directory name.
+/// An existing file is not changed. The first line names the schema, so that editors can complete and check the file.
 #[derive(Args, Debug)]
 pub(crate) struct InitArgs {
     /// The script or program, and its arguments
     #[arg(trailing_var_arg = true, value_name = "COMMAND [ARGS]")]
     pub(crate) command: Vec<String>,
 
-    /// Print it instead
+    /// Print it instead of writing a file
     #[arg(long)]
     pub(crate) print: bool,
 }
 
-/// Check phalanx.toml, and tell all that is wrong with it
+/// Check phalanx.toml, and report every error in it
 ///
-/// Each line names file, line and column. Programs and scripts are looked up, nothing is started. Exit status 78 when
-/// something is wrong.
+/// Each line names file, line and column. Programs and scripts are looked up, but nothing is started. The exit status is 78 if
+/// there are errors.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 
-    /// Print JSON: an array of what is wrong
+    /// Print JSON: an array of the errors
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// Show what a reload would change in the running apps, by app and key
 ///
-/// Values of variables are not shown.
+/// Values of environment variables are not shown.
 #[derive(Args, Debug)]
 pub(crate) struct DiffArgs {
-    /// The apps [default: all of the file]
+    /// The apps [default: all apps in the file]
     #[arg(value_name = "APP")]
     pub(crate) apps: Vec<Name>,
 
@@ -73,11 +73,11 @@ pub(crate) struct DiffArgs {
 
 /// Run the apps of phalanx.toml together, in the foreground
 ///
-/// Each app has a primary of its own, and answers to the other commands by its name. There is one log, with the app in front
-/// of each line. SIGTERM (or Ctrl-C) stops all of them, SIGHUP and SIGUSR2 reload all of them.
+/// Each app has its own primary. The other commands find it by its name. There is one log, and each line begins with the
+/// name of its app. SIGTERM (or Ctrl-C) stops all apps; SIGHUP and SIGUSR2 reload all apps.
 #[derive(Args, Debug)]
 pub(crate) struct UpArgs {
-    /// The apps [default: all of the file]
+    /// The apps [default: all apps in the file]
     #[arg(value_name = "APP")]
     pub(crate) apps: Vec<Name>,
 
@@ -91,22 +91,22 @@ pub(crate) struct UpArgs {
 /// Stop the running apps of phalanx.toml, and wait until they have ended
 #[derive(Args, Debug)]
 pub(crate) struct DownArgs {
-    /// The apps [default: all of the file]
+    /// The apps [default: all apps in the file]
     #[arg(value_name = "APP")]
     pub(crate) apps: Vec<Name>,
 
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 
-    /// Give the workers no time to finish
+    /// Do not wait for requests in service
     #[arg(long)]
     pub(crate) fast: bool,
 }
 
-/// Print a phalanx.toml made of another tool's configuration
+/// Print a phalanx.toml made from another tool's configuration
 ///
-/// PM2's ecosystem.config.js (Node is run once, to read it) or .json, a Procfile, a gunicorn.conf.py or a config/puma.rb in the
-/// common form. What has no counterpart is named in a comment, with the reason.
+/// Reads PM2's ecosystem.config.js (by running Node once) or .json, a Procfile, a gunicorn.conf.py or a config/puma.rb in the
+/// common form. Comments name the settings that have no counterpart, with the reason.
 #[derive(Args, Debug)]
 pub(crate) struct ImportArgs {
     /// The file

@@ -10,46 +10,46 @@ use crate::values;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connections")]
 pub(crate) struct BindArgs {
-    /// Open a listener before any worker runs, and give it to each as an open descriptor; can be repeated
+    /// Open a listener before any worker runs, and pass it to each worker as an open descriptor; can be repeated
     ///
     /// ADDR is host:port, :port, [v6]:port, `unix:/path` or `unix:@name`. Programs find the listeners as
-    /// systemd (`LISTEN_FDS`) or einhorn (`EINHORN_FD_COUNT`) would give them. A Node script that listens
-    /// on that very address gets the listener too.
+    /// systemd (`LISTEN_FDS`) or einhorn (`EINHORN_FD_COUNT`) would pass them. A Node script that listens
+    /// on the same address gets the listener too.
     #[arg(long, value_name = "[NAME=]ADDR", value_parser = values::bind)]
     pub(crate) bind: Vec<Bind>,
 
-    /// Listen on PORT where the program asks for `APP_PORT`; can be repeated. `0:*`: on a free port, whatever it asks for
+    /// Listen on PORT when the program asks for `APP_PORT`; can be repeated. `0:*`: always on a free port
     #[arg(long, value_name = "[HOST:]PORT:APP_PORT")]
     pub(crate) publish: Vec<Publish>,
 
-    /// Share a listener among all workers that would be the worker's own; can be repeated
+    /// Share a listener between all workers, where each worker would have its own; can be repeated
     ///
-    /// `HOST:0` or `:0` is one on port 0, which is the worker's own unless the app has no other. `unix:PATH` is one on a
-    /// Unix path, which is the worker's own unless the command's arguments name the path. For programs that open
-    /// their listeners themselves, by interception.
+    /// `HOST:0` or `:0` names a listener on port 0: each worker has its own, unless it is the app's only listener. `unix:PATH` names a
+    /// Unix path: each worker has its own, unless the command's arguments contain the path. For programs that open
+    /// their listeners themselves (interception).
     #[arg(long, value_name = "[HOST]:0")]
     pub(crate) share: Vec<Share>,
 
-    /// What proves that a worker serves, beside that it has the listeners of the worker before it [default: auto]
+    /// What proves that a worker is ready, besides having all listeners of the worker before it [default: auto]
     ///
-    /// listen: it listens, or, where it was given its listeners, is seen to wait for connections. message (or
-    /// notify): it says so, by process.send('ready'), by READY=1 to `NOTIFY_SOCKET`, or to einhorn. auto: as
-    /// listen; of one that was given its listeners and says anything, only what it says. `http:/PATH`: it answers
-    /// GET /PATH with a status from 200 to 399. exec: that its program runs, which proves little.
+    /// listen: it listens; if it was given open listeners, it waits for connections on one. message (or
+    /// notify): it says so, by process.send('ready'), by READY=1 to `NOTIFY_SOCKET`, or to einhorn. auto: like
+    /// listen, but a worker with open listeners that sends notifications must send READY=1. `http:/PATH`: it answers
+    /// GET /PATH with a status from 200 to 399. exec: its program runs, which proves little.
     #[arg(long, value_name = "WHAT", value_parser = values::readiness)]
     pub(crate) ready: Option<Readiness>,
 
-    /// End and replace a ready worker that says WATCHDOG=1 to `NOTIFY_SOCKET` less often than this
+    /// Replace a ready worker that sends WATCHDOG=1 to `NOTIFY_SOCKET` less often than this
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     pub(crate) watchdog: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dispatch {
-    /// The best that works for each listener
+    /// The best one that works, for each listener
     #[default]
     Auto,
-    /// The primary accepts and passes connections on
+    /// The primary accepts connections and hands them over
     Handoff,
     /// All workers accept from one socket
     Shared,
@@ -59,15 +59,15 @@ pub(crate) enum Dispatch {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Adopt {
-    /// What fits the program and the options
+    /// The one that fits the program and the options
     #[default]
     Auto,
-    /// By Node's channel: Node scripts, and programs that link the library
+    /// Over Node's channel: Node scripts, and programs that link the library
     Channel,
-    /// By open descriptors: the listeners of --bind, as systemd and einhorn give them
+    /// By open descriptors: the listeners of --bind, as systemd and einhorn pass them
     Activation,
-    /// By the sockets that it, or a descendant, binds: anything that listens on TCP
+    /// By intercepting the sockets that it or a descendant binds: anything that listens on TCP
     Intercept,
-    /// Not at all: it is supervised, and gets no connections
+    /// Not at all: it is supervised and gets no connections
     None,
 }

@@ -10,19 +10,19 @@ use crate::values;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Health")]
 pub(crate) struct HealthArgs {
-    /// How long a worker may leave unanswered what waits for it before it is replaced, and then killed; off: for ever
+    /// How long a worker may leave its work unanswered before it is replaced and then killed; off: for ever
     ///
-    /// Time counts less while the machine has no processor to spare, and not at all while a debugger or SIGSTOP holds the worker.
+    /// Time counts less while all processors are busy. It does not count while a debugger or SIGSTOP holds the worker.
     #[arg(long, value_name = "TIME|off", default_value = "30s", value_parser = limit)]
     hang_timeout: Limit,
 
-    /// Ask each worker for this path again and again; one that gives no answer at all hangs
+    /// Request this path from each worker regularly; a worker that gives no answer at all hangs
     #[arg(long, value_name = "http:/PATH", value_parser = probe)]
     probe: Option<String>,
 
-    /// A signal at which the program prints its stacks, sent to a worker that hangs before it is killed
+    /// The signal that makes the program print its stacks; a worker that hangs gets it before it is killed
     ///
-    /// QUIT for Go and Java. Of Node workers the stack is known without.
+    /// QUIT for Go and Java. Node workers do not need it: their stack is known without a signal.
     #[arg(long, value_name = "SIGNAL", value_parser = values::signal)]
     hang_signal: Option<Signal>,
 }

@@ -16,21 +16,21 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::positive_duration)]
     pub(crate) ready_timeout: Duration,
 
-    /// How long a worker of the first generation opens no further listener before it counts as ready
+    /// How long a worker of the first generation must open no further listener before it counts as ready
     ///
-    /// Later workers are ready as soon as they have the listeners that those before them had.
+    /// Later workers are ready as soon as they have the listeners of their predecessors.
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = values::duration)]
     pub(crate) ready_quiet: Duration,
 
-    /// Accept a release that does not open all listeners of the one before, when --ready-timeout is over
+    /// After --ready-timeout, accept a release that does not open all listeners of the previous one
     #[arg(long)]
     pub(crate) allow_fewer_listeners: bool,
 
-    /// How long a worker may take to finish its work before it is told to stop; 0s: no time
+    /// How long a worker may take to finish its requests before it is told to stop; 0s: no time
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub(crate) drain_timeout: Duration,
 
-    /// How long a worker without a channel may take to finish its connections before it is told to stop
+    /// How long a worker without a channel may take to close its connections before it is told to stop
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     pub(crate) settle_timeout: Duration,
 
@@ -38,7 +38,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = values::signal)]
     pub(crate) stop_signal: Signal,
 
-    /// How long a worker that was told to stop may take before it is killed
+    /// How long a worker may take to stop before it is killed
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::positive_duration)]
     pub(crate) kill_timeout: Duration,
 
@@ -57,29 +57,29 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N|N%", default_value = "0")]
     pub(crate) max_unavailable: Amount,
 
-    /// Workers that finish their work and are not counted as extra: a number, or a percentage
+    /// Draining workers that do not count as extra: a number, or a percentage
     /// [default: 100%, or 0 with --max-surge 0]
     #[arg(long, value_name = "N|N%")]
     pub(crate) max_draining: Option<Amount>,
 
-    /// Workers that start at the same moment [default: 8 for each processor, at least 16]
+    /// Workers that may start at the same time [default: 8 per processor, at least 16]
     #[arg(long, value_name = "N")]
     pub(crate) max_starting: Option<NonZeroU32>,
 
-    /// How long the first new workers of a reload must have served before they get connections
+    /// How long the first new workers of a reload must run before they get connections
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration)]
     pub(crate) soak: Duration,
 
-    /// What to do when no worker can be started at the beginning
+    /// What to do if no worker becomes ready at the start
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
     pub(crate) on_boot_failure: OnBootFailure,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnBootFailure {
-    /// End with status 1 and the failed worker's last output
+    /// Exit with status 1 and the failed worker's last output
     #[default]
     Exit,
-    /// Keep trying, waiting longer each time
+    /// Keep trying, and wait longer each time
     Retry,
 }

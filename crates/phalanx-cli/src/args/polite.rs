@@ -9,9 +9,9 @@ use crate::values;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct PoliteArgs {
-    /// How long upgraded connections and server-sent events may go on after --drain-timeout; 0s: no longer
+    /// How long upgraded connections and server-sent events may continue after --drain-timeout; 0s: not at all
     ///
-    /// Known of Node workers and of Rust workers that use the library's serving functions.
+    /// Works for Node workers, and for Rust workers that use the library's serve functions.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     pub(crate) stream_timeout: Duration,
 

@@ -15,15 +15,15 @@ pub(crate) struct PrivilegeArgs {
     #[arg(long, value_name = "GROUP", value_parser = group)]
     pub(crate) group: Option<u32>,
 
-    /// Let workers listen there, and nowhere else; can be repeated
+    /// Let workers listen only on matching addresses; can be repeated
     ///
     /// PATTERN is [HOST:]PORT, [HOST:]FIRST-LAST, [HOST:]*, `unix:/PATH`, `unix:@NAME` (with `*`) or fd:N. Without
-    /// this option, workers of --user and --group may have what the first generation asks for while it starts, but no
-    /// privileged port and no path outside of the working directory.
+    /// this option, workers of --user and --group may use the addresses that the first generation opens while it starts, but no
+    /// privileged port and no path outside the working directory.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) allow_listen: Vec<ListenPattern>,
 
-    /// Permissions of the files of Unix listeners, as 660 [default: by the umask]
+    /// Permissions of the files of Unix listeners, such as 660 [default: by the umask]
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub(crate) unix_mode: Option<u32>,
 

@@ -17,35 +17,35 @@ use crate::values;
     reason = "they are the names of the options"
 )]
 pub(crate) struct RecyclingArgs {
-    /// Replace a worker that occupies more memory than this: 200M, 1.5G, or a share of what the container may have: 25%
+    /// Replace a worker that uses more memory than this: 200M, 1.5G, or a share of the container's limit: 25%
     ///
-    /// The resident memory of its process, looked at once a second; two of three looks must be above. Workers are
-    /// replaced one after the other, each by a successor that serves before it leaves, and not during a reload. So
-    /// that they do not come together, the limit of the last position is an eighth less.
+    /// phalanx reads the resident memory of its process once a second; two of three readings must exceed the limit. Workers are
+    /// replaced one after the other. Each successor serves before the worker leaves. None is replaced during a reload. The limit of the
+    /// last position is an eighth lower, so that workers do not reach their limits together.
     #[arg(long, value_name = "SIZE|N%")]
     pub(crate) max_memory: Option<MemoryLimit>,
 
-    /// Replace a worker that has been ready for this long; at the last position for three quarters of it
+    /// Replace a worker that has been ready for this long (at the last position: three quarters of it)
     #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
     pub(crate) max_age: Option<Duration>,
 
-    /// Replace a worker that has answered this many requests; at the last position three quarters of it
+    /// Replace a worker that has answered this many requests (at the last position: three quarters of it)
     ///
-    /// For Node workers, which tell by the preloaded script, and Rust workers with the library's meter.
+    /// Works for Node workers with the preloaded script, and for Rust workers with the library's meter.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_requests: Option<u64>,
 }
 
 /// Replace workers by new ones of the same release
 ///
-/// One after the other, each by a successor that serves before the old worker finishes its work and goes. Waits until
-/// that is done. Unlike a reload it starts the release that runs, not the one that now lies on the disk.
+/// Replaces them one after the other. Each successor serves before the old worker finishes its requests and exits. Waits until
+/// that is done. Unlike a reload, it starts the running release again, not the one on the disk.
 #[derive(Args, Debug)]
 pub(crate) struct RecycleArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
 
-    /// Positions, or ids as `id:12`, as `status` shows them [default: all]
+    /// Positions, or ids such as `id:12`, as `status` shows them [default: all]
     #[arg(value_name = "POSITION|id:ID")]
     pub(crate) workers: Vec<Target>,
 }

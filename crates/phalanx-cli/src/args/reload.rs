@@ -12,15 +12,15 @@ use crate::values;
 /// Replace all workers, one by one, without losing a request
 ///
 /// Waits until every worker is replaced. If a new worker fails, the old ones stay or come back, and
-/// the exit status is 1. With --canary some workers are replaced first and watched: they must not
-/// crash or hang, or answer with more server errors or more slowly than the others. Then the others
-/// follow, or the old release comes back.
+/// the exit status is 1. With --canary, it replaces some workers first and watches them: they must not
+/// crash or hang, and must not answer more slowly or with more server errors than the others. Then it replaces
+/// the others, or returns to the old release.
 #[derive(Args, Debug)]
 pub(crate) struct ReloadArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
 
-    /// Workers to replace first and to watch: a number, or a percentage
+    /// Workers to replace first and watch: a number, or a percentage
     #[arg(long, value_name = "N|N%", value_parser = values::some_workers)]
     pub(crate) canary: Option<Amount>,
 
@@ -34,19 +34,19 @@ pub(crate) struct ReloadArgs {
     )]
     pub(crate) watch: Duration,
 
-    /// Extra workers during this reload, in place of what run was told
+    /// Extra workers during this reload, instead of the value given to run
     #[arg(long, value_name = "N|N%")]
     pub(crate) max_surge: Option<Amount>,
 
-    /// Missing workers during this reload, in place of what run was told
+    /// Missing workers during this reload, instead of the value given to run
     #[arg(long, value_name = "N|N%")]
     pub(crate) max_unavailable: Option<Amount>,
 
-    /// Accept new workers that do not open all listeners of the old ones, when their time to become ready is over
+    /// Accept new workers that have not opened all listeners of the old ones when their ready timeout is over
     #[arg(long)]
     pub(crate) allow_fewer_listeners: bool,
 
-    /// Reload workers that listen only where phalanx has no part in it, although that loses connections
+    /// Reload workers whose listeners phalanx does not manage, although that loses connections
     #[arg(long)]
     pub(crate) allow_unseen: bool,
 }
@@ -65,11 +65,11 @@ impl ReloadArgs {
     }
 }
 
-/// Return to the release before the present one
+/// Return to the previous release
 ///
-/// Replaces all workers by those of the release that the last reload replaced, as carefully as a
-/// reload. During a reload it undoes that instead. There is one way back: after a rollback, only a
-/// reload leads on.
+/// Replaces all workers by workers of the release that the last reload replaced, as carefully as a
+/// reload does. During a reload, it undoes that reload. It goes back one release only: after a rollback,
+/// use a reload to go forward.
 #[derive(Args, Debug)]
 pub(crate) struct RollbackArgs {
     #[command(flatten)]

@@ -11,9 +11,9 @@ use phalanx_control::names::Name;
 
 /// Print a systemd unit for an app, or install it
 ///
-/// For an app of phalanx.toml, for all of its apps together (`phalanx up`) when it has several and none is named, or for the script
-/// or program that is named. `systemctl start` waits until the app is ready, `systemctl reload` is a rolling restart whose failure
-/// systemd is told of. Works with systemd 245 and later.
+/// The unit runs an app of phalanx.toml, a script or a program. If phalanx.toml has several apps and you name none, it runs all of
+/// them (`phalanx up`). `systemctl start` waits until the app is ready. `systemctl reload` is a rolling restart and reports its
+/// failure to systemd. Works with systemd 245 and later.
 #[derive(Args, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -21,7 +21,7 @@ use phalanx_control::names::Name;
 )]
 #[command(override_usage = "phalanx unit [OPTIONS] [APP | [--] COMMAND [ARGS]...]")]
 pub(crate) struct UnitArgs {
-    /// An app of phalanx.toml, or a script or program with its arguments: options of theirs come after --
+    /// An app of phalanx.toml, or a script or program with its arguments; their own options follow --
     #[arg(value_name = "APP | COMMAND [ARGS]")]
     pub(crate) command: Vec<OsString>,
 
@@ -32,15 +32,15 @@ pub(crate) struct UnitArgs {
     #[arg(long)]
     pub(crate) name: Option<Name>,
 
-    /// For the service manager of this user, not of the system
+    /// Use this user's service manager, not the system's
     #[arg(long)]
     pub(crate) user: bool,
 
-    /// Run the service as this user, primary and workers [default: whom the configuration file or the directory belongs to]
+    /// Run the service as this user, primary and workers [default: the owner of the configuration file or the directory]
     #[arg(long, value_name = "USER[:GROUP]", conflicts_with = "user", value_parser = values::account_name)]
     pub(crate) run_as: Option<String>,
 
-    /// Have systemd open the listener, by a socket unit; can be repeated
+    /// Let systemd open the listener with a socket unit; can be repeated
     ///
     /// ADDRESS as in ListenStream=: a port, an address and a port, or a path. Connections then wait while the service restarts, but the
     /// kernel cannot choose the worker: see docs/systemd.md.
@@ -55,7 +55,7 @@ pub(crate) struct UnitArgs {
     #[arg(long, conflicts_with = "user")]
     pub(crate) kernel: bool,
 
-    /// Write the units where systemd looks for them, and enable them
+    /// Write the units to systemd's directory, and enable them
     #[arg(long)]
     pub(crate) install: bool,
 
@@ -63,7 +63,7 @@ pub(crate) struct UnitArgs {
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "install")]
     pub(crate) directory: Option<PathBuf>,
 
-    /// Replace a unit that this command has not written
+    /// Replace a unit that this command did not write
     #[arg(long)]
     pub(crate) force: bool,
 }
