@@ -14,6 +14,7 @@ mod recycle;
 mod reload;
 mod unit;
 mod unknown;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) use recycle::{MemoryLimit, RecycleArgs, RecyclingArgs};
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 pub(crate) use unit::UnitArgs;
 pub(crate) use unknown::explain;
+pub(crate) use watch::WatchArgs;
 
 use crate::values::{self, Variable, WorkerCount};
 use phalanx_control::names::Name;
@@ -183,6 +185,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) polite: PoliteArgs,
+
+    #[command(flatten)]
+    pub(crate) watch: WatchArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,

@@ -10,6 +10,7 @@ mod event_logger;
 mod limits;
 mod revisions;
 mod service;
+mod watch;
 
 use std::env;
 use std::future::Future;
@@ -45,6 +46,7 @@ use phalanx_control::place::Place;
 use phalanx_control::runtime_dirs::RuntimeDirs;
 use phalanx_control::server;
 use service::Service;
+use watch::Watched;
 
 /// How long the end waits for clients of the control socket to take their answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -284,6 +286,7 @@ impl App {
         let (known, revise) = revisions::of(&self, &options);
         options.revise = revise;
         self.tell_start(&options);
+        let watched = Watched::of(&self.args.watch, options.settings.cwd.as_deref());
         let (target, adopts) = (options.fleet.workers, options.adopts_orphans);
         let supervisor = Supervisor::start(options).map_err(|error| cannot_start(&error))?;
         supervisor
@@ -312,6 +315,11 @@ impl App {
                 event_logger.follow(),
                 Service::new(&control, target).follow(),
                 self.take_commands(&control, pid_file.as_ref()),
+                async {
+                    if let Some(watched) = watched {
+                        watched.reload_on_changes(&control, &self.log).await;
+                    }
+                },
                 reap_strangers(adopts)
             );
         });

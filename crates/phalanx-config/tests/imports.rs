@@ -46,7 +46,7 @@ fn each_of_the_65_keys_of_pm2_becomes_something_or_is_refused_with_a_reason() {
             "name" => json!("other"),
             "vizion" | "autostart" | "autorestart" | "pmx" | "automation" | "treekill"
             | "windowsHide" => json!(false),
-            "instances" | "port" | "kill_timeout" | "listen_timeout" => json!(7),
+            "instances" | "port" | "kill_timeout" | "listen_timeout" | "watch_delay" => json!(7),
             _ => json!("7"),
         };
         let plain = pm2::import(&json!({"script": "a.js"}), &keys())
@@ -63,6 +63,30 @@ fn each_of_the_65_keys_of_pm2_becomes_something_or_is_refused_with_a_reason() {
         );
         file(&with);
     }
+}
+
+#[test]
+fn what_pm2_watches_is_watched() {
+    let flags = |app: serde_json::Value| {
+        let toml = pm2::import(&app, &keys()).unwrap().to_toml();
+        (file(&toml).apps[0].flags(&|key| key == "workers"), toml)
+    };
+    let (all, toml) = flags(json!({
+        "script": "a.js", "watch": ["src", "lib"], "ignore_watch": ["uploads", "[\\/\\\\]\\./"], "watch_delay": 500,
+    }));
+    let wanted = [
+        "--watch",
+        "--watch-delay=500ms",
+        "--watch-ignore=uploads",
+        "--watch-path=src",
+        "--watch-path=lib",
+    ];
+    assert_eq!(all, wanted);
+    assert!(toml.contains("# ignore_watch: "), "{toml}");
+    let (on, _) = flags(json!({"script": "a.js", "watch": true}));
+    assert_eq!(on, ["--watch"]);
+    let (off, _) = flags(json!({"script": "a.js", "watch": false, "ignore_watch": ["uploads"]}));
+    assert!(off.is_empty(), "{off:?}");
 }
 
 #[test]

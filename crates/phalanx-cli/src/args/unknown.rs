@@ -39,7 +39,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("revert", "rollback"),
     ("message", "send"),
     ("trigger", "send"),
-    ("watch", "events"),
+    ("watch", "run --watch"),
     #[cfg(feature = "top")]
     ("monitor", "top"),
     #[cfg(feature = "top")]
@@ -178,6 +178,7 @@ mod tests {
         let cli = Cli::command();
         let is_verb = |word: &str| cli.find_subcommand(word).is_some();
         for (synonym, verb) in SYNONYMS {
+            let verb = verb.split(' ').next().unwrap_or_default();
             assert!(is_verb(verb) && !is_verb(synonym), "{synonym} {verb}");
         }
     }

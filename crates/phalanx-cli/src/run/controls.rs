@@ -136,7 +136,7 @@ fn answer_later(
     tokio::spawn(async move { tell_answer(command, &log, work.await) });
 }
 
-fn tell_answer(command: &str, log: &Log, answer: Result<Done, CommandError>) {
+pub(super) fn tell_answer(command: &str, log: &Log, answer: Result<Done, CommandError>) {
     match answer {
         Ok(done) => {
             let fields = json!({"command": command, "result": done});

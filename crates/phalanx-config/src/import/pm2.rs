@@ -8,6 +8,7 @@ pub use table::KEYS;
 
 use super::{Draft, Fate, Imported, fates, literally};
 use crate::keys::Keys;
+use crate::toml_text::list;
 
 /// Words of PM2 with a meaning for what follows: a key, and its other names.
 fn row(name: &str) -> Option<&'static (&'static str, &'static [&'static str], Fate)> {
@@ -178,6 +179,13 @@ fn setting(
             }
         }
         ("instances", _) => instances(draft, value, keys),
+        ("watch", _) => watch(draft, value, keys),
+        ("ignore_watch", _)
+            if find(app, "watch").is_some_and(|watch| *watch != Value::Bool(false)) =>
+        {
+            ignore_watch(draft, value, keys);
+        }
+        ("ignore_watch", _) => draft.refuse(written, "`watch` is off"),
         ("exec_mode", _) => {
             let is_fork = value.as_str().is_some_and(|mode| mode.starts_with("fork"));
             let is_several = find(app, "instances").is_some_and(|count| *count != 1);
@@ -221,7 +229,7 @@ fn own_value(name: &str, value: &Value) -> Option<String> {
     let plain = text(value)?;
     match name {
         // Milliseconds; more than its own five seconds would pass for nothing.
-        "kill_timeout" | "listen_timeout" => {
+        "kill_timeout" | "listen_timeout" | "watch_delay" => {
             let millis: u64 = plain.parse().ok()?;
             Some(format!("{millis}ms"))
         }
@@ -230,7 +238,6 @@ fn own_value(name: &str, value: &Value) -> Option<String> {
             Ok(bytes) => Some(format!("{}K", bytes / 1024)),
             Err(_) => Some(plain),
         },
-        "watch" => (plain != "false").then_some(plain),
         _ => Some(plain),
     }
 }
@@ -250,6 +257,32 @@ fn instances(draft: &mut Draft, value: &Value, keys: &Keys) {
                 "it counts from the number of processors, of which auto takes all",
             );
         }
+    }
+}
+
+/// `true`, or what to watch.
+fn watch(draft: &mut Draft, value: &Value, keys: &Keys) {
+    let paths = words(Some(value));
+    match value {
+        Value::Bool(false) | Value::Null => {}
+        Value::Bool(true) => draft.raw(keys, "watch", "true"),
+        _ => {
+            draft.raw(keys, "watch", "true");
+            draft.raw(keys, "watch-path", &list(&paths));
+        }
+    }
+}
+
+/// Names are passed over here as there; expressions and paths are not.
+fn ignore_watch(draft: &mut Draft, value: &Value, keys: &Keys) {
+    let is_name = |word: &String| !word.contains(['/', '\\', '[', '^', '$', '(', '?']);
+    let (names, others): (Vec<_>, Vec<_>) = words(Some(value)).into_iter().partition(is_name);
+    if !names.is_empty() {
+        draft.raw(keys, "watch-ignore", &list(&names));
+    }
+    for other in others {
+        let why = format!("{other} is more than a name of a file or directory");
+        draft.refuse("ignore_watch", &why);
     }
 }
 

@@ -24,6 +24,10 @@ pub(crate) fn keys() -> Keys {
         key("adopt", Kind::Text).choices(vec!["auto".to_owned(), "none".to_owned()]),
         key("node", Kind::Text),
         key("pid-file", Kind::Text),
+        key("watch", Kind::Switch),
+        key("watch-path", Kind::Text).list(true),
+        key("watch-ignore", Kind::Text).list(true),
+        key("watch-delay", Kind::Text),
     ])
 }
 
