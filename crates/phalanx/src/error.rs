@@ -183,6 +183,7 @@ impl Error {
             | Self::Program { .. }
             | Self::Setup { .. }
             | Self::Config(_)
+            | Self::Spares(_)
             | Self::BootFailed(_) => Reach::Cluster,
             Self::RoleTooLate(_) | Self::Channel { .. } | Self::Serialization(_) => Reach::Process,
         }
