@@ -118,7 +118,7 @@ pub enum Error {
     /// The limits contradict each other.
     #[error(transparent)]
     Config(#[from] phalanx_core::fleet::ConfigError),
-    /// There can be no spares. Reaches: the app.
+    /// There can be no spares. Reaches: the cluster.
     #[error("{0}")]
     Spares(&'static str),
     /// A listener cannot change to this policy while it is open. Reaches: nothing; all stays as it was.
