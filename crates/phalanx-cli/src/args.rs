@@ -8,6 +8,7 @@ mod connections;
 mod habits;
 mod health;
 mod limits;
+mod logs;
 mod polite;
 mod privileges;
 mod recycle;
@@ -30,6 +31,7 @@ pub(crate) use connections::{Adopt, BindArgs, Dispatch};
 pub(crate) use habits::translate;
 pub(crate) use health::HealthArgs;
 pub(crate) use limits::{LimitArgs, OnBootFailure};
+pub(crate) use logs::{LogsArgs, OutputArgs, Whose};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use privileges::PrivilegeArgs;
 pub(crate) use recycle::{MemoryLimit, RecycleArgs, RecyclingArgs};
@@ -70,6 +72,7 @@ pub(crate) enum Verb {
     Policy(PolicyArgs),
     Stop(StopArgs),
     Send(SendArgs),
+    Logs(LogsArgs),
     Events(EventsArgs),
     #[cfg(feature = "top")]
     Top(TopArgs),
@@ -190,6 +193,9 @@ pub(crate) struct RunArgs {
     pub(crate) watch: WatchArgs,
 
     #[command(flatten)]
+    pub(crate) output: OutputArgs,
+
+    #[command(flatten)]
     pub(crate) log: LogArgs,
 
     /// Seed of the jitter in waiting times
@@ -203,6 +209,10 @@ pub(crate) struct LogArgs {
     /// Format of the log on standard error
     #[arg(long, value_enum, default_value_t)]
     pub(crate) log_format: LogFormat,
+
+    /// Whether lines of text begin with the time, in UTC
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) log_time: LogTime,
 
     /// Log more: each step of each worker; twice: internal details
     #[arg(short, long, action = ArgAction::Count)]
@@ -228,6 +238,17 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object per line
     Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogTime {
+    /// Unless journald takes the log, which adds its own
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 /// Which app a command is for.

@@ -10,11 +10,11 @@ use phalanx_control::exit::Exit;
 use phalanx_control::names::Name;
 use phalanx_control::place::Place;
 use phalanx_control::runtime_dirs::RuntimeDirs;
-use phalanx_control::server;
+use phalanx_control::server::{self, Extras};
 
 use crate::args::{Dispatch, EngineArgs};
 use crate::log::{Log, Style};
-use crate::output::{Dropped, Writer};
+use crate::output::{Dropped, Forming, Writer};
 use crate::report::{self, Failure, Outcome};
 
 /// The verb in front of a worker's own arguments. It is looked for before the command line is read, because every
@@ -62,7 +62,7 @@ fn try_run(args: EngineArgs) -> Outcome {
     options.drain_timeout = args.drain_timeout;
     let style = Style::of_args(&args.log);
     // What the engine itself writes is short of a line a second.
-    let stderr = Writer::stderr(|_: Dropped| String::new())
+    let stderr = Writer::stderr(Forming::default(), |_: Dropped| String::new())
         .map_err(|error| Failure::caused(Exit::Failed, "cannot use standard error", &error))?;
     let log = Log::new(style, stderr.clone());
     log.take_tracing();
@@ -88,7 +88,7 @@ fn open(name: &Name, engine: &Engine) -> Option<Place> {
             tokio::spawn(server::serve(
                 listener,
                 control,
-                None,
+                Extras::default(),
                 std::future::pending(),
             ));
             Some(place)

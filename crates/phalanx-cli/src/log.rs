@@ -219,6 +219,7 @@ impl Visit for Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::LogTime;
 
     #[test]
     fn a_line_is_for_people_or_for_programs() {
@@ -247,6 +248,7 @@ mod tests {
         let level = |quiet, verbose| {
             threshold(&LogArgs {
                 log_format: LogFormat::Text,
+                log_time: LogTime::Auto,
                 verbose,
                 quiet,
             })

@@ -10,6 +10,7 @@ mod config;
 mod engine;
 mod generate;
 mod log;
+mod logs;
 mod output;
 mod pid_file;
 mod program;
@@ -79,6 +80,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Policy(args) => to_the_end(verbs::policy(args)),
         Verb::Stop(args) => to_the_end(verbs::stop(args)),
         Verb::Send(args) => to_the_end(verbs::send(args)),
+        Verb::Logs(args) => to_the_end(logs::logs(args)),
         Verb::Events(args) => to_the_end(verbs::events(args)),
         #[cfg(feature = "top")]
         Verb::Top(args) => to_the_end(phalanx_top::top(args)),

@@ -1,34 +1,37 @@
-//! Standard output and standard error of a primary: what workers print passes through here, line by
-//! line, and the log too.
+//! Where a primary writes: standard output and standard error, a log file, the journal. What workers print passes through
+//! here, whole lines at a time, and the log too.
 //!
-//! Each stream has a queue and a thread that writes. INVARIANT: nobody who hands in a line ever waits. A
+//! Each has a queue and a thread that writes. INVARIANT: nobody who hands in a line ever waits. A
 //! reader that is too slow, or a disk that is full, makes a queue overflow; then lines are dropped and counted,
 //! and the count is told as soon as something can be written again. Lines come out whole, one after the other.
 
+mod drain;
+mod file;
+mod form;
+mod journal;
+mod queue;
+mod stream;
+
 use std::fmt;
-use std::fs::{self, File, Metadata};
-use std::io::{self, IsTerminal, Write};
-use std::mem;
+use std::fs::File;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use phalanx_control::logs::Chunk;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 
-use phalanx_control::show;
+pub(crate) use file::{LogFile, Turning};
+pub(crate) use form::{Forming, Prefix};
+pub(crate) use journal::{Journal, takes as journal_takes};
 
-/// What may wait for the reader of one stream: half of it in the queue, half of it being written.
-const QUEUE_BYTES: usize = 8 << 20;
-/// Room that a queue keeps when it is empty.
-const KEPT_BYTES: usize = 64 << 10;
-
-/// A write that failed is tried again after so long.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
+use drain::Sink;
+use form::Form;
+use queue::{Change, Entry, Shared};
 
 /// What could not be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,39 +40,36 @@ pub(crate) struct Dropped {
     pub(crate) lines: u64,
     /// Why writing failed; nothing where the reader is too slow.
     pub(crate) because: Option<String>,
+    /// Nothing will be written any more.
+    pub(crate) for_good: bool,
 }
 
 /// Told what was dropped.
 type OnDropped = Box<dyn Fn(Dropped) + Send>;
 
-/// One stream: lines go in, a thread writes them.
+/// One place to write to: lines go in, a thread writes them.
 #[derive(Clone)]
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    is_terminal: bool,
+    /// What it is, for people.
+    name: Arc<str>,
     /// Where the stream leads, if that is a file.
     path: Option<PathBuf>,
-    is_stdout: bool,
+    kind: Kind,
     /// Standard output leads to the same file: one thread writes both, so that no line breaks another.
     takes_stdout: bool,
+    /// Gets the lines of the log too.
+    also: Option<Box<Writer>>,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    /// Lines have arrived, the queue was closed, or the thread has ended.
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: Vec<u8>,
-    dropped_lines: u64,
-    /// Takes the place of the stream.
-    replacement: Option<File>,
-    /// No more lines will come.
-    closed: bool,
-    /// The thread has written everything, or cannot write any more.
-    ended: bool,
+/// What kind of place it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Stdout,
+    Stderr,
+    /// One that is opened anew by its own thread.
+    LogFile,
+    Journal,
 }
 
 impl Writer {
@@ -77,11 +77,15 @@ impl Writer {
     ///
     /// # Errors
     /// When the stream is closed, or no thread can be started.
-    pub(crate) fn stdout(on_dropped: impl Fn(Dropped) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn stdout(
+        forming: Forming,
+        on_dropped: impl Fn(Dropped) + Send + 'static,
+    ) -> io::Result<Self> {
         let stdout = io::stdout();
-        let mut writer = Self::start(stdout.as_fd(), stdout.is_terminal(), Box::new(on_dropped))?;
-        writer.path = path_of(1);
-        writer.is_stdout = true;
+        let form = forming.on(stdout.is_terminal());
+        let shared = Arc::new(Shared::default());
+        let mut writer = Self::on(stdout.as_fd(), shared, form, Box::new(on_dropped))?;
+        writer.path = stream::path_of(1);
         Ok(writer)
     }
 
@@ -89,18 +93,71 @@ impl Writer {
     ///
     /// # Errors
     /// When the stream is closed, or no thread can be started.
-    pub(crate) fn stderr(told: impl Fn(Dropped) -> String + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn stderr(
+        forming: Forming,
+        told: impl Fn(Dropped) -> String + Send + 'static,
+    ) -> io::Result<Self> {
         let stderr = io::stderr();
+        let form = forming.on(stderr.is_terminal());
         let shared = Arc::new(Shared::default());
         let itself = Arc::clone(&shared);
-        let on_dropped = Box::new(move |dropped| {
-            itself.push(told(dropped).as_bytes());
-        });
-        let mut writer =
-            Self::start_with(shared, stderr.as_fd(), stderr.is_terminal(), on_dropped)?;
-        writer.path = path_of(2);
-        writer.takes_stdout = is_same_file(1, 2);
+        let on_dropped = Box::new(move |dropped| itself.push_text(told(dropped).as_bytes()));
+        let mut writer = Self::on(stderr.as_fd(), shared, form, on_dropped)?;
+        writer.name = "stderr".into();
+        writer.kind = Kind::Stderr;
+        writer.path = stream::path_of(2);
+        writer.takes_stdout = stream::is_same_file(1, 2);
         Ok(writer)
+    }
+
+    /// A log file.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn log_file(
+        file: LogFile,
+        forming: Forming,
+        on_dropped: impl Fn(Dropped) + Send + 'static,
+    ) -> io::Result<Self> {
+        let name = format!("file:{}", file.path().display());
+        let shared = Arc::new(Shared::default());
+        // Whatever is behind the standard streams, it is no terminal.
+        let is_terminal = false;
+        let form = Forming {
+            is_terminal,
+            ..forming
+        }
+        .on(is_terminal);
+        let sink = Sink::LogFile(file);
+        Self::start(
+            name,
+            Kind::LogFile,
+            shared,
+            sink,
+            form,
+            Box::new(on_dropped),
+        )
+    }
+
+    /// The journal.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn journal(
+        journal: Journal,
+        on_dropped: impl Fn(Dropped) + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let (sink, form) = (Sink::Journal(journal), Form::default());
+        let name = "journal".to_owned();
+        Self::start(
+            name,
+            Kind::Journal,
+            shared,
+            sink,
+            form,
+            Box::new(on_dropped),
+        )
     }
 
     /// Whether what is for standard output has to come here too.
@@ -108,372 +165,115 @@ impl Writer {
         self.takes_stdout
     }
 
-    fn start(stream: BorrowedFd<'_>, is_terminal: bool, on_dropped: OnDropped) -> io::Result<Self> {
-        Self::start_with(Arc::new(Shared::default()), stream, is_terminal, on_dropped)
+    /// This one, whose lines of the log go there too.
+    pub(crate) fn and_also(mut self, other: &Writer) -> Self {
+        self.also = Some(Box::new(other.clone()));
+        self
     }
 
-    fn start_with(
-        shared: Arc<Shared>,
+    fn on(
         stream: BorrowedFd<'_>,
-        is_terminal: bool,
+        shared: Arc<Shared>,
+        form: Form,
         on_dropped: OnDropped,
     ) -> io::Result<Self> {
         // A duplicate, so that the lock of the standard library's own handle is never held while writing.
-        let stream = File::from(stream.try_clone_to_owned()?);
+        let sink = Sink::Stream(File::from(stream.try_clone_to_owned()?));
+        Self::start(
+            "stdout".to_owned(),
+            Kind::Stdout,
+            shared,
+            sink,
+            form,
+            on_dropped,
+        )
+    }
+
+    fn start(
+        name: String,
+        kind: Kind,
+        shared: Arc<Shared>,
+        sink: Sink,
+        form: Form,
+        on_dropped: OnDropped,
+    ) -> io::Result<Self> {
         let writer = Self {
             shared: Arc::clone(&shared),
-            is_terminal,
+            name: name.into(),
             path: None,
-            is_stdout: false,
+            kind,
             takes_stdout: false,
+            also: None,
         };
         thread::Builder::new()
             .name("output".to_owned())
-            .spawn(move || {
-                write_until_closed(&shared, stream, &on_dropped);
-                shared.lock().ended = true;
-                shared.changed.notify_all();
-            })?;
+            .spawn(move || drain::until_closed(&shared, sink, form, &on_dropped))?;
         Ok(writer)
     }
 
-    /// Hands in a line (or a part of an overlong one). Never waits.
+    /// Hands in a line (or a part of an overlong one), or several. Never waits.
     pub(crate) fn push(&self, line: &[u8]) {
-        self.shared.push(line);
-    }
-
-    /// Hands in a line of a worker; one that was cut ends here. On a terminal it is marked with the worker's
-    /// position, and what would steer the terminal is shown instead, colours apart.
-    pub(crate) fn push_worker_line(&self, position: impl fmt::Display, line: &[u8]) {
-        if !self.is_terminal {
-            if line.ends_with(b"\n") {
-                return self.push(line);
-            }
-            return self.push(&[line, b"\n"].concat());
+        self.shared.push_text(line);
+        if let Some(also) = &self.also {
+            also.push(line);
         }
-        let text = String::from_utf8_lossy(line);
-        let text = show::with_colours(text.trim_end_matches(['\n', '\r']));
-        self.push(format!("[{position}] {text}\n").as_bytes());
     }
 
-    /// Where the stream is a file, opens that path anew for what comes from now on: somebody has moved the file away.
+    /// Hands in lines of a worker. Never waits.
+    pub(crate) fn push_lines(&self, chunk: &Arc<Chunk>) {
+        self.shared.push(Entry::Lines(Arc::clone(chunk)));
+    }
+
+    /// Where it is a file, opens that path anew for what comes from now on: somebody has moved the file away.
     ///
     /// # Errors
-    /// When the path cannot be opened; then the old file is written on.
+    /// When the path cannot be opened; then the old file is written on. A log file is opened by its own thread, which
+    /// tells by itself.
     pub(crate) fn reopen(&self) -> io::Result<()> {
+        if self.kind == Kind::LogFile {
+            self.shared.change(Change::Reopen);
+        }
         let Some(path) = &self.path else {
             return Ok(());
         };
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY;
-        let mode = Mode::from_raw_mode(0o640);
-        let file = open(path, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
-        if self.is_stdout || self.takes_stdout {
+        let file = open_anew(path)?;
+        if self.kind == Kind::Stdout || self.takes_stdout {
             dup2_stdout(&file)?;
         }
-        if !self.is_stdout {
+        if self.kind == Kind::Stderr {
             dup2_stderr(&file)?;
         }
-        self.shared.lock().replacement = Some(File::from(file));
+        self.shared.change(Change::To(file));
         Ok(())
+    }
+
+    /// What it is, how many lines were dropped since the start, and why the last ones were.
+    pub(crate) fn state(&self) -> (&str, u64, Option<String>) {
+        let (dropped, because) = self.shared.dropped_in_all();
+        (&self.name, dropped, because)
     }
 
     /// Lets the thread write what waits, but no longer than `limit`.
     pub(crate) fn finish(&self, limit: Duration) {
-        let mut state = self.shared.lock();
-        state.closed = true;
-        self.shared.changed.notify_all();
-        // Whatever the result, nothing is left to be done: the limit is one of patience.
-        drop(
-            self.shared
-                .changed
-                .wait_timeout_while(state, limit, |state| !state.ended),
-        );
+        self.shared.finish(limit);
     }
+}
+
+fn open_anew(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOCTTY;
+    let mode = Mode::from_raw_mode(0o640);
+    let file = open(path, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
+    Ok(File::from(file))
 }
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting_bytes = self.shared.lock().waiting.len();
         f.debug_struct("Writer")
-            .field("waiting_bytes", &waiting_bytes)
+            .field("name", &self.name)
+            .field("waiting_bytes", &self.shared.waiting_bytes())
             .finish_non_exhaustive()
     }
 }
 
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            state: Mutex::new(State::default()),
-            changed: Condvar::new(),
-        }
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No panic can leave a queue half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, line: &[u8]) {
-        let mut state = self.lock();
-        if state.ended {
-            return;
-        }
-        if state.waiting.len() + line.len() > QUEUE_BYTES / 2 {
-            state.dropped_lines += 1;
-            return;
-        }
-        state.waiting.extend_from_slice(line);
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    /// Waits for lines, and takes them together with the count of those that were dropped. `None` once
-    /// the queue is closed and empty.
-    fn take(&self, batch: &mut Vec<u8>) -> Option<u64> {
-        let nothing_to_do = |state: &mut State| {
-            state.waiting.is_empty() && state.dropped_lines == 0 && !state.closed
-        };
-        let state = self.lock();
-        let waited = self.changed.wait_while(state, nothing_to_do);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.is_empty() && state.dropped_lines == 0 {
-            return None;
-        }
-        mem::swap(&mut state.waiting, batch);
-        Some(mem::take(&mut state.dropped_lines))
-    }
-}
-
-fn write_until_closed(shared: &Shared, mut stream: File, on_dropped: &OnDropped) {
-    let mut batch = Vec::new();
-    let mut untold = Dropped::default();
-    while let Some(lines) = shared.take(&mut batch) {
-        untold.lines += lines;
-        let written = write_batch(shared, &mut stream, &batch, &mut untold);
-        let may_tell = untold.because.is_none() || !batch.is_empty();
-        batch.clear();
-        batch.shrink_to(KEPT_BYTES);
-        match written {
-            Written::All if may_tell && untold != Dropped::default() => {
-                on_dropped(mem::take(&mut untold));
-            }
-            Written::All | Written::Part => {}
-            Written::Gone => return,
-        }
-    }
-}
-
-/// What became of a batch.
-enum Written {
-    All,
-    /// There was no room: the lines that were left are dropped, with all that waited.
-    Part,
-    /// There is no use in writing more: the reader is gone, which is no reason for the app to stop serving, or
-    /// nobody waits for it any more.
-    Gone,
-}
-
-/// Writes a batch. Where that fails, what waits is dropped, so that what comes when there is room again is new;
-/// a line that was begun is finished first.
-fn write_batch(shared: &Shared, stream: &mut File, batch: &[u8], untold: &mut Dropped) -> Written {
-    let mut batch = batch;
-    let mut rest = batch;
-    loop {
-        if let Some(replacement) = shared.lock().replacement.take() {
-            *stream = replacement;
-        }
-        let error = match write_all(stream, &mut rest) {
-            Ok(()) => return Written::All,
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Written::Gone,
-            Err(error) => error,
-        };
-        untold.because = Some(error.to_string());
-        let begun = unfinished(batch, rest.len());
-        untold.lines += lines_in(&rest[begun..]);
-        batch = &batch[..batch.len() - (rest.len() - begun)];
-        rest = &rest[..begun];
-        let mut state = shared.lock();
-        untold.lines += lines_in(&state.waiting) + mem::take(&mut state.dropped_lines);
-        state.waiting.clear();
-        if state.closed {
-            return Written::Gone;
-        }
-        let is_open = |state: &mut State| !state.closed && state.replacement.is_none();
-        // Whatever ended the wait, it is tried again.
-        drop(
-            shared
-                .changed
-                .wait_timeout_while(state, RETRY_AFTER, is_open),
-        );
-        if rest.is_empty() {
-            return Written::Part;
-        }
-    }
-}
-
-/// How much of the last `left` bytes belongs to a line of which a part is written already.
-fn unfinished(batch: &[u8], left: usize) -> usize {
-    let (written, rest) = batch.split_at(batch.len() - left);
-    if written.last().is_none_or(|&byte| byte == b'\n') {
-        return 0;
-    }
-    let newline = rest.iter().position(|&byte| byte == b'\n');
-    newline.map_or(rest.len(), |newline| newline + 1)
-}
-
-fn lines_in(bytes: &[u8]) -> u64 {
-    let lines = bytes.split(|&byte| byte == b'\n').count().saturating_sub(1);
-    u64::try_from(lines).unwrap_or(u64::MAX)
-}
-
-fn is_same_file(one: u8, other: u8) -> bool {
-    let identity = |descriptor| {
-        let opened = fs::metadata(format!("/proc/self/fd/{descriptor}")).ok()?;
-        Some((opened.dev(), opened.ino()))
-    };
-    let one = identity(one);
-    one.is_some() && one == identity(other)
-}
-
-/// The path of an open file that has one; nothing of a pipe, a terminal or a removed file.
-fn path_of(descriptor: u8) -> Option<PathBuf> {
-    let link = format!("/proc/self/fd/{descriptor}");
-    let opened = fs::metadata(&link).ok().filter(Metadata::is_file)?;
-    let path = fs::read_link(&link).ok()?;
-    let there = fs::symlink_metadata(&path).ok()?;
-    ((opened.dev(), opened.ino()) == (there.dev(), there.ino())).then_some(path)
-}
-
-/// Writes everything, also to a stream that somebody has made non-blocking: the flag belongs to the
-/// open file, which we share with whoever started us. What is left after a failure stays in `bytes`.
-fn write_all(stream: &mut File, bytes: &mut &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => *bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use std::io::{BufRead, BufReader, Read};
-    use std::sync::mpsc;
-
-    use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(30);
-
-    fn pipe_writer(is_terminal: bool) -> (Writer, io::PipeReader, mpsc::Receiver<Dropped>) {
-        let (reader, pipe) = io::pipe().unwrap();
-        let (sender, dropped) = mpsc::channel();
-        let on_dropped = Box::new(move |dropped| sender.send(dropped).unwrap());
-        let writer = Writer::start(pipe.as_fd(), is_terminal, on_dropped).unwrap();
-        (writer, reader, dropped)
-    }
-
-    #[test]
-    fn lines_pass_through_in_order_and_are_marked_on_a_terminal() {
-        for (is_terminal, expected) in [(false, "one\ntwo\n"), (true, "[3] one\n[3] two\n")] {
-            let (writer, mut reader, _dropped) = pipe_writer(is_terminal);
-            writer.push_worker_line(3, b"one\n");
-            writer.push_worker_line(3, b"two");
-            writer.finish(LIMIT);
-            drop(writer);
-            let mut text = String::new();
-            reader.read_to_string(&mut text).unwrap();
-            assert_eq!(text, expected);
-        }
-    }
-
-    #[test]
-    fn a_slow_reader_blocks_nobody_and_learns_how_much_it_missed() {
-        let (writer, reader, dropped) = pipe_writer(false);
-        let line = [&[b'x'; 999][..], b"\n"].concat();
-        let pushed = 5 * QUEUE_BYTES / line.len();
-        for _ in 0..pushed {
-            writer.push(&line);
-        }
-        // Reads to the end, which comes when the thread has written what waits and is gone.
-        let reading = thread::spawn(move || BufReader::new(reader).lines().count());
-        writer.finish(LIMIT);
-        let passed = reading.join().unwrap();
-        // Told once or several times, depending on when the thread had room.
-        let missing: u64 = dropped.iter().map(|dropped| dropped.lines).sum();
-        assert_eq!(passed + usize::try_from(missing).unwrap(), pushed);
-        assert!(passed * line.len() <= QUEUE_BYTES + (64 << 10), "{passed}");
-    }
-
-    #[test]
-    fn a_disk_that_is_full_for_a_while_loses_only_what_the_queue_cannot_hold() {
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let (sender, dropped) = mpsc::channel();
-        let on_dropped = Box::new(move |dropped| sender.send(dropped).unwrap());
-        let writer = Writer::start(full.as_fd(), false, on_dropped).unwrap();
-        let line = [&[b'x'; 999][..], b"\n"].concat();
-        // When the second line is gone, the first one could not be written.
-        for _ in 0..2 {
-            writer.push(&line);
-            let is_taken = || writer.shared.lock().waiting.is_empty().then_some(());
-            phalanx_testkit::wait::eventually(LIMIT, "the line is taken", is_taken);
-        }
-        let mut pushed = 2 + 2 * QUEUE_BYTES / line.len();
-        for _ in 2..pushed {
-            writer.push(&line);
-        }
-        // There is room again, which a replacement stands for here.
-        let (reader, pipe) = io::pipe().unwrap();
-        let reading = thread::spawn(move || BufReader::new(reader).lines().count());
-        writer.shared.lock().replacement = Some(File::from(std::os::fd::OwnedFd::from(pipe)));
-        writer.shared.changed.notify_all();
-        // What was lost is told with the next line that is written; one that comes too early is lost itself.
-        let told = phalanx_testkit::wait::eventually(LIMIT, "the loss is told", || {
-            writer.push(b"afterwards\n");
-            pushed += 1;
-            dropped.recv_timeout(Duration::from_millis(20)).ok()
-        });
-        assert!(told.because.unwrap().contains("No space left"));
-        writer.finish(LIMIT);
-        drop(writer);
-        let missing = told.lines + dropped.iter().map(|dropped| dropped.lines).sum::<u64>();
-        let passed = u64::try_from(reading.join().unwrap()).unwrap();
-        assert!(missing > 0);
-        assert_eq!(passed + missing, u64::try_from(pushed).unwrap());
-    }
-
-    #[test]
-    fn a_line_that_was_begun_is_finished_and_the_others_are_counted() {
-        let batch = b"one\ntwo\nthree\n";
-        let left = |written: usize| unfinished(batch, batch.len() - written);
-        assert_eq!([left(0), left(2), left(4), left(13)], [0, 2, 0, 1]);
-        assert_eq!(lines_in(&batch[4..]), 2);
-        assert_eq!(lines_in(b""), 0);
-    }
-
-    #[test]
-    fn a_reader_that_is_gone_ends_the_thread_and_nothing_else() {
-        let (writer, reader, _dropped) = pipe_writer(false);
-        drop(reader);
-        writer.push(b"unheard\n");
-        writer.finish(LIMIT);
-        assert!(writer.shared.lock().ended);
-        writer.push(b"unheard too\n");
-        assert_eq!(writer.shared.lock().waiting.len(), 0);
-    }
-
-    #[test]
-    fn the_end_is_not_held_up_by_a_reader_that_does_not_read() {
-        let (writer, _reader, _dropped) = pipe_writer(false);
-        writer.push(&vec![b'x'; QUEUE_BYTES / 2]);
-        writer.finish(Duration::from_millis(50));
-        assert!(!writer.shared.lock().ended);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ mod adoption;
 mod controls;
 mod event_logger;
 mod limits;
+mod outputs;
 mod revisions;
 mod service;
 mod watch;
@@ -18,10 +19,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx::supervisor::{
-    Control, Outcome as Ended, OutputLine, OutputSink, ReopenLog, Stream, Supervisor,
-    SupervisorOptions,
-};
+use phalanx::supervisor::{Control, Outcome as Ended, Supervisor, SupervisorOptions};
 use phalanx::{
     Adoption, Bind, DispatchChoice, PolicyName, Serialization, Settings, StartFailureKind,
 };
@@ -35,12 +33,14 @@ use tokio::time::timeout;
 use crate::args::{ControlWay, Dispatch, RunArgs};
 use crate::config::{self, Live};
 use crate::log::{Level, Log, Style};
-use crate::output::{Dropped, Writer};
 use crate::pid_file::PidFile;
 use crate::program::{Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
 use event_logger::{Asked, EventLogger};
+use outputs::Outputs;
+pub(crate) use outputs::streams;
 use phalanx_control::exit::Exit;
+use phalanx_control::logs::Logs;
 use phalanx_control::names::Name;
 use phalanx_control::place::Place;
 use phalanx_control::runtime_dirs::RuntimeDirs;
@@ -50,8 +50,6 @@ use watch::Watched;
 
 /// How long the end waits for clients of the control socket to take their answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// How long the end waits for the readers of standard output and standard error, each.
-const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 const SCHEDULING_VARIABLE: &str = "NODE_CLUSTER_SCHED_POLICY";
 const SERIALIZATION_VARIABLE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
@@ -84,22 +82,22 @@ fn try_run(args: RunArgs, style: Style) -> Outcome {
     let name = args.name.clone().unwrap_or_else(|| program.name.clone());
     let inherited = service::listeners()?;
     let mut options = options(&args, program, &name, &inherited)?;
-    let (stdout, stderr) = streams(style).map_err(|error| {
-        Failure::caused(Exit::Failed, "cannot use the standard streams", &error)
-    })?;
-    let log = Log::new(style, stderr.clone());
+    let outputs = Outputs::open(&args.output, args.log.log_time, style, &name)?;
+    let log = Log::new(style, outputs.log.clone());
     log.take_tracing();
-    options.reopen_log = Some(reopen(stdout.clone(), stderr.clone()));
+    options.reopen_log = Some(outputs.reopen());
+    options.output = Some(outputs.sink());
+    options.outputs = Some(outputs.states());
     let app = App {
         args,
         name,
+        logs: outputs.kept.clone(),
         log,
         live: described.map(|(source, app)| Live::new(source, app)),
         inherited,
     };
-    let ended = crate::to_the_end(app.run(options, sink(style, stdout.clone(), stderr.clone())));
-    stdout.finish(FLUSH_LIMIT);
-    stderr.finish(FLUSH_LIMIT);
+    let ended = crate::to_the_end(app.run(options));
+    outputs.finish();
     ended
 }
 
@@ -212,67 +210,20 @@ fn policy_of_environment() -> PolicyName {
     }
 }
 
-pub(crate) fn streams(style: Style) -> std::io::Result<(Writer, Writer)> {
-    let line = move |stream: &'static str, dropped: &Dropped| {
-        let lines = dropped.lines;
-        let text = match &dropped.because {
-            None => format!(
-                "dropped {lines} lines of worker output: the reader of {stream} is too slow"
-            ),
-            Some(because) => format!(
-                "could not write to {stream} for a while ({because}): dropped {lines} lines"
-            ),
-        };
-        let fields = json!({"stream": stream, "lines": lines, "because": dropped.because});
-        style.line(Level::Warn, "output_dropped", &text, fields)
-    };
-    let stderr = Writer::stderr(move |dropped| line("stderr", &dropped))?;
-    if stderr.takes_stdout() {
-        return Ok((stderr.clone(), stderr));
-    }
-    let told = stderr.clone();
-    let stdout = Writer::stdout(move |dropped| told.push(line("stdout", &dropped).as_bytes()))?;
-    Ok((stdout, stderr))
-}
-
-fn sink(style: Style, stdout: Writer, stderr: Writer) -> OutputSink {
-    Arc::new(move |line: OutputLine<'_>| {
-        let (writer, stream) = match line.stream {
-            Stream::Stdout => (&stdout, "stdout"),
-            Stream::Stderr => (&stderr, "stderr"),
-        };
-        if !style.is_json() {
-            return writer.push_worker_line(line.position, line.line);
-        }
-        let text = String::from_utf8_lossy(line.line);
-        let fields = json!({"worker": line.worker, "position": line.position, "stream": stream});
-        let text = text.trim_end_matches(['\n', '\r']);
-        writer.push(style.line(Level::Info, "output", text, fields).as_bytes());
-    })
-}
-
-fn reopen(stdout: Writer, stderr: Writer) -> ReopenLog {
-    Arc::new(move || {
-        for (name, stream) in [("standard output", &stdout), ("standard error", &stderr)] {
-            if let Err(error) = stream.reopen() {
-                tracing::error!(%error, "cannot open the file of {name} anew");
-            }
-        }
-    })
-}
-
 /// An app that is being run.
 struct App {
     args: RunArgs,
     name: Name,
     log: Log,
+    /// The workers' last output, if any of it is kept.
+    logs: Option<Logs>,
     /// The description that it is run by, if it is one of a file.
     live: Option<Arc<Live>>,
     inherited: Vec<Bind>,
 }
 
 impl App {
-    async fn run(self, mut options: SupervisorOptions, output: OutputSink) -> Outcome {
+    async fn run(self, mut options: SupervisorOptions) -> Outcome {
         let (place, listener) = Place::take(&RuntimeDirs::here(), &self.name)?;
         let pid_file = self
             .args
@@ -280,7 +231,6 @@ impl App {
             .as_deref()
             .map(PidFile::create)
             .transpose()?;
-        options.output = Some(output);
         options.adopts_orphans = adopt_orphans();
         options.settings.ack_socket = Some(place.ack_socket());
         let (known, revise) = revisions::of(&self, &options);
@@ -296,11 +246,14 @@ impl App {
         let (end_server, server_ends) = oneshot::channel::<()>();
         // Nobody can have set it before.
         drop(known.set(control.clone()));
-        let differences = self.live.as_ref().map(|live| {
+        let compare = self.live.as_ref().map(|live| {
             let (live, control) = (Arc::clone(live), control.clone());
             Arc::new(move || live.differences(&control)) as server::Compare
         });
-        let server = server::serve(listener, control.clone(), differences, async {
+        let mut extras = server::Extras::default();
+        extras.compare = compare;
+        extras.logs.clone_from(&self.logs);
+        let server = server::serve(listener, control.clone(), extras, async {
             // Its sender sends nothing: being dropped is the message.
             drop(server_ends.await);
         });
@@ -325,6 +278,9 @@ impl App {
         });
         let ended = ended.await;
         event_logger.finish();
+        if let Some(logs) = &self.logs {
+            logs.close();
+        }
         drop(end_server);
         // A client that does not take its answer does not hold up the end.
         drop(timeout(ANSWER_LIMIT, server).await);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use phalanx_control::api::{ListenerStatus, Status, VacancyStatus, WorkerState, WorkerStatus};
+use phalanx_control::api::{
+    ListenerStatus, OutputStatus, Status, VacancyStatus, WorkerState, WorkerStatus,
+};
 use phalanx_control::names::Name;
 use phalanx_control::show;
 
@@ -47,6 +49,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         text += &unseen_line(status.unseen);
     }
     text.extend(status.vacancies.iter().map(vacancy_line));
+    text.extend(status.outputs.iter().filter_map(output_line));
     text.extend(status.workers.iter().filter_map(recycled_line));
     if !status.workers.is_empty() {
         let rows = status.workers.iter().map(|worker| worker_row(worker, now));
@@ -83,6 +86,20 @@ fn spares(status: &Status) -> String {
         waiting.count(),
         status.spares
     )
+}
+
+/// A place that lines could not be written to.
+fn output_line(output: &OutputStatus) -> Option<String> {
+    let OutputStatus {
+        name,
+        dropped_lines,
+        because,
+    } = output;
+    let because = because.as_deref().unwrap_or("its reader is too slow");
+    let (name, because) = (show::plain(name), show::plain(because));
+    let text =
+        format!("dropped {dropped_lines} lines of output to {name}, the last because: {because}\n");
+    (*dropped_lines > 0).then_some(text)
 }
 
 /// A position that waits for its next try, or stays empty.

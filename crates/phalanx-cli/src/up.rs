@@ -9,6 +9,7 @@
 mod child;
 mod notify_sockets;
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,10 +20,10 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::args::{LogArgs, LogFormat, UpArgs};
+use crate::args::{LogArgs, LogFormat, LogTime, UpArgs};
 use crate::config;
 use crate::log::{Level, Log, Style};
-use crate::output::Writer;
+use crate::output::{Forming, Writer};
 use crate::report::{Failure, Outcome};
 use crate::run::streams;
 use child::{Child, Start};
@@ -66,7 +67,7 @@ fn try_up(args: &UpArgs, style: Style) -> Outcome {
     let wants = |name: &str| names.is_empty() || names.iter().any(|one| one.as_str() == name);
     let file = config::load(&path, args.config.profile.as_deref(), &wants)?;
     let names = config::chosen(&file, &args.apps)?;
-    let (stdout, stderr) = streams(style).map_err(|error| {
+    let (stdout, stderr) = streams(style, Forming::default()).map_err(|error| {
         Failure::caused(Exit::Failed, "cannot use the standard streams", &error)
     })?;
     let log = Log::new(style, stderr.clone());
@@ -74,7 +75,7 @@ fn try_up(args: &UpArgs, style: Style) -> Outcome {
     let start = Start {
         file: path,
         profile: args.config.profile.clone(),
-        options: log_options(&args.log),
+        options: log_options(&args.log, io::stdout().is_terminal()),
         is_json: args.log.log_format == LogFormat::Json,
         width: names
             .iter()
@@ -91,10 +92,18 @@ fn try_up(args: &UpArgs, style: Style) -> Outcome {
 }
 
 /// The options of the log, for each app.
-fn log_options(args: &LogArgs) -> Vec<String> {
+fn log_options(args: &LogArgs, is_terminal: bool) -> Vec<String> {
     let mut words = Vec::new();
+    if is_terminal {
+        words.push("--log-terminal".to_owned());
+    }
     if args.log_format == LogFormat::Json {
         words.push("--log-format=json".to_owned());
+    }
+    match args.log_time {
+        LogTime::Auto => {}
+        LogTime::Always => words.push("--log-time=always".to_owned()),
+        LogTime::Never => words.push("--log-time=never".to_owned()),
     }
     words.extend((0..args.verbose).map(|_| "-v".to_owned()));
     words.extend((0..args.quiet).map(|_| "-q".to_owned()));

@@ -70,6 +70,44 @@ pub(crate) fn signal(text: &str) -> Result<Signal, String> {
     }
 }
 
+/// Reads a size in bytes: `64K`, `1.5G`, `0`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let unknown = || "use a size with its unit, such as 512K, 100M or 1.5G".to_owned();
+    if text == "0" {
+        return Ok(0);
+    }
+    let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+    let (number, unit) = text.split_at(at.ok_or_else(unknown)?);
+    let unit = match unit.trim_end_matches("iB").trim_end_matches('B') {
+        "K" => 1_u64 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        "T" => 1 << 40,
+        _ => return Err(unknown()),
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let whole: u64 = whole.parse().map_err(|_| unknown())?;
+    let thousandths: u64 = match part.len() {
+        0 if number.ends_with('.') => return Err(unknown()),
+        0 => 0,
+        1..=3 => format!("{part:0<3}").parse().map_err(|_| unknown())?,
+        _ => return Err("use three digits after the point at most".to_owned()),
+    };
+    let bytes = whole.checked_mul(unit);
+    let bytes = bytes.and_then(|bytes| bytes.checked_add(thousandths * unit / 1_000));
+    bytes.ok_or_else(|| "that is more than there can be".to_owned())
+}
+
+/// Reads how much output is kept in memory.
+pub(crate) fn log_memory(text: &str) -> Result<usize, String> {
+    const MOST: u64 = 1 << 30;
+    let bytes = size(text)?;
+    if bytes > MOST {
+        return Err("1G is the most that is kept in memory".to_owned());
+    }
+    usize::try_from(bytes).map_err(|error| error.to_string())
+}
+
 /// Reads a listener. A host's name is looked up; the first address counts.
 pub(crate) fn bind(text: &str) -> Result<Bind, String> {
     let refused = |error: &dyn fmt::Display| error.to_string();
@@ -152,6 +190,31 @@ pub(crate) fn listen_stream(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_a_unit() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512K", 512 << 10),
+            ("100MB", 100 << 20),
+            ("1.5GiB", 3 << 29),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "100",
+            "M",
+            "-1M",
+            "1.M",
+            "1.2345M",
+            "1X",
+            "99999999999T",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert!(log_memory("2G").is_err());
+    }
 
     #[test]
     fn a_variable_does_not_show_its_value() {

@@ -244,7 +244,7 @@ fn a_mistyped_command_is_answered_with_the_one_that_was_meant() {
         ("start", "`phalanx run server.js`"),
         ("relaod", "did you mean `phalanx reload`?"),
         ("stauts", "did you mean `phalanx status`?"),
-        ("logs", "standard error of `phalanx run`"),
+        ("flush", "`run --log-file`"),
         ("dashboard", "`phalanx top`"),
         ("./server.js", "`phalanx run ./server.js`"),
     ] {

@@ -13,6 +13,8 @@ pub mod exit;
 #[cfg(feature = "socket")]
 pub mod failure;
 #[cfg(feature = "socket")]
+pub mod logs;
+#[cfg(feature = "socket")]
 pub mod names;
 #[cfg(feature = "socket")]
 pub mod patience;

@@ -17,4 +17,5 @@ pub mod notify;
 pub mod policy;
 pub mod program;
 pub mod rng;
+pub mod time;
 pub mod wire;

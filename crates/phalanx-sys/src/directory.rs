@@ -263,6 +263,16 @@ impl Directory {
         self.open_file(name, flags, Mode::from_raw_mode(mode))
     }
 
+    /// Opens the file of this name for appending, or makes it. Nothing is followed.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link, `InvalidInput` for what is no regular file; those of open(2).
+    pub fn append(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        self.open_file(name, flags, Mode::from_raw_mode(mode))
+    }
+
     pub(crate) fn open_or_create(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -35,6 +35,7 @@ mod mapping;
 pub mod marker;
 pub mod memory;
 pub mod notify;
+pub mod pipe;
 pub mod pressure;
 pub mod process;
 pub mod random;

@@ -48,6 +48,8 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("dashboard", "top"),
     #[cfg(feature = "top")]
     ("htop", "top"),
+    ("log", "logs"),
+    ("tail", "logs"),
     ("completion", "generate"),
     ("completions", "generate"),
     ("man", "generate"),
@@ -66,9 +68,9 @@ const INSTEAD: &[(&[&str], &str)] = &[
          ecosystem.config.js` makes one); a service manager puts it into the background, as docs/systemd.md shows",
     ),
     (
-        &["logs", "log", "tail", "flush", "reloadlogs"],
-        "phalanx keeps no log files: workers' output and the log go to the standard output and standard error of \
-         `phalanx run` (under systemd: journalctl -u UNIT); `phalanx events` prints what happens",
+        &["flush", "reloadlogs"],
+        "what `phalanx logs` shows is in memory, where new lines replace the oldest; a file of `run --log-file` is turned over by \
+         size or age, and opened anew on SIGUSR1",
     ),
     #[cfg(not(feature = "top"))]
     (
@@ -159,7 +161,7 @@ mod tests {
             assert!(reason.contains(&format!("`phalanx {verb}`")), "{reason}");
         }
         assert!(reason("start").contains("`phalanx run server.js`"));
-        assert!(reason("logs").contains("standard error"));
+        assert!(reason("flush").contains("phalanx logs"));
         #[cfg(feature = "top")]
         assert!(reason("dashboard").contains("`phalanx top`"));
         assert!(reason("server.js").contains("`phalanx run server.js`"));

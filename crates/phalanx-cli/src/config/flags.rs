@@ -11,7 +11,7 @@ use phalanx_config::{Key, Keys, Kind};
 use crate::args::Cli;
 
 /// Long flags of `run` that are no keys, and why.
-pub(super) const NO_KEYS: [(&str, &str); 9] = [
+pub(super) const NO_KEYS: [(&str, &str); 11] = [
     ("config", "names the file"),
     ("profile", "names a part of the file"),
     ("name", "is the name of the table"),
@@ -20,8 +20,10 @@ pub(super) const NO_KEYS: [(&str, &str); 9] = [
         "log-format",
         "is of the process, which may run several apps",
     ),
+    ("log-time", "is of the process, which may run several apps"),
     ("verbose", "is of the process, which may run several apps"),
     ("quiet", "is of the process, which may run several apps"),
+    ("log-terminal", "is hidden"),
     ("seed", "is hidden"),
     ("help", "asks for help"),
 ];

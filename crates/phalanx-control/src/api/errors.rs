@@ -53,7 +53,7 @@ impl ErrorKind {
     pub fn status_code(&self) -> u16 {
         match self {
             Self::Invalid => 400,
-            Self::NoSuchPath | Self::NoSuchWorker | Self::NoFile => 404,
+            Self::NoSuchPath | Self::NoSuchWorker | Self::NoFile | Self::NoLogs => 404,
             Self::NoSuchMethod => 405,
             Self::TooSlow => 408,
             Self::TooLarge => 413,

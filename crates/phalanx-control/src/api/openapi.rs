@@ -22,6 +22,7 @@ fn document() -> Value {
         &[E::NoFile, E::DescriptionWrong, E::Lost],
     );
     api.events();
+    api.logs();
     let command = [E::Stopping, E::Ended, E::Superseded, E::Lost];
     let with = |more: &[E]| [more, &command].concat();
     api.verb::<Reload>(
@@ -108,6 +109,44 @@ impl Writer {
         let operation =
             json!({"summary": "What happens.", "description": about, "responses": responses});
         self.add(routes::EVENTS, "get", operation);
+    }
+
+    fn logs(&mut self) {
+        let about =
+            "One object for each line (docs/logs.md); followed, one server-sent event for each.";
+        let parameter = |(name, about): (&str, &str)| {
+            let kind = if name == "follow" {
+                "boolean"
+            } else {
+                "integer"
+            };
+            json!({"name": name, "in": "query", "description": about, "schema": {"type": kind}})
+        };
+        let parameters = [
+            ("follow", "Go on with what comes, until the app ends."),
+            ("lines", "Begin with so many of the last lines."),
+            (
+                "since",
+                "Only lines that were read from then on, in milliseconds since the Unix epoch.",
+            ),
+            ("position", "Only lines of the workers at this position."),
+            ("worker", "Only lines of the worker with this id."),
+        ];
+        let content = json!({
+            "application/x-ndjson": {"schema": {"type": "string"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        });
+        let errors = [
+            ErrorKind::Invalid,
+            ErrorKind::NoLogs,
+            ErrorKind::TooManyStreams,
+        ];
+        let responses = self.responses(content, &errors);
+        let operation = json!({
+            "summary": "The last output of the workers.", "description": about,
+            "parameters": parameters.map(parameter), "responses": responses,
+        });
+        self.add(routes::LOGS, "get", operation);
     }
 
     fn responses(&mut self, answer: Value, errors: &[ErrorKind]) -> Value {

@@ -20,5 +20,7 @@ pub const DIFF: &str = "/v1/diff";
 pub const STOP: &str = "/v1/stop";
 /// `POST`: sends a message to workers.
 pub const MESSAGES: &str = "/v1/messages";
+/// `GET`: the last output of the workers, one JSON object a line; with `?follow=true` also what comes, as server-sent events.
+pub const LOGS: &str = "/v1/logs";
 /// `GET`: the events from now on, as server-sent events.
 pub const EVENTS: &str = "/v1/events";

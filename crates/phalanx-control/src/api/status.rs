@@ -57,6 +57,21 @@ pub struct Status {
     /// Positions without a worker that serves or starts.
     #[serde(default)]
     pub vacancies: Vec<VacancyStatus>,
+    /// Where the workers' output goes, as far as it passes through the primary.
+    #[serde(default)]
+    pub outputs: Vec<OutputStatus>,
+}
+
+/// A place that the workers' output goes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OutputStatus {
+    /// `stdout`, `stderr`, `file:PATH` or `journal`.
+    pub name: String,
+    /// Lines that could not be written since the start.
+    pub dropped_lines: u64,
+    /// Why the last ones could not; nothing where the reader was too slow, or none was dropped.
+    pub because: Option<String>,
 }
 
 /// An app whose primary does not answer, as `phalanx list --json` prints it.

@@ -206,6 +206,8 @@ words! {
         NoSuchWorker = "no_such_worker",
         /// The app was not started from a file.
         NoFile = "no_file",
+        /// None of the workers' output is kept.
+        NoLogs = "no_logs",
         /// The description of the app is wrong; nothing was changed.
         DescriptionWrong = "description_wrong",
         /// A listener cannot change to this policy while it is open.

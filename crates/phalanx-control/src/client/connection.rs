@@ -73,6 +73,14 @@ impl Connection {
         }
     }
 
+    /// The failure of which an answer tells.
+    pub(super) async fn refusal(&self, response: Response<Incoming>) -> Failure {
+        match response.into_body().collect().await {
+            Ok(body) => failure_in(&serde_json::from_slice(&body.to_bytes()).unwrap_or_default()),
+            Err(error) => broken(&self.app, &error),
+        }
+    }
+
     pub(super) async fn send(
         &mut self,
         method: Method,

@@ -17,6 +17,7 @@ pub use self::stream::Events;
 use crate::api::{self, Method, Request};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
+use crate::logs::Query;
 use crate::names::Name;
 
 /// A running app.
@@ -92,6 +93,23 @@ impl App {
         if response.status() != StatusCode::OK {
             let reason = format!("the primary of {} gives no events", self.name);
             return Err(Failure::new(Exit::Failed, reason));
+        }
+        Ok(Events::new(response.into_body(), connection))
+    }
+
+    /// Reads the output of the workers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary cannot be reached, or keeps no output.
+    pub async fn logs(&self, query: &Query) -> Outcome<Events> {
+        let path = format!("{}{}", api::LOGS, query.text());
+        let mut connection = self.connect().await?;
+        let pid = connection.pid;
+        let answer = connection.send(Method::Get, &path, String::new());
+        let response = self.at_once(pid, answer).await?;
+        if response.status() != StatusCode::OK {
+            return Err(connection.refusal(response).await);
         }
         Ok(Events::new(response.into_body(), connection))
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::connection::Connection;
 
-/// The stream of events, as JSON.
+/// A stream of events or of lines of logs, as JSON.
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
@@ -34,6 +34,13 @@ impl Events {
                 self.text.push(&data);
             }
         }
+    }
+}
+
+impl Events {
+    /// The next event if it has arrived already.
+    pub fn next_arrived(&mut self) -> Option<Value> {
+        self.text.next_event()
     }
 }
 
@@ -66,8 +73,10 @@ impl Lines {
                 return None;
             };
             let end = self.scanned + offset;
-            let data = self.text[self.start..end].strip_prefix(b"data:");
-            let event = data.and_then(|data| serde_json::from_slice(data).ok());
+            let line = &self.text[self.start..end];
+            // Lines of logs come without the word for them unless they are followed.
+            let data = line.strip_prefix(b"data:").unwrap_or(line);
+            let event = serde_json::from_slice(data).ok();
             (self.start, self.scanned) = (end + 1, end + 1);
             if event.is_some() {
                 return event;

@@ -7,6 +7,7 @@ mod body;
 mod questions;
 mod verbs;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -27,6 +28,7 @@ use self::answer::Refusal;
 pub use self::questions::Compare;
 use crate::api::{self, ErrorKind};
 use crate::app::App;
+use crate::logs::Logs;
 
 /// The longest request body; what a message to workers may have.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -39,6 +41,24 @@ const BUFFER_BYTES: usize = 32 << 10;
 /// How long to leave off accepting when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What some apps have besides.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct Extras {
+    /// The app was started from a configuration file.
+    pub compare: Option<Compare>,
+    /// The workers' output passes through the primary.
+    pub logs: Option<Logs>,
+}
+
+impl fmt::Debug for Extras {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extras")
+            .field("logs", &self.logs)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Serves until `end`, and then until the last answer is given and the last stream has ended.
 ///
 /// # Errors
@@ -47,14 +67,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve<A: App>(
     listener: UnixListener,
     app: A,
-    compare: Option<Compare>,
+    extras: Extras,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let mut listener = OwnersOnly {
         uid: phalanx_sys::identity::effective_uid(),
         listener,
     };
-    let routes = routes(app, compare);
+    let routes = routes(app, extras);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Its receivers tell connections that the end has come; when all are dropped, the last one is gone.
     let (ending, ended) = watch::channel(false);
@@ -104,7 +124,8 @@ async fn converse(stream: UnixStream, routes: Router, mut ended: watch::Receiver
     }
 }
 
-fn routes<A: App>(app: A, compare: Option<Compare>) -> Router {
+fn routes<A: App>(app: A, extras: Extras) -> Router {
+    let Extras { compare, logs } = extras;
     Router::new()
         .route(api::STATUS, get(questions::status::<A>))
         .route(api::WORKERS, get(questions::workers::<A>))
@@ -113,6 +134,10 @@ fn routes<A: App>(app: A, compare: Option<Compare>) -> Router {
             get(async move || questions::differences(compare).await),
         )
         .route(api::EVENTS, get(questions::events::<A>))
+        .route(
+            api::LOGS,
+            get(async move |query| questions::logs(logs, query)),
+        )
         .route(api::RELOAD, post(verbs::reload::<A>))
         .route(api::ROLLBACK, post(verbs::rollback::<A>))
         .route(api::SCALE, post(verbs::scale::<A>))

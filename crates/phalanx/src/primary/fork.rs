@@ -25,7 +25,7 @@ use crate::primary::state::readiness;
 use crate::primary::state::sd_notify;
 use crate::primary::state::unseen;
 use crate::primary::tasks::listen_pid;
-use crate::primary::tasks::output::{self, LastLines, Outlet, OutputSink, Stream};
+use crate::primary::tasks::output::{self, LastLines, LinesSink, Outlet, Stream};
 use crate::primary::tasks::trees;
 use crate::primary::worker::{Cell, Worker};
 use crate::settings::Adoption;
@@ -38,7 +38,7 @@ pub(crate) struct Fork<'a> {
     pub(crate) generation: Generation,
     pub(crate) release: &'a Release,
     pub(crate) env: Vec<(OsString, OsString)>,
-    pub(crate) sink: Option<OutputSink>,
+    pub(crate) sink: Option<LinesSink>,
     pub(crate) last: LastLines,
     /// It gets no connections before [`Cluster::admit`].
     pub(crate) held_back: bool,
@@ -89,6 +89,7 @@ impl Cluster {
         let outlet = Outlet {
             worker,
             position: fork.position,
+            generation: fork.generation,
             sink: fork.sink.clone(),
             last: fork.last.clone(),
         };

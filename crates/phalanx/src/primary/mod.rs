@@ -22,7 +22,7 @@ pub use release::directory::working_directory;
 pub(crate) use release::launch::Release;
 pub(crate) use state::splice::Guest;
 pub(crate) use tasks::output::LastLines;
-pub use tasks::output::{OutputLine, OutputSink, Stream};
+pub use tasks::output::{LinesSink, OutputLine, OutputLines, OutputSink, Stream};
 pub(crate) use tasks::trees::Options as TreeOptions;
 pub use worker::Worker;
 
@@ -71,6 +71,7 @@ impl Cluster {
     /// Takes the output of workers that are started from now on with piped streams, line by line
     /// (`worker.process.stdout`). It is called on the event loop and must not block.
     pub fn on_output(&self, sink: OutputSink) {
+        let sink = tasks::output::line_by_line(sink);
         self.shared.hub().set_output(sink);
     }
 

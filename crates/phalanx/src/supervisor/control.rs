@@ -324,6 +324,12 @@ impl Control {
             workers,
             primary: self.shared.measured.status(),
             vacancies: vacancies.collect(),
+            outputs: self
+                .shared
+                .outputs
+                .as_ref()
+                .map(|states| states())
+                .unwrap_or_default(),
         }
     }
 }

@@ -97,7 +97,7 @@ impl Control {
         let (commands, inbox) = mpsc::unbounded_channel();
         let fleet = Fleet::new(FleetConfig::default())?;
         let measured = vitals::Measured::start(cluster);
-        let shared = Arc::new(Shared::new(name.to_owned(), fleet, None, measured));
+        let shared = Arc::new(Shared::new(name.to_owned(), fleet, (None, None), measured));
         let control = Self::new(cluster.clone(), shared, commands, None).with_guests();
         Ok((control, Orders(inbox)))
     }

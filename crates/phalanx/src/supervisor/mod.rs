@@ -29,7 +29,8 @@ pub(crate) use guests::{Order, Orders};
 
 pub use control::Control;
 pub use phalanx_control::api::{
-    ListenerStatus, PrimaryStatus, RecycledStatus, Status, VacancyStatus, WorkerStatus,
+    ListenerStatus, OutputStatus, PrimaryStatus, RecycledStatus, Status, VacancyStatus,
+    WorkerStatus,
 };
 pub use phalanx_core::command::{CommandError, CommandErrorKind};
 pub use revision::{Revise, Revision};
@@ -38,7 +39,7 @@ pub use signals::ReopenLog;
 use crate::error::{Error, Result};
 use crate::policy::MakePolicy;
 use crate::primary::{Cluster, Release, TreeOptions, scheduling_from_environment};
-pub use crate::primary::{OutputLine, OutputSink, Stream};
+pub use crate::primary::{LinesSink, OutputLine, OutputLines, OutputSink, Stream};
 use crate::settings::{Adoption, DispatchChoice, Settings};
 
 /// Workers that may start at the same moment, for each core, and at least.
@@ -46,6 +47,9 @@ const STARTS_A_CORE: u32 = 8;
 const LEAST_STARTS: u32 = 16;
 /// As long again as the drain limit: clients of streams reconnect by themselves, and a reload should end.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Tells how those do that the workers' output is written to.
+pub type OutputStates = Arc<dyn Fn() -> Vec<OutputStatus> + Send + Sync>;
 
 /// What an app is.
 #[non_exhaustive]
@@ -76,7 +80,9 @@ pub struct SupervisorOptions {
     /// them, and has no children but workers: so all of its other children are ended with the app. Default: no.
     pub adopts_orphans: bool,
     /// Takes the workers' output where [`Settings`] pipes it.
-    pub output: Option<OutputSink>,
+    pub output: Option<LinesSink>,
+    /// Tells, for status, how those do that the output is written to. Default: nothing is known of them.
+    pub outputs: Option<OutputStates>,
     /// Reads the description of the app anew at each reload. Default: it is what it was at the start.
     pub revise: Option<Revise>,
     /// Called on SIGUSR1, which logrotate(8) and the like send when they have moved a log. Without it, that signal is ignored.
@@ -105,6 +111,7 @@ impl SupervisorOptions {
             dispatch: DispatchChoice::default(),
             adopts_orphans: false,
             output: None,
+            outputs: None,
             revise: None,
             reopen_log: None,
         }
@@ -243,7 +250,7 @@ impl Supervisor {
         let shared = Arc::new(runner::Shared::new(
             options.name,
             fleet,
-            options.output,
+            (options.output, options.outputs),
             measured,
         ));
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);

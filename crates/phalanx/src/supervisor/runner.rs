@@ -12,12 +12,12 @@ use phalanx_core::fleet::{
 use phalanx_core::ids::{Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Outcome;
 use super::elastic::ElasticWatch;
 use super::vitals::Measured;
 use super::wear::WearWatch;
+use super::{Outcome, OutputStates};
 use crate::event::Event;
-use crate::primary::{Cluster, Fork, LastLines, OutputSink, Release, Reports, clock};
+use crate::primary::{Cluster, Fork, LastLines, LinesSink, Release, Reports, clock};
 
 /// Of so many workers that are gone the last lines are kept.
 const KEPT_WORKERS: usize = 64;
@@ -34,7 +34,8 @@ pub(super) struct Shared {
     pub(super) name: String,
     /// From when the fleet's times count.
     started: Moment,
-    sink: Option<OutputSink>,
+    sink: Option<LinesSink>,
+    pub(super) outputs: Option<OutputStates>,
     pub(super) measured: Measured,
     state: Mutex<State>,
 }
@@ -49,13 +50,14 @@ impl Shared {
     pub(super) fn new(
         name: String,
         fleet: Fleet,
-        sink: Option<OutputSink>,
+        (sink, outputs): (Option<LinesSink>, Option<OutputStates>),
         measured: Measured,
     ) -> Self {
         Self {
             name,
             started: clock::now(),
             sink,
+            outputs,
             measured,
             state: Mutex::new(State {
                 fleet,

@@ -14,7 +14,7 @@ use phalanx_control::failure::{Outcome, with_causes};
 use phalanx_control::names::Name;
 use phalanx_control::place::Place;
 use phalanx_control::runtime_dirs::RuntimeDirs;
-use phalanx_control::server;
+use phalanx_control::server::{self, Extras};
 use phalanx_core::command::CommandError;
 use phalanx_core::fleet::{Done, RecycleTarget, ReloadPlan, ScaleTo};
 use phalanx_core::ids::WorkerId;
@@ -103,7 +103,12 @@ impl Served {
             Ok((place, listener)) => {
                 let (end, ended) = oneshot::channel();
                 let until = async { drop(ended.await) };
-                let server = tokio::spawn(server::serve(listener, control.clone(), None, until));
+                let server = tokio::spawn(server::serve(
+                    listener,
+                    control.clone(),
+                    Extras::default(),
+                    until,
+                ));
                 Some(Self {
                     end,
                     server,

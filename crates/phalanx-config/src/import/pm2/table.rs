@@ -10,9 +10,8 @@ const BACKOFF: Fate = Refused(
 );
 const MONITORING: Fate =
     Refused("it is for PM2's paid monitoring; `phalanx status` and `phalanx events` are free");
-const OUTPUT: Fate = Refused(
-    "workers' output goes to standard output and standard error: redirect those of `phalanx up`, or use journald",
-);
+const OUTPUT: Fate =
+    Refused("there is one file for both streams: `log-file`; under systemd they go to the journal");
 const SOURCE_MAPS: Fate =
     Refused("phalanx loads no source maps: put --enable-source-maps into NODE_OPTIONS");
 
@@ -56,8 +55,14 @@ pub const KEYS: &[(&str, &[&str], Fate)] = &[
         &["error", "err", "err_file", "err_log"],
         OUTPUT,
     ),
-    ("log_file", &["log"], OUTPUT),
-    ("disable_logs", &[], Refused("phalanx stores no logs")),
+    ("log_file", &["log"], Key("log-file")),
+    (
+        "disable_logs",
+        &[],
+        Refused(
+            "there is a file only where `log-file` says so; `log-memory = \"0\"` keeps nothing in memory either",
+        ),
+    ),
     (
         "log_type",
         &[],
@@ -66,12 +71,12 @@ pub const KEYS: &[(&str, &[&str], Fate)] = &[
     (
         "log_date_format",
         &[],
-        Refused("journald and `--log-format json` have the time of each line"),
+        Refused("`phalanx up --log-time always` puts the time in front of each line"),
     ),
     (
         "time",
         &[],
-        Refused("journald and `--log-format json` have the time of each line"),
+        Refused("`phalanx up --log-time always` puts the time in front of each line"),
     ),
     ("env", &[], Otherwise("`[app.NAME.env]`")),
     (

@@ -70,7 +70,7 @@ use crate::primary::state::listeners::Listener;
 use crate::primary::state::load::LoadSource;
 use crate::primary::state::sd_notify::Acks;
 use crate::primary::state::watch::Pulse;
-use crate::primary::tasks::output::OutputSink;
+use crate::primary::tasks::output::LinesSink;
 use crate::primary::worker::{Cell, Departure};
 use crate::settings::{DispatchChoice, Settings};
 
@@ -151,7 +151,7 @@ pub(crate) struct Hub {
     /// Somebody looks after the slots.
     watching: bool,
     /// Takes what workers of the low-level style print.
-    output: Option<OutputSink>,
+    output: Option<LinesSink>,
     workers: BTreeMap<WorkerId, WorkerState>,
     listeners: BTreeMap<ListenerId, Listener>,
     ledger: Ledger<OwnedFd>,

@@ -6,7 +6,7 @@ use phalanx_core::wire::DrainLimits;
 use super::Hub;
 use crate::event::Event;
 use crate::policy::MakePolicy;
-use crate::primary::tasks::output::OutputSink;
+use crate::primary::tasks::output::LinesSink;
 use crate::settings::{DispatchChoice, Settings};
 
 impl Hub {
@@ -22,11 +22,11 @@ impl Hub {
         &self.settings
     }
 
-    pub(in crate::primary) fn set_output(&mut self, sink: OutputSink) {
+    pub(in crate::primary) fn set_output(&mut self, sink: LinesSink) {
         self.output = Some(sink);
     }
 
-    pub(in crate::primary) fn output(&self) -> Option<OutputSink> {
+    pub(in crate::primary) fn output(&self) -> Option<LinesSink> {
         self.output.clone()
     }
 

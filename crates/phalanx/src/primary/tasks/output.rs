@@ -1,19 +1,27 @@
-//! Reads what workers print, line by line, and gives it to whoever wants it; never makes a worker wait.
+//! Reads what workers print, whole lines at a time, and gives it to whoever wants it; never makes a worker wait.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use phalanx_core::dispatch::turn::Turn;
-use phalanx_core::ids::{Position, WorkerId};
+use phalanx_core::ids::{Generation, Position, WorkerId};
 use tokio::net::unix::pipe::Receiver;
 
 /// A line longer than this is passed on in pieces, each a line of its own.
 const LINE_LIMIT_BYTES: usize = 1 << 20;
-/// How much is read at once.
-const READ_BYTES: usize = 16 << 10;
+/// How much is read at once, at most.
+const READ_BYTES: usize = 32 << 10;
+/// How often busy pipes are read.
+const TICK: Duration = Duration::from_millis(4);
+/// A pipe in which so much waited at a tick is one that may hold up its worker: half of what a pipe holds (pipe(7)).
+const MUCH_BYTES: usize = 32 << 10;
+/// What such a pipe holds afterwards. Others stay as they are: what a user's pipes may hold together is limited (pipe(7)).
+const BUSY_PIPE_BYTES: usize = 256 << 10;
 /// How many of a worker's last lines are kept for error reports.
 const KEPT_LINES: usize = 20;
 /// How much of each kept line, in bytes.
@@ -46,27 +54,83 @@ pub struct OutputLine<'a> {
 /// Takes the lines of all workers. Called on the event loop: it must not block.
 pub type OutputSink = Arc<dyn Fn(OutputLine<'_>) + Send + Sync>;
 
+/// Lines that a worker wrote one after the other, and that were read together.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct OutputLines<'a> {
+    /// Who wrote them.
+    pub worker: WorkerId,
+    /// Its position.
+    pub position: Position,
+    /// Its generation; always 1 in the low-level style.
+    pub generation: Generation,
+    /// Where to.
+    pub stream: Stream,
+    /// The bytes: whole lines. The last one has no newline where it was cut at 1 MiB or the stream ended.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> OutputLines<'a> {
+    /// The lines one by one, each with its newline.
+    pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.bytes.split_inclusive(|&byte| byte == b'\n')
+    }
+}
+
+/// Takes the lines of all workers as they are read. Called on the event loop: it must not block.
+pub type LinesSink = Arc<dyn Fn(OutputLines<'_>) + Send + Sync>;
+
+/// Hands the lines on one by one.
+pub(crate) fn line_by_line(sink: OutputSink) -> LinesSink {
+    Arc::new(move |lines: OutputLines<'_>| {
+        for line in lines.lines() {
+            sink(OutputLine {
+                worker: lines.worker,
+                position: lines.position,
+                stream: lines.stream,
+                line,
+            });
+        }
+    })
+}
+
 /// The last lines that a worker wrote, both streams together.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LastLines(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct LastLines(Arc<Mutex<VecDeque<Vec<u8>>>>);
 
 impl LastLines {
-    fn push(&self, line: &[u8]) {
-        let end = line.len().min(KEPT_LINE_BYTES);
-        let text = String::from_utf8_lossy(&line[..end]).trim_end().to_owned();
-        if text.is_empty() {
-            return;
+    /// Keeps the last of these lines; the others are not even looked at.
+    fn push(&self, bytes: &[u8]) {
+        let is_newline = |&byte: &u8| byte == b'\n';
+        let mut newest = [&[][..]; KEPT_LINES];
+        let mut count = 0;
+        let all = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        for line in all.rsplit(is_newline) {
+            let line = &line[..line.len().min(KEPT_LINE_BYTES)];
+            if !line.trim_ascii_end().is_empty() {
+                newest[count] = line.trim_ascii_end();
+                count += 1;
+            }
+            if count == KEPT_LINES {
+                break;
+            }
         }
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == KEPT_LINES {
-            lines.pop_front();
+        for line in newest[..count].iter().rev() {
+            let mut kept = match lines.len() {
+                KEPT_LINES => lines.pop_front().unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            kept.clear();
+            kept.extend_from_slice(line);
+            lines.push_back(kept);
         }
-        lines.push_back(text);
     }
 
     pub(crate) fn to_vec(&self) -> Vec<String> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().cloned().collect()
+        let text = |line: &Vec<u8>| String::from_utf8_lossy(line).into_owned();
+        lines.iter().map(text).collect()
     }
 }
 
@@ -75,7 +139,8 @@ impl LastLines {
 pub(crate) struct Outlet {
     pub(crate) worker: WorkerId,
     pub(crate) position: Position,
-    pub(crate) sink: Option<OutputSink>,
+    pub(crate) generation: Generation,
+    pub(crate) sink: Option<LinesSink>,
     pub(crate) last: LastLines,
 }
 
@@ -88,14 +153,15 @@ impl fmt::Debug for Outlet {
 }
 
 impl Outlet {
-    fn line(&self, stream: Stream, line: &[u8]) {
-        self.last.push(line);
+    fn lines(&self, stream: Stream, bytes: &[u8]) {
+        self.last.push(bytes);
         if let Some(sink) = &self.sink {
-            sink(OutputLine {
+            sink(OutputLines {
                 worker: self.worker,
                 position: self.position,
+                generation: self.generation,
                 stream,
-                line,
+                bytes,
             });
         }
     }
@@ -108,76 +174,170 @@ pub(crate) fn follow(
     outlet: Outlet,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
     let pipe = Receiver::from_owned_fd(pipe)?;
+    let mut reading = Reading {
+        cutter: Cutter::default(),
+        stream,
+        outlet,
+    };
     Ok(tokio::spawn(async move {
-        let mut cutter = Cutter::default();
-        while pipe.readable().await.is_ok() {
-            let begun = phalanx_sys::clock::now();
-            let mut turn = Turn::default();
-            // A worker that prints without end leaves the others their turns.
-            while !turn.is_over(begun.elapsed()) {
-                match pipe.try_read_buf(cutter.room()) {
-                    Ok(0) => return cutter.finish(stream, &outlet),
-                    Ok(count) => {
-                        turn.read(count);
-                        cutter.cut(stream, &outlet);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => return cutter.finish(stream, &outlet),
-                }
-            }
-            cutter.rest();
-            tokio::task::yield_now().await;
-        }
-        cutter.finish(stream, &outlet);
+        // A pipe that cannot be read has ended.
+        drop(reading.read_to_end(pipe).await);
+        reading.cutter.finish(stream, &reading.outlet);
     }))
 }
 
-/// Cuts what was read into lines; each byte is looked at once.
+/// A pipe that is being read.
+///
+/// While a worker says little, the event loop waits for its pipe. Each write to a pipe that somebody waits for wakes him,
+/// though there is something in it already (`pipe_write` of Linux 5.5 and later): one who writes much would pay for that with every line. So while
+/// lines come one after the other nobody waits for the pipe, and it is emptied at each tick.
+struct Reading {
+    cutter: Cutter,
+    stream: Stream,
+    outlet: Outlet,
+}
+
+/// What a turn of reading came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    /// The pipe is empty; so many bytes were in it.
+    All(usize),
+    /// The turn was over first.
+    Part(usize),
+    /// There is no writer any more.
+    End,
+}
+
+impl Reading {
+    async fn read_to_end(&mut self, mut pipe: Receiver) -> io::Result<()> {
+        let mut heard_at = None;
+        loop {
+            pipe.readable().await?;
+            let now = phalanx_sys::clock::now();
+            let before = heard_at.replace(now);
+            if self.turn(|room| pipe.try_read(room))? == Read::End {
+                return Ok(());
+            }
+            self.cutter.rest();
+            if before.is_none_or(|before| now - before >= TICK) {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let busy = File::from(pipe.into_nonblocking_fd()?);
+            if self.by_ticks(&busy).await? == Read::End {
+                return Ok(());
+            }
+            self.cutter.rest();
+            pipe = Receiver::from_owned_fd(busy.into())?;
+        }
+    }
+
+    /// Empties the pipe at each tick, until it was found empty.
+    async fn by_ticks(&mut self, mut pipe: &File) -> io::Result<Read> {
+        let mut is_small = true;
+        loop {
+            tokio::time::sleep_until(next_tick()).await;
+            let mut bytes = 0;
+            loop {
+                match self.turn(|room| pipe.read(room))? {
+                    Read::End => return Ok(Read::End),
+                    Read::All(count) => {
+                        bytes += count;
+                        break;
+                    }
+                    Read::Part(count) => bytes += count,
+                }
+                tokio::task::yield_now().await;
+            }
+            if bytes == 0 {
+                return Ok(Read::All(0));
+            }
+            if is_small && bytes >= MUCH_BYTES {
+                is_small = false;
+                // One who may not have more goes on with what he has.
+                drop(phalanx_sys::pipe::enlarge(pipe, BUSY_PIPE_BYTES));
+            }
+        }
+    }
+
+    /// A worker that prints without end leaves the others their turns.
+    fn turn(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<Read> {
+        let begun = phalanx_sys::clock::now();
+        let mut turn = Turn::default();
+        let mut bytes = 0;
+        while !turn.is_over(begun.elapsed()) {
+            match read(self.cutter.room()) {
+                Ok(0) => return Ok(Read::End),
+                Ok(count) => {
+                    turn.read(count);
+                    bytes += count;
+                    self.cutter.cut(count, self.stream, &self.outlet);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Read::All(bytes));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Read::Part(bytes))
+    }
+}
+
+/// The next of the moments at which all busy pipes are read, so that one timer wakes for all.
+fn next_tick() -> tokio::time::Instant {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let now = phalanx_sys::clock::now();
+    let first = *FIRST.get_or_init(|| now);
+    let since = (now - first).as_millis() / TICK.as_millis() + 1;
+    let ticks = u32::try_from(since).unwrap_or(u32::MAX);
+    (first + TICK * ticks).into()
+}
+
+/// Cuts what was read after the last whole line; each byte is looked at once, and each read makes one call.
 #[derive(Default)]
 struct Cutter {
     buffer: Vec<u8>,
-    /// So much of the buffer has no newline.
-    scanned: usize,
+    /// So much of the buffer was read.
+    filled: usize,
 }
 
 impl Cutter {
     /// Room to read into. Workers are silent most of the time, and there may be many: there is none meanwhile.
-    fn room(&mut self) -> &mut Vec<u8> {
-        self.buffer.reserve(READ_BYTES);
-        &mut self.buffer
+    fn room(&mut self) -> &mut [u8] {
+        if self.buffer.len() - self.filled < READ_BYTES / 2 {
+            self.buffer.resize(self.filled + READ_BYTES, 0);
+        }
+        &mut self.buffer[self.filled..]
     }
 
     /// Gives up the room when nothing waits.
     fn rest(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = Vec::new();
-        }
+        self.buffer.truncate(self.filled);
+        self.buffer.shrink_to_fit();
     }
 
-    /// Passes on the lines that are whole.
-    fn cut(&mut self, stream: Stream, outlet: &Outlet) {
-        let mut start = 0;
-        while let Some(offset) = self.buffer[self.scanned..]
-            .iter()
-            .position(|&byte| byte == b'\n')
-        {
-            let end = self.scanned + offset + 1;
-            outlet.line(stream, &self.buffer[start..end]);
-            start = end;
-            self.scanned = end;
+    /// Passes on the lines that are whole, of which `count` bytes more were read.
+    fn cut(&mut self, count: usize, stream: Stream, outlet: &Outlet) {
+        let scanned = self.filled;
+        self.filled += count;
+        let news = &self.buffer[scanned..self.filled];
+        let newline = news.iter().rposition(|&byte| byte == b'\n');
+        let mut end = newline.map_or(0, |newline| scanned + newline + 1);
+        if self.filled - end >= LINE_LIMIT_BYTES {
+            end = self.filled;
         }
-        if self.buffer.len() - start >= LINE_LIMIT_BYTES {
-            outlet.line(stream, &self.buffer[start..]);
-            start = self.buffer.len();
+        if end > 0 {
+            outlet.lines(stream, &self.buffer[..end]);
+            self.buffer.copy_within(end..self.filled, 0);
+            self.filled -= end;
         }
-        self.buffer.drain(..start);
-        self.scanned = self.buffer.len();
     }
 
     /// Passes on what is left at the end.
-    fn finish(self, stream: Stream, outlet: &Outlet) {
-        if !self.buffer.is_empty() {
-            outlet.line(stream, &self.buffer);
+    fn finish(&self, stream: Stream, outlet: &Outlet) {
+        if self.filled > 0 {
+            outlet.lines(stream, &self.buffer[..self.filled]);
         }
     }
 }
@@ -193,9 +353,10 @@ mod tests {
         let outlet = Outlet {
             worker: WorkerId(1),
             position: Position(0),
-            sink: Some(Arc::new(move |line: OutputLine<'_>| {
+            generation: Generation(1),
+            sink: Some(line_by_line(Arc::new(move |line: OutputLine<'_>| {
                 taken.lock().unwrap().push(line.line.len());
-            })),
+            }))),
             last: LastLines::default(),
         };
         let text = [
@@ -207,8 +368,8 @@ mod tests {
         .concat();
         let mut cutter = Cutter::default();
         for part in text.chunks(10_000) {
-            cutter.room().extend_from_slice(part);
-            cutter.cut(Stream::Stdout, &outlet);
+            cutter.room()[..part.len()].copy_from_slice(part);
+            cutter.cut(part.len(), Stream::Stdout, &outlet);
         }
         cutter.finish(Stream::Stdout, &outlet);
         let lengths = seen.lock().unwrap().clone();
@@ -218,5 +379,17 @@ mod tests {
             lengths[3] >= LINE_LIMIT_BYTES && lengths[5..] == [3],
             "{lengths:?}"
         );
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_in_order_and_empty_ones_are_not() {
+        let last = LastLines::default();
+        let lines: Vec<String> = (0..30).map(|line| format!("line {line}\n\n")).collect();
+        last.push(lines.concat().as_bytes());
+        last.push(b"after\r\nend");
+        let kept = last.to_vec();
+        assert_eq!(kept.len(), KEPT_LINES);
+        assert_eq!(kept[0], "line 12");
+        assert_eq!(kept[17..], ["line 29", "after", "end"]);
     }
 }
