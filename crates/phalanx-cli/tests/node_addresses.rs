@@ -3,13 +3,16 @@
 
 mod cluster;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use cluster::{app, expect_in_turn, get, has_listeners, ids, try_get};
+use cluster::{app, expect_in_turn, free_port, get, has_listeners, ids, pid_in, try_get};
+use phalanx_sys::delay::DelayLink;
+use phalanx_sys::identity;
 use phalanx_testkit::control::Events;
 use phalanx_testkit::wait::eventually;
-use phalanx_testkit::{App, LIMIT, Load, Target, node};
+use phalanx_testkit::{App, LIMIT, Load, Target, missing, node, require};
 
 #[test]
 fn an_address_in_use_reaches_the_script_as_its_error() {
@@ -43,6 +46,97 @@ fn the_same_address_twice_in_one_worker_is_in_use() {
                 "{node:?}"
             );
         }
+    }
+}
+
+/// The link-local address of the tests' own namespace, and the number of its interface there.
+const LINK_LOCAL: &str = "fe80::5";
+const LOOPBACK: u32 = 1;
+
+/// This thread and what it starts are in a network namespace with a link-local address from now on.
+fn enter_namespace() -> Option<DelayLink> {
+    if !identity::is_root() {
+        missing!("root, for network namespaces");
+        return None;
+    }
+    require("ip")?;
+    let link = match DelayLink::new(Duration::ZERO) {
+        Ok(link) => link,
+        Err(error) => {
+            missing!("network namespaces and /dev/net/tun: {error}");
+            return None;
+        }
+    };
+    link.enter_server().unwrap();
+    let address = format!("{LINK_LOCAL}/64");
+    for words in [
+        &["link", "set", "lo", "up"][..],
+        &["-6", "addr", "add", &address, "dev", "lo", "nodad"],
+    ] {
+        let mut ip = Command::new("ip");
+        assert!(
+            ip.args(words)
+                .stdin(Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    Some(link)
+}
+
+/// What a socket answers to a datagram.
+fn ask_datagram(own: &str, server: SocketAddr) -> String {
+    let socket = UdpSocket::bind(own).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let mut room = [0; 64];
+    eventually(LIMIT, "an answer", || {
+        // One may be sent before anybody is bound.
+        socket.send_to(b"hello", server).ok()?;
+        let (count, _) = socket.recv_from(&mut room).ok()?;
+        Some(String::from_utf8_lossy(&room[..count]).into_owned())
+    })
+}
+
+#[test]
+fn a_link_local_address_keeps_its_interface() {
+    let Some(_link) = enter_namespace() else {
+        return;
+    };
+    let port = free_port();
+    let address = |port| SocketAddrV6::new(LINK_LOCAL.parse().unwrap(), port, 0, LOOPBACK);
+    for node in node::require_versions() {
+        for dispatch in ["kernel", "handoff", "shared"] {
+            let name = format!("Node {}, {dispatch}", node.major);
+            let builder = app().workers(2).options(["--dispatch", dispatch]);
+            let builder = builder.node(&node, "scoped.js");
+            let words = [format!("{LINK_LOCAL}%lo"), port.to_string()];
+            let mut app = builder.args(words).start_ready();
+            let pids = app.worker_pids();
+            let target = Target::from(SocketAddr::from(address(port)));
+            assert_eq!(app.address().to_string(), target.to_string(), "{name}");
+            assert!(pids.contains(&pid_in(&get(&target, "/"))), "{name}");
+            let told = ask_datagram("[::]:0", address(port).into());
+            assert!(pids.contains(&pid_in(&told)), "{name}: {told}");
+            assert!(app.stop().success(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn two_datagram_sockets_that_may_share_a_port_do_in_one_worker() {
+    for node in node::require_versions() {
+        let port = free_port();
+        let builder = app().workers(1).node(&node, "udp-twice.js");
+        let mut app = builder.arg(port.to_string()).start();
+        for word in ["first is bound", "second is bound"] {
+            app.wait_for_line(word, LIMIT);
+        }
+        let told = ask_datagram("127.0.0.1:0", ([127, 0, 0, 1], port).into());
+        assert_eq!(told, "second hello", "{node:?}");
+        assert!(app.stop().success(), "{node:?}");
     }
 }
 

@@ -92,6 +92,31 @@ pub fn is_listening(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(fd)?)
 }
 
+/// The number of a network interface, by its name or number (if_nametoindex(3)).
+///
+/// # Errors
+///
+/// `ENODEV` when there is none of that name.
+pub fn interface_number(interface: &str) -> io::Result<u32> {
+    if let Ok(number) = interface.parse() {
+        return Ok(number);
+    }
+    let socket = bind::socket(AddressFamily::INET6, SocketType::DGRAM)
+        .or_else(|_| bind::socket(AddressFamily::INET, SocketType::DGRAM))?;
+    Ok(rustix::net::netdevice::name_to_index(&socket, interface)?)
+}
+
+/// Whether this is a TCP connection whose own end has this port.
+///
+/// # Errors
+///
+/// As getsockopt(2) and [`local_address`]; `ENOTSOCK` when it is no socket.
+pub fn is_tcp_connection_at(fd: BorrowedFd<'_>, port: u16) -> io::Result<bool> {
+    let at = |address: Address| matches!(address, Address::Inet(at) if at.port() == port);
+    let is_stream = socket_kind(fd)? == SocketKind::TcpStream;
+    Ok(is_stream && at(local_address(fd)?) && peer_address(fd).is_ok())
+}
+
 /// Tells sockets apart, as long as the system runs: no two ever have the same (`SO_COOKIE`, Linux 4.12).
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SocketId(u64);

@@ -30,13 +30,16 @@ impl ListenerName {
                 address,
                 port,
                 only_v6,
-            } => inet(*address, *port, *only_v6),
+            } => scoped(inet(*address, *port, *only_v6), request),
             Target::Udp {
                 address,
                 port,
                 only_v6,
                 ..
-            } => format!("udp:{}", inet(*address, *port, *only_v6)),
+            } => {
+                let name = format!("udp:{}", inet(*address, *port, *only_v6));
+                scoped(name, request)
+            }
             Target::UnixPath { path, .. } => format!("unix:{}", path.display()),
             Target::UnixAbstract(name) => format!("unix:@{}", String::from_utf8_lossy(name)),
             Target::Descriptor(number) | Target::DatagramDescriptor(number) => {
@@ -80,6 +83,14 @@ fn inet(address: Option<IpAddr>, port: u16, only_v6: bool) -> String {
         Some(address) => SocketAddr::new(address, port).to_string(),
         None if only_v6 => format!("[::]:{port}"),
         None => format!(":{port}"),
+    }
+}
+
+/// Link-local addresses are others on another interface.
+fn scoped(name: String, request: &ListenRequest) -> String {
+    match &request.scope {
+        Some(scope) => format!("{name} on {scope}"),
+        None => name,
     }
 }
 

@@ -239,6 +239,7 @@ fn every_way_to_ask_for_all_addresses_is_the_same_listener() {
                 port,
                 only_v6: false,
             },
+            scope: None,
             index: 0,
             backlog: None,
             data: serde_json::Value::Null,

@@ -1,6 +1,6 @@
 //! What a worker says when it wants to listen.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -12,6 +12,8 @@ use crate::wire::{WireError, field_error};
 pub struct ListenRequest {
     /// Where to listen.
     pub target: Target,
+    /// The interface of a link-local address (`fe80::1%eth0`), by name or number.
+    pub scope: Option<String>,
     /// The how-many-eth server of that worker on this address.
     pub index: u64,
     /// The requested backlog; nothing where the application named none.
@@ -70,6 +72,7 @@ pub(super) fn parse_listen(value: &Value, act: &str) -> Result<ListenRequest, Wi
     let at = |name: &str| value.get(name).unwrap_or(&null);
     Ok(ListenRequest {
         target: parse_target(value, act)?,
+        scope: at("address").as_str().and_then(scope_of),
         index: at("index").as_u64().unwrap_or(0),
         backlog: at("backlog")
             .as_u64()
@@ -137,11 +140,17 @@ fn parse_target(value: &Value, act: &str) -> Result<Target, WireError> {
     }
 }
 
+/// The interface that an IPv6 address names ("fe80::1%eth0").
+fn scope_of(address: &str) -> Option<String> {
+    let (address, scope) = address.split_once('%')?;
+    address.parse::<Ipv6Addr>().ok()?;
+    Some(scope.to_owned())
+}
+
 fn parse_address(value: &Value, act: &str) -> Result<Option<IpAddr>, WireError> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => {
-            // A scope ("fe80::1%eth0") names an interface; the address before it is what is bound.
             let bare = text.split('%').next().unwrap_or(text);
             bare.parse()
                 .map(Some)

@@ -18,7 +18,7 @@ use crate::address::Address;
 use crate::bind::Bind;
 use crate::error::{Error, Result};
 use crate::primary::Cluster;
-use crate::primary::state::open::Asker;
+use crate::primary::state::open::{Asker, scope_of};
 use crate::primary::state::{Held, Hub, Share};
 use crate::settings::{Adoption, Readiness, Settings};
 
@@ -336,6 +336,7 @@ fn request(address: &Address, key: &str) -> Option<ListenRequest> {
     };
     Some(ListenRequest {
         target,
+        scope: address.inet().as_ref().and_then(scope_of),
         index: 0,
         backlog: None,
         data: serde_json::Value::Null,

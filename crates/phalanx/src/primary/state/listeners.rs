@@ -7,7 +7,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -187,9 +186,7 @@ impl Hub {
     /// Opens a TCP listener by its first slot.
     pub(in crate::primary) fn open_slots(&mut self, request: &ListenRequest) -> io::Result<Opened> {
         let Target::Tcp {
-            address,
-            port,
-            only_v6,
+            address, only_v6, ..
         } = request.target
         else {
             return Err(io::ErrorKind::Unsupported.into());
@@ -204,7 +201,7 @@ impl Hub {
             Some(Err(_)) | None => None,
         };
         let slots = on_address(address, |ip| {
-            let address = SocketAddr::new(ip, port);
+            let address = super::open::place_of(request, ip)?;
             let steering = steering.map(AsRef::as_ref);
             Slots::open(steering, address, &options, self.policy, &self.weights)
         })?;

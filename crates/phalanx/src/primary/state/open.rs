@@ -149,10 +149,19 @@ fn open(request: &ListenRequest) -> io::Result<Opened> {
     let backlog = request.backlog.unwrap_or(BACKLOG);
     let socket = match &request.target {
         Target::Tcp {
-            address,
-            port,
-            only_v6,
-        } => listen_tcp(*address, *port, *only_v6, backlog)?,
+            address, only_v6, ..
+        } => {
+            let options = TcpOptions {
+                only_v6: *only_v6,
+                backlog,
+                reuse_port: false,
+            };
+            on_address(*address, |ip| {
+                let socket = socket::bind_tcp(place_of(request, ip)?, &options)?;
+                socket::listen(socket.as_fd(), backlog)?;
+                Ok(socket)
+            })?
+        }
         Target::UnixPath { .. } => return Err(io::ErrorKind::Unsupported.into()),
         Target::UnixAbstract(name) => {
             let socket = socket::bind_unix(&UnixName::Abstract(name.clone()))?;
@@ -161,10 +170,10 @@ fn open(request: &ListenRequest) -> io::Result<Opened> {
         }
         Target::Udp {
             address,
-            port,
             v6,
             only_v6,
             reuse_address,
+            ..
         } => {
             let any = if *v6 {
                 Ipv6Addr::UNSPECIFIED.into()
@@ -175,7 +184,7 @@ fn open(request: &ListenRequest) -> io::Result<Opened> {
                 only_v6: *only_v6,
                 reuse_addr: *reuse_address,
             };
-            socket::bind_udp(SocketAddr::new(address.unwrap_or(any), *port), &options)?
+            socket::bind_udp(place_of(request, address.unwrap_or(any))?, &options)?
         }
         Target::Descriptor(number) => inherited(*number, backlog)?,
         Target::DatagramDescriptor(number) => inherited_datagrams(*number)?,
@@ -205,22 +214,32 @@ fn more_mode(readable: bool, writable: bool) -> u32 {
     (if readable { 0o444 } else { 0 }) | (if writable { 0o222 } else { 0 })
 }
 
-fn listen_tcp(
-    address: Option<IpAddr>,
-    port: u16,
-    only_v6: bool,
-    backlog: u32,
-) -> io::Result<OwnedFd> {
-    let options = TcpOptions {
-        only_v6,
-        backlog,
-        reuse_port: false,
+/// Where the request is bound, at this address.
+///
+/// # Errors
+/// `EINVAL` when the interface that it names is not there, as Node has it.
+pub(super) fn place_of(request: &ListenRequest, ip: IpAddr) -> io::Result<SocketAddr> {
+    let port = match request.target {
+        Target::Tcp { port, .. } | Target::Udp { port, .. } => port,
+        Target::UnixPath { .. }
+        | Target::UnixAbstract(_)
+        | Target::Descriptor(_)
+        | Target::DatagramDescriptor(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
-    on_address(address, |address| {
-        let socket = socket::bind_tcp(SocketAddr::new(address, port), &options)?;
-        socket::listen(socket.as_fd(), backlog)?;
-        Ok(socket)
-    })
+    let mut place = SocketAddr::new(ip, port);
+    if let (SocketAddr::V6(place), Some(scope)) = (&mut place, &request.scope) {
+        let number = socket::interface_number(scope);
+        place.set_scope_id(number.map_err(|_| io::Error::from_raw_os_error(EINVAL))?);
+    }
+    Ok(place)
+}
+
+/// The interface of an address, as a request has it.
+pub(super) fn scope_of(address: &SocketAddr) -> Option<String> {
+    match address {
+        SocketAddr::V6(address) if address.scope_id() != 0 => Some(address.scope_id().to_string()),
+        SocketAddr::V6(_) | SocketAddr::V4(_) => None,
+    }
 }
 
 /// A socket that the primary was started with; one that does not listen yet is made to.

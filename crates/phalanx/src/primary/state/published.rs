@@ -80,12 +80,14 @@ impl Hub {
             .chain(all)
             .map(|rule| rule.places(address, port))
             .find(|places| !places.is_empty());
+        let asked_address = address;
         let at = |(address, port)| ListenRequest {
             target: Target::Tcp {
                 address,
                 port,
                 only_v6,
             },
+            scope: asked.scope.clone().filter(|_| address == asked_address),
             ..asked.clone()
         };
         let places = places.unwrap_or_else(|| vec![(address, port)]);

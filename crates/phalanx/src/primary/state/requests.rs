@@ -200,7 +200,15 @@ fn listener_key(request: &ListenRequest) -> String {
         | Target::Descriptor(_)
         | Target::DatagramDescriptor(_) => false,
     };
-    if any_port {
+    // Several sockets of a worker may have one port then, and each gets its own.
+    let may_share = matches!(
+        &request.target,
+        Target::Udp {
+            reuse_address: true,
+            ..
+        }
+    );
+    if any_port || (may_share && request.index > 0) {
         format!("{}:{}", request.key, request.index)
     } else {
         request.key.clone()

@@ -27,7 +27,7 @@ use super::Question;
 use super::Verdict;
 use super::any_port;
 use crate::event::Event;
-use crate::primary::state::open::Asker;
+use crate::primary::state::open::{Asker, scope_of};
 use crate::primary::state::readiness;
 use crate::primary::state::{Held, Hub, Share};
 use crate::primary::worker::Departure;
@@ -253,6 +253,7 @@ impl Hub {
                 port: address.port(),
                 only_v6: question.only_v6,
             },
+            scope: scope_of(&address),
             index: 0,
             backlog: Some(backlog.max(LEAST_BACKLOG)),
             data: serde_json::Value::Null,

@@ -65,6 +65,7 @@ impl Hub {
                 readable_all: false,
                 writable_all: false,
             },
+            scope: None,
             index: 0,
             backlog: Some(LEAST_BACKLOG),
             data: serde_json::Value::Null,
