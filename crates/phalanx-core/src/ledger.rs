@@ -59,6 +59,19 @@ impl<C> Ledger<C> {
         self.groups.insert(listener, Group::new(policy));
     }
 
+    /// Is this listener one of those whose connections pass through here?
+    #[must_use]
+    pub fn has_listener(&self, listener: ListenerId) -> bool {
+        self.groups.contains_key(&listener)
+    }
+
+    /// Is there anybody whom this listener's connections could be offered to, now or later?
+    #[must_use]
+    pub fn has_members(&self, listener: ListenerId) -> bool {
+        let group = self.groups.get(&listener);
+        group.is_some_and(|group| !group.members.is_empty())
+    }
+
     /// From now on, `policy` distributes the listener's connections.
     pub fn set_policy(&mut self, listener: ListenerId, policy: Box<dyn Policy>) {
         if let Some(group) = self.groups.get_mut(&listener) {

@@ -4,6 +4,7 @@ pub mod allow;
 pub mod any_port;
 pub mod complaints;
 pub mod drain;
+pub mod full;
 pub mod hang;
 pub mod intercept;
 pub mod liveness;

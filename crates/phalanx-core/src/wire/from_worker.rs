@@ -77,6 +77,19 @@ pub enum FromWorker {
         /// How many; not more than [`MAX_DUPLICATES`].
         count: u32,
     },
+    /// Whether it takes no more connections from this slot for now (`NODE_PHALANX`, `act:full`).
+    Full {
+        /// The key its `queryServer` was answered with.
+        key: String,
+        /// False: it has room again.
+        full: bool,
+    },
+    /// It gives back a connection that reached its slot when it was full (a handle, in which `NODE_PHALANX`,
+    /// `act:return`).
+    Returned {
+        /// The key its `queryServer` was answered with.
+        key: String,
+    },
     /// It tells its load (`NODE_PHALANX`, `act:load`), as it was asked to.
     Load(LoadReport),
     /// It tells what it answered since it was asked to (`NODE_PHALANX`, `act:health`).
@@ -139,9 +152,12 @@ pub(super) fn parse_internal(command: &str, value: &Value) -> Result<FromWorker,
         "NODE_PHALANX" => parse_own(value),
         "NODE_HANDLE_ACK" => Ok(FromWorker::HandleAck),
         "NODE_HANDLE_NACK" => Ok(FromWorker::HandleNack),
-        "NODE_HANDLE" => Ok(FromWorker::Handle {
-            message: value.get("msg").unwrap_or(&Value::Null).to_string().into(),
-        }),
+        "NODE_HANDLE" => {
+            let message = value.get("msg").unwrap_or(&Value::Null);
+            Ok(returned(message).unwrap_or_else(|| FromWorker::Handle {
+                message: message.to_string().into(),
+            }))
+        }
         "NODE_SOCKET_NOTIFY_CLOSE" => Ok(FromWorker::SocketsClosing {
             key: value.get("key").cloned().unwrap_or(Value::Null),
         }),
@@ -219,6 +235,10 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
                 .filter(|&count| count <= MAX_DUPLICATES)
                 .ok_or_else(|| field_error("duplicates", "count"))?,
         }),
+        "full" => Ok(FromWorker::Full {
+            key: parse_key(value, "full")?,
+            full: value.get("full").and_then(Value::as_bool).unwrap_or(false),
+        }),
         "load" => LoadReport::deserialize(value)
             .map(FromWorker::Load)
             .map_err(WireError::Json),
@@ -229,6 +249,13 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
         }),
         _ => Ok(FromWorker::Ignored),
     }
+}
+
+/// Whether a handle is a connection that a full worker gives back, by the message that came with it.
+pub(super) fn returned(message: &Value) -> Option<FromWorker> {
+    let is_own = internal_command(message) == Some("NODE_PHALANX") && message["act"] == "return";
+    let key = message.get("key").and_then(key_text).filter(|_| is_own)?;
+    Some(FromWorker::Returned { key })
 }
 
 fn parse_health(value: &Value) -> Result<Health, WireError> {

@@ -219,11 +219,23 @@ pub mod outgoing {
     /// `nativeKind` and `socketType` are for Deno; Node.js ignores them.
     #[must_use]
     pub fn listen_shared(ack: u64, key: &str, data: &Value, kind: &str, seq: u64) -> Vec<u8> {
+        line(&shared(ack, key, data, kind, seq))
+    }
+
+    /// Answers `queryServer` with a slot, from which nobody else accepts: the preloaded script goes by that.
+    #[must_use]
+    pub fn listen_slot(ack: u64, key: &str, data: &Value, seq: u64) -> Vec<u8> {
+        let mut message = shared(ack, key, data, "net.Native", seq);
+        message["msg"]["slot"] = true.into();
+        line(&message)
+    }
+
+    fn shared(ack: u64, key: &str, data: &Value, kind: &str, seq: u64) -> Value {
         let native = if kind == "dgram.Native" { "udp" } else { "tcp" };
-        line(&json!({
+        json!({
             "cmd": "NODE_HANDLE", "type": kind, "socketType": 1, "nativeKind": native,
             "msg": {"cmd": "NODE_CLUSTER", "errno": 0, "key": key, "ack": ack, "data": data, "seq": seq},
-        }))
+        })
     }
 
     /// Answers `board`: the scoreboard goes with the line.
@@ -246,6 +258,15 @@ pub mod outgoing {
     pub fn batch(key: &str, wanted: bool, seq: u64) -> Vec<u8> {
         line(&json!({
             "cmd": "NODE_PHALANX", "act": "batch", "key": key, "wanted": wanted, "seq": seq,
+        }))
+    }
+
+    /// Nobody has room for what reaches this listener: for so long a full worker does with it as Node does by itself.
+    #[must_use]
+    pub fn crowded(key: &str, lease: Duration, seq: u64) -> Vec<u8> {
+        let millis = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        line(&json!({
+            "cmd": "NODE_PHALANX", "act": "crowded", "key": key, "lease": millis, "seq": seq,
         }))
     }
 

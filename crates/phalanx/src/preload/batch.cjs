@@ -7,8 +7,8 @@
 // the slot, in the same call. No duplicate is asked for before the primary tells of a rush.
 'use strict';
 
-/** Answers with what to do for messages of the primary. */
-const phalanxBatch = () => {
+/** Answers with what to do for messages of the primary. `full` is what full.cjs answers with. */
+const phalanxBatch = (full) => {
   /** How many, besides the slot itself: with more of them more accepts find nothing. */
   const COUNT = 3;
   const [major, minor] = process.versions.uv.split('.').map(Number);
@@ -50,12 +50,12 @@ const phalanxBatch = () => {
   function add(key, backlog, duplicate) {
     const slot = slots.get(key);
     const owner = slot && Object.getOwnPropertySymbols(slot.handle).find((one) => one.description === 'owner_symbol');
-    const isOpen = owner && slot.isWanted && slot.handle.fd >= 0 && typeof slot.handle.onconnection === 'function';
+    const isOpen = owner && slot.isWanted && slot.handle.fd >= 0 && typeof full.listenerOf(slot.handle) === 'function';
     if (!isOpen) {
       duplicate.close();
       return;
     }
-    duplicate.onconnection = slot.handle.onconnection;
+    full.join(key, duplicate);
     duplicate[owner] = slot.handle[owner];
     if (duplicate.listen(backlog) !== 0) {
       duplicate.close();

@@ -1,9 +1,9 @@
 // What a Node worker does beyond Node: it drains politely, counts its responses while the primary watches
-// a canary (health.cjs), tells its load (load.cjs), and accepts in batches (batch.cjs). `phalanx` puts this file in
-// front of the worker's own script by `--require` in NODE_OPTIONS.
+// a canary (health.cjs), tells its load (load.cjs), accepts in batches (batch.cjs), and returns what it has no room
+// for (full.cjs). `phalanx` puts this file in front of the worker's own script by `--require` in NODE_OPTIONS.
 //
 // INVARIANTS: the application sees nothing of it. Until the drain begins nothing is patched but one entry
-// of the list of internal listeners and `cluster.worker.disconnect`, and no frame of this file is ever on the
+// of the list of internal listeners, `cluster.worker.disconnect` and a slot's `onconnection`, and no frame of this file is ever on the
 // stack of the application's code. Whatever fails in here is swallowed: then the worker drains as Node does.
 'use strict';
 
@@ -24,7 +24,8 @@
   }
 
   const watchLoad = phalanxLoad(attempt);
-  const batch = phalanxBatch();
+  const full = phalanxFull(attempt);
+  const batch = phalanxBatch(full);
   const watchHealth = phalanxHealth(attempt);
   const endWhenIdle = phalanxIdle(attempt);
 
@@ -64,7 +65,9 @@
 
   function ofCluster(message, handle, told) {
     if (message.act === 'disconnect') told(message.limits ?? {});
-    if (handle && message.ack !== undefined && message.key) batch.keep(message.key, handle);
+    if (!handle || message.ack === undefined || !message.key) return;
+    if (message.slot) full.keep(message.key, handle);
+    batch.keep(message.key, handle);
   }
 
   /** A spare holds this position from now on. */
@@ -74,12 +77,13 @@
     process.env.PHALANX_POSITION = `${position}`;
   }
 
-  function ofPhalanx({ act, wanted, key, backlog, position }, handle) {
+  function ofPhalanx({ act, wanted, key, backlog, position, lease }, handle) {
     if (act === 'position') takePosition(position);
     if (act === 'watch-health') watchHealth(wanted);
     if (act === 'watch-load') watchLoad(wanted);
     if (act === 'batch') batch.want(key, wanted);
     if (act === 'duplicate' && handle) batch.add(key, backlog, handle);
+    if (act === 'crowded') full.crowded(key, lease);
   }
 
   /** Calls `told` when the application makes this worker leave by its own wish, before its servers close. */

@@ -1,8 +1,11 @@
 //! Whose an internal message is.
 
 use super::{FIRST_NUMBER, KEY_PREFIX, Serialization};
-use crate::wire::from_worker::{parse_frequent, parse_internal};
+use crate::wire::from_worker::{parse_frequent, parse_internal, returned};
 use crate::wire::{FromWorker, HANDLE, Target, internal_command};
+
+/// A handle with a longer message is none of phalanx's. The key of a listener is an address, a port and little more.
+const RETURN_MAX: usize = 4 << 10;
 
 /// What becomes of an internal message of a worker.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +38,7 @@ pub fn judge_of_worker(frame: &[u8], serialization: Serialization) -> OfWorker {
         return judge(frequent);
     }
     if serialization.command(frame) == Some(HANDLE) {
-        return OfWorker::Handle;
+        return judge_handle(frame, serialization);
     }
     let Ok(value) = serialization.value(frame) else {
         return OfWorker::Forwarded;
@@ -53,6 +56,16 @@ pub fn judge_of_worker(frame: &[u8], serialization: Serialization) -> OfWorker {
         }
         _ => OfWorker::Forwarded,
     }
+}
+
+/// A handle is the application's, but for a connection that a full worker gives back: that message is short.
+fn judge_handle(frame: &[u8], serialization: Serialization) -> OfWorker {
+    if frame.len() > RETURN_MAX {
+        return OfWorker::Handle;
+    }
+    let value = serialization.value(frame).ok();
+    let returned = value.and_then(|value| returned(value.get("msg")?));
+    returned.map_or(OfWorker::Handle, OfWorker::Taken)
 }
 
 fn judge(message: FromWorker) -> OfWorker {
@@ -81,6 +94,8 @@ fn judge(message: FromWorker) -> OfWorker {
         FromWorker::Leaving { seq: None }
         | FromWorker::Board { .. }
         | FromWorker::Duplicates { .. }
+        | FromWorker::Full { .. }
+        | FromWorker::Returned { .. }
         | FromWorker::Load(_)
         | FromWorker::Health(_)
         | FromWorker::Patience { .. } => OfWorker::Taken(message),

@@ -12,6 +12,7 @@ use crate::primary::release::private::Places;
 
 const SCRIPT: &str = concat!(
     include_str!("../../preload/load.cjs"),
+    include_str!("../../preload/full.cjs"),
     include_str!("../../preload/batch.cjs"),
     include_str!("../../preload/health.cjs"),
     include_str!("../../preload/idle.cjs"),

@@ -186,7 +186,7 @@ impl Hub {
     }
 
     /// Who connects, where the policy goes by that: it costs a system call.
-    fn client_of(&self, connection: &OwnedFd) -> ClientHash {
+    pub(super) fn client_of(&self, connection: &OwnedFd) -> ClientHash {
         if self.policy != PolicyName::SourceHash && self.custom_policy.is_none() {
             return ClientHash::UNKNOWN;
         }

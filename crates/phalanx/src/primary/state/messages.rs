@@ -167,6 +167,8 @@ impl Hub {
             FromWorker::SocketCount { key } => self.write(worker, outgoing::socket_count(&key, 0)),
             FromWorker::Board { seq } => self.board_asked(worker, seq),
             FromWorker::Duplicates { key, count } => self.duplicates_asked(worker, &key, count),
+            FromWorker::Full { key, full } => self.full_told(worker, &key, full),
+            FromWorker::Returned { key } => self.connection_returned(worker, &key),
             FromWorker::Load(report) => self.load_told(worker, report),
             FromWorker::Health(health) => self.health_told(worker, health),
             FromWorker::User(message) => {
@@ -190,7 +192,7 @@ impl Hub {
     }
 
     /// Answers a line of the worker's.
-    fn write(&mut self, worker: WorkerId, bytes: Vec<u8>) {
+    pub(super) fn write(&mut self, worker: WorkerId, bytes: Vec<u8>) {
         let handle = None;
         self.answer(worker, |_| Outgoing { bytes, handle });
     }

@@ -12,6 +12,7 @@ pub(in crate::primary) mod batch;
 pub(in crate::primary) mod choice;
 pub(in crate::primary) mod dispatch;
 pub(in crate::primary) mod drain;
+pub(in crate::primary) mod full;
 pub(in crate::primary) mod hang;
 pub(in crate::primary) mod health;
 pub(in crate::primary) mod inherited_fds;

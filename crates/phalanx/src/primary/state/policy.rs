@@ -72,7 +72,11 @@ impl Hub {
                 continue;
             };
             match (listener.choice.dispatch, listener.slots.as_mut()) {
-                (_, Some(slots)) => slots.set_policy(self.policy, self.weights.clone()),
+                (_, Some(slots)) => {
+                    slots.set_policy(self.policy, self.weights.clone());
+                    // What full workers return is handed over.
+                    self.ledger.set_policy(id, made);
+                }
                 (Dispatch::Handoff, None) => self.ledger.set_policy(id, made),
                 (Dispatch::Shared | Dispatch::Kernel, None) => {}
             }

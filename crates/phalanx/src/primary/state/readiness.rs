@@ -284,7 +284,12 @@ impl Hub {
             held.share = Share::Serves;
             has_begun = true;
             match (listener.choice.dispatch, listener.slots.as_mut()) {
-                (_, Some(slots)) => slots.serves(position, worker),
+                (_, Some(slots)) => {
+                    slots.serves(position, worker);
+                    if self.ledger.has_listener(held.listener) && state.channel.is_some() {
+                        self.ledger.join(held.listener, worker, position);
+                    }
+                }
                 (Dispatch::Handoff, None) => self.ledger.join(held.listener, worker, position),
                 (Dispatch::Shared | Dispatch::Kernel, None) => {}
             }

@@ -85,8 +85,12 @@ impl Hub {
                 bytes: outgoing::listen_handoff(seq, &key, &data, sockname.as_ref(), number),
                 handle: None,
             },
-            Dispatch::Shared | Dispatch::Kernel => Outgoing {
+            Dispatch::Shared => Outgoing {
                 bytes: outgoing::listen_shared(seq, &key, &data, kind, number),
+                handle,
+            },
+            Dispatch::Kernel => Outgoing {
+                bytes: outgoing::listen_slot(seq, &key, &data, number),
                 handle,
             },
         });

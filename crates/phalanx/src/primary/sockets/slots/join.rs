@@ -42,6 +42,7 @@ impl Slots {
             overdue: false,
             pulse: Pulse::new(),
             burst: BurstDetector::default(),
+            is_full: false,
         };
         if let Some(unused) = self.pending.insert(worker, slot) {
             self.release(unused);

@@ -11,6 +11,7 @@
 
 mod again;
 pub(in crate::primary) mod burst_detector;
+mod full;
 mod join;
 mod look;
 mod parking;
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use phalanx_core::dispatch::full::with_room;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::policy::{Plan, PolicyName, PositionSet, Weights};
 use phalanx_sys::socket::{self, TcpOptions};
@@ -47,6 +49,8 @@ struct Slot {
     overdue: bool,
     pulse: Pulse,
     burst: BurstDetector,
+    /// Its holder takes no more connections for now.
+    is_full: bool,
 }
 
 /// The slots of one listener.
@@ -136,6 +140,7 @@ impl Slots {
             slot.overdue = false;
             slot.pulse = Pulse::new();
             slot.burst = BurstDetector::default();
+            slot.is_full = false;
             return Ok(Arc::clone(&slot.socket));
         }
         let (socket, name) = match self.take_spare().or_else(|| self.orphan()) {
@@ -150,6 +155,7 @@ impl Slots {
             overdue: false,
             pulse: Pulse::new(),
             burst: BurstDetector::default(),
+            is_full: false,
         };
         self.pending.insert(worker, slot);
         Ok(socket)
@@ -293,6 +299,12 @@ impl Slots {
         })
     }
 
+    /// Whether the worker has taken a connection from its slot; not where nobody counts them.
+    pub(in crate::primary) fn has_taken(&self, position: Position, worker: WorkerId) -> bool {
+        let given = self.connections(position, worker);
+        given.is_some_and(|given| given > u64::from(self.waiting(position, worker)))
+    }
+
     /// How many connections wait in the worker's slot.
     pub(in crate::primary) fn waiting(&self, position: Position, worker: WorkerId) -> u32 {
         let active = self.active.get(&position);
@@ -328,6 +340,7 @@ impl Slots {
         for &position in &self.aside {
             chosen.remove(position);
         }
+        let chosen = with_room(&chosen, &self.full());
         self.plan.set_eligible(&chosen, last);
         self.install();
     }

@@ -47,6 +47,7 @@ impl Slots {
             overdue: true,
             pulse: Pulse::new(),
             burst: BurstDetector::default(),
+            is_full: false,
         };
         if let Some(own) = self.active.insert(position, slot) {
             self.retired.insert(worker, own);
