@@ -140,6 +140,16 @@ fn kernel_dispatch() {
 }
 
 #[test]
+fn kernel_dispatch_with_one_worker() {
+    expect_waited_for_and_refused(Way::Channel("kernel"), 1);
+}
+
+#[test]
+fn handoff() {
+    expect_waited_for_and_refused(Way::Channel("handoff"), 2);
+}
+
+#[test]
 fn handoff_with_one_worker() {
     expect_waited_for_and_refused(Way::Channel("handoff"), 1);
 }
@@ -155,8 +165,18 @@ fn interception_with_one_worker() {
 }
 
 #[test]
+fn interception() {
+    expect_waited_for_and_refused(Way::Intercept, 2);
+}
+
+#[test]
 fn activation() {
     expect_waited_for_and_refused(Way::Activation, 2);
+}
+
+#[test]
+fn activation_with_one_worker() {
+    expect_waited_for_and_refused(Way::Activation, 1);
 }
 
 #[test]
@@ -173,9 +193,10 @@ fn a_release_that_gives_up_a_listener_is_accepted_when_that_is_allowed() {
     assert_eq!(told["missing"][0], format!("127.0.0.1:{}", staged.main));
 }
 
-#[test]
-fn a_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
-    let Some(staged) = Staged::start(Way::Channel("auto"), 1, "tries", &[]) else {
+/// A program that listens, closes and listens again, to see whether its port is free.
+#[track_caller]
+fn expect_tries_to_lose_nothing(way: Way, workers: usize) {
+    let Some(staged) = Staged::start(way, workers, "tries", &[]) else {
         return;
     };
     let load = load(staged.main);
@@ -184,6 +205,22 @@ fn a_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
         load.wait_for_more(20, LIMIT);
     }
     load.stop().expect_none_lost();
+}
+
+#[test]
+fn a_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
+    for way in ["kernel", "handoff", "shared"] {
+        for workers in [1, 2] {
+            expect_tries_to_lose_nothing(Way::Channel(way), workers);
+        }
+    }
+}
+
+#[test]
+fn an_intercepted_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
+    for workers in [1, 2] {
+        expect_tries_to_lose_nothing(Way::Intercept, workers);
+    }
 }
 
 /// A successor gets nothing before it gives its word, or answers.
@@ -220,4 +257,9 @@ fn a_node_worker_is_ready_when_it_answers_well() {
 #[test]
 fn an_intercepted_worker_is_ready_when_it_answers_well() {
     expect_no_request_before("http:/", Way::Intercept, "warms");
+}
+
+#[test]
+fn a_worker_that_is_given_its_listeners_is_ready_when_it_answers_well() {
+    expect_no_request_before("http:/", Way::Activation, "warms");
 }

@@ -95,8 +95,29 @@ impl Hub {
         }
         if let Some(held) = state.held.get(key) {
             let (name, now) = (ListenerName::of_request(&held.request, key), self.time());
+            self.note_takers();
             self.roll.listens(worker, name, now);
             self.reconsider(worker);
+        }
+    }
+
+    /// Who has taken connections from a listener that it was given serves it, and is perhaps too busy to be seen waiting
+    /// for more: its successor shall have it too.
+    fn note_takers(&mut self) {
+        let now = self.time();
+        for (&worker, state) in &self.workers {
+            if state.cell.adoption != Adoption::Activation || !state.cell.is_ready() {
+                continue;
+            }
+            let position = state.cell.position();
+            for (key, held) in &state.held {
+                let listener = self.listeners.get(&held.listener);
+                let slots = listener.and_then(|listener| listener.slots.as_ref());
+                if slots.is_some_and(|slots| slots.has_taken(position, worker)) {
+                    let name = ListenerName::of_request(&held.request, key);
+                    self.roll.listens(worker, name, now);
+                }
+            }
         }
     }
 
