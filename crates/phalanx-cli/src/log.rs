@@ -3,7 +3,11 @@
 //! It goes through the same queue as the workers' output, so writing it never blocks the primary. What the
 //! engine tells by `tracing` arrives here too. Variables of the environment are never part of it.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
 
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
@@ -11,8 +15,9 @@ use tracing::span;
 
 pub(crate) use phalanx_control::level::{Level, now_millis};
 use phalanx_control::show;
+use phalanx_core::time::utc;
 
-use crate::args::{LogArgs, LogFormat};
+use crate::args::{LogArgs, LogFormat, LogTime};
 use crate::output::Writer;
 
 /// The least level that is told.
@@ -26,11 +31,31 @@ fn threshold(args: &LogArgs) -> Level {
     }
 }
 
+/// Whether lines are to begin with the time.
+fn has_time(choice: LogTime) -> bool {
+    match choice {
+        LogTime::Always => true,
+        LogTime::Never => false,
+        LogTime::Auto => {
+            let journal = env::var_os("JOURNAL_STREAM");
+            !journal.is_some_and(|journal| is_at(&journal, io::stderr()))
+        }
+    }
+}
+
+/// Whether a descriptor is the stream that `JOURNAL_STREAM` names, by device and inode (systemd.exec(5)).
+fn is_at(journal: &OsStr, stream: impl AsFd) -> bool {
+    let status = rustix::fs::fstat(stream);
+    let own = status.map(|status| format!("{}:{}", status.st_dev, status.st_ino));
+    own.is_ok_and(|own| journal == own.as_str())
+}
+
 /// The form of the log and how much is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     format: LogFormat,
     level: Level,
+    has_time: bool,
 }
 
 impl Style {
@@ -38,7 +63,12 @@ impl Style {
         Self {
             format: args.log_format,
             level: threshold(args),
+            has_time: has_time(args.log_time),
         }
+    }
+
+    pub(crate) fn has_time(self) -> bool {
+        self.has_time
     }
 
     pub(crate) fn is_json(self) -> bool {
@@ -62,8 +92,9 @@ impl Style {
     fn lines(self, level: Level, event: &str, text: &str, fields: Value) -> String {
         match self.format {
             LogFormat::Text => {
-                let text = show::lines(text).replace('\n', "\nphalanx: ");
-                format!("phalanx: {text}\n")
+                let before = self.before();
+                let text = show::lines(text).replace('\n', &format!("\n{before}"));
+                format!("{before}{text}\n")
             }
             LogFormat::Json => {
                 let mut line = Map::new();
@@ -76,6 +107,17 @@ impl Style {
                 }
                 format!("{}\n", Value::Object(line))
             }
+        }
+    }
+}
+
+impl Style {
+    /// What each line of text begins with.
+    fn before(self) -> String {
+        if self.has_time {
+            format!("{} phalanx: ", utc(now_millis()))
+        } else {
+            "phalanx: ".to_owned()
         }
     }
 }
@@ -227,6 +269,7 @@ mod tests {
             let style = Style {
                 format,
                 level: Level::Info,
+                has_time: false,
             };
             style.line(
                 Level::Info,
@@ -241,6 +284,33 @@ mod tests {
         assert_eq!(json["level"], "info");
         assert_eq!(json["workers"], 2);
         assert!(json["time"].as_u64().unwrap() > 1_600_000_000_000);
+    }
+
+    #[test]
+    fn each_line_of_text_begins_with_the_time() {
+        let style = Style {
+            format: LogFormat::Text,
+            level: Level::Info,
+            has_time: true,
+        };
+        let lines = style.lines(Level::Info, "failed", "one\ntwo", json!({}));
+        for (line, text) in lines.lines().zip(["one", "two"]) {
+            let (time, rest) = line.split_once(' ').unwrap();
+            assert!(time.starts_with("20") && time.ends_with('Z'), "{line}");
+            assert_eq!(rest, format!("phalanx: {text}"));
+        }
+        assert_eq!(lines.lines().count(), 2);
+    }
+
+    #[test]
+    fn journald_is_known_by_the_stream_that_it_names() {
+        let (reader, writer) = io::pipe().unwrap();
+        let status = rustix::fs::fstat(&writer).unwrap();
+        let named = format!("{}:{}", status.st_dev, status.st_ino);
+        assert!(is_at(OsStr::new(&named), &writer));
+        assert!(!is_at(OsStr::new("1:2"), &reader));
+        assert!(!is_at(OsStr::new(""), &reader));
+        assert!(has_time(LogTime::Always) && !has_time(LogTime::Never));
     }
 
     #[test]

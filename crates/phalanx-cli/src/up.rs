@@ -75,7 +75,7 @@ fn try_up(args: &UpArgs, style: Style) -> Outcome {
     let start = Start {
         file: path,
         profile: args.config.profile.clone(),
-        options: log_options(&args.log, io::stdout().is_terminal()),
+        options: log_options(&args.log, style, io::stdout().is_terminal()),
         is_json: args.log.log_format == LogFormat::Json,
         width: names
             .iter()
@@ -92,8 +92,10 @@ fn try_up(args: &UpArgs, style: Style) -> Outcome {
 }
 
 /// The options of the log, for each app.
-fn log_options(args: &LogArgs, is_terminal: bool) -> Vec<String> {
-    let mut words = Vec::new();
+fn log_options(args: &LogArgs, style: Style, is_terminal: bool) -> Vec<String> {
+    // Theirs is a pipe, and what comes out of it goes where this process's log goes.
+    let time = if style.has_time() { "always" } else { "never" };
+    let mut words = vec![format!("--log-time={time}")];
     if is_terminal {
         words.push("--log-terminal".to_owned());
     }

@@ -23,7 +23,8 @@ pub enum Stream {
     Stderr,
 }
 
-/// One captured line, without its newline. Bytes that are no UTF-8 are replaced.
+/// One captured line, without its newline, and without the time that a log of phalanx begins its lines with. Bytes that
+/// are no UTF-8 are replaced.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Line {
@@ -51,6 +52,27 @@ struct State {
     open_streams: usize,
 }
 
+/// The words that stand behind the time.
+const LOG: &str = "phalanx: ";
+/// The form of the time; digits for zeros.
+const TIME: &str = "0000-00-00T00:00:00.000Z ";
+
+/// A line as it would be with `--log-time never`: another's name may stand before the time (`api | …`).
+fn without_time(line: &str) -> String {
+    let is_like = |(byte, form): (u8, u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        form => byte == form,
+    };
+    let is_time =
+        |text: &str| text.len() == TIME.len() && text.bytes().zip(TIME.bytes()).all(is_like);
+    let found = line.find(LOG).and_then(|end| {
+        let start = end.checked_sub(TIME.len())?;
+        let time = line.get(start..end)?;
+        is_time(time).then(|| format!("{}{}", &line[..start], &line[end..]))
+    });
+    found.unwrap_or_else(|| line.to_owned())
+}
+
 impl Lines {
     /// Starts a thread that reads `source` to its end.
     pub(crate) fn capture(&self, stream: Stream, source: impl Read + Send + 'static) {
@@ -60,9 +82,8 @@ impl Lines {
             let mut source = BufReader::new(source);
             let mut raw = Vec::new();
             while matches!(source.read_until(b'\n', &mut raw), Ok(1..)) {
-                let text = String::from_utf8_lossy(&raw)
-                    .trim_end_matches(['\n', '\r'])
-                    .to_owned();
+                let text = String::from_utf8_lossy(&raw);
+                let text = without_time(text.trim_end_matches(['\n', '\r']));
                 lines.lock().lines.push(Line { stream, text });
                 lines.shared.grown.notify_all();
                 raw.clear();
@@ -182,6 +203,25 @@ fn render(lines: &[Line]) -> String {
 mod tests {
     use super::*;
     use crate::wait::LIMIT;
+
+    #[test]
+    fn the_time_of_a_log_is_no_part_of_its_lines() {
+        let time = "2026-11-29T14:20:05.123Z";
+        let of = |line: &str| without_time(line);
+        assert_eq!(of(&format!("{time} phalanx: ready")), "phalanx: ready");
+        assert_eq!(
+            of(&format!("api | {time} phalanx: ready")),
+            "api | phalanx: ready"
+        );
+        for other in [
+            "phalanx: ready",
+            "x phalanx: y",
+            "ü phalanx: y",
+            &format!("{time} ready"),
+        ] {
+            assert_eq!(of(other), other);
+        }
+    }
 
     #[test]
     fn lines_of_both_streams_are_kept_apart_and_found() {
