@@ -8,7 +8,7 @@ use phalanx_core::wire::{Frame, Frames, advanced, parse_from_worker, parse_to_wo
 const LIMIT: usize = 300;
 
 /// One message, as a primary and as a worker read it, and in V8's serialization.
-pub fn message(bytes: &[u8]) {
+pub(crate) fn message(bytes: &[u8]) {
     drop(parse_from_worker(bytes));
     drop(parse_to_worker(bytes));
     if let Ok(value) = advanced::read(bytes) {
@@ -18,7 +18,7 @@ pub fn message(bytes: &[u8]) {
 }
 
 /// A stream of messages that arrives in pieces of up to `piece` bytes: no message that is given out exceeds the bound.
-pub fn stream(bytes: &[u8], piece: usize) {
+pub(crate) fn stream(bytes: &[u8], piece: usize) {
     let mut frames = Frames::with_limit(LIMIT);
     for part in bytes.chunks(piece.max(1)) {
         let mut part = part;
@@ -39,7 +39,7 @@ pub fn stream(bytes: &[u8], piece: usize) {
 }
 
 /// What passes between Node's primary and its worker: nothing is added, lost or changed.
-pub fn spliced(bytes: &[u8], piece: usize, serialization: Serialization) {
+pub(crate) fn spliced(bytes: &[u8], piece: usize, serialization: Serialization) {
     let mut cutter = Cutter::new(serialization);
     let mut passed = Vec::new();
     for part in bytes.chunks(piece.max(1)) {
@@ -63,6 +63,6 @@ pub fn spliced(bytes: &[u8], piece: usize, serialization: Serialization) {
 }
 
 /// A datagram of `sd_notify(3)`.
-pub fn notification(datagram: &[u8]) {
+pub(crate) fn notification(datagram: &[u8]) {
     drop(Notice::parse(datagram));
 }
