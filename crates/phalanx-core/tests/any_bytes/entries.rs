@@ -12,7 +12,8 @@ pub(crate) fn message(bytes: &[u8]) {
     drop(parse_from_worker(bytes));
     drop(parse_to_worker(bytes));
     if let Ok(value) = advanced::read(bytes) {
-        let again = advanced::read(&advanced::write(&value));
+        let written = advanced::write(&value);
+        let again = advanced::read(&written[advanced::LENGTH_BYTES..]);
         assert!(again.is_ok(), "{value}");
     }
 }

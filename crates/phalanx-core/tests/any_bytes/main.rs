@@ -30,6 +30,8 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn no_message_makes_a_reader_panic(bytes in bytes()) {
         entries::message(&bytes);
