@@ -1,4 +1,4 @@
-//! Listeners that a program opens by io_uring: no filter sees that, so phalanx has no part in them, and says so.
+//! Listeners that a program opens by `io_uring(7)`: no filter sees that, so phalanx has no part in them, and says so.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
 mod cluster;

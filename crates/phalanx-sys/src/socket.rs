@@ -92,7 +92,7 @@ pub fn is_listening(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sockopt::socket_acceptconn(fd)?)
 }
 
-/// The number of a network interface, by its name or number (if_nametoindex(3)).
+/// The number of a network interface, by its name or number (`if_nametoindex(3)`).
 ///
 /// # Errors
 ///

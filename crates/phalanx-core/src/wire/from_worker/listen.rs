@@ -140,7 +140,7 @@ fn parse_target(value: &Value, act: &str) -> Result<Target, WireError> {
     }
 }
 
-/// The interface that an IPv6 address names ("fe80::1%eth0").
+/// The interface that an IPv6 address names (`fe80::1%eth0`).
 fn scope_of(address: &str) -> Option<String> {
     let (address, scope) = address.split_once('%')?;
     address.parse::<Ipv6Addr>().ok()?;
