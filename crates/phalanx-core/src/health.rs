@@ -35,6 +35,10 @@ pub struct Health {
     pub server_errors: u64,
     /// Their times.
     pub latency: Latency,
+    /// The sum of their times, in microseconds.
+    pub time_us: u64,
+    /// Connections that are open now; none where the worker does not say.
+    pub open: Option<u32>,
 }
 
 /// Response times, counted in classes.
@@ -182,6 +186,28 @@ impl Latency {
             .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
+    /// How many took no longer than a power of two of microseconds, for each of these powers (2 or more).
+    pub fn below_powers(&self, powers: std::ops::RangeInclusive<u32>) -> impl Iterator<Item = u64> {
+        powers.map(|power| {
+            // The first class beyond 2^power µs: classes hold what is shorter than their end.
+            let classes = usize::try_from(4 * (power.max(2) - 1)).unwrap_or(usize::MAX);
+            let counts = self.counts.iter().take(classes);
+            counts.fold(0, |sum: u64, count| sum.saturating_add(*count))
+        })
+    }
+
+    /// What was counted since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |class: usize| earlier.counts.get(class).copied().unwrap_or(0);
+        let counts = self.counts.iter().enumerate();
+        Self {
+            counts: counts
+                .map(|(class, count)| count.saturating_sub(before(class)))
+                .collect(),
+        }
+    }
+
     /// The time that so many of a hundred responses did not exceed; none without any.
     #[must_use]
     pub fn percentile(&self, percent: u64) -> Option<Duration> {
@@ -204,6 +230,20 @@ impl Health {
             .server_errors
             .saturating_add(u64::from(is_server_error));
         self.latency.add(latency_class(time), 1);
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.time_us = self.time_us.saturating_add(micros);
+    }
+
+    /// What was counted since `earlier`, of the same worker.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            server_errors: self.server_errors.saturating_sub(earlier.server_errors),
+            latency: self.latency.since(&earlier.latency),
+            time_us: self.time_us.saturating_sub(earlier.time_us),
+            open: self.open,
+        }
     }
 
     /// Adds what another one counted.
@@ -213,6 +253,11 @@ impl Health {
         for (class, count) in other.latency.pairs() {
             self.latency.add(class, count);
         }
+        self.time_us = self.time_us.saturating_add(other.time_us);
+        self.open = match (self.open, other.open) {
+            (Some(one), Some(another)) => Some(one.saturating_add(another)),
+            (one, another) => one.or(another),
+        };
     }
 
     fn share(&self) -> Share {
@@ -287,6 +332,17 @@ mod tests {
             health.record(number < errors, Duration::from_millis(millis));
         }
         health
+    }
+
+    #[test]
+    fn what_is_below_a_power_of_two_is_counted_exactly() {
+        let mut latency = Latency::default();
+        for micros in [0, 3, 4, 511, 512, 1_023, 1_024, 1 << 30] {
+            latency.add(latency_class(Duration::from_micros(micros)), 1);
+        }
+        let below: Vec<u64> = latency.below_powers(9..=11).collect();
+        assert_eq!(below, [4, 6, 7]);
+        assert_eq!(latency.since(&latency).count(), 0);
     }
 
     #[test]

@@ -266,6 +266,10 @@ impl<C> Ledger<C> {
         let offer = member.in_flight.remove(&seq)?;
         member.accepted_count += 1;
         member.answers += 1;
+        let position = member.position;
+        if let Some(group) = self.groups.get_mut(&offer.listener) {
+            *group.accepted.entry(position).or_default() += 1;
+        }
         self.refresh_worker(worker);
         Some(offer.connection)
     }
@@ -362,6 +366,15 @@ impl<C> Ledger<C> {
         self.members
             .get(&worker)
             .map_or(0, |member| member.accepted_count)
+    }
+
+    /// Connections of this listener that workers have accepted, by position, those included that are gone.
+    pub fn accepted_at(
+        &self,
+        listener: ListenerId,
+    ) -> impl Iterator<Item = (Position, u64)> + use<'_, C> {
+        let group = self.groups.get(&listener).into_iter();
+        group.flat_map(|group| group.accepted.iter().map(|(&at, &count)| (at, count)))
     }
 
     fn wait_last(&mut self, offer: Offer<C>) {

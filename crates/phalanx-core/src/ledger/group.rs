@@ -62,6 +62,8 @@ pub(super) struct Group {
     awaited: PositionSet,
     /// Whose turn it is, where it has been taken and not been used.
     turn: Option<Position>,
+    /// Connections that workers have accepted, by position. It outlives them.
+    pub(super) accepted: BTreeMap<Position, u64>,
 }
 
 impl Group {
@@ -72,6 +74,7 @@ impl Group {
             eligible: PositionSet::new(),
             awaited: PositionSet::new(),
             turn: None,
+            accepted: BTreeMap::new(),
         }
     }
 

@@ -264,6 +264,9 @@ fn parse_health(value: &Value) -> Result<Health, WireError> {
         requests: unsigned(value, "health", "requests")?,
         server_errors: unsigned(value, "health", "errors")?,
         latency: Latency::from_pairs(latency),
+        // Workers of older versions do not tell these.
+        time_us: value["time_us"].as_u64().unwrap_or(0),
+        open: value["open"].as_u64().and_then(|open| open.try_into().ok()),
     })
 }
 

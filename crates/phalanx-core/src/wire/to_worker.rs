@@ -378,7 +378,8 @@ pub mod outgoing {
             let latency: Vec<_> = health.latency.pairs().collect();
             line(&json!({
                 "cmd": "NODE_PHALANX", "act": "health", "requests": health.requests,
-                "errors": health.server_errors, "latency": latency, "seq": seq,
+                "errors": health.server_errors, "latency": latency, "time_us": health.time_us,
+                "open": health.open, "seq": seq,
             }))
         }
 
