@@ -9,12 +9,15 @@ use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 use serde_json::Value;
 
-use crate::api::Status;
+use crate::api::{Snapshot, Status};
 
 /// An app whose control socket is served. Commands return when they are carried out.
 pub trait App: Clone + Send + Sync + 'static {
     /// The app's state.
     fn status(&self) -> Status;
+
+    /// The app's figures (docs/metrics.md).
+    fn snapshot(&self) -> impl Future<Output = Snapshot> + Send;
 
     /// Replaces all workers as the plan says.
     fn reload(&self, plan: ReloadPlan) -> impl Future<Output = Result<Done, CommandError>> + Send;

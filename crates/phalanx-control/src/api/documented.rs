@@ -5,7 +5,7 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 
-use super::{ErrorKind, ListenerStatus, Status, WorkerStatus};
+use super::{ErrorKind, ListenerStatus, PositionFigures, Snapshot, Status, WorkerStatus};
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -79,4 +79,19 @@ fn the_page_about_the_socket_tells_every_path_and_every_kind_of_error() {
         (kind.to_string(), kind.status_code())
     });
     assert_eq!(errors, kinds.collect());
+}
+
+#[test]
+fn the_page_about_the_figures_tells_every_field_and_no_other() {
+    let page = page("metrics.md");
+    let names = |fields: BTreeSet<(String, bool)>| -> BTreeSet<String> {
+        fields.into_iter().map(|(name, _)| name).collect()
+    };
+    let told = |heading| {
+        let rows = names(table(&page, heading)).into_iter();
+        let names = rows.flat_map(|row| row.split("`, `").map(str::to_owned).collect::<Vec<_>>());
+        names.collect::<BTreeSet<String>>()
+    };
+    assert_eq!(told("The snapshot"), names(fields::<Snapshot>()));
+    assert_eq!(told("A position"), names(fields::<PositionFigures>()));
 }

@@ -7,6 +7,7 @@
 //! | `verbs` | requests that change something |
 //! | `answers` | what answers verbs |
 //! | `errors` | what answers a request that failed, and its status code |
+//! | `snapshot` | the figures (docs/metrics.md) |
 //! | `status` | the status document (docs/status-schema.md) |
 //! | `events` | what a reader of the event stream goes by (docs/events.md) |
 //! | `words` | states and kinds: enums that keep a word which they do not know |
@@ -30,6 +31,7 @@ mod events;
 mod openapi;
 mod questions;
 mod routes;
+mod snapshot;
 mod status;
 mod verbs;
 mod words;
@@ -39,6 +41,7 @@ pub use errors::*;
 pub use events::*;
 pub use questions::*;
 pub use routes::*;
+pub use snapshot::*;
 pub use status::*;
 pub use verbs::*;
 pub use words::*;

@@ -8,8 +8,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ChangePolicy, ErrorKind, Event, Failed, GetDifferences, GetStatus, GetWorkers, Method, Recycle,
-    Reload, Request, Rollback, Scale, SendMessage, Stop, routes,
+    ChangePolicy, ErrorKind, Event, Failed, GetDifferences, GetSnapshot, GetStatus, GetWorkers,
+    Method, Recycle, Reload, Request, Rollback, Scale, SendMessage, Stop, routes,
 };
 
 fn document() -> Value {
@@ -17,6 +17,7 @@ fn document() -> Value {
     let mut api = Writer::new();
     api.question::<GetStatus>("The app's state.", &[]);
     api.question::<GetWorkers>("The app's workers alone.", &[]);
+    api.question::<GetSnapshot>("The app's figures (docs/metrics.md).", &[]);
     api.question::<GetDifferences>(
         "What a reload would change, of an app that a file describes.",
         &[E::NoFile, E::DescriptionWrong, E::Lost],

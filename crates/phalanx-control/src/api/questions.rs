@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::Differences;
 use super::routes;
+use super::snapshot::Snapshot;
 use super::status::{Status, WorkerStatus};
 use super::{Method, Request};
 
@@ -25,6 +26,16 @@ impl Request for GetWorkers {
     type Answer = Vec<WorkerStatus>;
     const METHOD: Method = Method::Get;
     const PATH: &'static str = routes::WORKERS;
+}
+
+/// The app's figures.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct GetSnapshot {}
+
+impl Request for GetSnapshot {
+    type Answer = Snapshot;
+    const METHOD: Method = Method::Get;
+    const PATH: &'static str = routes::METRICS_JSON;
 }
 
 /// What a reload would change, of an app that a file describes.

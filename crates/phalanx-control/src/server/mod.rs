@@ -129,6 +129,7 @@ fn routes<A: App>(app: A, extras: Extras) -> Router {
     Router::new()
         .route(api::STATUS, get(questions::status::<A>))
         .route(api::WORKERS, get(questions::workers::<A>))
+        .route(api::METRICS_JSON, get(questions::snapshot::<A>))
         .route(
             api::DIFF,
             get(async move || questions::differences(compare).await),

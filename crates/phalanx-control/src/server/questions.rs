@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
 
 use super::answer::{Answer, Refusal};
-use crate::api::{Differences, ErrorKind, Status, WorkerStatus};
+use crate::api::{Differences, ErrorKind, Snapshot, Status, WorkerStatus};
 use crate::app::App;
 use crate::logs::{self, Logs};
 
@@ -32,6 +32,10 @@ pub(super) async fn status<A: App>(State(app): State<A>) -> Answer<Status> {
 
 pub(super) async fn workers<A: App>(State(app): State<A>) -> Answer<Vec<WorkerStatus>> {
     Answer(app.status().workers)
+}
+
+pub(super) async fn snapshot<A: App>(State(app): State<A>) -> Answer<Snapshot> {
+    Answer(app.snapshot().await)
 }
 
 pub(super) async fn differences(compare: Option<Compare>) -> Result<Answer<Differences>, Refusal> {

@@ -78,14 +78,18 @@ impl Replaced {
                 Wear::Asked => Self::Asked,
             }),
             Reason::OwnWish => Some(Self::OwnWish),
-            Reason::ChannelLost => Some(Self::Channel),
             Reason::NotReadyInTime | Reason::FailedToStart { .. } => Some(Self::Start),
             Reason::Crashed { .. } => Some(Self::Crash),
-            Reason::NewPosition
+            // It is the beginning of an end that says more.
+            Reason::ChannelLost
+            | Reason::NewPosition
             | Reason::Respawn
             | Reason::Rollout
             | Reason::Rollback
             | Reason::Recycle { .. }
+            | Reason::NewSpare
+            | Reason::WaitsAsSpare
+            | Reason::SpareTakesOver
             | Reason::Runs
             | Reason::Serves
             | Reason::Soaks
@@ -150,6 +154,8 @@ pub struct Tally {
     replaced: BTreeMap<(Position, Replaced), u64>,
     /// Workers that live and are counted already.
     counted: BTreeSet<WorkerId>,
+    /// Workers that live and have lost their channel.
+    lost: BTreeSet<WorkerId>,
     stopping: bool,
     ends: BTreeMap<ReloadEnd, u64>,
     /// When the reload under way began.
@@ -205,13 +211,19 @@ impl Tally {
         to: WorkerState,
         reason: &Reason,
     ) {
-        if let Some(why) = Replaced::of(reason).filter(|_| !self.stopping)
+        if *reason == Reason::ChannelLost {
+            self.lost.insert(worker);
+        }
+        let is_gone = to == WorkerState::Gone;
+        let lost = is_gone && self.lost.remove(&worker);
+        let why = Replaced::of(reason).or(lost.then_some(Replaced::Channel));
+        if let Some(why) = why.filter(|_| !self.stopping)
             && self.counted.insert(worker)
         {
             let count = self.replaced.entry((position, why)).or_default();
             *count = count.saturating_add(1);
         }
-        if to == WorkerState::Gone {
+        if is_gone {
             self.counted.remove(&worker);
         }
     }
@@ -314,6 +326,21 @@ mod tests {
                 (Position(0), Replaced::Hung, 1)
             ]
         );
+    }
+
+    #[test]
+    fn who_crashes_loses_its_channel_first_and_is_counted_as_crashed() {
+        let mut tally = Tally::default();
+        let exited = Reason::Exited {
+            status: ExitStatus::Code(0),
+        };
+        for (worker, end) in [(1, KILLED), (2, exited)] {
+            let lost = changed(worker, WorkerState::Stopping, Reason::ChannelLost);
+            tally.note(&lost, Duration::ZERO);
+            tally.note(&changed(worker, WorkerState::Gone, end), Duration::ZERO);
+        }
+        let reasons: Vec<_> = tally.replaced().map(|(_, why, _)| why).collect();
+        assert_eq!(reasons, [Replaced::Crash, Replaced::Channel]);
     }
 
     #[test]

@@ -26,7 +26,7 @@
   const watchLoad = phalanxLoad(attempt);
   const full = phalanxFull(attempt);
   const batch = phalanxBatch(full);
-  const watchHealth = phalanxHealth(attempt);
+  const health = phalanxHealth(attempt);
   const endWhenIdle = phalanxIdle(attempt);
 
   /** Leaves no trace: other processes and threads that this one starts are none of phalanx's business. */
@@ -79,7 +79,7 @@
 
   function ofPhalanx({ act, wanted, key, backlog, position, lease }, handle) {
     if (act === 'position') takePosition(position);
-    if (act === 'watch-health') watchHealth(wanted);
+    if (act === 'watch-health') health.watch(wanted);
     if (act === 'watch-load') watchLoad(wanted);
     if (act === 'batch') batch.want(key, wanted);
     if (act === 'duplicate' && handle) batch.add(key, backlog, handle);
@@ -360,6 +360,7 @@
     const drain = (limits) => {
       if (isDraining) return;
       isDraining = true;
+      attempt(health.leave);
       attempt(endWhenIdle);
       attempt(keepIdle);
       attempt(closeAfterNextResponse);

@@ -36,6 +36,7 @@ use release::launch;
 pub(crate) use sink::Reports;
 pub(crate) use state::Shared;
 pub(crate) use state::open::from_sys;
+pub(crate) use state::tally::{Figures, ListenerFigures};
 use worker::Cell;
 
 /// The cluster, as its primary sees it: the counterpart of Node's `cluster` module.
@@ -296,6 +297,16 @@ impl Cluster {
 
     pub(crate) fn count_answers(&self, wanted: bool) {
         self.shared.hub().count_answers(wanted);
+    }
+
+    /// Workers count what they answer, from now on.
+    pub(crate) fn count_answers_for_metrics(&self) {
+        self.shared.hub().count_answers_always();
+    }
+
+    /// What has been counted until now.
+    pub(crate) fn figures(&self) -> Figures {
+        self.shared.hub().figures()
     }
 
     pub(crate) fn answered(&self, worker: WorkerId) -> Option<u64> {

@@ -293,6 +293,14 @@ impl Worker {
             .flatten()
     }
 
+    /// How many descriptors its process has open.
+    pub(crate) fn open_files(&self) -> Option<u64> {
+        let is_there = self.cell.process().is_some();
+        is_there
+            .then(|| phalanx_sys::limits::open_files_of(self.cell.pid).ok())
+            .flatten()
+    }
+
     /// The processor time that its process has used.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
         let is_there = self.cell.process().is_some();

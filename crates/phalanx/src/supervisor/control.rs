@@ -71,7 +71,11 @@ impl Control {
         }
     }
 
-    fn view(&self) -> FleetView {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) fn view(&self) -> FleetView {
         match self.fleet {
             Whose::Own => self.shared.view(),
             Whose::Nodes => self.cluster.guests_view(),

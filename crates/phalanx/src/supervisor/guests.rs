@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::Control;
+use super::metrics;
 use super::runner::{Ask, Shared};
 use super::vitals;
 use crate::error::Result;
@@ -98,6 +99,8 @@ impl Control {
         let fleet = Fleet::new(FleetConfig::default())?;
         let measured = vitals::Measured::start(cluster);
         let shared = Arc::new(Shared::new(name.to_owned(), fleet, (None, None), measured));
+        let samples = metrics::sample(Arc::downgrade(&shared), Arc::downgrade(&cluster.shared));
+        tokio::spawn(samples);
         let control = Self::new(cluster.clone(), shared, commands, None).with_guests();
         Ok((control, Orders(inbox)))
     }

@@ -7,6 +7,7 @@
 mod control;
 mod elastic;
 mod guests;
+mod metrics;
 mod revision;
 mod runner;
 #[cfg(feature = "control")]
@@ -29,7 +30,8 @@ pub(crate) use guests::{Order, Orders};
 
 pub use control::Control;
 pub use phalanx_control::api::{
-    ListenerStatus, OutputStatus, PrimaryStatus, RecycledStatus, Status, VacancyStatus,
+    ListenerPosition, ListenerSnapshot, ListenerStatus, OutputStatus, PositionFigures,
+    PrimaryFigures, PrimaryStatus, RecycledStatus, ReloadFigures, Snapshot, Status, VacancyStatus,
     WorkerStatus,
 };
 pub use phalanx_core::command::{CommandError, CommandErrorKind};
@@ -253,6 +255,8 @@ impl Supervisor {
             (options.output, options.outputs),
             measured,
         ));
+        let samples = metrics::sample(Arc::downgrade(&shared), Arc::downgrade(&cluster.shared));
+        tokio::spawn(samples);
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);
         cluster.watch_trees(trees);
         cluster.watch_hangs();

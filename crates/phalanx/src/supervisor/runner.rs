@@ -13,6 +13,7 @@ use phalanx_core::ids::{Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::elastic::ElasticWatch;
+use super::metrics::Meters;
 use super::vitals::Measured;
 use super::wear::WearWatch;
 use super::{Outcome, OutputStates};
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     sink: Option<LinesSink>,
     pub(super) outputs: Option<OutputStates>,
     pub(super) measured: Measured,
+    pub(super) meters: Meters,
     state: Mutex<State>,
 }
 
@@ -59,6 +61,7 @@ impl Shared {
             sink,
             outputs,
             measured,
+            meters: Meters::default(),
             state: Mutex::new(State {
                 fleet,
                 ready_at: HashMap::new(),
@@ -335,6 +338,7 @@ impl Runner {
     }
 
     fn report(&self, report: Report) {
+        self.shared.meters.note(&report, self.now());
         if let Report::Changed { worker, to, .. } = &report {
             let mut state = self.shared.state();
             match to {

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use phalanx_control::api::Status;
+use phalanx_control::api::{Snapshot, Status};
 use phalanx_control::app::{App, NotSent};
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Outcome, with_causes};
@@ -36,6 +36,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 impl App for Control {
     fn status(&self) -> Status {
         Control::status(self)
+    }
+
+    fn snapshot(&self) -> impl Future<Output = Snapshot> + Send {
+        Control::snapshot(self)
     }
 
     fn reload(&self, plan: ReloadPlan) -> impl Future<Output = Result<Done, CommandError>> + Send {

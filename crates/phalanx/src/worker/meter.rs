@@ -70,6 +70,10 @@ impl Timed {
         };
         let time = phalanx_sys::clock::now() - began;
         inner.health.record(is_server_error, time);
+        if inner.leaving.has_begun() && inner.health.is_watched() {
+            // There may be no other moment to tell.
+            inner.tell_health();
+        }
         if let Some(seat) = inner.seat() {
             seat.ended(time);
         }

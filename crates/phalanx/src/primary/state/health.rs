@@ -60,15 +60,10 @@ impl Hub {
         }
         self.health.number += 1;
         self.health.questions.clear();
-        let listening: Vec<WorkerId> = self
-            .workers
-            .iter()
-            .filter(|(_, state)| state.listening)
-            .map(|(&worker, _)| worker)
-            .collect();
-        for worker in listening {
+        for worker in self.listening_workers() {
             self.ask_health(worker, wanted || self.answered.wanted);
         }
+        self.answered.watch_begins();
         if wanted {
             tokio::spawn(probe_all(self.shared.clone(), self.health.number));
         }
@@ -81,9 +76,18 @@ impl Hub {
         }
     }
 
-    fn ask_health(&mut self, worker: WorkerId, wanted: bool) {
-        let channel = self.channel_mut(worker);
-        if let Some(channel) = channel.filter(|channel| channel.has_room_for_answers()) {
+    pub(super) fn listening_workers(&self) -> Vec<WorkerId> {
+        let listening = self.workers.iter().filter(|(_, state)| state.listening);
+        listening.map(|(&worker, _)| worker).collect()
+    }
+
+    /// Has a worker count what it answers, and tell, or leave that off; one that does so already hears nothing.
+    pub(super) fn ask_health(&mut self, worker: WorkerId, wanted: bool) {
+        let channel = self.workers.get_mut(&worker);
+        let channel = channel.and_then(|state| state.channel.as_mut());
+        if let Some(channel) = channel.filter(|channel| channel.has_room_for_answers())
+            && self.answered.changes(worker, wanted)
+        {
             let seq = channel.next_seq();
             channel.queue(Outgoing {
                 bytes: outgoing::watch_health(wanted, seq),
@@ -93,8 +97,9 @@ impl Hub {
     }
 
     pub(in crate::primary) fn health_told(&mut self, worker: WorkerId, health: Health) {
-        self.answered.told(worker, health.requests);
-        if self.health.is_on() {
+        if let Some(health) = self.answered.told(worker, health)
+            && self.health.is_on()
+        {
             self.sink.report(fleet::Event::Health { worker, health });
         }
     }

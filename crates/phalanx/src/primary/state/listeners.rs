@@ -264,6 +264,7 @@ impl Hub {
     }
 
     pub(in crate::primary) fn close_listener(&mut self, id: ListenerId) {
+        self.fold_listener(id);
         if let Some(listener) = self.listeners.remove(&id) {
             tracing::debug!(address = %listener.address, "listener closed");
             drop(self.ledger.remove_listener(id));

@@ -248,6 +248,10 @@ impl Hub {
     pub(in crate::primary) fn online(&mut self, worker: WorkerId) {
         if let Some(state) = self.workers.get_mut(&worker).filter(|state| !state.online) {
             state.online = true;
+            if self.answered.wanted {
+                // Before it is told where to listen: so it counts from its first request on.
+                self.ask_health(worker, true);
+            }
             self.happened(Fact::Online { worker });
         }
     }

@@ -34,6 +34,7 @@ mod shared;
 pub(in crate::primary) mod slot_events;
 pub(in crate::primary) mod spares;
 pub(in crate::primary) mod splice;
+pub(in crate::primary) mod tally;
 pub(in crate::primary) mod unseen;
 mod view;
 pub(in crate::primary) mod watch;
@@ -70,6 +71,7 @@ use crate::primary::state::intercept::Calls;
 use crate::primary::state::listeners::Listener;
 use crate::primary::state::load::LoadSource;
 use crate::primary::state::sd_notify::Acks;
+use crate::primary::state::tally::Tally;
 use crate::primary::state::watch::Pulse;
 use crate::primary::tasks::output::LinesSink;
 use crate::primary::worker::{Cell, Departure};
@@ -144,6 +146,8 @@ pub(crate) struct Hub {
     /// What canaries are watched by.
     health: HealthWatch,
     answered: Answered,
+    /// What was counted of listeners that are closed.
+    tally: Tally,
     /// Who hangs.
     hang: HangWatch,
     intake: Intake,
@@ -207,6 +211,7 @@ impl Hub {
             board: None,
             health: HealthWatch::default(),
             answered: Answered::default(),
+            tally: Tally::default(),
             hang: HangWatch::default(),
             intake: Intake::default(),
             abandoned: Abandoned::default(),
@@ -314,6 +319,7 @@ impl Hub {
             generation,
             pid: cell.pid.as_u32(),
         };
+        self.tally.has_position(cell.position());
         let mut older = self.workers.values().rev();
         let predecessor = older.find(|state| state.cell.position() == cell.position());
         let load_source = LoadSource::new(predecessor.map(|state| &state.load_source));
@@ -360,7 +366,7 @@ impl Hub {
         self.trier_gone(worker);
         self.left(worker, position);
         self.forget_load(worker);
-        self.answered.forget(worker);
+        self.answered.forget(worker, position);
         self.gone_from_slots(worker);
         let returned = self.ledger.worker_gone(worker);
         self.count_returned(worker, returned);
@@ -385,6 +391,8 @@ impl Hub {
         let Some(mut state) = self.workers.remove(&worker) else {
             return;
         };
+        // A spare has got it since it was started.
+        self.tally.has_position(state.cell.position());
         let left_out = state.complaints.take_left_out();
         if left_out > 0 {
             self.error(

@@ -305,6 +305,14 @@ impl Slots {
         given.is_some_and(|given| given > u64::from(self.waiting(position, worker)))
     }
 
+    /// Connections that were chosen for this position, and how many wait in its slot. What moved here from another slot was
+    /// counted there.
+    pub(in crate::primary) fn figures(&self, position: Position) -> (Option<u64>, Option<u32>) {
+        let slot = self.active.get(&position);
+        let waits = |slot: &Slot| socket::queue_length(slot.socket.as_fd()).ok();
+        (self.steer.chosen(position), slot.and_then(waits))
+    }
+
     /// How many connections wait in the worker's slot.
     pub(in crate::primary) fn waiting(&self, position: Position, worker: WorkerId) -> u32 {
         let active = self.active.get(&position);

@@ -121,6 +121,14 @@ impl Steer {
         }
     }
 
+    /// New connections that were chosen for the position; nothing where nobody counts.
+    pub(super) fn chosen(&self, position: Position) -> Option<u64> {
+        match self {
+            Self::Program(group) => Some(group.tally(position.0).chosen),
+            Self::Classic(_) => None,
+        }
+    }
+
     /// What it does instead of the policy, where it cannot do that.
     pub(super) fn drawn_by(&self, policy: PolicyName) -> Option<&'static str> {
         match (self, policy) {

@@ -1,0 +1,272 @@
+//! What is looked at once a second while somebody wants figures: the processes in `/proc`, on a thread where blocking is allowed, and
+//! the counts of which rates are made. While nobody has asked, nothing runs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use phalanx_core::fleet::{Report, Tally};
+use phalanx_core::health::Health;
+use phalanx_core::ids::{Position, WorkerId};
+use phalanx_sys::limits;
+use phalanx_sys::process::Pid;
+use tokio::sync::watch;
+
+use crate::primary::{Cluster, Figures, Worker};
+use crate::supervisor::runner::Shared;
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// So many are kept: quantiles are of the time between the oldest and now.
+const KEPT: usize = 11;
+/// Rates are of so many looks: a Node worker tells its figures once a second, and not in step with them.
+const RATE_LOOKS: usize = 5;
+/// How long a first question waits for the first look.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// What is known of the app's figures, and whether anybody wants them.
+#[derive(Debug)]
+pub(in crate::supervisor) struct Meters {
+    wanted: watch::Sender<bool>,
+    /// How many looks there were.
+    looks: watch::Sender<u64>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tally: Tally,
+    processes: Processes,
+    samples: VecDeque<Sample>,
+}
+
+/// What `/proc` told of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) cpu: Option<Duration>,
+    pub(super) memory: Option<u64>,
+    pub(super) open_files: Option<u64>,
+}
+
+/// What the processes use, by position.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Processes {
+    live: BTreeMap<WorkerId, (Position, Usage)>,
+    /// The processor time of those that are gone.
+    gone: BTreeMap<Position, Duration>,
+    pub(super) primary: Usage,
+}
+
+impl Processes {
+    /// Takes a look in; what was used by who is not in it any more stays.
+    fn look(&mut self, mut live: BTreeMap<WorkerId, (Position, Usage)>, primary: Usage) {
+        for (worker, (position, usage)) in std::mem::take(&mut self.live) {
+            match live.get_mut(&worker) {
+                // Of one that is ending nothing may be known any more; a spare takes its past with it.
+                Some((_, newer)) => newer.cpu = newer.cpu.max(usage.cpu),
+                None => *self.gone.entry(position).or_default() += usage.cpu.unwrap_or_default(),
+            }
+        }
+        self.live = live;
+        self.primary = primary;
+    }
+
+    /// What the processes at the position use, and what those of the past used of the processors.
+    pub(super) fn at(&self, position: Position) -> Usage {
+        let here = self.live.values().filter(|(at, _)| *at == position);
+        let before = Usage {
+            cpu: self.gone.get(&position).copied(),
+            ..Usage::default()
+        };
+        here.fold(before, |sum, (_, usage)| Usage {
+            cpu: either(sum.cpu, usage.cpu, |one, another| one + another),
+            memory: either(sum.memory, usage.memory, u64::saturating_add),
+            open_files: either(sum.open_files, usage.open_files, u64::saturating_add),
+        })
+    }
+}
+
+fn either<T>(one: Option<T>, another: Option<T>, both: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (one, another) {
+        (Some(one), Some(another)) => Some(both(one, another)),
+        (one, another) => one.or(another),
+    }
+}
+
+/// The counts of one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub(super) at: Instant,
+    pub(super) connections: BTreeMap<Position, u64>,
+    pub(super) answered: BTreeMap<Position, Health>,
+    pub(super) cpu: BTreeMap<Position, Duration>,
+    pub(super) primary_cpu: Duration,
+}
+
+/// What was known at a moment, for whoever makes a picture of it.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) tally: Tally,
+    pub(super) processes: Processes,
+    /// The newest sample, and those that rates and quantiles are made with.
+    pub(super) newest: Option<Sample>,
+    pub(super) for_rates: Option<Sample>,
+    pub(super) oldest: Option<Sample>,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            wanted: watch::Sender::new(false),
+            looks: watch::Sender::new(0),
+            state: Mutex::default(),
+        }
+    }
+}
+
+impl Meters {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fleet reports something.
+    pub(in crate::supervisor) fn note(&self, report: &Report, now: Duration) {
+        self.state().tally.note(report, now);
+    }
+
+    /// Somebody wants figures from now on.
+    pub(in crate::supervisor) fn want(&self) {
+        self.wanted
+            .send_if_modified(|wanted| !std::mem::replace(wanted, true));
+    }
+
+    /// Waits until there was a look.
+    pub(super) async fn looked(&self) {
+        let mut looks = self.looks.subscribe();
+        let first = looks.wait_for(|looks| *looks > 0);
+        // Where /proc is slow there are no figures of processes yet.
+        drop(tokio::time::timeout(FIRST_LOOK, first).await);
+    }
+
+    pub(super) fn known(&self) -> Known {
+        let state = self.state();
+        let samples = &state.samples;
+        let newest = samples.len().saturating_sub(1);
+        Known {
+            tally: state.tally.clone(),
+            processes: state.processes.clone(),
+            newest: samples.back().cloned(),
+            for_rates: samples.get(newest.saturating_sub(RATE_LOOKS)).cloned(),
+            oldest: samples.front().cloned(),
+        }
+    }
+
+    fn take(&self, figures: &Figures, live: BTreeMap<WorkerId, (Position, Usage)>, primary: Usage) {
+        let mut state = self.state();
+        state.processes.look(live, primary);
+        let connections = super::connections(figures);
+        let positions = connections.keys().chain(figures.answered.keys());
+        let positions = positions.copied().chain(
+            state
+                .processes
+                .live
+                .values()
+                .map(|(position, _)| *position)
+                .collect::<Vec<_>>(),
+        );
+        let cpu = positions.filter_map(|at| Some((at, state.processes.at(at).cpu?)));
+        let sample = Sample {
+            at: phalanx_sys::clock::now(),
+            cpu: cpu.collect(),
+            connections,
+            answered: figures.answered.clone(),
+            primary_cpu: primary.cpu.unwrap_or_default(),
+        };
+        state.samples.push_back(sample);
+        while state.samples.len() > KEPT {
+            state.samples.pop_front();
+        }
+        drop(state);
+        self.looks.send_modify(|looks| *looks += 1);
+    }
+}
+
+/// Looks from when somebody wants it, as long as the app is there.
+pub(in crate::supervisor) async fn sample(
+    shared: Weak<Shared>,
+    cluster: Weak<crate::primary::Shared>,
+) {
+    let Some(mut wanted) = shared
+        .upgrade()
+        .map(|shared| shared.meters.wanted.subscribe())
+    else {
+        return;
+    };
+    if wanted.wait_for(|wanted| *wanted).await.is_err() {
+        return;
+    }
+    let mut next = phalanx_sys::clock::now();
+    loop {
+        let (Some(shared), Some(cluster)) = (shared.upgrade(), cluster.upgrade()) else {
+            return;
+        };
+        let cluster = Cluster { shared: cluster };
+        cluster.count_answers_for_metrics();
+        let workers = cluster.workers();
+        let looked = tokio::task::spawn_blocking(move || look_at(&workers)).await;
+        if let Ok((live, primary)) = looked {
+            shared.meters.take(&cluster.figures(), live, primary);
+        }
+        drop((shared, cluster));
+        next = (next + INTERVAL).max(phalanx_sys::clock::now());
+        tokio::time::sleep_until(next.into()).await;
+    }
+}
+
+fn look_at(workers: &[Worker]) -> (BTreeMap<WorkerId, (Position, Usage)>, Usage) {
+    let live = workers.iter().map(|worker| {
+        let usage = Usage {
+            cpu: worker.cpu_time(),
+            memory: worker.memory_bytes(),
+            open_files: worker.open_files(),
+        };
+        (worker.id(), (worker.position(), usage))
+    });
+    let own = Pid::current();
+    let primary = Usage {
+        cpu: limits::cpu_time(own).ok(),
+        memory: limits::resident_bytes(own).ok(),
+        open_files: limits::open_files_of(own).ok(),
+    };
+    (live.collect(), primary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_time_of_a_position_never_falls() {
+        let mut processes = Processes::default();
+        let used = |worker, seconds| {
+            let usage = Usage {
+                cpu: Some(Duration::from_secs(seconds)),
+                ..Usage::default()
+            };
+            (WorkerId(worker), (Position(0), usage))
+        };
+        let history = [
+            vec![used(1, 5)],
+            vec![used(1, 6), used(2, 1)],
+            vec![used(2, 2)],
+            vec![(WorkerId(2), (Position(0), Usage::default()))],
+            vec![],
+            vec![used(3, 0)],
+        ];
+        let sums = history.map(|live| {
+            processes.look(live.into_iter().collect(), Usage::default());
+            processes.at(Position(0)).cpu.unwrap().as_secs()
+        });
+        assert_eq!(sums, [5, 7, 8, 8, 8, 8]);
+    }
+}
