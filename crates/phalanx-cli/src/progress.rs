@@ -74,14 +74,22 @@ struct Step {
 
 impl Step {
     fn of(report: &Report) -> Option<Self> {
-        let (done, of) = match *report {
-            Report::RolloutStarted { workers } | Report::StopStarted { workers } => (0, workers),
-            Report::RolloutProgress { done, workers } => (done, workers),
-            Report::ScaleProgress { done, of } => (done, of),
-            Report::ScaleStarted { from, to } => (0, from.abs_diff(to)),
-            _ => return None,
-        };
-        Some(Self { done, of })
+        if let Report::RolloutStarted { workers } | Report::StopStarted { workers } = *report {
+            return Some(Self {
+                done: 0,
+                of: workers,
+            });
+        }
+        if let Report::ScaleStarted { from, to } = *report {
+            let of = from.abs_diff(to);
+            return Some(Self { done: 0, of });
+        }
+        if let Report::RolloutProgress { done, workers: of } | Report::ScaleProgress { done, of } =
+            *report
+        {
+            return Some(Self { done, of });
+        }
+        None
     }
 }
 

@@ -364,13 +364,17 @@ async fn reap_strangers(adopts: bool) {
 }
 
 fn cannot_start(error: &phalanx::Error) -> Failure {
-    let exit = match error {
-        phalanx::Error::Program { source, .. } => match source.kind() {
-            StartFailureKind::NotFound => Exit::NotFound,
-            StartFailureKind::NotExecutable => Exit::NotExecutable,
-            _ => Exit::Failed,
-        },
-        _ => Exit::Failed,
+    let kind = if let phalanx::Error::Program { source, .. } = error {
+        Some(source.kind())
+    } else {
+        None
+    };
+    let exit = if kind == Some(StartFailureKind::NotFound) {
+        Exit::NotFound
+    } else if kind == Some(StartFailureKind::NotExecutable) {
+        Exit::NotExecutable
+    } else {
+        Exit::Failed
     };
     Failure::new(exit, with_causes(error))
 }

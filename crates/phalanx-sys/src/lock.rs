@@ -38,7 +38,7 @@ impl FileLock {
     /// As [`FileLock::try_exclusive`]; `EACCES` for a file of somebody else.
     pub fn try_exclusive_in(directory: &Directory, name: &OsStr) -> io::Result<Option<FileLock>> {
         loop {
-            let file = File::from(directory.open_or_create(name, 0o600)?);
+            let file = directory.open_or_create(name, 0o600)?;
             // Somebody else could hold his own for ever.
             if !identity::is_trusted(fstat(&file)?.st_uid) {
                 return Err(Errno::ACCESS.into());

@@ -193,18 +193,17 @@ impl Error {
     /// short of something.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::ChannelFull { .. } => true,
-            Self::Start { source, .. } => source.kind() == StartFailureKind::Other,
-            Self::Worker { source, .. } | Self::Listen { source, .. } => {
-                use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, WouldBlock};
-                matches!(
-                    source.kind(),
-                    Interrupted | OutOfMemory | ResourceBusy | WouldBlock
-                )
-            }
-            _ => false,
+        if let Self::Start { source, .. } = self {
+            return source.kind() == StartFailureKind::Other;
         }
+        if let Self::Worker { source, .. } | Self::Listen { source, .. } = self {
+            use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, WouldBlock};
+            return matches!(
+                source.kind(),
+                Interrupted | OutOfMemory | ResourceBusy | WouldBlock
+            );
+        }
+        matches!(self, Self::ChannelFull { .. })
     }
 }
 
@@ -249,10 +248,12 @@ impl StartFailure {
     /// What kind of failure.
     #[must_use]
     pub fn kind(&self) -> StartFailureKind {
-        match self.0 {
-            SpawnError::NotFound { .. } => StartFailureKind::NotFound,
-            SpawnError::NotExecutable { .. } => StartFailureKind::NotExecutable,
-            _ => StartFailureKind::Other,
+        if matches!(self.0, SpawnError::NotFound { .. }) {
+            StartFailureKind::NotFound
+        } else if matches!(self.0, SpawnError::NotExecutable { .. }) {
+            StartFailureKind::NotExecutable
+        } else {
+            StartFailureKind::Other
         }
     }
 }

@@ -266,7 +266,7 @@ fn watch(draft: &mut Draft, value: &Value, keys: &Keys) {
     match value {
         Value::Bool(false) | Value::Null => {}
         Value::Bool(true) => draft.raw(keys, "watch", "true"),
-        _ => {
+        Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
             draft.raw(keys, "watch", "true");
             draft.raw(keys, "watch-path", &list(&paths));
         }

@@ -79,9 +79,9 @@ impl Writer {
     {
         assert_eq!(R::METHOD, Method::Get);
         let answer = json_of::<R::Answer>(&mut self.answered);
-        let responses = self.responses(answer, errors);
+        let responses = self.responses(&answer, errors);
         let operation = json!({"summary": summary, "responses": responses});
-        self.add(R::PATH, "get", operation);
+        self.add(R::PATH, "get", &operation);
     }
 
     fn verb<R>(&mut self, summary: &str, errors: &[ErrorKind])
@@ -92,11 +92,11 @@ impl Writer {
         assert_eq!(R::METHOD, Method::Post);
         let general = [ErrorKind::Invalid, ErrorKind::TooSlow, ErrorKind::TooLarge];
         let answer = json_of::<R::Answer>(&mut self.answered);
-        let responses = self.responses(answer, &[&general, errors].concat());
+        let responses = self.responses(&answer, &[&general, errors].concat());
         let is_required = serde_json::from_value::<R>(json!({})).is_err();
         let body = json!({"required": is_required, "content": json_of::<R>(&mut self.asked)});
         let operation = json!({"summary": summary, "requestBody": body, "responses": responses});
-        self.add(R::PATH, "post", operation);
+        self.add(R::PATH, "post", &operation);
     }
 
     fn events(&mut self) {
@@ -106,10 +106,10 @@ impl Writer {
         let content = json!({"text/event-stream": {"schema": {
             "type": "string", "contentMediaType": "application/json", "contentSchema": event,
         }}});
-        let responses = self.responses(content, &[ErrorKind::TooManyStreams]);
+        let responses = self.responses(&content, &[ErrorKind::TooManyStreams]);
         let operation =
             json!({"summary": "What happens.", "description": about, "responses": responses});
-        self.add(routes::EVENTS, "get", operation);
+        self.add(routes::EVENTS, "get", &operation);
     }
 
     fn logs(&mut self) {
@@ -142,15 +142,15 @@ impl Writer {
             ErrorKind::NoLogs,
             ErrorKind::TooManyStreams,
         ];
-        let responses = self.responses(content, &errors);
+        let responses = self.responses(&content, &errors);
         let operation = json!({
             "summary": "The last output of the workers.", "description": about,
             "parameters": parameters.map(parameter), "responses": responses,
         });
-        self.add(routes::LOGS, "get", operation);
+        self.add(routes::LOGS, "get", &operation);
     }
 
-    fn responses(&mut self, answer: Value, errors: &[ErrorKind]) -> Value {
+    fn responses(&mut self, answer: &Value, errors: &[ErrorKind]) -> Value {
         let mut responses = Map::new();
         responses.insert(
             "200".to_owned(),
@@ -168,7 +168,7 @@ impl Writer {
         Value::Object(responses)
     }
 
-    fn add(&mut self, path: &str, method: &str, operation: Value) {
+    fn add(&mut self, path: &str, method: &str, operation: &Value) {
         let before = self
             .paths
             .insert(path.to_owned(), json!({method: operation}));

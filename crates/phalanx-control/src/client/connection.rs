@@ -124,10 +124,12 @@ fn failure_in(answer: &Value) -> Failure {
     let Ok(Failed { error }) = Failed::deserialize(answer) else {
         return Failure::new(Exit::Failed, "the primary gave no reason");
     };
-    let exit = match error.kind {
-        ErrorKind::Invalid => Exit::Usage,
-        ErrorKind::DescriptionWrong => Exit::Config,
-        _ => Exit::Failed,
+    let exit = if error.kind == ErrorKind::Invalid {
+        Exit::Usage
+    } else if error.kind == ErrorKind::DescriptionWrong {
+        Exit::Config
+    } else {
+        Exit::Failed
     };
     Failure {
         exit,
