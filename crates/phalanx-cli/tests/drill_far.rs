@@ -153,8 +153,9 @@ impl Server {
 impl Cell {
     /// What `phalanx drill` is told, after its form and length.
     fn words(self, place: &Path) -> Option<Vec<String>> {
-        // What has no channel keeps its kept connections until then.
-        let run = "--run=--drain-timeout 2s".to_owned();
+        // What has no channel keeps its kept connections until then. An upload from the farthest takes more than two seconds.
+        let limit = if self.delay < 200 { "2s" } else { "10s" };
+        let run = format!("--run=--drain-timeout {limit}");
         let mut words = vec![format!("--delay={}", self.delay), run];
         words.extend(match (self.standing, self.server) {
             // There is one socket.
