@@ -99,13 +99,15 @@ fn log_options(args: &LogArgs, style: Style, is_terminal: bool) -> Vec<String> {
     if is_terminal {
         words.push("--log-terminal".to_owned());
     }
+    // Lines of workers have it where that was asked for, and on a terminal.
+    let line_time = match args.log_time {
+        LogTime::Auto => is_terminal,
+        LogTime::Always => true,
+        LogTime::Never => false,
+    };
+    words.push(format!("--log-line-time={line_time}"));
     if args.log_format == LogFormat::Json {
         words.push("--log-format=json".to_owned());
-    }
-    match args.log_time {
-        LogTime::Auto => {}
-        LogTime::Always => words.push("--log-time=always".to_owned()),
-        LogTime::Never => words.push("--log-time=never".to_owned()),
     }
     words.extend((0..args.verbose).map(|_| "-v".to_owned()));
     words.extend((0..args.quiet).map(|_| "-q".to_owned()));

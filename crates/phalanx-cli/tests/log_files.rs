@@ -45,7 +45,7 @@ fn counted(paths: &[PathBuf]) -> HashMap<String, usize> {
                 *counts.entry(line.to_owned()).or_default() += 1;
             } else {
                 assert!(
-                    line.starts_with("phalanx: ") || line.starts_with("listening on "),
+                    line.contains("Z phalanx: ") || line.starts_with("listening on "),
                     "{line}"
                 );
             }

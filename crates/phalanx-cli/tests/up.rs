@@ -61,6 +61,20 @@ fn all_apps_come_up_with_one_log_and_go_down_together() {
 }
 
 #[test]
+fn lines_of_workers_have_the_time_where_it_was_asked_for() {
+    let place = with_two("");
+    let up = Process::start(verb(place.path(), &["up", "--log-time", "always"]));
+    let line = up.wait_for_line("Z listening on ", LIMIT);
+    assert!(line.contains(" | 20"), "{line}");
+    up.signal(Signal::TERM);
+    assert!(up.finish(LIMIT).status.success());
+    let up = Process::start(verb(place.path(), &["up"]));
+    up.wait_for_line(" | listening on ", LIMIT);
+    up.signal(Signal::TERM);
+    assert!(up.finish(LIMIT).status.success());
+}
+
+#[test]
 fn an_app_whose_primary_was_killed_is_started_again() {
     let place = with_two("");
     let up = Process::start(verb(place.path(), &["up"]));

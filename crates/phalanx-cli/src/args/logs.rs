@@ -96,6 +96,10 @@ pub(crate) struct OutputArgs {
     /// The output ends on a terminal, though behind a pipe
     #[arg(long, hide = true)]
     pub(crate) log_terminal: bool,
+
+    /// Whether lines of workers begin with the time, whatever holds for the log
+    #[arg(long, hide = true)]
+    pub(crate) log_line_time: Option<bool>,
 }
 
 impl OutputArgs {
@@ -114,11 +118,11 @@ impl OutputArgs {
         Forming {
             is_json: false,
             prefix: self.log_prefix,
-            time: match time {
+            time: self.log_line_time.or(match time {
                 LogTime::Auto => None,
                 LogTime::Always => Some(true),
                 LogTime::Never => Some(false),
-            },
+            }),
             is_terminal: self.log_terminal,
         }
     }

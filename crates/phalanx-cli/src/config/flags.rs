@@ -11,7 +11,7 @@ use phalanx_config::{Key, Keys, Kind};
 use crate::args::Cli;
 
 /// Long flags of `run` that are no keys, and why.
-pub(super) const NO_KEYS: [(&str, &str); 11] = [
+pub(super) const NO_KEYS: [(&str, &str); 12] = [
     ("config", "names the file"),
     ("profile", "names a part of the file"),
     ("name", "is the name of the table"),
@@ -24,6 +24,7 @@ pub(super) const NO_KEYS: [(&str, &str); 11] = [
     ("verbose", "is of the process, which may run several apps"),
     ("quiet", "is of the process, which may run several apps"),
     ("log-terminal", "is hidden"),
+    ("log-line-time", "is hidden"),
     ("seed", "is hidden"),
     ("help", "asks for help"),
 ];
