@@ -135,6 +135,10 @@ completions directory="target/completions":
         cargo run --quiet -p phalanx-cli -- generate completions "$shell" > "{{ directory }}/phalanx.$shell"; \
     done
 
+# The pictures of the web view in docs/images (needs Node, Chromium and its driver)
+screenshots:
+    cargo test -p phalanx-cli --test web_page -- --ignored --nocapture pictures_for_the_documentation
+
 # What docs/ has of generated text: the schema and the keys of phalanx.toml, the tables of the migration pages
 schema:
     cargo run --quiet -p phalanx-cli -- generate schema > target/phalanx.schema.json

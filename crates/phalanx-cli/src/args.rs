@@ -3,6 +3,7 @@
 //! Parse, don't validate: what leaves this module has the type that its user needs. What the options
 //! mean for an app is decided in `run` and `program`.
 
+mod admin;
 mod config;
 mod connections;
 mod habits;
@@ -26,6 +27,7 @@ use clap_complete::Shell;
 use phalanx::fleet::ScaleTo;
 use phalanx::{PolicyName, Serialization, Weights};
 
+pub(crate) use admin::AdminArgs;
 pub(crate) use config::{CheckArgs, ConfigArgs, DiffArgs, DownArgs, ImportArgs, InitArgs, UpArgs};
 pub(crate) use connections::{Adopt, BindArgs, Dispatch};
 pub(crate) use habits::translate;
@@ -194,6 +196,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 
     #[command(flatten)]
     pub(crate) log: LogArgs,

@@ -12,6 +12,7 @@ mod outputs;
 mod revisions;
 mod service;
 mod watch;
+mod web_view;
 
 use std::env;
 use std::future::Future;
@@ -47,6 +48,7 @@ use phalanx_control::runtime_dirs::RuntimeDirs;
 use phalanx_control::server;
 use service::Service;
 use watch::Watched;
+use web_view::{WebView, end_of};
 
 /// How long the end waits for clients of the control socket to take their answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
@@ -107,6 +109,7 @@ fn check_together(args: &RunArgs) -> Outcome {
         let reason = "--weights are for --policy weighted";
         return Err(Failure::new(Exit::Usage, reason));
     }
+    web_view::check(&args.admin)?;
     if args.pid_file.is_none() && args.control.contains(&ControlWay::PidFile) {
         let reason = "--control pid-file needs the option --pid-file FILE too";
         return Err(Failure::new(Exit::Usage, reason));
@@ -231,6 +234,7 @@ impl App {
             .as_deref()
             .map(PidFile::create)
             .transpose()?;
+        let web_view = WebView::open(&self.args.admin, &place)?;
         options.adopts_orphans = adopt_orphans();
         options.settings.ack_socket = Some(place.ack_socket());
         let (known, revise) = revisions::of(&self, &options);
@@ -253,6 +257,7 @@ impl App {
         let mut extras = server::Extras::default();
         extras.compare = compare;
         extras.logs.clone_from(&self.logs);
+        let web_view = web_view.map(|view| view.serve(&control, extras.clone(), &self.log));
         let server = server::serve(listener, control.clone(), extras, async {
             // Its sender sends nothing: being dropped is the message.
             drop(server_ends.await);
@@ -283,7 +288,8 @@ impl App {
         }
         drop(end_server);
         // A client that does not take its answer does not hold up the end.
-        drop(timeout(ANSWER_LIMIT, server).await);
+        let both = async { tokio::join!(server, end_of(web_view)) };
+        drop(timeout(ANSWER_LIMIT, both).await);
         drop(pid_file);
         drop(place);
         outcome(ended)

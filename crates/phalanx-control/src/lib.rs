@@ -3,6 +3,8 @@
 //!
 //! [`api`] has what travels, as types. Without the feature `socket` there is nothing else.
 
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod api;
 #[cfg(feature = "socket")]
 pub mod app;

@@ -56,6 +56,12 @@ impl Place {
     pub fn ack_socket(&self) -> PathBuf {
         self.socket.path().with_extension("ack")
     }
+
+    /// Where a token for the web view may be kept, which is this process's for the same reason.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.socket.path().with_extension("token")
+    }
 }
 
 impl Drop for Place {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::retry_on_intr;
@@ -81,6 +82,45 @@ pub fn handshakes(ports: &[u16]) -> io::Result<BTreeSet<Handshake>> {
     Ok(found)
 }
 
+/// The user whose socket has the other end of a TCP connection within this machine; nothing if no open socket of this network
+/// namespace has it.
+///
+/// Costs a walk through the kernel's table of connections.
+///
+/// # Errors
+/// Those of netlink(7), where the kernel has no `inet_diag`.
+pub fn owner_of_peer(peer: SocketAddr, own: SocketAddr) -> io::Result<Option<u32>> {
+    let mut owner = None;
+    // A socket of the other family may have mapped addresses.
+    for family in [AddressFamily::INET, AddressFamily::INET6] {
+        list(family, peer.port(), HELD, |answer| {
+            if names(answer, family, peer, own) {
+                owner = number(answer, OWNER_AT);
+            }
+        })?;
+    }
+    Ok(owner)
+}
+
+/// Whether an answer is about the socket at `local` that is connected to `remote`.
+fn names(answer: &[u8], family: AddressFamily, local: SocketAddr, remote: SocketAddr) -> bool {
+    let bytes = |address: IpAddr| match (address, family) {
+        (IpAddr::V4(address), AddressFamily::INET) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
+        }
+        (IpAddr::V4(address), _) => address.to_ipv6_mapped().octets(),
+        (IpAddr::V6(address), _) => address.octets(),
+    };
+    let mut expected = Vec::with_capacity(ADDRESSES_BYTES);
+    expected.extend(local.port().to_be_bytes());
+    expected.extend(remote.port().to_be_bytes());
+    expected.extend(bytes(local.ip()));
+    expected.extend(bytes(remote.ip()));
+    answer.get(ADDRESSES_AT..ADDRESSES_AT + ADDRESSES_BYTES) == Some(&expected)
+}
+
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST_AND_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
@@ -88,6 +128,8 @@ const NLMSG_DONE: u16 = 3;
 const TCP: u8 = 6;
 /// `ESTABLISHED` and `CLOSE_WAIT`: this side has not closed.
 const OPEN: u32 = 1 << 1 | 1 << 8;
+/// As [`OPEN`], or this side has closed for writing: `FIN_WAIT1` and `FIN_WAIT2`.
+const HELD: u32 = OPEN | 1 << 4 | 1 << 5;
 /// `SYN_RECV`, by which the kernel means requests here.
 const BEGUN: u32 = 1 << 3;
 
@@ -97,6 +139,8 @@ const HEADER_BYTES: usize = 16;
 const REQUEST_BYTES: usize = HEADER_BYTES + 56;
 /// Where the inode is in an answer: after the header, in `struct inet_diag_msg`.
 const INODE_AT: usize = HEADER_BYTES + 68;
+/// Where the owner's user id is, just before it.
+const OWNER_AT: usize = INODE_AT - 4;
 /// Where both ports and addresses are in it: `struct inet_diag_sockid`.
 const ADDRESSES_AT: usize = HEADER_BYTES + 4;
 const ADDRESSES_BYTES: usize = 36;
@@ -198,6 +242,29 @@ mod tests {
             assert_eq!(open(), 100);
             drop(accepted);
             assert_eq!(open(), 0);
+        }
+    }
+
+    #[test]
+    fn the_other_end_of_a_connection_has_an_owner_while_it_is_open() {
+        let own = rustix::process::geteuid().as_raw();
+        for (bound, dialled) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("127.0.0.1:0", "[::ffff:127.0.0.1]"),
+            ("[::1]:0", "[::1]"),
+        ] {
+            let Ok(listener) = TcpListener::bind(bound) else {
+                continue;
+            };
+            let port = listener.local_addr().unwrap().port();
+            let client = TcpStream::connect(format!("{dialled}:{port}")).unwrap();
+            let (accepted, peer) = listener.accept().unwrap();
+            let local = accepted.local_addr().unwrap();
+            assert_eq!(owner_of_peer(peer, local).unwrap(), Some(own), "{dialled}");
+            let other = SocketAddr::new(peer.ip(), peer.port() ^ 1);
+            assert_eq!(owner_of_peer(other, local).unwrap(), None);
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(owner_of_peer(peer, local).unwrap(), Some(own));
         }
     }
 

@@ -53,6 +53,8 @@ impl ErrorKind {
     pub fn status_code(&self) -> u16 {
         match self {
             Self::Invalid => 400,
+            Self::TokenNeeded => 401,
+            Self::OtherHost | Self::OtherOrigin | Self::OtherUser => 403,
             Self::NoSuchPath | Self::NoSuchWorker | Self::NoFile | Self::NoLogs => 404,
             Self::NoSuchMethod => 405,
             Self::TooSlow => 408,

@@ -202,6 +202,14 @@ words! {
         NoSuchPath = "no_such_path",
         /// The path has another method.
         NoSuchMethod = "no_such_method",
+        /// Without a token the web view answers to this machine's own names only.
+        OtherHost = "other_host",
+        /// The web view answers no page of another origin.
+        OtherOrigin = "other_origin",
+        /// Without a token the web view answers to the app's user and root only.
+        OtherUser = "other_user",
+        /// The web view demands its token here.
+        TokenNeeded = "token_needed",
         /// The app has no such worker.
         NoSuchWorker = "no_such_worker",
         /// The app was not started from a file.

@@ -18,10 +18,10 @@ impl<T: Serialize> IntoResponse for Answer<T> {
 }
 
 /// Why a request is not answered otherwise.
-pub(super) struct Refusal(Box<Error>);
+pub(crate) struct Refusal(Box<Error>);
 
 impl Refusal {
-    pub(super) fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, reason: impl Into<String>) -> Self {
         let (reason, last_lines) = (reason.into(), Vec::new());
         Self(Box::new(Error {
             kind,
