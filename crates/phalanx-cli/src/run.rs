@@ -397,7 +397,7 @@ fn outcome(ended: Ended) -> Outcome {
         Ended::WorkersGone => Err(Failure::new(Exit::Failed, "all workers are gone")),
         _ => Err(Failure::new(
             Exit::Failed,
-            "the app ended in a way that this version has no words for",
+            "the app ended in a way that this version does not know",
         )),
     }
 }

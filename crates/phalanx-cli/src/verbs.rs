@@ -299,7 +299,7 @@ fn read_status(answer: Value) -> Outcome<Status> {
     serde_json::from_value(answer).map_err(|error| {
         Failure::caused(
             Exit::Failed,
-            "the primary's status has another form",
+            "cannot read the primary's status: it is of another version",
             &error,
         )
     })

@@ -253,7 +253,7 @@ impl Found {
         if self.mode & 0o022 != 0 {
             let mode = self.mode;
             return Some(format!(
-                "others may write to it (mode {mode:04o}): chmod go-w would mend that"
+                "others may write to it (mode {mode:04o}): run chmod go-w on it"
             ));
         }
         let exposed = self.exposed.as_ref()?;

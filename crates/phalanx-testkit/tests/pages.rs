@@ -70,3 +70,22 @@ fn the_book_has_every_page() {
     there.remove(&summary);
     assert_eq!(listed, there);
 }
+
+#[test]
+fn every_check_runs_with_the_oldest_rust_that_is_promised() {
+    let quoted = |file: &str, key: &str| {
+        let text = fs::read_to_string(fixtures::root().join(file)).unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.split('"').nth(1));
+        value.unwrap().to_owned()
+    };
+    let promised = quoted("Cargo.toml", "rust-version = ");
+    let used = quoted("rust-toolchain.toml", "channel = ");
+    assert!(
+        used.starts_with(&format!("{promised}.")),
+        "{promised}, {used}"
+    );
+    let page = fs::read_to_string(fixtures::root().join("README.md")).unwrap();
+    assert!(page.contains(&format!("Rust {promised} or newer")));
+}

@@ -29,7 +29,7 @@ pub(super) fn of(
         let mut wanted = super::options(&next.args, program, &name, &inherited)?;
         if wanted.settings.adoption != settings.adoption {
             let reason = format!(
-                "the program would become a worker by {}, and the app was started with {}: stop it, and start it anew",
+                "the program would become a worker by {}, and the app was started with {}: stop it and start it again",
                 wanted.settings.adoption.as_str(),
                 settings.adoption.as_str()
             );
