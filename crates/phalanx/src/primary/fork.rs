@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use crate::error::{Error, Result};
 use crate::primary::Cluster;
 use crate::primary::Shared;
+use crate::primary::cell::{Admission, Cell};
 use crate::primary::clock;
 use crate::primary::release::launch::{Launch, Release};
 use crate::primary::sockets::channel::Channel;
@@ -27,7 +28,7 @@ use crate::primary::state::unseen;
 use crate::primary::tasks::listen_pid;
 use crate::primary::tasks::output::{self, LastLines, LinesSink, Outlet, Stream};
 use crate::primary::tasks::trees;
-use crate::primary::worker::{Cell, Worker};
+use crate::primary::worker::Worker;
 use crate::settings::Adoption;
 use crate::watched::watch;
 
@@ -40,8 +41,8 @@ pub(crate) struct Fork<'a> {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) sink: Option<LinesSink>,
     pub(crate) last: LastLines,
-    /// It gets no connections before [`Cluster::admit`].
-    pub(crate) held_back: bool,
+    /// Whether it gets connections before [`Cluster::admit`].
+    pub(crate) admission: Admission,
 }
 
 impl Cluster {
@@ -120,7 +121,7 @@ impl Cluster {
         let interception = process.take_interception();
         let settings = fork.release.settings();
         let cell = Cell::new(fork.worker, fork.position, process, settings);
-        let cell = cell.held_back(fork.held_back).inspector(inspects);
+        let cell = cell.admission(fork.admission).inspector(inspects);
         let cell = Arc::new(cell.last_lines(fork.last.clone()));
         let notify = inherited.notify.take();
         self.shared.hub().enrol(&cell, fork.generation, settings);

@@ -1,5 +1,6 @@
 //! The primary's side: [`Cluster`] and what stands behind it.
 
+mod cell;
 pub(crate) mod clock;
 mod fork;
 pub(crate) mod release;
@@ -32,12 +33,13 @@ use crate::policy::MakePolicy;
 use crate::settings::{DispatchChoice, Settings};
 use crate::subscribers::Events;
 use crate::supervisor::ListenerStatus;
+pub(crate) use cell::Admission;
+use cell::Cell;
 use release::launch;
 pub(crate) use sink::Reports;
 pub(crate) use state::Shared;
 pub(crate) use state::open::from_sys;
 pub(crate) use state::tally::{Figures, ListenerFigures};
-use worker::Cell;
 
 /// The cluster, as its primary sees it: the counterpart of Node's `cluster` module.
 ///
@@ -174,7 +176,7 @@ impl Cluster {
                 .collect(),
             sink,
             last: LastLines::default(),
-            held_back: false,
+            admission: Admission::Open,
         })
     }
 

@@ -18,7 +18,7 @@ use super::vitals::Measured;
 use super::wear::WearWatch;
 use super::{Outcome, OutputStates};
 use crate::event::Event;
-use crate::primary::{Cluster, Fork, LastLines, LinesSink, Release, Reports, clock};
+use crate::primary::{Admission, Cluster, Fork, LastLines, LinesSink, Release, Reports, clock};
 
 /// Of so many workers that are gone the last lines are kept.
 const KEPT_WORKERS: usize = 64;
@@ -243,7 +243,7 @@ impl Runner {
                 position,
                 generation,
                 held,
-            } => return self.spawn((worker, position, generation), held),
+            } => return self.spawn((worker, position, generation), admission(held)),
             Action::Accept { worker } => self.cluster.accept(worker),
             Action::Admit { worker } => self.cluster.admit(worker),
             Action::Promote { worker, position } => self.cluster.promote(worker, position),
@@ -272,7 +272,7 @@ impl Runner {
     fn spawn(
         &mut self,
         (worker, position, generation): (WorkerId, Position, Generation),
-        held_back: bool,
+        admission: Admission,
     ) -> Option<fleet::Event> {
         let live = self.cluster.workers().len();
         let last = self.shared.keep_lines(worker, live);
@@ -295,7 +295,7 @@ impl Runner {
                 env: Vec::new(),
                 sink,
                 last,
-                held_back,
+                admission,
             });
             let failure = started.err().map(|error| chain(&error));
             // Nobody listens when the app has ended.
@@ -366,6 +366,14 @@ impl Runner {
                     .unwrap_or_default(),
             },
         }
+    }
+}
+
+fn admission(held_back: bool) -> Admission {
+    if held_back {
+        Admission::HeldBack
+    } else {
+        Admission::Open
     }
 }
 

@@ -19,7 +19,6 @@ use crate::primary::state::intake::PATIENCE;
 use crate::primary::state::open::Asker;
 use crate::primary::state::published::Placed;
 use crate::primary::state::{Hub, WorkerState};
-use crate::primary::worker::Departure;
 
 /// So many are kept at most: a worker that opens and closes one port after the other must not fill the primary's table.
 const KEPT_MAX: usize = 8;
@@ -159,7 +158,7 @@ impl Hub {
 }
 
 fn stance(state: &WorkerState, listener: ListenerId) -> Stance {
-    if state.cell.departure() != Departure::None || !state.cell.is_connected() {
+    if state.cell.departure().is_some() || !state.cell.is_connected() {
         Stance::Leaving
     } else if !state.listening {
         Stance::Starting

@@ -16,7 +16,6 @@ use phalanx_core::wire::outgoing;
 use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
 use crate::primary::state::listeners::BACKLOG;
-use crate::primary::worker::Departure;
 
 impl Hub {
     /// Tells workers to accept in batches from this listener, or to stop that.
@@ -48,7 +47,7 @@ impl Hub {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
         };
-        if state.cell.departure() != Departure::None {
+        if state.cell.departure().is_some() {
             return;
         }
         let position = state.cell.position();

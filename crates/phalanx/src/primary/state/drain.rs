@@ -15,12 +15,12 @@ use phalanx_core::wire::outgoing;
 use phalanx_sys::connections::{self, Handshake};
 
 use crate::primary::Shared;
+use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::listeners::Listener;
-use crate::primary::worker::Cell;
 
 /// What the primary's state says of a worker that is to leave.
 struct Seen {

@@ -20,12 +20,12 @@ use phalanx_sys::process::{Activity, Pid, activity, is_in_frozen_group, waits_fo
 use crate::event::Event;
 use crate::primary::Cluster;
 use crate::primary::Shared;
+use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
 use crate::primary::state::probe;
 use crate::primary::tasks::evidence::{self, Subject};
-use crate::primary::worker::{Cell, Departure};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -314,7 +314,7 @@ impl Hub {
                 continue;
             };
             let cell = &state.cell;
-            let starts = !cell.is_ready() && cell.departure() == Departure::None;
+            let starts = !cell.is_ready() && cell.departure().is_none();
             if starts || silent.is_some() {
                 looks.push(Look {
                     worker,

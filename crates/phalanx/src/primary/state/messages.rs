@@ -16,10 +16,10 @@ use phalanx_core::wire::{
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::message::Message;
+use crate::primary::cell::Departure;
 use crate::primary::sink::Fact;
 use crate::primary::sockets::channel::{Outgoing, SentHandle};
 use crate::primary::state::Hub;
-use crate::primary::worker::Departure;
 
 /// Descriptors that may wait for their message. Node has one on its way at most.
 pub(in crate::primary) const STRAYS: usize = 8;

@@ -41,7 +41,6 @@ pub(in crate::primary) mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use phalanx_core::clock::Moment;
@@ -59,6 +58,7 @@ use tokio::sync::Notify;
 
 use crate::event::Event;
 use crate::policy::MakePolicy;
+use crate::primary::cell::{Cell, Departure};
 use crate::primary::sink::{Fact, Sink};
 use crate::primary::sockets::channel::Channel;
 use crate::primary::state::abandoned::Abandoned;
@@ -74,7 +74,6 @@ use crate::primary::state::sd_notify::Acks;
 use crate::primary::state::tally::Tally;
 use crate::primary::state::watch::Pulse;
 use crate::primary::tasks::output::LinesSink;
-use crate::primary::worker::{Cell, Departure};
 use crate::settings::{DispatchChoice, Settings};
 
 pub(crate) use shared::Shared;
@@ -356,7 +355,7 @@ impl Hub {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
         };
-        if !state.cell.connected.swap(false, Ordering::AcqRel) {
+        if !state.cell.cut_off() {
             return;
         }
         let had_channel = state.channel.take().is_some();

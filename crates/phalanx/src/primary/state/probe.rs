@@ -17,10 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::primary::Shared;
+use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::state::choice::Dispatch;
 use crate::primary::state::{Hub, Share};
-use crate::primary::worker::Cell;
 use crate::settings::Readiness;
 
 /// Between two questions.

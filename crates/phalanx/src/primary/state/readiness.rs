@@ -13,11 +13,11 @@ use phalanx_core::dispatch::readiness::{ListenerName, Proof, Verdict, is_debugge
 use phalanx_core::ids::{Generation, Position, WorkerId};
 
 use crate::event::Event;
+use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::sink::Fact;
 use crate::primary::state::choice::Dispatch;
 use crate::primary::state::{Hub, Share};
-use crate::primary::worker::{Cell, Departure};
 use crate::settings::{Adoption, Readiness, Settings};
 pub(in crate::primary) use observe::{own_listeners, start, watch_for_waiting};
 
@@ -63,7 +63,7 @@ impl Hub {
         let Some(state) = self.workers.get_mut(&worker) else {
             return false;
         };
-        if state.cell.departure() != Departure::None {
+        if state.cell.departure().is_some() {
             return false;
         }
         let Some(held) = state.held.get_mut(key) else {
@@ -204,7 +204,7 @@ impl Hub {
         let Some(state) = self.workers.get(&worker) else {
             return false;
         };
-        if !self.roll.knows(worker) || state.cell.departure() != Departure::None {
+        if !self.roll.knows(worker) || state.cell.departure().is_some() {
             return false;
         }
         match self.roll.verdict(worker, self.time()) {

@@ -11,7 +11,6 @@ use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::choice::Dispatch;
 use crate::primary::state::open::Asker;
 use crate::primary::state::{Held, Hub, Share};
-use crate::primary::worker::Departure;
 
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
@@ -38,7 +37,7 @@ impl Hub {
         let Some(state) = self.workers.get(&worker) else {
             return;
         };
-        if state.cell.departure() != Departure::None {
+        if state.cell.departure().is_some() {
             // As Node does it: a worker that leaves gets no answer.
             return;
         }

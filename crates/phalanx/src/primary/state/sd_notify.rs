@@ -26,10 +26,10 @@ use tokio::sync::Semaphore;
 
 use crate::primary::Cluster;
 use crate::primary::Shared;
+use crate::primary::cell::{Cell, Departure};
 use crate::primary::clock;
 use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
-use crate::primary::worker::{Cell, Departure};
 use crate::settings::Readiness;
 use crate::watched::watch;
 
@@ -172,7 +172,7 @@ impl Guard {
 
     /// From readiness until it is asked to leave; what it may take for anything else is limited already.
     fn deadline(&mut self, cell: &Cell) -> Option<Moment> {
-        let is_due = cell.is_ready() && cell.departure() == Departure::None;
+        let is_due = cell.is_ready() && cell.departure().is_none();
         if is_due && !self.is_armed {
             self.heard_at = clock::now();
         }

@@ -1,6 +1,6 @@
 //! Spares: workers that hold their listeners as all workers do, and take no part in the choice until they move to a position.
 //!
-//! A spare is held back ([`Cell::held_back`](crate::primary::worker::Cell::held_back)) at a place beyond all positions. Its slots wait among
+//! A spare is held back ([`Admission`](crate::primary::cell::Admission)) at a place beyond all positions. Its slots wait among
 //! those of workers that do not serve yet, so the kernel's plan does not name them, and the ledger offers it nothing. Where no
 //! choice is made (`shared` dispatch: datagrams, Unix sockets of programs without a channel) it cannot be kept apart; that is said.
 

@@ -27,13 +27,13 @@ use tokio::sync::Notify;
 
 use crate::primary::Cluster;
 use crate::primary::Shared;
+use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::release::preload;
 use crate::primary::sockets::channel::{Channel, Outgoing};
 use crate::primary::state::Hub;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::messages::STRAYS;
-use crate::primary::worker::Cell;
 use crate::watched::watch;
 use upstream::Upstream;
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::primary::Shared;
+use crate::primary::cell::Cell;
 use crate::primary::state::Hub;
 use crate::primary::state::readiness::own_listeners;
-use crate::primary::worker::Cell;
 use crate::settings::Adoption;
 
 /// The first look; each further one comes after twice the time.

@@ -8,9 +8,9 @@ use phalanx_sys::scoreboard::Load;
 use super::choice::Dispatch;
 use super::listeners::Listener;
 use super::{Held, Hub, load};
+use crate::primary::cell::Cell;
 use crate::primary::sink::Reports;
 use crate::primary::sockets::slots::Slots;
-use crate::primary::worker::Cell;
 use crate::subscribers::Events;
 use crate::supervisor::ListenerStatus;
 

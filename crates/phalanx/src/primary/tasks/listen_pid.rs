@@ -8,7 +8,7 @@ use std::time::Duration;
 use phalanx_sys::process::heirs_of;
 
 use crate::primary::Shared;
-use crate::primary::worker::Cell;
+use crate::primary::cell::Cell;
 use crate::settings::Adoption;
 
 /// So long after its start a worker that is not ready is looked at. Most are ready by then.

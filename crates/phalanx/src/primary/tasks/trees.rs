@@ -23,8 +23,8 @@ use tokio::sync::{Notify, Semaphore};
 use crate::keeper::{Keeper, Known};
 use crate::primary::Cluster;
 use crate::primary::Shared;
+use crate::primary::cell::{Cell, Departure};
 use crate::primary::clock;
-use crate::primary::worker::{Cell, Departure};
 
 /// The variable by which descendants are known, whoever their parent is by now.
 const MARK: &str = "PHALANX_TREE";
@@ -145,8 +145,8 @@ pub(in crate::primary) async fn clear(shared: &Weak<Shared>, cell: &Arc<Cell>) {
     };
     let ended = match cell.departure() {
         _ if cell.is_doomed() => Ended::Killed,
-        Departure::None => Ended::Unasked,
-        Departure::Asked | Departure::OwnWish => Ended::Asked,
+        None => Ended::Unasked,
+        Some(Departure::Asked | Departure::OwnWish) => Ended::Asked,
     };
     let began = clock::now();
     let end = Leftovers::new(ended, kill_timeout, Duration::ZERO);

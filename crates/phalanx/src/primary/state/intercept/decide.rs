@@ -30,7 +30,6 @@ use crate::event::Event;
 use crate::primary::state::open::{Asker, scope_of};
 use crate::primary::state::readiness;
 use crate::primary::state::{Held, Hub, Share};
-use crate::primary::worker::Departure;
 
 /// The shortest queue. The primary keeps the queue over a worker's death, and there it has to hold
 /// what comes meanwhile, whatever the program thinks of its own speed.
@@ -142,9 +141,7 @@ impl Hub {
                 }
                 Verdict::Done.into()
             }
-            _ if question.is_listening || state.cell.departure() != Departure::None => {
-                Verdict::Pass.into()
-            }
+            _ if question.is_listening || state.cell.departure().is_some() => Verdict::Pass.into(),
             (Act::BindPath { .. }, _) => self.decide_path(worker, question).into(),
             (Act::Listen { .. }, None) if question.is_unix => self.listen_on_path(worker, question),
             (Act::Bind(address), _) => self.decide_bind(worker, question, address).into(),

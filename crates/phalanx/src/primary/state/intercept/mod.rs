@@ -24,8 +24,8 @@ use phalanx_sys::socket::SocketId;
 use tokio::task::spawn_blocking;
 
 use crate::primary::Shared;
+use crate::primary::cell::Cell;
 use crate::primary::release::node_line;
-use crate::primary::worker::Cell;
 use crate::watched::watch;
 use decide::Asked;
 pub(in crate::primary) use decide::Calls;

@@ -12,9 +12,9 @@ use phalanx_sys::listening::{Listening, listeners};
 use phalanx_sys::waiting::waits_on;
 
 use crate::primary::Shared;
+use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::state::Hub;
-use crate::primary::worker::Cell;
 use crate::settings::{Adoption, Readiness};
 
 /// How often a worker that is online and has not said that it listens is looked at.

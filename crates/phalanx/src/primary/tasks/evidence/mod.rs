@@ -15,7 +15,7 @@ use phalanx_core::dispatch::hang::Evidence;
 use phalanx_sys::process::{Pid, catches, portrait};
 use phalanx_sys::signal::Signal;
 
-use crate::primary::worker::Cell;
+use crate::primary::cell::Cell;
 
 /// The most that gathering may take; what is there by then is kept.
 pub(in crate::primary) const LIMIT: Duration = Duration::from_secs(4);
