@@ -8,6 +8,7 @@ pub mod full;
 pub mod hang;
 pub mod intercept;
 pub mod liveness;
+pub mod machine;
 pub mod readiness;
 pub mod turn;
 pub mod vitals;

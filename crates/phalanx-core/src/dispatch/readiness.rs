@@ -180,6 +180,12 @@ impl Roll {
         self.candidates.contains_key(&worker)
     }
 
+    /// The worker's position, as long as it is not gone.
+    #[must_use]
+    pub fn position(&self, worker: WorkerId) -> Option<Position> {
+        self.candidates.get(&worker).map(|one| one.position)
+    }
+
     /// A worker starts.
     pub fn enrol(
         &mut self,

@@ -128,6 +128,11 @@ impl Cell {
         self.standing().takes_part()
     }
 
+    /// Where it stands now.
+    pub(super) fn stands(&self) -> Standing {
+        *self.standing()
+    }
+
     fn standing(&self) -> MutexGuard<'_, Standing> {
         // Each transition is one assignment: none can be half made.
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)

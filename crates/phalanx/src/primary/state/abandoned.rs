@@ -40,15 +40,11 @@ impl Hub {
     /// A worker closed a server of its own accord. It leaves, or it has given the listener up: then it closes if the
     /// others do without as well, after a while.
     pub(in crate::primary) fn release(&mut self, worker: WorkerId, key: &str) {
-        let Some(held) = self
-            .workers
-            .get_mut(&worker)
-            .and_then(|state| state.held.remove(key))
-        else {
+        let Some(held) = self.machine.let_go(worker, key) else {
             return;
         };
         self.ledger.leave(held.listener, worker);
-        self.closes(worker, &ListenerName::of_request(&held.request, key));
+        self.closes(worker, ListenerName::of_request(&held.request, key));
         self.slot_lost(held.listener, worker);
         if self.users(held.listener) == 0 && !self.is_bound(held.listener) {
             self.abandon(held.listener);
@@ -130,7 +126,10 @@ impl Hub {
             if !self.listeners.contains_key(&id) || self.users(id) > 0 {
                 continue;
             }
-            let stances = self.workers.values().map(|state| stance(state, id));
+            let stances = self.workers.values().map(|state| {
+                let holds = self.machine.holds(state.cell.id, id);
+                stance(state, holds)
+            });
             if is_given_up(stances, now.since(since), patience) {
                 self.close_listener(id);
             } else {
@@ -157,14 +156,12 @@ impl Hub {
     }
 }
 
-fn stance(state: &WorkerState, listener: ListenerId) -> Stance {
+fn stance(state: &WorkerState, holds: bool) -> Stance {
     if state.cell.departure().is_some() || !state.cell.is_connected() {
         Stance::Leaving
     } else if !state.listening {
         Stance::Starting
     } else {
-        let mut held = state.held.values();
-        let holds = held.any(|held| held.listener == listener);
         Stance::Serving { holds }
     }
 }

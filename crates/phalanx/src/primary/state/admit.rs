@@ -4,6 +4,7 @@
 //! They hold their listeners as all workers do; they only take no part in the choice. Where no choice
 //! is made (`shared` dispatch, sockets of their own) nothing can be held back.
 
+use phalanx_core::dispatch::machine::Input;
 use phalanx_core::ids::{Generation, WorkerId};
 
 use crate::primary::Cluster;
@@ -16,7 +17,7 @@ impl Hub {
             return;
         };
         state.cell.let_in();
-        self.begin_serving(worker);
+        self.step(worker, Input::Admitted);
     }
 }
 

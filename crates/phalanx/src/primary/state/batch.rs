@@ -28,7 +28,7 @@ impl Hub {
             let Some(state) = self.workers.get_mut(&worker) else {
                 continue;
             };
-            let mut held = state.held.iter();
+            let mut held = self.machine.held(worker);
             let key = held.find(|(_, held)| held.listener == id);
             if let (Some((key, _)), Some(channel)) = (key, state.channel.as_mut()) {
                 let what = if wanted { "to" } else { "no longer to" };
@@ -51,7 +51,7 @@ impl Hub {
             return;
         }
         let position = state.cell.position();
-        let Some(held) = state.held.get(key) else {
+        let Some(held) = self.machine.held_as(worker, key) else {
             return;
         };
         let listener = self.listeners.get_mut(&held.listener);

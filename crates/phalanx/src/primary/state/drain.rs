@@ -185,9 +185,8 @@ impl Hub {
         &self,
         worker: WorkerId,
     ) -> impl Iterator<Item = (ListenerId, &Listener)> {
-        let state = self.workers.get(&worker);
-        let held = state.into_iter().flat_map(|state| state.held.values());
-        held.filter_map(|held| Some((held.listener, self.listeners.get(&held.listener)?)))
+        let held = self.machine.held(worker);
+        held.filter_map(|(_, held)| Some((held.listener, self.listeners.get(&held.listener)?)))
     }
 
     /// Tells a worker by its channel. False when it has none.

@@ -28,7 +28,7 @@ impl Hub {
             return;
         };
         let position = state.cell.position();
-        let Some(id) = state.held.get(key).map(|held| held.listener) else {
+        let Some(id) = self.machine.held_as(worker, key).map(|held| held.listener) else {
             return;
         };
         let slots = self.listeners.get_mut(&id);
@@ -57,8 +57,7 @@ impl Hub {
         let Some(connection) = connection else {
             return;
         };
-        let state = self.workers.get(&worker);
-        let held = state.and_then(|state| state.held.get(key));
+        let held = self.machine.held_as(worker, key);
         let Some(id) = held.map(|held| held.listener) else {
             return;
         };

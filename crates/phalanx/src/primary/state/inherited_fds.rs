@@ -19,7 +19,7 @@ use crate::bind::Bind;
 use crate::error::{Error, Result};
 use crate::primary::Cluster;
 use crate::primary::state::open::{Asker, scope_of};
-use crate::primary::state::{Held, Hub, Share};
+use crate::primary::state::{Held, Hub};
 use crate::settings::{Adoption, Readiness, Settings};
 
 /// Begins the key of a listener that no worker has asked for by its channel.
@@ -114,12 +114,7 @@ impl InheritedFds {
     /// What the worker holds from its start on, under keys of its own.
     pub(in crate::primary) fn held(&self) -> impl Iterator<Item = (String, Held)> {
         let held = |(index, given): (usize, &Given)| {
-            let held = Held {
-                listener: given.listener,
-                request: given.request.clone(),
-                share: Share::None,
-            };
-            (key(index), held)
+            (key(index), Held::new(given.listener, given.request.clone()))
         };
         self.sockets.iter().enumerate().map(held)
     }

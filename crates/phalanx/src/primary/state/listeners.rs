@@ -5,7 +5,6 @@
 //! waits in its queue is served by a successor. It closes when the fleet has settled without anybody using it, when
 //! the workers that serve have done without for long enough (`abandoned.rs`), or with the cluster.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -227,12 +226,7 @@ impl Hub {
 
     /// How many live workers serve it.
     pub(in crate::primary) fn users(&self, id: ListenerId) -> u32 {
-        let holds = |listener: &crate::primary::state::Held| listener.listener == id;
-        let users = self
-            .workers
-            .values()
-            .filter(|worker| worker.held.values().any(holds));
-        u32::try_from(users.count()).unwrap_or(u32::MAX)
+        u32::try_from(self.machine.holders(id).count()).unwrap_or(u32::MAX)
     }
 
     /// Closes what nobody uses: the fleet has settled, so nobody will.
@@ -245,10 +239,7 @@ impl Hub {
 
     /// The listeners that no live worker has, in the order of opening.
     pub(in crate::primary) fn unserved(&self) -> Vec<ListenerId> {
-        let workers = self.workers.values();
-        let used: HashSet<ListenerId> = workers
-            .flat_map(|worker| worker.held.values().map(|held| held.listener))
-            .collect();
+        let used = self.machine.all_held();
         let all = self.listeners.keys().copied();
         all.filter(|id| !used.contains(id) && !self.is_bound(*id))
             .collect()

@@ -12,6 +12,7 @@ pub(in crate::primary) mod batch;
 pub(in crate::primary) mod choice;
 pub(in crate::primary) mod dispatch;
 pub(in crate::primary) mod drain;
+mod effects;
 pub(in crate::primary) mod full;
 pub(in crate::primary) mod hang;
 pub(in crate::primary) mod health;
@@ -47,11 +48,13 @@ use phalanx_core::clock::Moment;
 use phalanx_core::dispatch::allow::Allowance;
 use phalanx_core::dispatch::any_port::AnyPort;
 use phalanx_core::dispatch::complaints::Complaints;
-use phalanx_core::dispatch::readiness::{Lack, Roll};
+use phalanx_core::dispatch::machine::Machine;
+pub(in crate::primary) use phalanx_core::dispatch::machine::{Held, Share};
+use phalanx_core::dispatch::readiness::Lack;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
 use phalanx_core::policy::{PolicyName, Weights};
-use phalanx_core::wire::{DrainLimits, ListenRequest};
+use phalanx_core::wire::DrainLimits;
 use phalanx_sys::scoreboard::Scoreboard;
 use phalanx_sys::steering::{Steering, Unavailable};
 use tokio::sync::Notify;
@@ -83,30 +86,10 @@ pub(crate) use shared::Shared;
 /// give nothing; a small window keeps connections from waiting behind a busy worker.
 pub(in crate::primary) const WINDOW: usize = 16;
 
-/// What a worker has of a listener that it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::primary) enum Share {
-    /// Nothing: it has asked for it, or was given it.
-    None,
-    /// It listens, and gets no connections yet.
-    Listens,
-    /// It gets its share of the connections.
-    Serves,
-}
-
-/// A server of a worker, under the key that its `queryServer` was answered with.
-#[derive(Debug)]
-pub(in crate::primary) struct Held {
-    pub(in crate::primary) listener: ListenerId,
-    pub(in crate::primary) request: ListenRequest,
-    pub(in crate::primary) share: Share,
-}
-
 #[derive(Debug)]
 pub(in crate::primary) struct WorkerState {
     pub(in crate::primary) cell: Arc<Cell>,
     pub(in crate::primary) channel: Option<Channel>,
-    pub(in crate::primary) held: BTreeMap<String, Held>,
     pub(in crate::primary) online: bool,
     pub(in crate::primary) listening: bool,
     pub(in crate::primary) last_handoff: Option<Moment>,
@@ -159,14 +142,12 @@ pub(crate) struct Hub {
     workers: BTreeMap<WorkerId, WorkerState>,
     listeners: BTreeMap<ListenerId, Listener>,
     ledger: Ledger<OwnedFd>,
-    /// Who is ready, and who owes what.
-    roll: Roll,
+    /// Who holds what, who is ready, and who gets connections.
+    machine: Machine,
     /// Intercepted workers that were seen to listen on sockets of their own.
     unseen: BTreeSet<WorkerId>,
-    /// When the roll's time began.
+    /// When the machine's time began.
     epoch: Moment,
-    /// What workers that start were last said to lack.
-    lacks: BTreeMap<WorkerId, Lack>,
     /// What people were told that workers lack.
     told_lacks: Vec<Lack>,
     sink: Sink,
@@ -220,10 +201,9 @@ impl Hub {
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             ledger: Ledger::new(WINDOW),
-            roll: Roll::new(Settings::READY_QUIET),
+            machine: Machine::new(Settings::READY_QUIET),
             unseen: BTreeSet::new(),
             epoch: crate::primary::clock::now(),
-            lacks: BTreeMap::new(),
             told_lacks: Vec::new(),
             sink: Sink::default(),
             next_worker: 1,
@@ -319,6 +299,7 @@ impl Hub {
             pid: cell.pid.as_u32(),
         };
         self.tally.has_position(cell.position());
+        let worker = cell.id;
         let mut older = self.workers.values().rev();
         let predecessor = older.find(|state| state.cell.position() == cell.position());
         let load_source = LoadSource::new(predecessor.map(|state| &state.load_source));
@@ -327,7 +308,6 @@ impl Hub {
             WorkerState {
                 cell,
                 channel,
-                held,
                 online: false,
                 listening: false,
                 last_handoff: None,
@@ -339,6 +319,9 @@ impl Hub {
                 unknown_listeners: 0,
             },
         );
+        for (key, held) in held {
+            self.machine.hold(worker, &key, held);
+        }
         self.emit(&event);
     }
 
@@ -359,11 +342,11 @@ impl Hub {
             return;
         }
         let had_channel = state.channel.take().is_some();
-        state.held.clear();
+        self.machine.clear(worker);
         state.cell.changed.notify_waiters();
         let position = state.cell.position();
         self.trier_gone(worker);
-        self.left(worker, position);
+        self.left(worker);
         self.forget_load(worker);
         self.answered.forget(worker, position);
         self.gone_from_slots(worker);
@@ -418,10 +401,7 @@ impl Hub {
             // The last one that the kernel gave it may have come just now.
             state.last_handoff = Some(now);
         }
-        if let Some(state) = self.workers.get(&worker) {
-            let position = state.cell.position();
-            self.left(worker, position);
-        }
+        self.left(worker);
     }
 
     /// Asks a worker to leave: no new connections from now on, or, when all leave, from when none waits any more; when

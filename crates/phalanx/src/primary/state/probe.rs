@@ -188,8 +188,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 impl Hub {
     /// How the worker is asked this time: on each of its TCP listeners in turn.
     fn way_to(&self, worker: WorkerId, turn: usize) -> Option<Way> {
-        let held = self.workers.get(&worker)?.held.values();
-        let ways = held.filter_map(|held| {
+        let held = self.machine.held(worker);
+        let ways = held.filter_map(|(_, held)| {
             let listener = self.listeners.get(&held.listener)?;
             match (&listener.slots, listener.choice.dispatch) {
                 (Some(slots), _) => Some(Way::Slot(held.listener, slots.address())),

@@ -42,9 +42,9 @@ impl Hub {
             return;
         }
         let position = state.cell.position();
-        let opened = if state.held.contains_key(&key) {
+        let opened = if self.machine.held_as(worker, &key).is_some() {
             Err(io::Error::from_raw_os_error(EADDRINUSE))
-        } else if state.held.len() >= LISTENERS_MAX {
+        } else if self.machine.held(worker).count() >= LISTENERS_MAX {
             let text = format!("has {LISTENERS_MAX} listeners, the most there may be: no more");
             self.complain(worker, &text);
             Err(io::Error::from_raw_os_error(EMFILE))
@@ -69,15 +69,7 @@ impl Hub {
             Ok(handle) => handle,
             Err(error) => return self.refuse_listen(worker, seq, (&key, &place), &error),
         };
-        let Some(state) = self.workers.get_mut(&worker) else {
-            return;
-        };
-        let held = Held {
-            listener: id,
-            request,
-            share: Share::None,
-        };
-        state.held.insert(key.clone(), held);
+        self.machine.hold(worker, &key, Held::new(id, request));
         let kind = if udp { "dgram.Native" } else { "net.Native" };
         self.answer(worker, |number| match dispatch {
             Dispatch::Handoff => Outgoing {
@@ -147,10 +139,10 @@ impl Hub {
     /// The worker serves: from now on it has its share.
     pub(in crate::primary) fn listening(&mut self, worker: WorkerId, request: &ListenRequest) {
         let listeners = &self.listeners;
-        let Some(state) = self.workers.get(&worker) else {
+        if !self.workers.contains_key(&worker) {
             return;
-        };
-        let found = state.held.iter().find(|(_, held)| {
+        }
+        let found = self.machine.held(worker).find(|(_, held)| {
             let listener = listeners.get(&held.listener);
             let port = listener.and_then(|listener| listener.address.inet());
             held.share == Share::None

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 
+use phalanx_core::dispatch::machine::Input;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::wire::outgoing;
 
@@ -54,8 +55,7 @@ impl Hub {
             });
         }
         state.cell.let_in();
-        self.roll.moves(worker, position);
-        self.begin_serving(worker);
+        self.step(worker, Input::Moves { position });
     }
 
     /// Says where a spare that is ready serves all the same, because nobody chooses who gets a connection.
@@ -66,8 +66,8 @@ impl Hub {
         if !state.cell.position().is_spare() {
             return;
         }
-        let held = state.held.values();
-        let listeners = held.filter_map(|held| self.listeners.get(&held.listener));
+        let held = self.machine.held(worker);
+        let listeners = held.filter_map(|(_, held)| self.listeners.get(&held.listener));
         let shared = listeners.filter(|one| one.choice.dispatch == Dispatch::Shared);
         let addresses: Vec<String> = shared.map(Listener::display).collect();
         if !addresses.is_empty() {

@@ -4,6 +4,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use phalanx_core::ids::WorkerId;
+
 use crate::primary::Shared;
 use crate::primary::cell::Cell;
 use crate::primary::state::Hub;
@@ -27,12 +29,7 @@ pub(in crate::primary) fn watch(shared: &Weak<Shared>, cell: &Arc<Cell>) {
             let Some(shared) = shared.upgrade() else {
                 return;
             };
-            let state = shared
-                .hub()
-                .workers
-                .get(&cell.id)
-                .map(|state| state.held.is_empty());
-            if state != Some(true) {
+            if !shared.hub().lives_without_listener(cell.id) {
                 return;
             }
             let seen = Arc::clone(&cell);
@@ -50,9 +47,15 @@ pub(in crate::primary) fn watch(shared: &Weak<Shared>, cell: &Arc<Cell>) {
 }
 
 impl Hub {
+    fn lives_without_listener(&self, worker: WorkerId) -> bool {
+        self.workers.contains_key(&worker) && self.machine.held(worker).next().is_none()
+    }
+
     /// How many live workers listen only where phalanx has no part in it.
     pub(in crate::primary) fn unseen_count(&self) -> usize {
-        let workers = self.unseen.iter().filter_map(|id| self.workers.get(id));
-        workers.filter(|state| state.held.is_empty()).count()
+        let unseen = self.unseen.iter();
+        unseen
+            .filter(|&&id| self.lives_without_listener(id))
+            .count()
     }
 }

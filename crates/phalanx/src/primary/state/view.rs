@@ -86,14 +86,13 @@ impl Hub {
             listener.is_some_and(|listener| listener.choice.dispatch == Dispatch::Handoff)
         };
         let position = state.cell.position();
-        let by_kernel = state.held.values().filter_map(|held| {
+        let by_kernel = self.machine.held(worker).filter_map(|(_, held)| {
             let slots = self.listeners.get(&held.listener)?.slots.as_ref()?;
             slots.connections(position, worker)
         });
         let steered = by_kernel.fold(None, |sum, count| Some(sum.unwrap_or(0) + count));
-        let handed = state
-            .held
-            .values()
+        let mut held = self.machine.held(worker).map(|(_, held)| held);
+        let handed = held
             .any(by_handoff)
             .then(|| self.ledger.accepted_count(worker));
         steered.or(handed)

@@ -214,7 +214,7 @@ impl Hub {
         let mut waiting: BTreeMap<Position, (u32, bool)> = BTreeMap::new();
         for (&worker, state) in &self.workers {
             let tells = state.load_source.source != Source::Unknown;
-            let in_kernel = state.held.values().any(|held| {
+            let in_kernel = self.machine.held(worker).any(|(_, held)| {
                 let listener = self.listeners.get(&held.listener);
                 listener.is_some_and(|listener| listener.slots.is_some())
             });

@@ -37,8 +37,7 @@ impl Hub {
     }
 
     fn has_one(&self, worker: WorkerId, id: ListenerId) -> bool {
-        let held = self.workers.get(&worker).map(|state| &state.held);
-        held.is_some_and(|held| held.values().any(|held| held.listener == id))
+        self.machine.holds(worker, id)
     }
 
     pub(super) fn refuse(&mut self, worker: WorkerId, refusal: Refusal) -> Verdict {

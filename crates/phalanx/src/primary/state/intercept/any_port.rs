@@ -81,7 +81,8 @@ impl Hub {
             };
             self.settings.share.iter().any(|one| one.names(*ip))
         };
-        let held = self.workers.values().flat_map(|state| &state.held);
+        let workers = self.workers.keys();
+        let held = workers.flat_map(|&worker| self.machine.held(worker));
         let private: Vec<_> = held
             .filter(|(key, held)| is_any_port(key) && !named(&held.request.target))
             .map(|(key, held)| (key.clone(), held.listener))
@@ -105,8 +106,8 @@ impl Hub {
             listener.address
         );
         let mut name = None;
-        for state in self.workers.values_mut() {
-            if let Some(held) = state.held.remove(key) {
+        for &worker in self.workers.keys() {
+            if let Some(held) = self.machine.let_go(worker, key) {
                 name = Some(ListenerName::of_request(&held.request, key));
             }
         }

@@ -29,7 +29,7 @@ use super::any_port;
 use crate::event::Event;
 use crate::primary::state::open::{Asker, scope_of};
 use crate::primary::state::readiness;
-use crate::primary::state::{Held, Hub, Share};
+use crate::primary::state::{Held, Hub};
 
 /// The shortest queue. The primary keeps the queue over a worker's death, and there it has to hold
 /// what comes meanwhile, whatever the program thinks of its own speed.
@@ -296,20 +296,14 @@ impl Hub {
         if let Some(planted) = planted {
             state.calls.planted.insert(planted, key.to_owned());
         }
-        let held = || Held {
-            listener,
-            request,
-            share: Share::None,
-        };
-        state.held.entry(key.to_owned()).or_insert_with(held);
+        self.machine.hold(worker, key, Held::new(listener, request));
     }
 
     /// The worker listens on its socket of this listener: from now on it has its share.
     pub(in crate::primary) fn serves_on(&mut self, worker: WorkerId, key: &str) {
         // One that has closed its listener and listens again had its share all the time.
         if self.listens(worker, key)
-            && let Some(state) = self.workers.get(&worker)
-            && let Some(held) = state.held.get(key)
+            && let Some(held) = self.machine.held_as(worker, key)
             && let Some(listener) = self.listeners.get(&held.listener)
         {
             let address = listener.address.clone();

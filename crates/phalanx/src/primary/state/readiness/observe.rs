@@ -137,12 +137,12 @@ impl Hub {
         if is_settled || !can_tell {
             return None;
         }
-        Some(state.online && state.held.is_empty())
+        Some(state.online && self.machine.held(worker).next().is_none())
     }
 
     /// Tells what a worker is waited for, once for all that lack the same.
     fn tell_silence(&mut self, cell: &Cell) {
-        let Some(lack) = self.lacks.get(&cell.id) else {
+        let Some(lack) = self.machine.lack(cell.id) else {
             return;
         };
         if self.told_lacks.contains(lack) {

@@ -1,0 +1,505 @@
+//! Who holds which listener, who is ready, and who gets connections: one machine, as the fleet is.
+//!
+//! It is told what is seen of workers, and answers with what is to be done, in order. It neither opens nor accepts
+//! anything: by what a listener's connections reach a worker (handoff, a slot, a shared socket) is none of its business.
+//!
+//! INVARIANT: a worker gets connections of a listener by [`Effect::Serve`] alone, once, and only while it listens there,
+//! may be chosen ([`Worker::takes_part`]) and is not shut out by a predecessor that serves.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::readiness::{Lack, ListenerName, Proof, Roll, Verdict};
+use super::worker::Worker;
+use crate::ids::{Generation, Position, WorkerId};
+use crate::ledger::ListenerId;
+use crate::wire::ListenRequest;
+
+/// What a worker has of a listener that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "each includes those before")]
+pub enum Share {
+    /// Nothing: it has asked for it, or was given it.
+    None,
+    /// It listens, and gets no connections yet.
+    Listens,
+    /// It gets its share of the connections.
+    Serves,
+}
+
+/// A server of a worker, under the key that its request was answered with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Held {
+    /// Of which listener.
+    pub listener: ListenerId,
+    /// What it has asked for.
+    pub request: ListenRequest,
+    /// What it has of it.
+    pub share: Share,
+}
+
+impl Held {
+    /// A listener that a worker has asked for, or was given.
+    #[must_use]
+    pub fn new(listener: ListenerId, request: ListenRequest) -> Self {
+        Self {
+            listener,
+            request,
+            share: Share::None,
+        }
+    }
+}
+
+/// How a worker comes to its listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "each is judged in its own way")]
+pub enum Comes {
+    /// It asks for them: by its channel, or by calls that are intercepted.
+    Asking,
+    /// It is given them at its start: that it is ready means that it listens on all of them.
+    Given,
+}
+
+/// A worker that starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "all of it has to be said")]
+pub struct Newcomer {
+    /// Its position.
+    pub position: Position,
+    /// Its release.
+    pub generation: Generation,
+    /// What proves that it serves.
+    pub proof: Proof,
+    /// How it comes to its listeners.
+    pub comes: Comes,
+}
+
+/// Something that was seen of a worker, or that is wanted of it.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the vocabulary of the machine")]
+pub enum Input {
+    /// It listens on what it holds under this key. `counts`: that is one of the app's listeners, and no debugger's.
+    Listens {
+        /// Which.
+        key: String,
+        /// Whether successors owe it.
+        counts: bool,
+    },
+    /// It was seen to wait for connections on what it was given under this key.
+    Waits {
+        /// Which.
+        key: String,
+    },
+    /// It listens on sockets of its own.
+    ListensByItself {
+        /// Where.
+        names: Vec<ListenerName>,
+    },
+    /// It has given its word, or a good answer.
+    Proves,
+    /// It has closed a listener of its own accord.
+    Closes {
+        /// Which.
+        name: ListenerName,
+    },
+    /// It leaves, or serves nothing any more.
+    Leaves,
+    /// It is held back no longer.
+    Admitted,
+    /// A spare: it holds this position from now on, and is held back no longer.
+    Moves {
+        /// Which.
+        position: Position,
+    },
+    /// It is waited for no longer: it is ready with what it has.
+    Accepted,
+    /// A time has come at which it may be ready.
+    Look,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the runtime must do every one")]
+pub enum Effect {
+    /// It gets its share of this listener's connections from now on.
+    Serve {
+        /// Who.
+        worker: WorkerId,
+        /// Of what.
+        listener: ListenerId,
+    },
+    /// It has begun to serve: what comes before was all of it.
+    HasBegun {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// It has proven that it serves: it counts as ready before it gets anything by that.
+    HasProven {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// It is ready, and serves what it may: that can be told.
+    Ready {
+        /// Who.
+        worker: WorkerId,
+        /// The listeners that it was given, of which it is known only now that it listens there.
+        given: Vec<ListenerId>,
+        /// It has no listener.
+        is_without: bool,
+    },
+    /// It is not ready, for this reason, which is another than before.
+    Lacks {
+        /// Who.
+        worker: WorkerId,
+        /// What it lacks.
+        lack: Lack,
+    },
+    /// Put [`Input::Look`] at this time.
+    LookAt {
+        /// At whom.
+        worker: WorkerId,
+        /// When.
+        at: Duration,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    comes: Comes,
+    held: BTreeMap<String, Held>,
+}
+
+/// The workers of one app, and what they hold.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    roll: Roll,
+    members: BTreeMap<WorkerId, Member>,
+    /// What workers that start were last said to lack.
+    lacks: BTreeMap<WorkerId, Lack>,
+}
+
+/// Where a worker stands; nothing once it is gone.
+pub type StandingOf<'a> = &'a dyn Fn(WorkerId) -> Option<Worker>;
+
+impl Machine {
+    /// An app without workers. One that owes nothing is ready `quiet` after it opened its last listener.
+    #[must_use]
+    pub fn new(quiet: Duration) -> Self {
+        Self {
+            roll: Roll::new(quiet),
+            members: BTreeMap::new(),
+            lacks: BTreeMap::new(),
+        }
+    }
+
+    /// Sets how long a worker that owes nothing is to open no further listener.
+    pub fn set_quiet(&mut self, quiet: Duration) {
+        self.roll.set_quiet(quiet);
+    }
+
+    /// A worker starts.
+    pub fn enrol(&mut self, worker: WorkerId, newcomer: Newcomer, now: Duration) {
+        let place = (newcomer.position, newcomer.generation);
+        self.roll.enrol(worker, place, newcomer.proof, now);
+        let member = Member {
+            comes: newcomer.comes,
+            held: BTreeMap::new(),
+        };
+        self.members.insert(worker, member);
+    }
+
+    /// The worker holds a listener: it has asked for it, or was given it. What it holds under this key already stays.
+    pub fn hold(&mut self, worker: WorkerId, key: &str, held: Held) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.held.entry(key.to_owned()).or_insert(held);
+        }
+    }
+
+    /// The worker holds nothing under this key any more. That it has closed it of its own accord is another matter.
+    pub fn let_go(&mut self, worker: WorkerId, key: &str) -> Option<Held> {
+        self.members.get_mut(&worker)?.held.remove(key)
+    }
+
+    /// The worker has taken connections from what it holds under this key: so it listens there, and successors owe it.
+    pub fn takes(&mut self, worker: WorkerId, key: &str, now: Duration) {
+        if let Some(held) = self.held_as(worker, key) {
+            let name = ListenerName::of_request(&held.request, key);
+            self.roll.listens(worker, name, now);
+        }
+    }
+
+    /// What the worker holds, by key.
+    pub fn held(&self, worker: WorkerId) -> impl Iterator<Item = (&String, &Held)> {
+        let member = self.members.get(&worker);
+        member.into_iter().flat_map(|member| &member.held)
+    }
+
+    /// What the worker holds under this key.
+    #[must_use]
+    pub fn held_as(&self, worker: WorkerId, key: &str) -> Option<&Held> {
+        self.members.get(&worker)?.held.get(key)
+    }
+
+    /// Whether the worker holds this listener.
+    #[must_use]
+    pub fn holds(&self, worker: WorkerId, listener: ListenerId) -> bool {
+        self.held(worker).any(|(_, held)| held.listener == listener)
+    }
+
+    /// Who holds this listener.
+    pub fn holders(&self, listener: ListenerId) -> impl Iterator<Item = WorkerId> {
+        let members = self.members.iter();
+        let holds = move |held: &Held| held.listener == listener;
+        let holders = members.filter(move |(_, member)| member.held.values().any(holds));
+        holders.map(|(&worker, _)| worker)
+    }
+
+    /// All listeners that somebody holds.
+    #[must_use]
+    pub fn all_held(&self) -> BTreeSet<ListenerId> {
+        let held = self
+            .members
+            .values()
+            .flat_map(|member| member.held.values());
+        held.map(|held| held.listener).collect()
+    }
+
+    /// Whether the worker gets connections of any listener.
+    #[must_use]
+    pub fn serves(&self, worker: WorkerId) -> bool {
+        self.held(worker)
+            .any(|(_, held)| held.share == Share::Serves)
+    }
+
+    /// What the worker that starts was last said to lack.
+    #[must_use]
+    pub fn lack(&self, worker: WorkerId) -> Option<&Lack> {
+        self.lacks.get(&worker)
+    }
+
+    /// The worker serves nothing any more, though its process may live.
+    pub fn clear(&mut self, worker: WorkerId) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.held.clear();
+        }
+    }
+
+    /// The worker's process is gone.
+    pub fn gone(&mut self, worker: WorkerId, now: Duration) {
+        self.roll.gone(worker, now);
+        self.members.remove(&worker);
+        self.lacks.remove(&worker);
+    }
+
+    /// No worker of this generation will be started any more.
+    pub fn drop_generation(&mut self, generation: Generation) {
+        self.roll.drop_generation(generation);
+    }
+
+    /// The listener is one worker's own: whoever starts need not have it.
+    pub fn disown(
+        &mut self,
+        name: &ListenerName,
+        now: Duration,
+        standing: StandingOf<'_>,
+    ) -> Vec<Effect> {
+        self.roll.disown(name);
+        let mut effects = Vec::new();
+        for worker in self.roll.starting() {
+            self.reconsider(worker, now, standing, &mut effects);
+        }
+        effects
+    }
+
+    /// Takes down what was seen of a worker, and says what is to be done.
+    pub fn step(
+        &mut self,
+        worker: WorkerId,
+        input: Input,
+        now: Duration,
+        standing: StandingOf<'_>,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Listens { key, counts } => {
+                self.listens(worker, &key, counts, now);
+                self.begin_serving(worker, standing, &mut effects);
+            }
+            Input::Waits { key } => {
+                if let Some(held) = self.held_as(worker, &key) {
+                    let name = ListenerName::of_request(&held.request, &key);
+                    self.roll.listens(worker, name, now);
+                    self.reconsider(worker, now, standing, &mut effects);
+                }
+            }
+            Input::ListensByItself { names } => {
+                for name in names {
+                    self.roll.listens(worker, name, now);
+                }
+                self.reconsider(worker, now, standing, &mut effects);
+            }
+            Input::Proves => {
+                self.proves(worker, now);
+                self.reconsider(worker, now, standing, &mut effects);
+                self.begin_serving(worker, standing, &mut effects);
+            }
+            Input::Closes { name } => {
+                self.roll.closes(worker, &name, now);
+                self.reconsider(worker, now, standing, &mut effects);
+            }
+            Input::Leaves => self.leaves(worker, now, standing, &mut effects),
+            Input::Admitted => self.begin_serving(worker, standing, &mut effects),
+            Input::Moves { position } => {
+                self.roll.moves(worker, position);
+                self.begin_serving(worker, standing, &mut effects);
+            }
+            Input::Accepted => drop(self.becomes_ready(worker, standing, &mut effects)),
+            Input::Look => self.reconsider(worker, now, standing, &mut effects),
+        }
+        effects
+    }
+
+    fn listens(&mut self, worker: WorkerId, key: &str, counts: bool, now: Duration) {
+        let member = self.members.get_mut(&worker);
+        let Some(held) = member.and_then(|member| member.held.get_mut(key)) else {
+            return;
+        };
+        held.share = held.share.max(Share::Listens);
+        if counts {
+            let name = ListenerName::of_request(&held.request, key);
+            self.roll.listens(worker, name, now);
+        }
+    }
+
+    fn proves(&mut self, worker: WorkerId, now: Duration) {
+        if let Some(member) = self.members.get(&worker)
+            && member.comes == Comes::Given
+        {
+            for (key, held) in &member.held {
+                let name = ListenerName::of_request(&held.request, key);
+                self.roll.listens(worker, name, now);
+            }
+        }
+        self.roll.proves(worker);
+    }
+
+    /// The worker leaves, or is gone: who follows it may serve what it has.
+    fn leaves(
+        &mut self,
+        worker: WorkerId,
+        now: Duration,
+        standing: StandingOf<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let position = self.roll.position(worker);
+        self.roll.leaves(worker, now);
+        for successor in position.map_or_else(Vec::new, |at| self.roll.starting_at(at)) {
+            self.begin_serving(successor, standing, effects);
+        }
+    }
+
+    /// Looks whether the worker is ready by now, and whether others are because it is.
+    fn reconsider(
+        &mut self,
+        worker: WorkerId,
+        now: Duration,
+        standing: StandingOf<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut open = vec![worker];
+        while let Some(worker) = open.pop() {
+            if self.is_ready_now(worker, now, standing, effects)
+                && self.becomes_ready(worker, standing, effects)
+            {
+                open = self.roll.starting();
+            }
+        }
+    }
+
+    fn is_ready_now(
+        &mut self,
+        worker: WorkerId,
+        now: Duration,
+        standing: StandingOf<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let leaves = standing(worker).is_none_or(|standing| standing.departure().is_some());
+        if leaves || !self.roll.knows(worker) {
+            return false;
+        }
+        match self.roll.verdict(worker, now) {
+            Verdict::Ready => return true,
+            Verdict::ReadyAt(at) => effects.push(Effect::LookAt { worker, at }),
+            Verdict::Lacks(lack) => {
+                if self.lacks.get(&worker) != Some(&lack) {
+                    self.lacks.insert(worker, lack.clone());
+                    effects.push(Effect::Lacks { worker, lack });
+                }
+            }
+        }
+        false
+    }
+
+    /// False when it was ready before.
+    fn becomes_ready(
+        &mut self,
+        worker: WorkerId,
+        standing: StandingOf<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if !self.roll.settle(worker) {
+            return false;
+        }
+        self.lacks.remove(&worker);
+        let Some(member) = self.members.get_mut(&worker) else {
+            return false;
+        };
+        let mut given = Vec::new();
+        if member.comes == Comes::Given {
+            for held in member.held.values_mut() {
+                held.share = held.share.max(Share::Listens);
+                given.push(held.listener);
+            }
+        }
+        let is_without = member.held.is_empty();
+        effects.push(Effect::HasProven { worker });
+        self.begin_serving(worker, standing, effects);
+        effects.push(Effect::Ready {
+            worker,
+            given,
+            is_without,
+        });
+        true
+    }
+
+    /// Gives the worker its share of the connections to what it listens on, if it may have one. The one place.
+    fn begin_serving(
+        &mut self,
+        worker: WorkerId,
+        standing: StandingOf<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let takes_part = standing(worker).is_some_and(|standing| standing.takes_part());
+        if !takes_part || self.roll.is_shut(worker) {
+            return;
+        }
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        let before = effects.len();
+        for held in member.held.values_mut() {
+            if held.share == Share::Listens {
+                held.share = Share::Serves;
+                let listener = held.listener;
+                effects.push(Effect::Serve { worker, listener });
+            }
+        }
+        if effects.len() > before {
+            effects.push(Effect::HasBegun { worker });
+        }
+    }
+}
