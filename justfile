@@ -38,9 +38,9 @@ programs *args:
         npm install --prefix target/programs --no-save --no-audit --no-fund --loglevel=error bun@1 deno@2
     cargo test -p phalanx-cli --test programs -- --include-ignored --nocapture --test-threads 1 {{ args }}
 
-# The seeded simulation of the supervision, at length; PHALANX_SIM_SEED replays one history
+# The seeded simulations of supervision and dispatch, at length; PHALANX_SIM_SEED or PHALANX_JOINT_SEED replays one history
 sim histories="10000":
-    PHALANX_SIM_HISTORIES={{ histories }} cargo test -p phalanx-core --release --test simulation -- --nocapture
+    PHALANX_SIM_HISTORIES={{ histories }} PHALANX_JOINT_HISTORIES={{ histories }} cargo test -p phalanx-core --release --test simulation --test joint -- --nocapture
 
 # The eBPF program: bpf/steer.bpf.c compiled into bpf/steer.bpf.o (needs clang and llvm of Debian 12)
 bpf output="bpf/steer.bpf.o":
