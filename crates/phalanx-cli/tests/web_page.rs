@@ -77,6 +77,10 @@ fn the_page_shows_the_workers_and_what_changes() {
     );
     app.verb(["scale", "3"]).expect_success();
     browser.wait_until("document.querySelectorAll('#rows tr').length === 3");
+    browser.click("#output summary");
+    browser.wait_until(
+        "document.getElementById('lines').textContent.includes('[0] listening on 127.0.0.1:')",
+    );
     assert_eq!(complaints(&browser), [""; 0]);
     assert!(app.stop().success());
     browser.wait_until("!document.getElementById('banner').hidden");

@@ -37,6 +37,13 @@ async function answer(response) {
 
 export const get = async (path) => answer(await ask(path, { signal: AbortSignal.timeout(10_000) }));
 
+/** The objects of an answer that has one a line. */
+export async function lines(path) {
+  const response = await ask(path, { signal: AbortSignal.timeout(10_000) });
+  if (!response.ok) return null;
+  return (await response.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+}
+
 export const post = async (path, body) =>
   answer(await ask(path, { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json" } }));
 

@@ -31,6 +31,7 @@ async function look() {
   view.rows(state, flow, replace);
   view.rollout(state);
   document.body.dataset.live = "yes";
+  if (element("output").open) view.output(await api.lines("/v1/logs?lines=200"));
 }
 
 function unlessToken(error) {
@@ -166,6 +167,7 @@ for (const policy of POLICIES) element("policy").add(new Option(policy, policy))
 const handlers = { reload, rollback, theme: changeTheme, help: () => element("keys").showModal(), more: () => scale(1), fewer: () => scale(-1) };
 for (const [id, handler] of Object.entries(handlers)) element(id).addEventListener("click", handler);
 element("policy").addEventListener("change", changePolicy);
+element("output").addEventListener("toggle", () => look().catch(() => {}));
 element("steps").addEventListener("change", () => view.log(state, element("steps").checked));
 
 const keys = {

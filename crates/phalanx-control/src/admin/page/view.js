@@ -222,6 +222,16 @@ export function log(state, hasSteps) {
   element("events").replaceChildren(...items);
 }
 
+/** The last lines that workers printed; nothing of an app that keeps none. */
+export function output(lines) {
+  const node = element("lines");
+  const isAtEnd = node.scrollHeight - node.scrollTop - node.clientHeight < 24;
+  const shown = (lines ?? []).filter((one) => one.line != null);
+  const text = shown.map((one) => `${words.clock(one.time)} [${one.position}] ${plain(one.line)}`).join("\n");
+  put(node, text || (lines ? "Nothing was printed yet." : "This app keeps no output."));
+  if (isAtEnd) node.scrollTop = node.scrollHeight;
+}
+
 export function banner(text) {
   put("banner", text);
   element("banner").hidden = text === "";
