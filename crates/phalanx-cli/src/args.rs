@@ -36,7 +36,7 @@ pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use logs::{LogsArgs, OutputArgs, Whose};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use privileges::PrivilegeArgs;
-pub(crate) use recycle::{MemoryLimit, RecycleArgs, RecyclingArgs};
+pub(crate) use recycle::{MemoryLimit, RebalanceArgs, RecycleArgs, RecyclingArgs};
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 pub(crate) use unit::UnitArgs;
 pub(crate) use unknown::explain;
@@ -71,6 +71,7 @@ pub(crate) enum Verb {
     Rollback(RollbackArgs),
     Scale(ScaleArgs),
     Recycle(RecycleArgs),
+    Rebalance(RebalanceArgs),
     Policy(PolicyArgs),
     Stop(StopArgs),
     Send(SendArgs),

@@ -77,6 +77,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Rollback(args) => to_the_end(verbs::rollback(args)),
         Verb::Scale(args) => to_the_end(verbs::scale(args)),
         Verb::Recycle(args) => to_the_end(verbs::recycle(args)),
+        Verb::Rebalance(args) => to_the_end(verbs::rebalance(args)),
         Verb::Policy(args) => to_the_end(verbs::policy(args)),
         Verb::Stop(args) => to_the_end(verbs::stop(args)),
         Verb::Send(args) => to_the_end(verbs::send(args)),

@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use crate::args::{
-    DownArgs, EventsArgs, ListArgs, PolicyArgs, RecycleArgs, ReloadArgs, RollbackArgs, ScaleArgs,
-    SendArgs, StatusArgs, StopArgs,
+    DownArgs, EventsArgs, ListArgs, PolicyArgs, RebalanceArgs, RecycleArgs, ReloadArgs,
+    RollbackArgs, ScaleArgs, SendArgs, StatusArgs, StopArgs,
 };
 use crate::config;
 use crate::log::now_millis;
@@ -24,8 +24,8 @@ use crate::progress::Progress;
 use crate::report::{self, Failure, Outcome};
 use crate::{table, values};
 use phalanx_control::api::{
-    Adoption, ChangePolicy, Event, GetStatus, NotAnswering, NumberOrText, Recycle, Rollback, Scale,
-    SendMessage, Status, Stop,
+    Adoption, ChangePolicy, Event, GetStatus, NotAnswering, NumberOrText, Rebalance, Recycle,
+    Rollback, Scale, SendMessage, Status, Stop,
 };
 use phalanx_control::client::{App, Events};
 use phalanx_control::exit::Exit;
@@ -125,6 +125,16 @@ pub(crate) async fn recycle(args: RecycleArgs) -> Outcome {
         "{} recycled: {}\n",
         app.name,
         phalanx_control::level::counted(done.workers())
+    ))
+}
+
+pub(crate) async fn rebalance(args: RebalanceArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let answer = app.ask(&Rebalance {}).await;
+    let done = answer.map_err(|failure| not_done(&app, "rebalanced", failure))?;
+    report::print(&format!(
+        "{} rebalanced: of {} connections {} were above their workers' shares, and {} are now\n",
+        app.name, done.open, done.above_before, done.above_after
     ))
 }
 

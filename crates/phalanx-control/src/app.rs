@@ -9,7 +9,7 @@ use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 use serde_json::Value;
 
-use crate::api::{Snapshot, Status};
+use crate::api::{Rebalanced, Snapshot, Status};
 
 /// An app whose control socket is served. Commands return when they are carried out.
 pub trait App: Clone + Send + Sync + 'static {
@@ -33,6 +33,9 @@ pub trait App: Clone + Send + Sync + 'static {
         &self,
         target: RecycleTarget,
     ) -> impl Future<Output = Result<Done, CommandError>> + Send;
+
+    /// Has connections that are kept open spread evenly: what that has brought.
+    fn rebalance(&self) -> impl Future<Output = Result<Rebalanced, String>> + Send;
 
     /// Stops the app, without waiting for requests in service if `fast`.
     fn stop(&self, fast: bool) -> impl Future<Output = Result<(), CommandError>> + Send;

@@ -110,6 +110,7 @@ impl<C> Ledger<C> {
             answers_before: 0,
             liveness: Liveness::new(Limits::CONNECTIONS),
             aside: false,
+            is_at_share: false,
             window_max: usize::MAX,
         })
     }
@@ -176,6 +177,19 @@ impl<C> Ledger<C> {
             && member.blocked != blocked
         {
             member.blocked = blocked;
+            self.refresh_worker(worker);
+        }
+    }
+
+    /// These workers hold their share already, and nobody else: newcomers are for the others.
+    pub fn set_at_share(&mut self, at_share: &BTreeSet<WorkerId>) {
+        let changed = self.members.iter_mut().filter_map(|(worker, member)| {
+            let is_at_share = at_share.contains(worker);
+            (std::mem::replace(&mut member.is_at_share, is_at_share) != is_at_share)
+                .then_some(*worker)
+        });
+        let changed: Vec<WorkerId> = changed.collect();
+        for worker in changed {
             self.refresh_worker(worker);
         }
     }
@@ -399,7 +413,7 @@ impl<C> Ledger<C> {
             if let Some(group) = self.groups.get_mut(listener)
                 && group.newest(member.position) == Some(worker)
             {
-                group.mark(member.position, room, !member.stalled);
+                group.mark(member.position, room, member.is_awaited());
             }
         }
     }
@@ -412,7 +426,7 @@ impl<C> Ledger<C> {
             .newest(position)
             .and_then(|worker| self.members.get(&worker));
         let room = newest.is_some_and(|member| member.has_room(self.window));
-        let awaited = newest.is_some_and(|member| !member.stalled);
+        let awaited = newest.is_some_and(Member::is_awaited);
         group.mark(position, room, awaited);
     }
 }

@@ -50,6 +50,17 @@ pub(crate) struct RecycleArgs {
     pub(crate) workers: Vec<Target>,
 }
 
+/// Spread the connections that are kept open evenly over the workers
+///
+/// New connections are spread evenly; clients that keep theirs stay where they are: after scaling up, a crash or a reload, for hours. Workers that
+/// hold more than their share end some connections politely: `Connection: close` with the next answer, GOAWAY over HTTP/2, no request
+/// is cut off. Clients that come back land on the others. Waits until that is even, 10 s at most. WebSockets and the like stay.
+#[derive(Args, Debug)]
+pub(crate) struct RebalanceArgs {
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
+}
+
 /// A limit of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MemoryLimit {

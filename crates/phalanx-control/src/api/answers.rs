@@ -71,6 +71,18 @@ impl From<fleet::Done> for Done {
     }
 }
 
+/// Connections were rebalanced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Rebalanced {
+    /// Connections that workers held above their shares when it began.
+    pub above_before: u32,
+    /// The same when it ended.
+    pub above_after: u32,
+    /// Open connections of all workers that serve.
+    pub open: u32,
+}
+
 /// The policy was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -68,6 +68,7 @@ impl ErrorKind {
             | Self::Superseded
             | Self::DescriptionWrong
             | Self::PolicyNotHere
+            | Self::NotRebalanced
             | Self::Other(_) => 409,
         }
     }

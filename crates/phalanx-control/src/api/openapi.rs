@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ChangePolicy, ErrorKind, Event, Failed, GetDifferences, GetSnapshot, GetStatus, GetWorkers,
-    Method, Recycle, Reload, Request, Rollback, Scale, SendMessage, Stop, routes,
+    Method, Rebalance, Recycle, Reload, Request, Rollback, Scale, SendMessage, Stop, routes,
 };
 
 fn document() -> Value {
@@ -38,6 +38,10 @@ fn document() -> Value {
     api.verb::<Recycle>(
         "Replaces workers by others of their release.",
         &with(&[E::RecycleFailed]),
+    );
+    api.verb::<Rebalance>(
+        "Spreads the connections that are kept open evenly; answers when that is so, or after 10 s.",
+        &[E::NotRebalanced],
     );
     api.verb::<ChangePolicy>("Changes the policy.", &[E::PolicyNotHere]);
     api.verb::<Stop>(

@@ -14,6 +14,8 @@ pub const ROLLBACK: &str = "/v1/rollback";
 pub const SCALE: &str = "/v1/scale";
 /// `POST`: replaces workers by others of their release.
 pub const RECYCLE: &str = "/v1/recycle";
+/// `POST`: has connections that are kept open spread evenly.
+pub const REBALANCE: &str = "/v1/rebalance";
 /// `POST`: changes the policy.
 pub const POLICY: &str = "/v1/policy";
 /// `GET`: what a reload would change, of an app that a file describes.

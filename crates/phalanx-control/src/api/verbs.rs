@@ -7,7 +7,7 @@ use phalanx_core::ids::{Position, WorkerId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::{Done, PolicyChanged, Sent};
+use super::answers::{Done, PolicyChanged, Rebalanced, Sent};
 use super::routes;
 use super::{Method, Request};
 
@@ -30,6 +30,7 @@ verbs! {
     Rollback: ROLLBACK -> Done;
     Scale: SCALE -> Done;
     Recycle: RECYCLE -> Done;
+    Rebalance: REBALANCE -> Rebalanced;
     ChangePolicy: POLICY -> PolicyChanged;
     Stop: STOP -> Done;
     SendMessage: MESSAGES -> Sent;
@@ -183,6 +184,11 @@ impl Recycle {
         }
     }
 }
+
+/// Spreads the connections that are kept open evenly over the workers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Rebalance {}
 
 /// Changes the policy, from the next connection on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -220,6 +220,8 @@ words! {
         DescriptionWrong = "description_wrong",
         /// A listener cannot change to this policy while it is open.
         PolicyNotHere = "policy_not_here",
+        /// Connections cannot be rebalanced.
+        NotRebalanced = "not_rebalanced",
         /// The message was not sent.
         NotSent = "not_sent",
         /// As many streams are open as may be.

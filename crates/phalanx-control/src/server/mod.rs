@@ -85,6 +85,7 @@ pub(crate) fn routes<A: App>(app: A, extras: Extras) -> Router {
         .route(api::ROLLBACK, post(verbs::rollback::<A>))
         .route(api::SCALE, post(verbs::scale::<A>))
         .route(api::RECYCLE, post(verbs::recycle::<A>))
+        .route(api::REBALANCE, post(verbs::rebalance::<A>))
         .route(api::POLICY, post(verbs::change_policy::<A>))
         .route(api::STOP, post(verbs::stop::<A>))
         .route(api::MESSAGES, post(verbs::send_message::<A>))

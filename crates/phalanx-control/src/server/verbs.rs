@@ -12,7 +12,8 @@ use phalanx_core::policy::{PolicyName, Weights};
 use super::answer::{Answer, Refusal};
 use super::body::Wanted;
 use crate::api::{
-    ChangePolicy, Done, ErrorKind, PolicyChanged, Recycle, Reload, Scale, SendMessage, Sent, Stop,
+    ChangePolicy, Done, ErrorKind, PolicyChanged, Rebalance, Rebalanced, Recycle, Reload, Scale,
+    SendMessage, Sent, Stop,
 };
 use crate::app::{App, NotSent};
 use crate::failure::with_causes;
@@ -58,6 +59,15 @@ pub(super) async fn recycle<A: App>(
         Ok(fleet::Done::Recycled { workers })
     })
     .await
+}
+
+pub(super) async fn rebalance<A: App>(
+    State(app): State<A>,
+    Wanted(Rebalance {}): Wanted<Rebalance>,
+) -> Outcome<Rebalanced> {
+    let done = app.rebalance().await;
+    done.map(Answer)
+        .map_err(|reason| Refusal::new(ErrorKind::NotRebalanced, reason))
 }
 
 pub(super) async fn stop<A: App>(

@@ -10,6 +10,7 @@ pub mod intercept;
 pub mod liveness;
 pub mod machine;
 pub mod readiness;
+pub mod rebalance;
 pub mod turn;
 pub mod vitals;
 pub mod worker;

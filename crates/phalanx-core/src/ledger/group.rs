@@ -25,13 +25,20 @@ pub(super) struct Member<C> {
     pub(super) liveness: Liveness,
     /// It is stuck, and others are not.
     pub(super) aside: bool,
+    /// It holds its share already: newcomers are for others.
+    pub(super) is_at_share: bool,
     /// It never has more connections in flight than this: 1 where none could be taken back.
     pub(super) window_max: usize,
 }
 
 impl<C> Member<C> {
     pub(super) fn has_room(&self, window: usize) -> bool {
-        !self.blocked && self.in_flight.len() < self.window(window)
+        !self.blocked && !self.is_at_share && self.in_flight.len() < self.window(window)
+    }
+
+    /// Whether its turn is waited for when it has no room.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.stalled && !self.is_at_share
     }
 
     /// How many connections it may have in flight.

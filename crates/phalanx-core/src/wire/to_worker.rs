@@ -32,6 +32,11 @@ pub enum ToWorker {
         /// Which half of the position's row of the scoreboard it writes to: 0 or 1.
         lane: u8,
     },
+    /// End so many connections politely, those included that are ending already (`NODE_PHALANX`, `act:shed`).
+    Shed {
+        /// How many.
+        count: u32,
+    },
     /// The answer to a message of this worker.
     Reply {
         /// The `seq` it answers.
@@ -120,6 +125,10 @@ pub fn parse_to_worker(line: &[u8]) -> Result<ToWorker, WireError> {
             // The primary's probe: a handle message without a handle, to be answered with a NACK.
             None => Ok(ToWorker::Handle(Value::Null)),
         },
+        Some("NODE_PHALANX") if value["act"] == "shed" => Ok(ToWorker::Shed {
+            count: u32::try_from(unsigned(&value, "shed", "count")?)
+                .map_err(|_| field_error("shed", "count"))?,
+        }),
         Some("NODE_PHALANX") if value["act"] == "position" => Ok(ToWorker::Position {
             position: u32::try_from(unsigned(&value, "position", "position")?)
                 .map_err(|_| field_error("position", "position"))?,
@@ -283,6 +292,12 @@ pub mod outgoing {
     #[must_use]
     pub fn watch_health(wanted: bool, seq: u64) -> Vec<u8> {
         line(&json!({"cmd": "NODE_PHALANX", "act": "watch-health", "wanted": wanted, "seq": seq}))
+    }
+
+    /// Asks a worker to end so many connections politely, those included that are ending already.
+    #[must_use]
+    pub fn shed(count: u32, seq: u64) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_PHALANX", "act": "shed", "count": count, "seq": seq}))
     }
 
     /// Tells a spare which position it holds from now on, and its half of that position's row of the scoreboard.

@@ -1,6 +1,7 @@
 // What a Node worker does beyond Node: it drains politely, counts its responses while the primary watches
-// a canary (health.cjs), tells its load (load.cjs), accepts in batches (batch.cjs), and returns what it has no room
-// for (full.cjs). `phalanx` puts this file in front of the worker's own script by `--require` in NODE_OPTIONS.
+// a canary (health.cjs), tells its load (load.cjs), accepts in batches (batch.cjs), returns what it has no room
+// for (full.cjs), and ends connections for a rebalance (shed.cjs). `phalanx` puts this file in front of the worker's own script by
+// `--require` in NODE_OPTIONS.
 //
 // INVARIANTS: the application sees nothing of it. Until the drain begins nothing is patched but one entry
 // of the list of internal listeners, `cluster.worker.disconnect` and a slot's `onconnection`, and no frame of this file is ever on the
@@ -77,7 +78,13 @@
     process.env.PHALANX_POSITION = `${position}`;
   }
 
-  function ofPhalanx({ act, wanted, key, backlog, position, lease }, handle) {
+  let shed;
+
+  function ofPhalanx({ act, wanted, key, backlog, position, lease, count }, handle) {
+    if (act === 'shed') {
+      shed ??= phalanxShed(attempt, { makeLast, chunkGoesOn, sessions, endSession });
+      shed(count);
+    }
     if (act === 'position') takePosition(position);
     if (act === 'watch-health') health.watch(wanted);
     if (act === 'watch-load') watchLoad(wanted);

@@ -21,6 +21,7 @@ use serde::Serialize;
 pub(crate) use fork::Fork;
 pub use release::directory::working_directory;
 pub(crate) use release::launch::Release;
+pub use state::rebalance::{RebalanceError, Rebalanced};
 pub(crate) use state::splice::Guest;
 pub(crate) use tasks::output::LastLines;
 pub use tasks::output::{LinesSink, OutputLine, OutputLines, OutputSink, Stream};

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::revision::Revising;
 use super::runner::{Ask, Shared};
 use crate::error::{Error, Result};
-use crate::primary::{Cluster, Worker};
+use crate::primary::{Cluster, RebalanceError, Rebalanced, Worker};
 use crate::subscribers::Events;
 
 /// Commands and questions for a running app. Cheap to clone, works from any thread and runtime.
@@ -190,6 +190,14 @@ impl Control {
     /// When no such worker serves, or a successor does not start; then the old worker serves on.
     pub async fn recycle(&self, target: RecycleTarget) -> Result<Done, CommandError> {
         self.ask(Command::Recycle(target)).await
+    }
+
+    /// Has connections that are kept open spread evenly, as [`Cluster::rebalance`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn rebalance(&self) -> Result<Rebalanced, RebalanceError> {
+        self.cluster.rebalance().await
     }
 
     /// Stops the app: workers finish what they have. Returns when all are gone.

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use phalanx_control::api::{Snapshot, Status};
+use phalanx_control::api::{self, Snapshot, Status};
 use phalanx_control::app::{App, NotSent};
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Outcome, with_causes};
@@ -59,6 +59,16 @@ impl App for Control {
         target: RecycleTarget,
     ) -> impl Future<Output = Result<Done, CommandError>> + Send {
         Control::recycle(self, target)
+    }
+
+    async fn rebalance(&self) -> Result<api::Rebalanced, String> {
+        let done = Control::rebalance(self).await;
+        let done = done.map_err(|error| error.to_string())?;
+        Ok(api::Rebalanced {
+            above_before: done.above_before,
+            above_after: done.above_after,
+            open: done.open,
+        })
     }
 
     async fn stop(&self, fast: bool) -> Result<(), CommandError> {

@@ -21,6 +21,7 @@ use super::health::Counts;
 use super::leaving::Leaving;
 use super::mailbox::Mailbox;
 use super::queue::{Arrived, Queue};
+use super::shed::Shed;
 use crate::address::Address;
 use crate::error::{Error, Result};
 
@@ -37,6 +38,8 @@ pub(super) struct Inner {
     pub(super) channel: Arc<OwnedFd>,
     state: Mutex<State>,
     pub(super) started: AtomicBool,
+    /// Connections that it is to end although it stays.
+    pub(super) shed: Shed,
     /// A spare's place, until it has a position.
     position: AtomicU32,
     seat: OnceLock<Seat>,
@@ -109,6 +112,7 @@ impl Inner {
             channel: Arc::new(channel),
             state: Mutex::default(),
             started: AtomicBool::new(false),
+            shed: Shed::default(),
             position: AtomicU32::new(position.0),
             seat: OnceLock::new(),
             health: Counts::default(),
@@ -217,6 +221,7 @@ impl Inner {
                 }
             }
             ToWorker::Position { position, lane } => self.takes_position(position, lane),
+            ToWorker::Shed { count } => self.shed.want(count),
             ToWorker::WatchHealth { wanted } => self.health.watch(wanted),
             ToWorker::User(message) => self.deliver(&message),
             ToWorker::HandleAck | ToWorker::HandleNack | ToWorker::Ignored => {}

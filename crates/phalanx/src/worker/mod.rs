@@ -12,6 +12,7 @@ mod queue;
 mod reader;
 #[cfg(feature = "serve")]
 mod serve;
+mod shed;
 mod stream;
 mod udp;
 

@@ -28,6 +28,7 @@ pub(in crate::primary) mod policy;
 pub(in crate::primary) mod probe;
 pub(in crate::primary) mod published;
 pub(in crate::primary) mod readiness;
+pub(in crate::primary) mod rebalance;
 pub(in crate::primary) mod recall;
 pub(in crate::primary) mod requests;
 pub(in crate::primary) mod sd_notify;
@@ -73,6 +74,7 @@ use crate::primary::state::intake::Intake;
 use crate::primary::state::intercept::Calls;
 use crate::primary::state::listeners::Listener;
 use crate::primary::state::load::LoadSource;
+use crate::primary::state::rebalance::Rebalancing;
 use crate::primary::state::sd_notify::Acks;
 use crate::primary::state::tally::Tally;
 use crate::primary::state::watch::Pulse;
@@ -132,6 +134,7 @@ pub(crate) struct Hub {
     tally: Tally,
     /// Who hangs.
     hang: HangWatch,
+    rebalancing: Rebalancing,
     intake: Intake,
     abandoned: Abandoned,
     seen_handshakes: SeenHandshakes,
@@ -193,6 +196,7 @@ impl Hub {
             answered: Answered::default(),
             tally: Tally::default(),
             hang: HangWatch::default(),
+            rebalancing: Rebalancing::default(),
             intake: Intake::default(),
             abandoned: Abandoned::default(),
             seen_handshakes: SeenHandshakes::default(),

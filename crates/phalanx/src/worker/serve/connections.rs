@@ -105,6 +105,8 @@ pub(super) struct Guard {
     worker: ThisWorker,
     /// Its answers that are server-sent events, and not finished.
     events: AtomicUsize,
+    /// It was told to end although the worker stays.
+    sheds: AtomicBool,
     /// Its last request has a body, of which something may stay unread.
     lingers: Arc<AtomicBool>,
 }
@@ -116,6 +118,7 @@ impl Guard {
             connections: Arc::clone(connections),
             worker: worker.clone(),
             events: AtomicUsize::new(0),
+            sheds: AtomicBool::new(false),
             lingers: Arc::default(),
         };
         (Arc::new(guard), Count::new(connections, Kind::Connection))
@@ -149,6 +152,24 @@ impl Guard {
         self.events.load(Ordering::Acquire) > 0
     }
 
+    /// Whether this connection is to end although the worker stays: it is asked with each answer.
+    fn sheds(&self) -> bool {
+        if self.sheds.load(Ordering::Acquire) {
+            return true;
+        }
+        let is_taken = self.worker.inner.shed.take();
+        if is_taken {
+            self.sheds.store(true, Ordering::Release);
+        }
+        is_taken
+    }
+
+    /// Waits until this connection is to end although the worker stays.
+    pub(super) async fn shed(&self) {
+        self.worker.inner.shed.turn().await;
+        self.sheds.store(true, Ordering::Release);
+    }
+
     /// Adds the farewell where it is due, and counts server-sent events. Over HTTP/2 the farewell is no
     /// header, but the connection's own.
     pub(super) fn dismiss<B>(
@@ -157,8 +178,8 @@ impl Guard {
         version: Version,
     ) -> Response<Counted<B>> {
         if version < Version::HTTP_2
-            && self.worker.is_draining()
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            && (self.worker.is_draining() || self.sheds())
         {
             response
                 .headers_mut()
@@ -166,6 +187,14 @@ impl Guard {
         }
         let events = is_event_stream(response.headers()).then(|| Events::new(self));
         response.map(|body| Counted { body, events })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if *self.sheds.get_mut() {
+            self.worker.inner.shed.ended();
+        }
     }
 }
 

@@ -257,6 +257,7 @@ where
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
         () = guard.worker().inner.leaving.wait() => connection.as_mut().graceful_shutdown(),
+        () = guard.shed() => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
 }

@@ -70,6 +70,8 @@ pub(in crate::primary) struct Slots {
     eligible: PositionSet,
     /// Those of them whose workers are stuck, while others are not: they get nothing.
     aside: BTreeSet<Position>,
+    /// Those that hold their share already while connections are rebalanced: newcomers are for others.
+    at_share: BTreeSet<Position>,
     /// The slot of a worker that is being asked whether it serves, and its position if it has been that position's.
     probed: Option<(Option<Position>, Arc<OwnedFd>)>,
     lot: Lot,
@@ -110,6 +112,7 @@ impl Slots {
             retired: BTreeMap::new(),
             eligible: PositionSet::new(),
             aside: BTreeSet::new(),
+            at_share: BTreeSet::new(),
             probed: None,
             lot: Lot::Empty,
             spare: vec![(first, name)],
@@ -349,8 +352,17 @@ impl Slots {
             chosen.remove(position);
         }
         let chosen = with_room(&chosen, &self.full());
+        let chosen = with_room(&chosen, &self.at_share);
         self.plan.set_eligible(&chosen, last);
         self.install();
+    }
+
+    /// These positions hold their share already, and no others.
+    pub(in crate::primary) fn set_at_share(&mut self, at_share: &BTreeSet<Position>) {
+        if self.at_share != *at_share {
+            self.at_share.clone_from(at_share);
+            self.switch();
+        }
     }
 
     fn install(&mut self) {
