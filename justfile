@@ -187,6 +187,11 @@ _rivals:
     [ -e target/bench/pm2/node_modules/pm2 ] || { mkdir -p target/bench/pm2 && \
         npm install --prefix target/bench/pm2 --no-save --no-audit --no-fund --loglevel=error pm2; }
 
+# What it costs that workers' output goes through the primary to its log file, beside workers that write it by themselves
+bench-logs *args:
+    cargo build --release -p phalanx-cli
+    nice python3 -B bench/logs.py target/release/phalanx {{ args }}
+
 # Whether the benchmark harness counts right
 bench-check:
     python3 -B -m unittest discover -s bench
