@@ -55,7 +55,8 @@ export function tiles(state) {
   put("cpu", words.percent(sum("cpu")));
   put("memory", words.bytes(sum("memory")));
   put("restarts", String(state.rows.reduce((all, row) => all + row.restarts, 0)));
-  const reasons = Object.entries(metrics?.restarts ?? {}).map(([reason, count]) => `${plain(reason)} ${count}`);
+  const happened = Object.entries(metrics?.restarts ?? {}).filter(([, count]) => count > 0);
+  const reasons = happened.map(([reason, count]) => `${plain(reason)} ${count}`);
   put("restarts-why", reasons.join(", ") || "after crashes");
   put("lag", `${status.primary.loop_lag_p99_ms.toFixed(1)} ms`);
   put("primary", `lag · ${words.bytes(status.primary.memory_bytes)}`);
