@@ -9,6 +9,7 @@ use crate::policy::{ClientHash, Field, Loads, Policy, PositionSet};
 
 /// A worker that may be offered connections.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of their own")]
 pub(super) struct Member<C> {
     pub(super) position: Position,
     pub(super) listeners: BTreeSet<ListenerId>,
