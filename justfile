@@ -195,3 +195,39 @@ bench-logs *args:
 # Whether the benchmark harness counts right
 bench-check:
     python3 -B -m unittest discover -s bench
+
+# Every package for this processor, from one static program: tarball, deb, wheel, npm, image (packaging/build says which)
+packages directory="target/packages":
+    packaging/build {{ directory }}
+
+# Each package installed on a bare Debian, and the first five minutes with it (root; after `just packages`)
+packages-try directory="target/packages":
+    packaging/try {{ directory }}
+
+# Whether two builds of this commit, in two directories, give the same bytes
+packages-twice:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    for name in one two; do
+        git clone --quiet . "$scratch/$name"
+        (cd "$scratch/$name" && packaging/build "$scratch/packages-$name" >/dev/null)
+    done
+    diff "$scratch/packages-one/SHA256SUMS" "$scratch/packages-two/SHA256SUMS"
+    cat "$scratch/packages-one/SHA256SUMS"
+
+# Whether the files of deploy/ are what the orchestrators take, without a network where that can be had
+deploy-check:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    venv=target/deploy-check
+    [ -x "$venv/bin/kubernetes-validate" ] || {
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate
+    }
+    offline=()
+    if unshare --net true 2>/dev/null; then offline=(unshare --net); fi
+    "${offline[@]}" "$venv/bin/kubernetes-validate" --strict deploy/kubernetes/shop.yaml
+    "$venv/bin/python" -c 'import sys, yaml; [yaml.safe_load(open(one)) for one in sys.argv[1:]]' \
+        deploy/compose.yaml deploy/kubernetes/kernel-dispatch.yaml
