@@ -10,6 +10,7 @@ mod habits;
 mod health;
 mod limits;
 mod logs;
+mod metrics;
 mod polite;
 mod privileges;
 mod recycle;
@@ -34,6 +35,7 @@ pub(crate) use habits::translate;
 pub(crate) use health::HealthArgs;
 pub(crate) use limits::{LimitArgs, OnBootFailure};
 pub(crate) use logs::{LogsArgs, OutputArgs, Whose};
+pub(crate) use metrics::{MetricsArgs, MetricsFormat, ShowMetricsArgs};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use privileges::PrivilegeArgs;
 pub(crate) use recycle::{MemoryLimit, RebalanceArgs, RecycleArgs, RecyclingArgs};
@@ -77,6 +79,7 @@ pub(crate) enum Verb {
     Send(SendArgs),
     Logs(LogsArgs),
     Events(EventsArgs),
+    Metrics(ShowMetricsArgs),
     #[cfg(feature = "top")]
     Top(TopArgs),
     Drill(Box<DrillArgs>),
@@ -188,6 +191,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) privileges: PrivilegeArgs,
+
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
 
     #[command(flatten)]
     pub(crate) polite: PoliteArgs,

@@ -82,6 +82,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Stop(args) => to_the_end(verbs::stop(args)),
         Verb::Send(args) => to_the_end(verbs::send(args)),
         Verb::Logs(args) => to_the_end(logs::logs(args)),
+        Verb::Metrics(args) => to_the_end(verbs::metrics(args)),
         Verb::Events(args) => to_the_end(verbs::events(args)),
         #[cfg(feature = "top")]
         Verb::Top(args) => to_the_end(phalanx_top::top(args)),

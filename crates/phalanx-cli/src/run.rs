@@ -8,6 +8,7 @@ mod adoption;
 mod controls;
 mod event_logger;
 mod limits;
+mod metrics;
 mod outputs;
 mod revisions;
 mod service;
@@ -191,6 +192,8 @@ fn options(
     options.settings = settings;
     options.fleet = fleet;
     options.stream_timeout = args.polite.stream_timeout;
+    options.metrics = args.metrics.metrics.is_some();
+    options.pre_stop_delay = args.metrics.pre_stop_delay;
     options.weights = args.weights.clone().unwrap_or_default();
     options.policy = args.policy.unwrap_or_else(policy_of_environment);
     options.dispatch = match args.dispatch {
@@ -228,6 +231,7 @@ struct App {
 impl App {
     async fn run(self, mut options: SupervisorOptions) -> Outcome {
         let (place, listener) = Place::take(&RuntimeDirs::here(), &self.name)?;
+        let metrics = metrics::listen(self.args.metrics.metrics, &self.log).await?;
         let pid_file = self
             .args
             .pid_file
@@ -263,6 +267,7 @@ impl App {
             drop(server_ends.await);
         });
         let server = tokio::spawn(server);
+        let metrics = metrics.map(|port| metrics::Served::start(port, control.clone()));
         let asked = Asked {
             binds: self.args.bound.bind.clone(),
             publishes: self.args.bound.publish.clone(),
@@ -290,6 +295,9 @@ impl App {
         // A client that does not take its answer does not hold up the end.
         let both = async { tokio::join!(server, end_of(web_view)) };
         drop(timeout(ANSWER_LIMIT, both).await);
+        if let Some(metrics) = metrics {
+            metrics.finish().await;
+        }
         drop(pid_file);
         drop(place);
         outcome(ended)

@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use crate::args::{
-    DownArgs, EventsArgs, ListArgs, PolicyArgs, RebalanceArgs, RecycleArgs, ReloadArgs,
-    RollbackArgs, ScaleArgs, SendArgs, StatusArgs, StopArgs,
+    DownArgs, EventsArgs, ListArgs, MetricsFormat, PolicyArgs, RebalanceArgs, RecycleArgs,
+    ReloadArgs, RollbackArgs, ScaleArgs, SendArgs, ShowMetricsArgs, StatusArgs, StopArgs,
 };
 use crate::config;
 use crate::log::now_millis;
@@ -24,8 +24,8 @@ use crate::progress::Progress;
 use crate::report::{self, Failure, Outcome};
 use crate::{table, values};
 use phalanx_control::api::{
-    Adoption, ChangePolicy, Event, GetStatus, NotAnswering, NumberOrText, Rebalance, Recycle,
-    Rollback, Scale, SendMessage, Status, Stop,
+    Adoption, ChangePolicy, Event, GetSnapshot, GetStatus, NotAnswering, NumberOrText, Rebalance,
+    Recycle, Rollback, Scale, SendMessage, Status, Stop,
 };
 use phalanx_control::client::{App, Events};
 use phalanx_control::exit::Exit;
@@ -260,6 +260,17 @@ pub(crate) async fn events(args: EventsArgs) -> Outcome {
         report::print(&format!("{event}\n"))?;
     }
     Ok(())
+}
+
+/// Prints the figures, once.
+pub(crate) async fn metrics(args: ShowMetricsArgs) -> Outcome {
+    let app = App::find(args.app.name.as_ref()).await?;
+    let accept = match args.format {
+        MetricsFormat::Json => return print_json(&app.ask_for_json(&GetSnapshot {}).await?),
+        MetricsFormat::Text => "text/plain",
+        MetricsFormat::Openmetrics => "application/openmetrics-text",
+    };
+    report::print(&app.metrics(accept).await?)
 }
 
 /// Shows the events until the answer is there.

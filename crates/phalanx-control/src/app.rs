@@ -4,6 +4,7 @@ use std::future::Future;
 
 use futures_util::Stream;
 use phalanx_core::command::CommandError;
+use phalanx_core::exposition::Format;
 use phalanx_core::fleet::{Done, RecycleTarget, ReloadPlan, ScaleTo};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
@@ -18,6 +19,15 @@ pub trait App: Clone + Send + Sync + 'static {
 
     /// The app's figures (docs/metrics.md).
     fn snapshot(&self) -> impl Future<Output = Snapshot> + Send;
+
+    /// The figures as text for Prometheus, the application's own metrics among them.
+    fn metrics(&self, format: Format) -> impl Future<Output = String> + Send;
+
+    /// Whether the app is so, in words.
+    ///
+    /// # Errors
+    /// Why it is not.
+    fn probe(&self, probe: Probe) -> Result<String, String>;
 
     /// Replaces all workers as the plan says.
     fn reload(&self, plan: ReloadPlan) -> impl Future<Output = Result<Done, CommandError>> + Send;
@@ -54,6 +64,18 @@ pub trait App: Clone + Send + Sync + 'static {
 
     /// Every event from now on, as the JSON object of docs/events.md in one line.
     fn events(&self) -> impl Stream<Item = String> + Send + 'static;
+}
+
+/// What an orchestrator asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "each has its path")]
+pub enum Probe {
+    /// Is the primary alive?
+    Live,
+    /// Does the app serve, and is it not about to stop?
+    Ready,
+    /// Has it served once?
+    Started,
 }
 
 /// Why a message was not sent.

@@ -14,8 +14,11 @@ pub mod client;
 pub mod exit;
 #[cfg(feature = "socket")]
 pub mod failure;
+mod families;
 #[cfg(feature = "socket")]
 pub mod logs;
+#[cfg(feature = "socket")]
+pub mod metrics;
 #[cfg(feature = "socket")]
 pub mod names;
 #[cfg(feature = "socket")]

@@ -3,10 +3,12 @@
 //! Every machine takes an event and the time and answers with actions, so that thousands of
 //! histories with faults can be simulated from a seed. The runtime in the `phalanx` crate executes the actions.
 
+pub mod app_metrics;
 pub mod backoff;
 pub mod clock;
 pub mod command;
 pub mod dispatch;
+pub mod exposition;
 pub mod fleet;
 pub mod health;
 pub mod ids;

@@ -22,6 +22,7 @@ fn document() -> Value {
         "What a reload would change, of an app that a file describes.",
         &[E::NoFile, E::DescriptionWrong, E::Lost],
     );
+    api.metrics();
     api.events();
     api.logs();
     let command = [E::Stopping, E::Ended, E::Superseded, E::Lost];
@@ -114,6 +115,16 @@ impl Writer {
         let operation =
             json!({"summary": "What happens.", "description": about, "responses": responses});
         self.add(routes::EVENTS, "get", &operation);
+    }
+
+    fn metrics(&mut self) {
+        let text = json!({"schema": {"type": "string"}});
+        let content = json!({"text/plain": text, "application/openmetrics-text": text});
+        let responses = self.responses(content, &[]);
+        let summary =
+            "The app's figures as text, in Prometheus' format or OpenMetrics (docs/metrics.md).";
+        let operation = json!({"summary": summary, "responses": responses});
+        self.add(routes::METRICS, "get", operation);
     }
 
     fn logs(&mut self) {

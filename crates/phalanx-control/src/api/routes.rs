@@ -4,6 +4,8 @@
 pub const STATUS: &str = "/v1/status";
 /// `GET`: its workers alone.
 pub const WORKERS: &str = "/v1/workers";
+/// `GET`: the app's figures as text, in Prometheus' format or `OpenMetrics`, as `Accept` says.
+pub const METRICS: &str = "/v1/metrics";
 /// `GET`: the app's figures, an object (docs/metrics.md).
 pub const METRICS_JSON: &str = "/v1/metrics.json";
 /// `POST`: replaces all workers.

@@ -55,8 +55,21 @@ pub struct Snapshot {
     pub reloads: ReloadFigures,
     /// The primary itself.
     pub primary: PrimaryFigures,
+    /// The application's own metrics; nothing before somebody has read them.
+    pub app_metrics: Option<AppMetricsFigures>,
     /// Lines of output that found no room, because their reader was too slow.
     pub lines_dropped: u64,
+}
+
+/// How many workers the application's own metrics are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct AppMetricsFigures {
+    /// Workers whose metrics are merged.
+    pub workers: u32,
+    /// Workers that did not answer in time.
+    pub late: u32,
 }
 
 /// A position.

@@ -87,6 +87,24 @@ impl Connection {
         path: &str,
         body: String,
     ) -> Outcome<Response<Incoming>> {
+        self.send_for(method, path, body, "*/*").await
+    }
+
+    /// The body of an answer.
+    pub(super) async fn text_of(&self, response: Response<Incoming>) -> Outcome<String> {
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| broken(&self.app, &error))?;
+        Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
+    }
+
+    /// As [`send`](Self::send), for an answer in a form that is accepted.
+    pub(super) async fn send_for(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: String,
+        accept: &'static str,
+    ) -> Outcome<Response<Incoming>> {
         let method = match method {
             Method::Get => hyper::Method::GET,
             Method::Post => hyper::Method::POST,
@@ -95,6 +113,7 @@ impl Connection {
             .method(method)
             .uri(path)
             .header("host", "localhost")
+            .header("accept", accept)
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| Failure::caused(Exit::Failed, "cannot make a request", &error))?;

@@ -80,6 +80,26 @@ impl App {
         self.connect().await?.ask_for_json(request).await
     }
 
+    /// Asks for the metrics as text, in the form that is accepted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the primary cannot be reached, or gives none.
+    pub async fn metrics(&self, accept: &'static str) -> Outcome<String> {
+        let mut connection = self.connect().await?;
+        let pid = connection.pid;
+        let answer = async {
+            let asked = connection.send_for(Method::Get, api::METRICS, String::new(), accept);
+            let response = asked.await?;
+            if response.status() != StatusCode::OK {
+                let reason = format!("the primary of {} gives no metrics", self.name);
+                return Err(Failure::new(Exit::Failed, reason));
+            }
+            connection.text_of(response).await
+        };
+        self.at_once(pid, answer).await
+    }
+
     /// Subscribes to the events. Whatever happens after this has returned is among them.
     ///
     /// # Errors

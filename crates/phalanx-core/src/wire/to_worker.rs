@@ -308,6 +308,13 @@ pub mod outgoing {
         }))
     }
 
+    /// Asks a Node worker for the application's own metrics; without a number, has it know that it will be asked.
+    #[must_use]
+    pub fn app_metrics(number: Option<u64>, seq: u64) -> Vec<u8> {
+        let id = number.map(|number| format!("phalanx:{number}"));
+        line(&json!({"cmd": "NODE_PHALANX", "act": "app-metrics", "id": id, "seq": seq}))
+    }
+
     /// Asks whether the worker's event loop turns: a handle message without a handle, which an
     /// unmodified Node worker answers from there, with a NACK.
     pub const PROBE: &[u8] = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\"}\n";

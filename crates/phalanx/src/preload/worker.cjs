@@ -28,6 +28,7 @@
   const full = phalanxFull(attempt);
   const batch = phalanxBatch(full);
   const health = phalanxHealth(attempt);
+  const appMetrics = phalanxAppMetrics(attempt);
   const endWhenIdle = phalanxIdle(attempt);
 
   /** Leaves no trace: other processes and threads that this one starts are none of phalanx's business. */
@@ -80,7 +81,7 @@
 
   let shed;
 
-  function ofPhalanx({ act, wanted, key, backlog, position, lease, count }, handle) {
+  function ofPhalanx({ act, wanted, key, backlog, id, position, lease, count }, handle) {
     if (act === 'shed') {
       shed ??= phalanxShed(attempt, { makeLast, chunkGoesOn, sessions, endSession });
       shed(count);
@@ -88,6 +89,7 @@
     if (act === 'position') takePosition(position);
     if (act === 'watch-health') health.watch(wanted);
     if (act === 'watch-load') watchLoad(wanted);
+    if (act === 'app-metrics') appMetrics.ask(id);
     if (act === 'batch') batch.want(key, wanted);
     if (act === 'duplicate' && handle) batch.add(key, backlog, handle);
     if (act === 'crowded') full.crowded(key, lease);
@@ -368,6 +370,7 @@
       if (isDraining) return;
       isDraining = true;
       attempt(health.leave);
+      attempt(appMetrics.leave);
       attempt(endWhenIdle);
       attempt(keepIdle);
       attempt(closeAfterNextResponse);

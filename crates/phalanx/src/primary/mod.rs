@@ -10,6 +10,7 @@ mod state;
 mod tasks;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use phalanx_core::ids::{Generation, WorkerId};
 use phalanx_core::policy::{Policy, PolicyName, Weights};
 use phalanx_core::wire::{DrainLimits, outgoing};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 pub(crate) use fork::Fork;
 pub use release::directory::working_directory;
@@ -39,6 +41,7 @@ use cell::Cell;
 use release::launch;
 pub(crate) use sink::Reports;
 pub(crate) use state::Shared;
+pub(crate) use state::app_metrics::AppAnswer;
 pub(crate) use state::open::from_sys;
 pub(crate) use state::tally::{Figures, ListenerFigures};
 
@@ -305,6 +308,16 @@ impl Cluster {
     /// Workers count what they answer, from now on.
     pub(crate) fn count_answers_for_metrics(&self) {
         self.shared.hub().count_answers_always();
+    }
+
+    /// Workers tell the application's own metrics when they are asked, and when they leave.
+    pub(crate) fn want_app_metrics(&self, answers: mpsc::UnboundedSender<AppAnswer>) {
+        self.shared.hub().want_app_metrics(answers);
+    }
+
+    /// Asks for them. Returns the workers that owe an answer.
+    pub(crate) fn ask_app_metrics(&self, number: u64) -> BTreeSet<WorkerId> {
+        self.shared.hub().ask_app_metrics(number)
     }
 
     /// What has been counted until now.

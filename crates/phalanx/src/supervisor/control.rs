@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::revision::Revising;
 use super::runner::{Ask, Shared};
 use crate::error::{Error, Result};
-use crate::primary::{Cluster, RebalanceError, Rebalanced, Worker};
+use crate::primary::{Cluster, RebalanceError, Rebalanced, Worker, clock};
 use crate::subscribers::Events;
 
 /// Commands and questions for a running app. Cheap to clone, works from any thread and runtime.
@@ -71,7 +71,7 @@ impl Control {
         }
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -205,7 +205,33 @@ impl Control {
     /// # Errors
     /// None in the ordinary course; [`CommandErrorKind::Ended`] when it had ended before.
     pub async fn stop(&self) -> Result<(), CommandError> {
-        self.ask(Command::Stop).await.map(|_| ())
+        self.announce_stop().await;
+        match self.ask(Command::Stop).await {
+            // It was stopped fast meanwhile.
+            Err(error) if error.kind == CommandErrorKind::Ended && self.is_leaving() => Ok(()),
+            stopped => stopped.map(|_| ()),
+        }
+    }
+
+    /// The app is not ready from now on. Waits so long that those who ask may have seen it, from the first time on.
+    async fn announce_stop(&self) {
+        let delay = self.shared.stop_delay;
+        if delay.is_zero() {
+            return;
+        }
+        let since = self.shared.leaving_since.get_or_init(|| {
+            tracing::info!("not ready from now on, and stops in {delay:.1?}");
+            clock::now()
+        });
+        tokio::select! {
+            () = clock::sleep_until(*since + delay) => {}
+            () = self.commands.closed() => {}
+        }
+    }
+
+    /// A stop has been asked for, and waits.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.shared.leaving_since.get().is_some()
     }
 
     /// Stops the app without waiting for requests in service.
@@ -326,11 +352,12 @@ impl Control {
             previous: view.previous,
             reloading: view.rollout.is_some(),
             watching: view.rollout.is_some_and(|rollout| rollout.watching),
-            stopping: matches!(
-                view.phase,
-                phalanx_core::fleet::FleetPhase::Stopping
-                    | phalanx_core::fleet::FleetPhase::Finished
-            ),
+            stopping: self.is_leaving()
+                || matches!(
+                    view.phase,
+                    phalanx_core::fleet::FleetPhase::Stopping
+                        | phalanx_core::fleet::FleetPhase::Finished
+                ),
             listeners,
             unseen: self.cluster.unseen_count(),
             workers,

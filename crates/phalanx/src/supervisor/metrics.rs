@@ -11,13 +11,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use phalanx_control::api::{
     ListenerPosition, ListenerSnapshot, PositionFigures, PrimaryFigures, ReloadFigures, Snapshot,
 };
-use phalanx_core::fleet::{FleetView, RELOAD_CLASSES_MS, ReloadEnd, Replaced, Tally, WorkerState};
+use phalanx_control::app::Probe;
+use phalanx_core::exposition::{self, Format};
+use phalanx_core::fleet::{
+    FleetPhase, FleetView, RELOAD_CLASSES_MS, ReloadEnd, Replaced, Tally, WorkerState,
+};
 use phalanx_core::health::Health;
 use phalanx_core::ids::Position;
 
 pub(super) use sampler::{Meters, sample};
 
 use super::Control;
+use super::app_metrics::AppBook;
+use super::runner::Shared;
 use crate::primary::{Figures, ListenerFigures, Worker};
 use sampler::{Known, Sample};
 
@@ -40,6 +46,42 @@ impl Control {
         self.shared().meters.want();
         self.shared().meters.looked().await;
         self.snapshot_at_once()
+    }
+
+    /// The figures as text for Prometheus, and the application's own metrics, where it keeps any with prom-client.
+    pub async fn metrics(&self, format: Format) -> String {
+        let gathered = AppBook::gather(self.shared(), self.cluster());
+        let (mut snapshot, (own, figures)) = tokio::join!(self.snapshot(), gathered);
+        snapshot.app_metrics = Some(figures);
+        let text = tokio::task::spawn_blocking(move || {
+            let mut families = snapshot.families();
+            families.extend(own);
+            exposition::encode(&families, format)
+        });
+        text.await.unwrap_or_default()
+    }
+
+    /// Whether the app is so, in words.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn probe(&self, probe: Probe) -> std::result::Result<String, String> {
+        let view = self.view();
+        let ready = ready_count(&view);
+        match probe {
+            Probe::Live => Ok("the primary runs".to_owned()),
+            Probe::Started if matches!(view.phase, FleetPhase::New | FleetPhase::Booting) => {
+                Err("no worker has been ready yet".to_owned())
+            }
+            Probe::Started => Ok("a worker has been ready".to_owned()),
+            Probe::Ready if self.is_stopping(&view) => Err("the app is about to stop".to_owned()),
+            Probe::Ready if ready == 0 => Err("no worker serves".to_owned()),
+            Probe::Ready => Ok(format!("{ready} of {} workers serve", view.target)),
+        }
+    }
+
+    fn is_stopping(&self, view: &FleetView) -> bool {
+        self.is_leaving() || matches!(view.phase, FleetPhase::Stopping | FleetPhase::Finished)
     }
 
     fn snapshot_at_once(&self) -> Snapshot {
@@ -65,22 +107,16 @@ impl Control {
             generation: view.generation.0,
             reloading: view.rollout.is_some(),
             watching: view.rollout.is_some_and(|rollout| rollout.watching),
-            stopping: matches!(
-                view.phase,
-                phalanx_core::fleet::FleetPhase::Stopping
-                    | phalanx_core::fleet::FleetPhase::Finished
-            ),
-            ready: view
-                .workers
-                .iter()
-                .any(|one| one.state == WorkerState::Ready),
+            stopping: self.is_stopping(&view),
+            ready: !self.is_stopping(&view) && ready_count(&view) > 0,
             workers: by_state(&view),
             positions: self.positions(&view, &figures, &known),
             listeners: listeners.map(|one| listener(one, &policy)).collect(),
             restarts: restarts(&known.tally, None),
             reloads: reloads(&known.tally),
             primary: self.primary_figures(&known),
-            lines_dropped: 0,
+            lines_dropped: lines_dropped(shared),
+            app_metrics: None,
             policy,
         }
     }
@@ -200,6 +236,18 @@ fn listener(one: &ListenerFigures, policy: &str) -> ListenerSnapshot {
             })
             .collect(),
     }
+}
+
+fn ready_count(view: &FleetView) -> usize {
+    let ready = |one: &&phalanx_core::fleet::WorkerView| one.state == WorkerState::Ready;
+    view.workers.iter().filter(ready).count()
+}
+
+/// Lines that could not be written, on whatever way.
+fn lines_dropped(shared: &Shared) -> u64 {
+    let outputs = shared.outputs.as_ref().map(|outputs| outputs());
+    let all = outputs.iter().flatten();
+    all.fold(0, |sum, output| sum.saturating_add(output.dropped_lines))
 }
 
 fn by_state(view: &FleetView) -> BTreeMap<String, u32> {

@@ -4,9 +4,11 @@
 //! [`Supervisor::start`] begins, [`Control`] is the handle for commands and questions, and
 //! [`Supervisor::finished`] waits for the end. The builder and the `phalanx` command both stand on it.
 
+mod app_metrics;
 mod control;
 mod elastic;
 mod guests;
+mod identity;
 mod metrics;
 mod revision;
 mod runner;
@@ -81,6 +83,10 @@ pub struct SupervisorOptions {
     /// This process adopts the orphans of its workers ([`adopt_orphans`](phalanx_sys::process::adopt_orphans)), reaps
     /// them, and has no children but workers: so all of its other children are ended with the app. Default: no.
     pub adopts_orphans: bool,
+    /// Somebody reads the metrics: they are sampled, and requests counted, from the start on. Default: from the first question on.
+    pub metrics: bool,
+    /// How long the app says that it is not ready before a stop begins; a fast stop does not wait. Default: not at all.
+    pub pre_stop_delay: Duration,
     /// Takes the workers' output where [`Settings`] pipes it.
     pub output: Option<LinesSink>,
     /// Tells, for status, how those do that the output is written to. Default: nothing is known of them.
@@ -112,6 +118,8 @@ impl SupervisorOptions {
             own_policy: None,
             dispatch: DispatchChoice::default(),
             adopts_orphans: false,
+            metrics: false,
+            pre_stop_delay: Duration::ZERO,
             output: None,
             outputs: None,
             revise: None,
@@ -249,12 +257,19 @@ impl Supervisor {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (finish, outcome) = oneshot::channel();
         let measured = vitals::Measured::start(&cluster);
-        let shared = Arc::new(runner::Shared::new(
+        let mut shared = runner::Shared::new(
             options.name,
             fleet,
             (options.output, options.outputs),
             measured,
-        ));
+        );
+        shared.stop_delay = options.pre_stop_delay;
+        let shared = Arc::new(shared);
+        if options.metrics {
+            shared.meters.want();
+            cluster.count_answers(true);
+            app_metrics::AppBook::want(&shared, &cluster);
+        }
         let samples = metrics::sample(Arc::downgrade(&shared), Arc::downgrade(&cluster.shared));
         tokio::spawn(samples);
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);

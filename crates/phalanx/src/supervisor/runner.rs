@@ -1,7 +1,7 @@
 //! Feeds the fleet machine with what happens, and does what it says.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use phalanx_core::clock::Moment;
@@ -12,7 +12,9 @@ use phalanx_core::fleet::{
 use phalanx_core::ids::{Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::app_metrics::AppBook;
 use super::elastic::ElasticWatch;
+use super::identity;
 use super::metrics::Meters;
 use super::vitals::Measured;
 use super::wear::WearWatch;
@@ -39,6 +41,10 @@ pub(super) struct Shared {
     pub(super) outputs: Option<OutputStates>,
     pub(super) measured: Measured,
     pub(super) meters: Meters,
+    pub(super) app_book: AppBook,
+    /// How long the app is not ready before it stops, and since when it is.
+    pub(super) stop_delay: Duration,
+    pub(super) leaving_since: OnceLock<Moment>,
     state: Mutex<State>,
 }
 
@@ -62,6 +68,9 @@ impl Shared {
             outputs,
             measured,
             meters: Meters::default(),
+            app_book: AppBook::default(),
+            stop_delay: Duration::ZERO,
+            leaving_since: OnceLock::new(),
             state: Mutex::new(State {
                 fleet,
                 ready_at: HashMap::new(),
@@ -285,6 +294,7 @@ impl Runner {
         self.starting.insert(worker, Vec::new());
         let (cluster, sink) = (self.cluster.clone(), self.shared.sink.clone());
         let told = self.started_ones.clone();
+        let instance = identity::variable(&self.shared.name, position, &release.settings().env);
         // The program may lie on a slow disk, and a scanner may have a look at it first.
         tokio::task::spawn_blocking(move || {
             let started = cluster.start(&Fork {
@@ -292,7 +302,7 @@ impl Runner {
                 position,
                 generation,
                 release: &release,
-                env: Vec::new(),
+                env: instance.into_iter().collect(),
                 sink,
                 last,
                 admission,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use phalanx_control::api::{self, Snapshot, Status};
-use phalanx_control::app::{App, NotSent};
+use phalanx_control::app::{App, NotSent, Probe};
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Outcome, with_causes};
 use phalanx_control::names::Name;
@@ -16,6 +16,7 @@ use phalanx_control::place::Place;
 use phalanx_control::runtime_dirs::RuntimeDirs;
 use phalanx_control::server::{self, Extras};
 use phalanx_core::command::CommandError;
+use phalanx_core::exposition::Format;
 use phalanx_core::fleet::{Done, RecycleTarget, ReloadPlan, ScaleTo};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::level::Level;
@@ -40,6 +41,14 @@ impl App for Control {
 
     fn snapshot(&self) -> impl Future<Output = Snapshot> + Send {
         Control::snapshot(self)
+    }
+
+    fn metrics(&self, format: Format) -> impl Future<Output = String> + Send {
+        Control::metrics(self, format)
+    }
+
+    fn probe(&self, probe: Probe) -> Result<String, String> {
+        Control::probe(self, probe)
     }
 
     fn reload(&self, plan: ReloadPlan) -> impl Future<Output = Result<Done, CommandError>> + Send {

@@ -15,6 +15,7 @@ const SCRIPT: &str = concat!(
     include_str!("../../preload/full.cjs"),
     include_str!("../../preload/batch.cjs"),
     include_str!("../../preload/health.cjs"),
+    include_str!("../../preload/app-metrics.cjs"),
     include_str!("../../preload/idle.cjs"),
     include_str!("../../preload/shed.cjs"),
     include_str!("../../preload/worker.cjs")

@@ -172,6 +172,9 @@ impl Hub {
             FromWorker::Load(report) => self.load_told(worker, report),
             FromWorker::Health(health) => self.health_told(worker, health),
             FromWorker::User(message) => {
+                let Some(message) = self.take_app_metrics(worker, message) else {
+                    return;
+                };
                 if says_ready(&message) {
                     self.says_ready_by_message(worker);
                 }
@@ -252,6 +255,7 @@ impl Hub {
                 // Before it is told where to listen: so it counts from its first request on.
                 self.ask_health(worker, true);
             }
+            self.tell_app_metrics_wanted(worker);
             self.happened(Fact::Online { worker });
         }
     }

@@ -8,6 +8,7 @@ pub(in crate::primary) mod abandoned;
 pub(in crate::primary) mod admit;
 pub(in crate::primary) mod anew;
 pub(in crate::primary) mod answered;
+pub(in crate::primary) mod app_metrics;
 pub(in crate::primary) mod batch;
 pub(in crate::primary) mod choice;
 pub(in crate::primary) mod dispatch;
@@ -67,6 +68,7 @@ use crate::primary::sink::{Fact, Sink};
 use crate::primary::sockets::channel::Channel;
 use crate::primary::state::abandoned::Abandoned;
 use crate::primary::state::answered::Answered;
+use crate::primary::state::app_metrics::AppMetrics;
 use crate::primary::state::drain::SeenHandshakes;
 use crate::primary::state::hang::HangWatch;
 use crate::primary::state::health::HealthWatch;
@@ -130,6 +132,7 @@ pub(crate) struct Hub {
     /// What canaries are watched by.
     health: HealthWatch,
     answered: Answered,
+    app_metrics: AppMetrics,
     /// What was counted of listeners that are closed.
     tally: Tally,
     /// Who hangs.
@@ -194,6 +197,7 @@ impl Hub {
             board: None,
             health: HealthWatch::default(),
             answered: Answered::default(),
+            app_metrics: AppMetrics::default(),
             tally: Tally::default(),
             hang: HangWatch::default(),
             rebalancing: Rebalancing::default(),
@@ -374,6 +378,7 @@ impl Hub {
     pub(in crate::primary) fn exited(&mut self, worker: WorkerId, status: ExitStatus) {
         self.detach(worker);
         self.strike_off(worker);
+        self.forget_app_metrics(worker);
         let Some(mut state) = self.workers.remove(&worker) else {
             return;
         };
