@@ -54,7 +54,7 @@ pub(crate) struct RecycleArgs {
 ///
 /// New connections are spread evenly; clients that keep theirs stay where they are: after scaling up, a crash or a reload, for hours. Workers that
 /// hold more than their share end some connections politely: `Connection: close` with the next answer, GOAWAY over HTTP/2, no request
-/// is cut off. Clients that come back land on the others. Waits until that is even, 10 s at most. WebSockets and the like stay.
+/// is cut off. Clients that come back land on the others. Waits until that is even, 10 s at most. `WebSocket`s and the like stay.
 #[derive(Args, Debug)]
 pub(crate) struct RebalanceArgs {
     #[command(flatten)]
