@@ -120,11 +120,11 @@ impl Writer {
     fn metrics(&mut self) {
         let text = json!({"schema": {"type": "string"}});
         let content = json!({"text/plain": text, "application/openmetrics-text": text});
-        let responses = self.responses(content, &[]);
+        let responses = self.responses(&content, &[]);
         let summary =
             "The app's figures as text, in Prometheus' format or OpenMetrics (docs/metrics.md).";
         let operation = json!({"summary": summary, "responses": responses});
-        self.add(routes::METRICS, "get", operation);
+        self.add(routes::METRICS, "get", &operation);
     }
 
     fn logs(&mut self) {

@@ -179,7 +179,7 @@ fn a_worn_spare_makes_way_for_another() {
 #[test]
 fn an_empty_fleet_has_no_spares() {
     let mut bench = serving(1, 1);
-    assert_eq!(bench.scale(0), ["drain 1", "stop 2"]);
+    assert_eq!(bench.scale(0), ["stop 2", "drain 1"]);
     bench.exits(1);
     assert_eq!(bench.exits(2), ["settled g1"]);
 }
