@@ -84,10 +84,11 @@ impl State {
         }
         self.untold.lines += lines;
         self.dropped_in_all += lines;
-        self.because = because.map(str::to_owned);
         if let Some(because) = because {
             self.untold.because = Some(because.to_owned());
         }
+        // What the queue has no room for while writing fails is lost for that reason.
+        self.because.clone_from(&self.untold.because);
     }
 
     fn drop_waiting(&mut self, because: &str) {
