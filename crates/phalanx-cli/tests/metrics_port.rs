@@ -72,9 +72,9 @@ fn sum(text: &str, name: &str) -> f64 {
     own.map(|(_, value)| value).sum()
 }
 
-/// A sum of whole numbers.
+/// A sum of whole numbers. That of none is minus zero.
 fn count(text: &str, name: &str) -> u64 {
-    format!("{:.0}", sum(text, name)).parse().unwrap()
+    format!("{:.0}", sum(text, name).abs()).parse().unwrap()
 }
 
 /// Names of the families that only rise.
