@@ -180,6 +180,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "WAY", value_enum)]
     pub(crate) control: Vec<ControlWay>,
 
+    /// Give each worker a cgroup of its own, so that nothing it starts can outlive it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) cgroup: Cgroups,
+
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 
@@ -241,6 +245,15 @@ pub(crate) enum ControlWay {
     Stdin,
     /// Deleting the pid file reloads the app
     PidFile,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cgroups {
+    /// Where systemd has delegated it, or there is no systemd and no limit that workers might look for
+    #[default]
+    Auto,
+    /// Never
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -32,7 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::args::{ControlWay, Dispatch, RunArgs};
+use crate::args::{Cgroups, ControlWay, Dispatch, RunArgs};
 use crate::config::{self, Live};
 use crate::log::{Level, Log, Style};
 use crate::pid_file::PidFile;
@@ -196,6 +196,7 @@ fn options(
     options.pre_stop_delay = args.metrics.pre_stop_delay;
     options.weights = args.weights.clone().unwrap_or_default();
     options.policy = args.policy.unwrap_or_else(policy_of_environment);
+    options.cgroups = args.cgroup == Cgroups::Auto;
     options.dispatch = match args.dispatch {
         Dispatch::Auto => DispatchChoice::Auto,
         Dispatch::Handoff => DispatchChoice::Handoff,

@@ -5,11 +5,14 @@ mod cluster;
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::Command;
 
 use cluster::{PHALANX, app, free_port, get, pid_in};
 use phalanx_testkit::app::AppBuilder;
-use phalanx_testkit::{App, LIMIT, Process, Signal, fixtures, procs, require, wait};
+use phalanx_testkit::{
+    App, LIMIT, Process, Signal, Target, fixtures, procs, report_missing, require, wait,
+};
 
 /// `sh -c TEXT`, in which `SERVER` is one that binds the port itself; nothing without Python.
 fn shell(text: &str, port: u16) -> Option<AppBuilder> {
@@ -27,8 +30,11 @@ fn forks(way: &str, port: u16) -> Option<AppBuilder> {
     Some(command.arg(way).arg(port.to_string()))
 }
 
+/// Without cgroups: here the other signs have to tell who belongs to a worker.
 fn in_haste() -> AppBuilder {
     app().workers(2).options([
+        "--cgroup",
+        "off",
         "--drain-timeout",
         "2s",
         "--kill-timeout",
@@ -212,4 +218,95 @@ fn what_a_worker_left_goes_with_it_in_a_session_of_another_namespace() {
     let worker = wait::eventually(LIMIT, "the worker", || named("sh"));
     procs::signal(worker, Signal::KILL);
     assert!(procs::wait_gone(left, LIMIT), "{left} lives on");
+}
+
+/// One worker in a cgroup of its own, ready, and its address; nothing where there can be no cgroup.
+fn one_that_escapes(port: u16) -> Option<(App, Target)> {
+    require("python3")?;
+    let script = fixtures::fixture("programs/forks.py");
+    let command = app().workers(1).options(["--kill-timeout", "1s"]);
+    let command = command.command(["python3"]).arg(script);
+    let mut app = command.arg("escape").arg(port.to_string()).start_ready();
+    let target = app.address();
+    cgroup_of(&mut app).map(|_| (app, target))
+}
+
+/// Where the workers' cgroups are.
+fn cgroup_of(app: &mut App) -> Option<PathBuf> {
+    let primary = app.status()["primary"].clone();
+    let path = primary["cgroup"].as_str().map(PathBuf::from);
+    if path.is_none() {
+        report_missing(&format!("a cgroup of its own ({})", primary["no_cgroup"]));
+    }
+    path
+}
+
+/// Neither a variable, a group, a session, a parent nor a look at who descends from the worker tells whose it is.
+#[test]
+fn what_has_left_everything_but_its_cgroup_ends_with_a_primary_that_is_killed() {
+    let port = free_port();
+    let Some((mut app, target)) = one_that_escapes(port) else {
+        return;
+    };
+    let root = cgroup_of(&mut app).unwrap();
+    let escaped = pid_in(&get(&target, "/escape"));
+    assert!(procs::is_alive(escaped));
+    app.signal(Signal::KILL);
+    app.wait_exit(LIMIT);
+    assert!(procs::wait_gone(escaped, LIMIT), "{escaped} lives on");
+    wait::eventually(LIMIT, "no cgroup left", || (!root.exists()).then_some(()));
+    TcpListener::bind(("127.0.0.1", port)).unwrap();
+}
+
+#[test]
+fn what_has_left_everything_but_its_cgroup_ends_with_its_worker() {
+    let Some((mut app, target)) = one_that_escapes(free_port()) else {
+        return;
+    };
+    let root = cgroup_of(&mut app).unwrap();
+    let worker = app.worker_pids()[0];
+    let escaped = pid_in(&get(&target, "/escape"));
+    assert!(app.kill_worker(worker));
+    app.wait_status(LIMIT, |status| {
+        let workers = status["workers"].as_array().unwrap();
+        workers.iter().any(|one| one["pid"] != worker)
+    });
+    assert!(!procs::is_alive(escaped), "it outlives its worker");
+    app.wait_ready(LIMIT);
+    let left = fs::read_dir(&root).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(left.contains(&"worker-2".into()) && !left.contains(&"worker-1".into()));
+    let escaped = pid_in(&get(&target, "/escape"));
+    assert!(app.stop().success());
+    assert!(!procs::is_alive(escaped), "it outlives its app");
+    assert!(!root.exists());
+}
+
+#[test]
+fn cgroups_of_primaries_that_are_gone_are_removed_and_others_stay() {
+    let Some((mut first, _)) = one_that_escapes(free_port()) else {
+        return;
+    };
+    let root = cgroup_of(&mut first).unwrap();
+    let stale = root.with_file_name("phalanx-of-nobody");
+    fs::create_dir_all(stale.join("worker-1")).unwrap();
+    let (mut second, _) = one_that_escapes(free_port()).unwrap();
+    assert!(root.exists() && !stale.exists());
+    assert!(first.stop().success() && second.stop().success());
+}
+
+#[test]
+fn a_primary_that_may_make_no_cgroup_says_why_and_goes_without() {
+    if !phalanx_sys::identity::is_root() {
+        return report_missing("root, to become somebody else");
+    }
+    let mut app = app().uid(65534).script("http.js").start_ready();
+    let primary = app.status()["primary"].clone();
+    assert!(primary["cgroup"].is_null(), "{primary}");
+    let reason = primary["no_cgroup"].as_str().unwrap();
+    assert!(
+        reason.contains("ermission denied") || reason.contains("cgroup"),
+        "{reason}"
+    );
+    assert!(app.stop().success());
 }

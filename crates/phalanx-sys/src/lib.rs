@@ -18,6 +18,7 @@
 //! Linux only. The kernel must be 5.4 or newer (`waitid` on a pidfd).
 
 pub mod accounts;
+pub mod cgroup;
 pub mod channel;
 pub mod clock;
 pub mod connections;

@@ -34,4 +34,6 @@ pub use plan::{FdMapping, FdSource, SpawnPlan, resolve_program};
 pub use reap::reap_strangers;
 pub use running::{ExitStatus, Process};
 pub use spawner::spawn;
-pub use tree::{Among, Member, Tree, adopt_orphans, adopted, descendants_of, set_name, wait_ended};
+pub use tree::{
+    Among, Member, Tree, adopt_orphans, adopted, descendants_of, living_in, set_name, wait_ended,
+};

@@ -6,7 +6,7 @@
 //! the primary is gone, it kills everybody it knows of, everybody who carries the app's mark and all their
 //! descendants, until it finds nobody any more.
 //!
-//! It has all signals blocked, no descriptor but the socket, no threads, and works only at the very end.
+//! It has all signals blocked, no descriptor but the socket and the directory of the app's control group, no threads, and works only at the very end.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use phalanx_sys::cgroup::Cgroup;
 use phalanx_sys::process::{
     self, Among, FdMapping, Member, Pid, Process, SpawnError, SpawnPlan, Tree,
 };
@@ -28,6 +29,9 @@ use phalanx_sys::signal::{self, Signal};
 
 /// Makes a process the keeper of the tree that carries this mark.
 const VARIABLE: &str = "PHALANX_KEEPER";
+/// The name of the tree's control group, which lies in the directory that is open as [`GROUPS`].
+const GROUP_VARIABLE: &str = "PHALANX_KEEPER_CGROUP";
+const GROUPS: i32 = 3;
 const NAME: &std::ffi::CStr = c"phalanx-keeper";
 const FAREWELL: &str = "bye";
 
@@ -50,6 +54,15 @@ pub fn keep_if_asked() {
     if let Ok(mark) = std::env::var(VARIABLE) {
         keep(mark)
     }
+}
+
+/// What a keeper is to end, besides what it is told of.
+#[derive(Clone, Debug)]
+pub(crate) struct Ward {
+    /// Whoever carries this.
+    pub(crate) mark: String,
+    /// Whoever is in this control group: the directory above it, and its name.
+    pub(crate) cgroup: Option<(Arc<OwnedFd>, String)>,
 }
 
 /// What a keeper is told.
@@ -106,12 +119,12 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the keeper of the tree that carries `mark`; nothing where this program would not know what it is
+    /// Starts the keeper of `ward`; nothing where this program would not know what it is
     /// started for.
     ///
     /// # Errors
     /// As [`process::spawn`].
-    pub(crate) fn start(mark: &str) -> Result<Option<Self>, SpawnError> {
+    pub(crate) fn start(ward: &Ward) -> Result<Option<Self>, SpawnError> {
         if !KNOWN.load(Ordering::Acquire) {
             return Ok(None);
         }
@@ -123,7 +136,7 @@ impl Keeper {
         let mut plan = SpawnPlan::new(program);
         plan.executable = Some(Arc::new(OwnedFd::from(executable)));
         plan.args = vec![OsString::from("phalanx-keeper")];
-        plan.env = vec![(VARIABLE.into(), mark.into())];
+        plan.env = vec![(VARIABLE.into(), (&ward.mark).into())];
         plan.cwd = Some(PathBuf::from("/"));
         plan.new_process_group = true;
         plan.fds = vec![
@@ -131,6 +144,10 @@ impl Keeper {
             FdMapping::null(1),
             FdMapping::null(2),
         ];
+        if let Some((parent, name)) = &ward.cgroup {
+            plan.env.push((GROUP_VARIABLE.into(), name.into()));
+            plan.fds.push(FdMapping::shared(Arc::clone(parent), GROUPS));
+        }
         Ok(Some(Self {
             process: process::spawn(plan)?,
             link: ours,
@@ -188,12 +205,23 @@ fn keep(mark: String) -> ! {
             break;
         }
     }
+    let cgroup = told_cgroup();
     kill_all(&Tree {
         marks: vec![mark],
         groups: known.groups,
         known: known.members,
+        cgroup: cgroup.clone(),
     });
+    if let Some(cgroup) = cgroup {
+        // What lives in it may not be ended, and is left for whoever sweeps.
+        drop(cgroup.remove());
+    }
     exit(0)
+}
+
+fn told_cgroup() -> Option<Cgroup> {
+    let name = std::env::var(GROUP_VARIABLE).ok()?;
+    Cgroup::inherited(GROUPS, name).ok()
 }
 
 /// Kills the tree until nobody of it is found.
@@ -207,6 +235,10 @@ fn kill_all(tree: &Tree) {
         } else {
             0
         };
+        if let Some(cgroup) = tree.cgroup.as_ref().filter(|_| !members.is_empty()) {
+            // It fails where the kernel is too old, and then there are signals.
+            drop(cgroup.kill());
+        }
         for member in &members {
             // One that may not be signalled is tried again, with what it has started.
             drop(member.signal(Signal::KILL));

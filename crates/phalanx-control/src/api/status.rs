@@ -86,7 +86,7 @@ pub struct NotAnswering {
 }
 
 /// How the primary itself does, by its own measurement.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PrimaryStatus {
     /// How late its event loop was in the last minute, in milliseconds: half of the looks found it no later.
@@ -99,6 +99,12 @@ pub struct PrimaryStatus {
     pub memory_bytes: u64,
     /// The same when all its workers had come up for the first time.
     pub memory_idle_bytes: Option<u64>,
+    /// The control group in which each worker has one of its own; nothing where there is none.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// Why there is none.
+    #[serde(default)]
+    pub no_cgroup: Option<String>,
 }
 
 /// A position without a worker that serves or starts.

@@ -46,6 +46,9 @@ pub struct SpawnPlan {
     pub die_with_parent: Option<Signal>,
     /// An open file to execute instead of the one at `program`, which is then only a name.
     pub executable: Option<Arc<OwnedFd>>,
+    /// The directory of the control group that it begins in, with whatever it starts. Where the kernel refuses
+    /// (before Linux 5.7, or for want of a right) it begins in that of this process.
+    pub cgroup: Option<Arc<OwnedFd>>,
     /// Whether it and all its descendants ask this process before they bind and listen:
     /// [`Process::take_interception`](super::Process::take_interception) receives the calls. Without
     /// `CAP_SYS_ADMIN` they cannot gain privileges any more, as by setuid programs.
@@ -96,6 +99,7 @@ impl SpawnPlan {
             new_process_group: false,
             die_with_parent: None,
             executable: None,
+            cgroup: None,
             intercept: false,
             intercept_paths: false,
         }
@@ -117,6 +121,7 @@ impl fmt::Debug for SpawnPlan {
             .field("new_process_group", &self.new_process_group)
             .field("die_with_parent", &self.die_with_parent)
             .field("executable", &self.executable)
+            .field("cgroup", &self.cgroup)
             .field("intercept", &self.intercept)
             .field("intercept_paths", &self.intercept_paths)
             .finish()

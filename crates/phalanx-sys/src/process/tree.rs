@@ -1,9 +1,9 @@
 //! Trees of processes: who belongs to one, also when its root has ended.
 //!
-//! A process belongs to a tree by any of these: it carries the tree's marks in its environment, it is in one
-//! of the tree's groups or sessions, it has been seen in it before, or its parent belongs to it. None of them
-//! alone suffices: daemons leave their group, `su -` empties the environment, and who has lost its parent
-//! descends from nobody that is known.
+//! A process belongs to a tree by any of these: it is in the tree's control group, it carries the tree's marks in its
+//! environment, it is in one of the tree's groups or sessions, it has been seen in it before, or its parent belongs to
+//! it. Where there is no control group none of the others alone suffices: daemons leave their group, `su -` empties
+//! the environment, and who has lost its parent descends from nobody that is known.
 //!
 //! A [`Member`] is a number and the time at which that process began, so a number that was given away again is
 //! not mistaken; it is signalled through a pidfd that was compared with it.
@@ -20,6 +20,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal, set_child_subreaper};
 
 use super::{Pid, family_of, reap};
+use crate::cgroup::Cgroup;
 use crate::signal::Signal;
 
 /// A process, also after its number has been given away again.
@@ -40,6 +41,8 @@ pub struct Tree {
     pub groups: BTreeSet<Pid>,
     /// Those that are known already.
     pub known: BTreeSet<Member>,
+    /// The control group in which all of it began, if it has one.
+    pub cgroup: Option<Cgroup>,
 }
 
 /// Where to look for the members of a tree.
@@ -116,6 +119,12 @@ impl Tree {
                 pids.insert(entry.member.pid);
             }
         }
+        for member in self.cgroup.iter().flat_map(living_in) {
+            if member.pid != own {
+                found.insert(member);
+                pids.insert(member.pid);
+            }
+        }
         loop {
             let is_next = |entry: &&Entry| {
                 let pid = entry.member.pid;
@@ -141,6 +150,12 @@ impl Tree {
             || self.known.contains(&entry.member)
             || (!self.marks.is_empty() && carries(entry.member.pid, &self.marks))
     }
+}
+
+/// Everybody who lives in a control group or below it.
+#[must_use]
+pub fn living_in(cgroup: &Cgroup) -> BTreeSet<Member> {
+    cgroup.pids().into_iter().filter_map(Member::of).collect()
 }
 
 /// Everybody who descends from `pid`, without itself, as [`family_of`].

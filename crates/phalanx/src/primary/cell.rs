@@ -10,6 +10,7 @@ use std::time::Duration;
 pub(crate) use phalanx_core::dispatch::worker::{Admission, Departure};
 use phalanx_core::dispatch::worker::{Ending, StopWord, Worker as Standing};
 use phalanx_core::ids::{ExitStatus, Position, WorkerId};
+use phalanx_sys::cgroup::Cgroup;
 use phalanx_sys::process::{Member, Pid, Process};
 use phalanx_sys::signal::Signal;
 use tokio::sync::Notify;
@@ -41,6 +42,8 @@ pub(super) struct Cell {
     pub(super) changed: Notify,
     /// Let go at the exit, so that a handle that is kept holds no descriptor.
     process: Mutex<Option<Process>>,
+    /// The control group that it began in, and whatever it has started with it.
+    cgroup: Option<Cgroup>,
     /// Descendants of its that were seen.
     relatives: Mutex<BTreeSet<Member>>,
 }
@@ -88,6 +91,7 @@ impl Cell {
             stop_signal: settings.stop_signal.unwrap_or(Signal::TERM),
             changed: Notify::new(),
             process: Mutex::new(process),
+            cgroup: None,
             relatives: Mutex::default(),
         }
     }
@@ -103,6 +107,15 @@ impl Cell {
     /// The port of its inspector.
     pub(super) fn inspector(self, inspector: Option<u16>) -> Self {
         Self { inspector, ..self }
+    }
+
+    /// The control group that it is in.
+    pub(super) fn in_cgroup(self, cgroup: Option<Cgroup>) -> Self {
+        Self { cgroup, ..self }
+    }
+
+    pub(super) fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
     }
 
     /// Where its last lines are kept.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
+use phalanx_sys::cgroup::Cgroup;
 use phalanx_sys::channel::Identity;
 use phalanx_sys::process::{self, Process};
 use tokio::io::unix::AsyncFd;
@@ -68,6 +69,7 @@ impl Cluster {
         let (out_read, out_write) = pipe(want_out).map_err(failed("make the output pipe"))?;
         let (err_read, err_write) = pipe(want_err).map_err(failed("make the output pipe"))?;
         let (inspector, preload, inherited) = self.provide(fork)?;
+        let cgroup = self.shared.trees.make_cgroup(worker);
         let plan = fork.release.plan(Launch {
             worker: fork.worker,
             position: fork.position,
@@ -79,6 +81,7 @@ impl Cluster {
             stderr: err_write,
             inspector,
             mark: self.shared.trees.variable(),
+            cgroup: cgroup.directory(),
         });
         let inspects = fork.release.inspector(inspector);
         let process = process::spawn(plan).map_err(|source| {
@@ -96,8 +99,12 @@ impl Cluster {
         };
         // The program begins meanwhile; it is not heard before it is registered.
         self.prepare_steering();
+        let cgroup = cgroup.of(process.pid());
         match Watches::of(&process, [out_read, err_read], &outlet) {
-            Ok(watches) => Ok(self.enter(fork, process, watches, (socket, inherited, inspects))),
+            Ok(watches) => {
+                let means = (socket, inherited, inspects, cgroup);
+                Ok(self.enter(fork, process, watches, means))
+            }
             Err(error) => {
                 // Nobody would ever know of it.
                 process.end();
@@ -116,12 +123,13 @@ impl Cluster {
         fork: &Fork<'_>,
         mut process: Process,
         watches: Watches,
-        (socket, mut inherited, inspects): (Option<(Socket, Identity)>, InheritedFds, Option<u16>),
+        (socket, mut inherited, inspects, cgroup): Means,
     ) -> Worker {
         let interception = process.take_interception();
         let settings = fork.release.settings();
         let cell = Cell::new(fork.worker, fork.position, process, settings);
         let cell = cell.admission(fork.admission).inspector(inspects);
+        let cell = cell.in_cgroup(cgroup);
         let cell = Arc::new(cell.last_lines(fork.last.clone()));
         let notify = inherited.notify.take();
         self.shared.hub().enrol(&cell, fork.generation, settings);
@@ -191,6 +199,14 @@ impl Cluster {
         tokio::spawn(follow_channel(shared, cell.id, socket, notice));
     }
 }
+
+/// What a started worker has: its channel, the descriptors that it is given, its inspector and its control group.
+type Means = (
+    Option<(Socket, Identity)>,
+    InheritedFds,
+    Option<u16>,
+    Option<Cgroup>,
+);
 
 /// What tells of a process's end and of its last words.
 struct Watches {

@@ -27,7 +27,7 @@ pub use state::rebalance::{RebalanceError, Rebalanced};
 pub(crate) use state::splice::Guest;
 pub(crate) use tasks::output::LastLines;
 pub use tasks::output::{LinesSink, OutputLine, OutputLines, OutputSink, Stream};
-pub(crate) use tasks::trees::Options as TreeOptions;
+pub(crate) use tasks::trees::{CgroupPlace, Options as TreeOptions};
 pub use worker::Worker;
 
 use crate::error::{Error, Result};

@@ -361,7 +361,7 @@ impl Control {
             listeners,
             unseen: self.cluster.unseen_count(),
             workers,
-            primary: self.shared.measured.status(),
+            primary: self.shared.measured.status(&self.cluster),
             vacancies: vacancies.collect(),
             outputs: self
                 .shared

@@ -191,7 +191,7 @@ impl Control {
                 per_second(used.as_secs_f64(), new.at - old.at)
             }),
             open_files: usage.open_files,
-            vitals: self.shared().measured.status(),
+            vitals: self.shared().measured.status(self.cluster()),
         }
     }
 }

@@ -87,6 +87,9 @@ pub struct SupervisorOptions {
     pub metrics: bool,
     /// How long the app says that it is not ready before a stop begins; a fast stop does not wait. Default: not at all.
     pub pre_stop_delay: Duration,
+    /// Each worker gets a control group inside this process's own, where that was left to it and surprises nobody, so
+    /// that nothing of what it starts can outlive it. Default: no.
+    pub cgroups: bool,
     /// Takes the workers' output where [`Settings`] pipes it.
     pub output: Option<LinesSink>,
     /// Tells, for status, how those do that the output is written to. Default: nothing is known of them.
@@ -120,6 +123,7 @@ impl SupervisorOptions {
             adopts_orphans: false,
             metrics: false,
             pre_stop_delay: Duration::ZERO,
+            cgroups: false,
             output: None,
             outputs: None,
             revise: None,
@@ -234,6 +238,7 @@ impl Supervisor {
         let revising = revision::Revising::new(&options);
         let trees = TreeOptions {
             adopts: options.adopts_orphans,
+            cgroups: options.cgroups,
             kill_timeout: options.fleet.kill_timeout,
         };
         if let Some(reason) = options.spares_refused() {

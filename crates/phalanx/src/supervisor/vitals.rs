@@ -9,7 +9,7 @@ use phalanx_core::dispatch::vitals::{Breach, INTERVAL, Vitals};
 use phalanx_sys::process::Pid;
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use crate::primary::Cluster;
+use crate::primary::{CgroupPlace, Cluster};
 
 /// The memory is looked at every so many looks: once a second.
 const MEMORY_EVERY: u32 = 10;
@@ -41,7 +41,11 @@ impl Measured {
         }
     }
 
-    pub(super) fn status(&self) -> PrimaryStatus {
+    pub(super) fn status(&self, cluster: &Cluster) -> PrimaryStatus {
+        let CgroupPlace {
+            path,
+            absent_because,
+        } = cluster.shared.trees.cgroup_place();
         let vitals = self.vitals();
         let lag = vitals.lag();
         PrimaryStatus {
@@ -50,6 +54,8 @@ impl Measured {
             loop_lag_max_ms: millis(lag.max),
             memory_bytes: memory_bytes().unwrap_or_else(|| vitals.memory_bytes()),
             memory_idle_bytes: vitals.idle_bytes(),
+            cgroup: path,
+            no_cgroup: absent_because,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::wire::splice::Serialization;
@@ -56,6 +56,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) inspector: u16,
     /// The variable by which its descendants are known.
     pub(crate) mark: (&'a str, &'a str),
+    /// The directory of the control group that it begins in.
+    pub(crate) cgroup: Option<OwnedFd>,
 }
 
 impl Release {
@@ -181,6 +183,7 @@ impl Release {
             new_process_group: true,
             die_with_parent: Some(Signal::KILL),
             executable,
+            cgroup: launch.cgroup.map(Arc::new),
             intercept: self.settings.adoption == Adoption::Intercept,
             intercept_paths: self.settings.shares_paths(),
         }

@@ -2,10 +2,13 @@
 //!
 //! A worker may be a shell whose child is the server, a master with workers of its own, or a program that
 //! daemonizes. What it leaves behind when it ends would go on serving an old release, or hold the port; so it is
-//! ended before the worker's exit is told (`phalanx_core::leftovers` decides when it is killed). The members
-//! of trees are looked up on a thread where blocking is allowed: once a second, at every start, and at every end.
+//! ended before the worker's exit is told (`phalanx_core::leftovers` decides when it is killed). Where a control group
+//! may be made each worker has one (`cgroups`), which holds all of it; elsewhere marks, groups, sessions and descent
+//! tell. The members of trees are looked up on a thread where blocking is allowed: once a second, at every start, and at every end.
 //!
 //! INVARIANT: a worker is unreaped while its tree is searched by its group, so the number is no other's.
+
+mod cgroups;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,15 +19,17 @@ use std::time::{Duration, Instant};
 use phalanx_core::clock::Moment;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::leftovers::{Ended, Leftovers, Next};
+use phalanx_sys::cgroup::Cgroup;
 use phalanx_sys::process::{self, Among, Member, Tree};
 use phalanx_sys::signal::Signal;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::keeper::{Keeper, Known};
+use crate::keeper::{Keeper, Known, Ward};
 use crate::primary::Cluster;
 use crate::primary::Shared;
 use crate::primary::cell::{Cell, Departure};
 use crate::primary::clock;
+pub(crate) use cgroups::CgroupPlace;
 
 /// The variable by which descendants are known, whoever their parent is by now.
 const MARK: &str = "PHALANX_TREE";
@@ -50,6 +55,7 @@ pub(crate) struct Trees {
     /// Workers that were started or began to serve since the last look.
     news: Mutex<BTreeSet<WorkerId>>,
     changed: Notify,
+    cgroups: cgroups::Cgroups,
 }
 
 /// How the trees of a cluster are ended.
@@ -57,6 +63,8 @@ pub(crate) struct Trees {
 pub(crate) struct Options {
     /// Orphans are adopted by this process (`PR_SET_CHILD_SUBREAPER`).
     pub(crate) adopts: bool,
+    /// Workers get control groups, where those may be made.
+    pub(crate) cgroups: bool,
     /// How long one may take to end.
     pub(crate) kill_timeout: Duration,
 }
@@ -68,12 +76,14 @@ impl Trees {
             options: OnceLock::new(),
             news: Mutex::default(),
             changed: Notify::new(),
+            cgroups: cgroups::Cgroups::default(),
         }
     }
 
     fn options(&self) -> Options {
         self.options.get().copied().unwrap_or(Options {
             adopts: false,
+            cgroups: false,
             kill_timeout: KILL_TIMEOUT,
         })
     }
@@ -95,12 +105,24 @@ impl Trees {
         format!("{MARK}={}", self.token)
     }
 
+    /// What a keeper is to end. Makes the control group of all, if that was not done.
+    fn ward(&self) -> Ward {
+        Ward {
+            mark: self.mark(),
+            cgroup: self.root().map(|root| {
+                let (parent, name) = root.place();
+                (Arc::clone(parent), name.to_owned())
+            }),
+        }
+    }
+
     /// What is left of a worker that has ended and is not reaped.
     fn of(&self, cell: &Cell) -> Tree {
         Tree {
             marks: vec![self.mark(), format!("{WORKER_MARK}={}", cell.id)],
             groups: BTreeSet::from([cell.pid]),
             known: cell.relatives().clone(),
+            cgroup: cell.cgroup().cloned(),
         }
     }
 
@@ -153,18 +175,24 @@ pub(in crate::primary) async fn clear(shared: &Weak<Shared>, cell: &Arc<Cell>) {
     Clearing {
         worker: cell.id,
         cell: Some(cell),
+        cgroup: tree.cgroup.clone(),
         began,
         end,
         asked: BTreeSet::new(),
     }
     .run(move || tree.members(among))
     .await;
+    if let Some(cgroup) = cell.cgroup().cloned() {
+        blocking(move || cgroups::remove(&cgroup)).await;
+    }
 }
 
 /// The way to the end of some processes.
 struct Clearing<'a> {
     worker: WorkerId,
     cell: Option<&'a Cell>,
+    /// What holds all of them that have not left it.
+    cgroup: Option<Cgroup>,
     began: Moment,
     end: Leftovers,
     /// Those that were told to end.
@@ -188,7 +216,7 @@ impl Clearing<'_> {
                     until
                 }
                 Next::Kill { until } => {
-                    signal(&left, Signal::KILL);
+                    self.kill(&left).await;
                     until
                 }
                 Next::GiveUp => {
@@ -214,6 +242,15 @@ impl Clearing<'_> {
         }
         signal(&new, Signal::TERM);
         self.asked.extend(new);
+    }
+
+    /// Kills them, and what they are starting at this moment.
+    async fn kill(&self, left: &BTreeSet<Member>) {
+        if let Some(cgroup) = self.cgroup.clone() {
+            // It fails where the kernel is too old, and then there are signals.
+            blocking(move || cgroup.kill()).await;
+        }
+        signal(left, Signal::KILL);
     }
 
     /// Waits until all of them have ended, or somebody is to be killed.
@@ -264,23 +301,33 @@ impl Cluster {
     /// All workers are gone: ends what nobody could be told to belong to them.
     pub(crate) async fn clear_trees(&self) {
         let trees = &self.shared.trees;
+        let all = trees.root().map(|root| root.group().clone());
         let tree = Tree {
             marks: vec![trees.mark()],
+            cgroup: all.clone(),
             ..Tree::default()
         };
         let among = trees.among();
         let clearing = Clearing {
             worker: WorkerId(0),
             cell: None,
+            cgroup: all.clone(),
             began: clock::now(),
             end: Leftovers::new(Ended::Killed, Duration::ZERO, Duration::ZERO),
             asked: BTreeSet::new(),
         };
         let left = move || match among {
-            Among::Adopted => process::adopted(),
+            Among::Adopted => {
+                let mut left = process::adopted();
+                left.extend(tree.cgroup.iter().flat_map(process::living_in));
+                left
+            }
             Among::All => tree.members(Among::All),
         };
         clearing.run(left).await;
+        if let Some(all) = all {
+            blocking(move || cgroups::remove(&all)).await;
+        }
     }
 }
 
@@ -292,13 +339,15 @@ async fn watch(shared: Weak<Shared>) {
             return;
         };
         let cells = strong.hub().cells();
-        let mark = strong.trees.mark();
         let news = std::mem::take(&mut *strong.trees.news());
-        drop(strong);
         let began = phalanx_sys::clock::now();
         let looked_for = (began < look_at).then_some(news);
         let is_full = looked_for.is_none();
-        let work = move || keeping.look(&cells, looked_for.as_ref(), &mark);
+        let work = move || {
+            let ward = strong.trees.ward();
+            drop(strong);
+            keeping.look(&cells, looked_for.as_ref(), &ward)
+        };
         let Some(told) = blocking(work).await else {
             return;
         };
@@ -325,7 +374,7 @@ struct Keeping {
 
 impl Keeping {
     /// Learns who descends from these workers, or from all, and tells the keeper.
-    fn look(mut self, cells: &[Arc<Cell>], news: Option<&BTreeSet<WorkerId>>, mark: &str) -> Self {
+    fn look(mut self, cells: &[Arc<Cell>], news: Option<&BTreeSet<WorkerId>>, ward: &Ward) -> Self {
         let mut known = Known::default();
         for cell in cells {
             let mut relatives = cell.relatives();
@@ -336,15 +385,15 @@ impl Keeping {
             known.groups.insert(cell.pid);
             known.members.extend(relatives.iter());
         }
-        self.tell(known, mark);
+        self.tell(known, ward);
         self
     }
 
-    fn tell(&mut self, known: Known, mark: &str) {
+    fn tell(&mut self, known: Known, ward: &Ward) {
         let now = phalanx_sys::clock::now();
         if self.keeper.is_none() && self.paused_until.is_none_or(|until| until <= now) {
             self.paused_until = Some(now + KEEPER_PAUSE);
-            self.keeper = Keeper::start(mark).unwrap_or_else(|error| {
+            self.keeper = Keeper::start(ward).unwrap_or_else(|error| {
                 tracing::warn!(%error, "no keeper: descendants of workers would outlive a primary that is killed");
                 None
             });
