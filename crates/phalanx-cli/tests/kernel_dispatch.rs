@@ -5,15 +5,15 @@
 
 mod cluster;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use cluster::burst::{can_steer, pause};
-use cluster::{answer, app, ask, connect, expect_in_turn, get, pid_in};
+use cluster::{answer, app, ask, connect, expect_in_turn, free_port, get, pid_in};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::eventually;
-use phalanx_testkit::{App, LIMIT, Load, Signal, Target, node, procs};
+use phalanx_testkit::{App, LIMIT, Load, Signal, Target, fixtures, node, procs, require};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
@@ -358,4 +358,37 @@ fn a_second_cluster_on_the_same_address_is_refused() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stderr.contains("EADDRINUSE"), "{output:?}");
     expect_in_turn(&mut first, &format!("127.0.0.1:{port}").parse().unwrap(), 3);
+}
+
+/// One program is kept ready: the others are loaded while their listeners wait, beside the primary's lock.
+#[test]
+fn listeners_that_are_opened_in_one_instant_all_have_a_program() {
+    if !can_steer() {
+        return;
+    }
+    let mut servers = Vec::new();
+    if node::require().is_some() {
+        servers.push(("Node", app().script("at-once.js")));
+    }
+    if require("python3").is_some() {
+        let script = fixtures::fixture("programs/at_once.py");
+        let ports: Vec<String> = (0..8).map(|_| free_port().to_string()).collect();
+        let command = app().command(["python3"]).arg(script).args(ports);
+        servers.push(("intercepted", command));
+    }
+    for (server, builder) in servers {
+        let mut app = builder.workers(2).start_ready();
+        let listeners = app.status()["listeners"].as_array().unwrap().clone();
+        let steered = listeners.iter().filter(|one| one["dispatch"] == "kernel");
+        assert_eq!(steered.count(), 8, "{server}: {listeners:?}");
+        let workers = app.worker_pids();
+        for target in app.addresses() {
+            let pids: BTreeSet<u32> = (0..4).map(|_| pid_in(&get(&target, "/"))).collect();
+            assert!(
+                workers.iter().all(|pid| pids.contains(pid)),
+                "{server}: {target}"
+            );
+        }
+        assert!(app.stop().success(), "{server}");
+    }
 }

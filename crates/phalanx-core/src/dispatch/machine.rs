@@ -106,6 +106,11 @@ pub enum Input {
         /// Which.
         name: ListenerName,
     },
+    /// It has asked for a listener, and it is not its own doing that it is not answered yet. False: it is, by now.
+    Kept {
+        /// Whether it waits for any answer.
+        waits: bool,
+    },
     /// It leaves, or serves nothing any more.
     Leaves,
     /// It is held back no longer.
@@ -171,6 +176,8 @@ pub enum Effect {
 struct Member {
     comes: Comes,
     held: BTreeMap<String, Held>,
+    /// It waits for the answer to a listener that it has asked for.
+    is_kept: bool,
 }
 
 /// The workers of one app, and what they hold.
@@ -208,6 +215,7 @@ impl Machine {
         let member = Member {
             comes: newcomer.comes,
             held: BTreeMap::new(),
+            is_kept: false,
         };
         self.members.insert(worker, member);
     }
@@ -351,6 +359,10 @@ impl Machine {
                 self.roll.closes(worker, &name, now);
                 self.reconsider(worker, now, standing, &mut effects);
             }
+            Input::Kept { waits } => {
+                self.kept(worker, waits, now);
+                self.reconsider(worker, now, standing, &mut effects);
+            }
             Input::Leaves => self.leaves(worker, now, standing, &mut effects),
             Input::Admitted => self.begin_serving(worker, standing, &mut effects),
             Input::Moves { position } => {
@@ -385,6 +397,14 @@ impl Machine {
             }
         }
         self.roll.proves(worker);
+    }
+
+    /// The time in which it opens no further listener begins when it is answered.
+    fn kept(&mut self, worker: WorkerId, waits: bool, now: Duration) {
+        if let Some(member) = self.members.get_mut(&worker) {
+            member.is_kept = waits;
+        }
+        self.roll.stirs(worker, now);
     }
 
     /// The worker leaves, or is gone: who follows it may serve what it has.
@@ -428,7 +448,8 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let leaves = standing(worker).is_none_or(|standing| standing.departure().is_some());
-        if leaves || !self.roll.knows(worker) {
+        let is_kept = (self.members.get(&worker)).is_some_and(|member| member.is_kept);
+        if leaves || is_kept || !self.roll.knows(worker) {
             return false;
         }
         match self.roll.verdict(worker, now) {

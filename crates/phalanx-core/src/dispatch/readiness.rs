@@ -229,6 +229,14 @@ impl Roll {
         candidate.held.insert(name);
     }
 
+    /// The worker is about to open another listener: if it has to be watched for those, then from now on.
+    pub fn stirs(&mut self, worker: WorkerId, now: Duration) {
+        let candidate = self.candidates.get_mut(&worker);
+        if let Some(candidate) = candidate.filter(|candidate| candidate.stage == Stage::Starting) {
+            candidate.changed_at = now;
+        }
+    }
+
     /// The worker has closed it.
     pub fn closes(&mut self, worker: WorkerId, name: &ListenerName, now: Duration) {
         let Some(candidate) = self.candidates.get_mut(&worker) else {

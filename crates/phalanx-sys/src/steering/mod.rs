@@ -28,6 +28,7 @@ mod privilege;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use classic::Classic;
@@ -106,6 +107,10 @@ pub struct Steering {
     board: Arc<Scoreboard>,
     /// Programs that are loaded already, for listeners to come.
     spare: Mutex<Vec<Group>>,
+    /// The last attempt to load one failed: it would be in vain to wait for the next.
+    fails: AtomicBool,
+    /// Held by whoever loads one for others.
+    loading: Mutex<()>,
 }
 
 impl Steering {
@@ -155,11 +160,21 @@ impl Steering {
     ///
     /// [`SteeringError`], by step.
     pub fn prepare(&self) -> Result<(), SteeringError> {
+        // Whoever comes second finds what the first has loaded.
+        let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         while self.spare().len() < SPARE {
-            let group = self.program()?;
-            self.spare().push(group);
+            let loaded = self.program();
+            self.fails.store(loaded.is_err(), Ordering::Release);
+            self.spare().push(loaded?);
         }
         Ok(())
+    }
+
+    /// Whether [`Steering::attach`] would take no time: a program is loaded, or could not be loaded the last time, which
+    /// it then tells.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.fails.load(Ordering::Acquire) || !self.spare().is_empty()
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Group>> {
@@ -180,6 +195,8 @@ impl Steering {
         Ok(Self {
             board: Arc::new(board),
             spare: Mutex::default(),
+            fails: AtomicBool::new(false),
+            loading: Mutex::default(),
         })
     }
 

@@ -203,12 +203,10 @@ impl Cluster {
     /// # Errors
     /// [`Error::Listen`].
     pub(crate) fn open_bound(&self) -> Result<()> {
-        if !self.settings().bind.is_empty() {
+        for bind in self.settings().bind {
             self.prepare_steering();
-        }
-        let mut hub = self.shared.hub();
-        for bind in hub.settings().bind.clone() {
-            hub.open_bound(&bind).map_err(|source| Error::Listen {
+            let opened = self.shared.hub().open_bound(&bind);
+            opened.map_err(|source| Error::Listen {
                 address: bind.address.clone(),
                 source,
             })?;

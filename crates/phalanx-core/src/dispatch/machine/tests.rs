@@ -116,6 +116,20 @@ fn is_ready(effects: &[Effect]) -> bool {
 }
 
 #[test]
+fn who_waits_for_the_answer_to_a_listener_is_not_ready_before_it_has_been_quiet_since() {
+    let mut app = App::new();
+    let worker = app.start(1, 0, Admission::Open);
+    app.listens(worker, WEB, 80, ms(0));
+    app.step(worker, Input::Kept { waits: true }, ms(100));
+    assert!(app.step(worker, Input::Look, ms(1000)).is_empty());
+    let effects = app.step(worker, Input::Kept { waits: false }, ms(1000));
+    let at = ms(1000) + QUIET;
+    assert_eq!(effects, [Effect::LookAt { worker, at }]);
+    let effects = app.step(worker, Input::Look, at);
+    assert!(is_ready(&effects), "{effects:?}");
+}
+
+#[test]
 fn the_first_worker_serves_as_soon_as_it_listens_and_is_ready_when_it_opens_nothing_more() {
     let mut app = App::new();
     let first = app.start(1, 1, Admission::Open);

@@ -49,6 +49,17 @@ impl App {
 }
 
 #[test]
+fn a_first_generation_that_is_about_to_open_another_listener_is_watched_anew() {
+    let mut app = App::new();
+    app.starts(1, 0, 1);
+    app.listens(1, &[":80"]);
+    app.0.stirs(WorkerId(1), at(90));
+    let verdict = app.0.verdict(WorkerId(1), at(110));
+    assert_eq!(verdict, Verdict::ReadyAt(at(190)));
+    assert_eq!(app.0.verdict(WorkerId(1), at(190)), Verdict::Ready);
+}
+
+#[test]
 fn a_free_port_that_is_opened_while_serving_is_owed_by_nobody() {
     let mut app = App::new();
     app.serves(1, 0, 1, &[":80"]);

@@ -1,15 +1,19 @@
 //! Which dispatch a new listener gets, and why: decided when it is opened, told once, shown in the status.
+//!
+//! INVARIANT: no eBPF program is loaded under the lock for a worker that asks. It takes tens of milliseconds, so one is
+//! kept ready; whoever finds none waits for it beside the lock, and asks again.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use phalanx_core::policy::PolicyName;
 use phalanx_core::wire::Target;
 use phalanx_sys::steering::{Steering, Unavailable};
 
-use crate::primary::Cluster;
 use crate::primary::state::Hub;
+use crate::primary::{Cluster, Shared};
 use crate::settings::{Adoption, DispatchChoice};
 
 /// How a listener's connections reach the workers.
@@ -133,8 +137,8 @@ impl Hub {
             .as_ref()
     }
 
-    /// May a listener be asked for that is dispatched in the kernel, and nobody has tried yet?
-    fn lacks_steering(&self) -> bool {
+    /// May a listener be asked for that is dispatched in the kernel?
+    fn wants_steering(&self) -> bool {
         let is_wanted = match self.settings.adoption {
             Adoption::None => false,
             Adoption::Channel => {
@@ -147,33 +151,94 @@ impl Hub {
             DispatchChoice::Auto => self.policy == PolicyName::None,
             DispatchChoice::Kernel | DispatchChoice::Handoff => false,
         };
-        is_wanted && !is_off && self.steering.is_none()
+        is_wanted && !is_off
+    }
+
+    /// The means to dispatch in the kernel, if a program has to be loaded before there can be another listener.
+    fn lacking_program(&self) -> Option<Arc<Steering>> {
+        let steering = self.steering.as_ref()?.as_ref().ok()?;
+        (!steering.is_ready()).then(|| Arc::clone(steering))
     }
 }
 
 impl Cluster {
-    /// Loads the program that may be needed, beside the lock: the kernel takes its time to verify it.
+    /// Loads the program that may be needed, beside the lock: the kernel takes its time to verify it. Where blocking
+    /// is allowed.
     pub(in crate::primary) fn prepare_steering(&self) {
         // Workers are started side by side: one of them loads it, the others wait.
         static LOADING: Mutex<()> = Mutex::new(());
         let _one = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shared.hub().lacks_steering() {
+        let (is_first, lacking) = {
+            let hub = self.shared.hub();
+            let is_first = hub.wants_steering() && hub.steering.is_none();
+            (is_first, hub.lacking_program())
+        };
+        if is_first {
             let made = Steering::ready().map(Arc::new);
             self.shared.hub().steering.get_or_insert(made);
         }
+        if let Some(steering) = lacking {
+            prepare(&steering);
+        }
+    }
+}
+
+fn prepare(steering: &Steering) {
+    if let Err(error) = steering.prepare() {
+        tracing::debug!(%error, "no program is kept ready for the next listener");
     }
 }
 
 /// Has the next listener's program loaded where blocking is allowed.
 pub(in crate::primary) fn prepare_next(steering: &Arc<Steering>) {
     let steering = Arc::clone(steering);
-    let prepare = move || {
-        if let Err(error) = steering.prepare() {
-            tracing::debug!(%error, "no program is kept ready for the next listener");
-        }
-    };
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn_blocking(prepare);
+        runtime.spawn_blocking(move || prepare(&steering));
+    }
+}
+
+/// A listener cannot be opened now: its program has to be loaded, which takes longer than anything may under the lock.
+#[derive(Debug, thiserror::Error)]
+#[error("its program is not loaded yet")]
+struct NotReady;
+
+/// Tells whoever wants a listener to wait for its program ([`have_program`]), and to ask again.
+pub(super) fn not_ready() -> io::Error {
+    io::Error::other(NotReady)
+}
+
+pub(super) fn is_not_ready(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(inner) if inner.is::<NotReady>())
+}
+
+/// One after the other: whoever has waited for a program takes it before the next is loaded.
+static TURNS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Waits until there is a program for the next listener; somebody else may be faster, and take it.
+pub(super) async fn have_program(shared: &Weak<Shared>) {
+    let _turn = TURNS.lock().await;
+    load_program(shared).await;
+}
+
+async fn load_program(shared: &Weak<Shared>) {
+    let lacking = shared
+        .upgrade()
+        .map(|shared| shared.hub().lacking_program());
+    if let Some(steering) = lacking.flatten() {
+        // It fails when the runtime ends.
+        let _loaded = tokio::task::spawn_blocking(move || prepare(&steering)).await;
+    }
+}
+
+/// Attempts something until it says that it had the program that it needs.
+pub(super) async fn with_program(shared: Weak<Shared>, mut attempt: impl FnMut(&mut Hub) -> bool) {
+    let _turn = TURNS.lock().await;
+    while let Some(strong) = shared.upgrade() {
+        if attempt(&mut strong.hub()) {
+            return;
+        }
+        drop(strong);
+        load_program(&shared).await;
     }
 }
 
@@ -181,8 +246,8 @@ pub(in crate::primary) fn prepare_next(steering: &Arc<Steering>) {
 /// is no IPv6.
 pub(in crate::primary) fn on_address<T>(
     address: Option<IpAddr>,
-    mut open: impl FnMut(IpAddr) -> std::io::Result<T>,
-) -> std::io::Result<T> {
+    mut open: impl FnMut(IpAddr) -> io::Result<T>,
+) -> io::Result<T> {
     use std::net::{Ipv4Addr, Ipv6Addr};
     /// "No IPv6 here" (Linux, all architectures but MIPS and SPARC): `EAFNOSUPPORT`, `EADDRNOTAVAIL`.
     const NO_V6: [i32; 2] = [97, 99];

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::address::Address;
 use crate::primary::sockets::slots::Slots;
 use crate::primary::state::Hub;
-use crate::primary::state::choice::{Choice, Dispatch, on_address};
+use crate::primary::state::choice::{self, Choice, Dispatch, on_address};
 use crate::primary::state::dispatch::Accepting;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::open::{Asker, Opened, OwnFile};
@@ -183,7 +183,15 @@ impl Hub {
     }
 
     /// Opens a TCP listener by its first slot.
-    pub(in crate::primary) fn open_slots(&mut self, request: &ListenRequest) -> io::Result<Opened> {
+    ///
+    /// # Errors
+    /// As bind(2) and listen(2). For a worker, [`choice::not_ready`] when there is no program: the operator's listeners
+    /// are opened after [`Cluster::prepare_steering`](crate::primary::Cluster::prepare_steering).
+    pub(in crate::primary) fn open_slots(
+        &mut self,
+        request: &ListenRequest,
+        by: Asker,
+    ) -> io::Result<Opened> {
         let Target::Tcp {
             address, only_v6, ..
         } = request.target
@@ -199,13 +207,16 @@ impl Hub {
             Some(Ok(steering)) => Some(steering),
             Some(Err(_)) | None => None,
         };
+        if by == Asker::Worker && steering.is_some_and(|steering| !steering.is_ready()) {
+            return Err(choice::not_ready());
+        }
         let slots = on_address(address, |ip| {
             let address = super::open::place_of(request, ip)?;
             let steering = steering.map(AsRef::as_ref);
             Slots::open(steering, address, &options, self.policy, &self.weights)
         })?;
         if let Some(steering) = steering {
-            crate::primary::state::choice::prepare_next(steering);
+            choice::prepare_next(steering);
         }
         Ok(Opened {
             address: Address::Inet(slots.address()),

@@ -77,6 +77,7 @@ use crate::primary::state::intercept::Calls;
 use crate::primary::state::listeners::Listener;
 use crate::primary::state::load::LoadSource;
 use crate::primary::state::rebalance::Rebalancing;
+use crate::primary::state::requests::Awaited;
 use crate::primary::state::sd_notify::Acks;
 use crate::primary::state::tally::Tally;
 use crate::primary::state::watch::Pulse;
@@ -105,6 +106,8 @@ pub(in crate::primary) struct WorkerState {
     pub(in crate::primary) calls: Calls,
     /// How often it was complained of.
     pub(in crate::primary) complaints: Complaints,
+    /// What it has asked for and is not answered yet.
+    awaited: Awaited,
     /// How many listeners it told of that it had not asked for.
     pub(in crate::primary) unknown_listeners: u32,
 }
@@ -324,6 +327,7 @@ impl Hub {
                 pulse: Pulse::default(),
                 calls: Calls::default(),
                 complaints: Complaints::default(),
+                awaited: Awaited::default(),
                 unknown_listeners: 0,
             },
         );

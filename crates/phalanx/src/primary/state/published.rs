@@ -50,7 +50,7 @@ impl Hub {
         let asked_port = asked_port.filter(|_| port_of(&place.target) != asked_port);
         let choice = self.choose_dispatch(&place.target, asked_port.is_some());
         let opened = match choice.dispatch {
-            Dispatch::Kernel => self.open_slots(place)?,
+            Dispatch::Kernel => self.open_slots(place, by)?,
             Dispatch::Handoff | Dispatch::Shared => self.open_one(place, by)?,
         };
         Ok(Placed {

@@ -3,12 +3,13 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use phalanx_core::dispatch::machine::Input;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{ListenRequest, outgoing};
 
 use crate::event::Event;
 use crate::primary::sockets::channel::Outgoing;
-use crate::primary::state::choice::Dispatch;
+use crate::primary::state::choice::{self, Dispatch};
 use crate::primary::state::open::Asker;
 use crate::primary::state::{Held, Hub, Share};
 
@@ -25,21 +26,103 @@ const UNSERVED_MAX: usize = 256;
 /// Listeners of its own opening that a worker may tell of in its life; they are no more than news.
 const UNKNOWN_MAX: u32 = 256;
 
+/// Questions of one worker that wait for a program: so many, and so many bytes of them.
+const AWAITED_MAX: usize = LISTENERS_MAX;
+const AWAITED_MAX_BYTES: usize = 1 << 20;
+
+/// What a worker has asked for and waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Awaited {
+    count: usize,
+    bytes: usize,
+}
+
+impl Awaited {
+    /// Another one; false when there is no room for it.
+    fn admit(&mut self, bytes: usize) -> bool {
+        let has_room =
+            self.count < AWAITED_MAX && self.bytes.saturating_add(bytes) <= AWAITED_MAX_BYTES;
+        if has_room {
+            self.count += 1;
+            self.bytes += bytes;
+        }
+        has_room
+    }
+
+    fn is_nothing(self) -> bool {
+        self.count == 0
+    }
+
+    fn answered(&mut self, bytes: usize) {
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
 impl Hub {
+    /// A worker wants to listen. It is answered at once, or as soon as there is a program for its listener.
     pub(in crate::primary) fn query_server(
         &mut self,
         worker: WorkerId,
         seq: u64,
         request: ListenRequest,
     ) {
-        let key = listener_key(&request);
-        let place = request.target.to_string();
-        let Some(state) = self.workers.get(&worker) else {
+        let Some(request) = self.answer_query(worker, seq, request) else {
             return;
         };
+        let (key, place) = (listener_key(&request), request.target.to_string());
+        let bytes = request.key.len() + request.data.to_string().len();
+        if !self.waits_for_program(worker, bytes) {
+            let text = "asks for too many listeners at once";
+            self.complain(worker, text);
+            let error = io::Error::from_raw_os_error(EMFILE);
+            return self.refuse_listen(worker, seq, (&key, &place), &error);
+        }
+        let mut waiting = Some(request);
+        let attempt = move |hub: &mut Self| {
+            if let Some(request) = waiting.take() {
+                waiting = hub.answer_query(worker, seq, request);
+            }
+            if waiting.is_none() {
+                hub.waited_for_program(worker, bytes);
+            }
+            waiting.is_none()
+        };
+        tokio::spawn(choice::with_program(self.shared.clone(), attempt));
+    }
+
+    /// The worker waits until there is a program for its listener, and is not ready before. False when it asks for too
+    /// much.
+    pub(super) fn waits_for_program(&mut self, worker: WorkerId, bytes: usize) -> bool {
+        let state = self.workers.get_mut(&worker);
+        let has_room = state.is_some_and(|state| state.awaited.admit(bytes));
+        if has_room {
+            self.step(worker, Input::Kept { waits: true });
+        }
+        has_room
+    }
+
+    pub(super) fn waited_for_program(&mut self, worker: WorkerId, bytes: usize) {
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state.awaited.answered(bytes);
+            let waits = !state.awaited.is_nothing();
+            self.step(worker, Input::Kept { waits });
+        }
+    }
+
+    /// Answers, or gives the request back when there is no program for its listener.
+    fn answer_query(
+        &mut self,
+        worker: WorkerId,
+        seq: u64,
+        request: ListenRequest,
+    ) -> Option<ListenRequest> {
+        let key = listener_key(&request);
+        let place = request.target.to_string();
+        let state = self.workers.get(&worker)?;
         if state.cell.departure().is_some() {
             // As Node does it: a worker that leaves gets no answer.
-            return;
+            return None;
         }
         let position = state.cell.position();
         let opened = if self.machine.held_as(worker, &key).is_some() {
@@ -54,11 +137,13 @@ impl Hub {
         };
         let id = match opened {
             Ok(id) => id,
-            Err(error) => return self.refuse_listen(worker, seq, (&key, &place), &error),
+            Err(error) if choice::is_not_ready(&error) => return Some(request),
+            Err(error) => {
+                self.refuse_listen(worker, seq, (&key, &place), &error);
+                return None;
+            }
         };
-        let Some(listener) = self.listeners.get_mut(&id) else {
-            return;
-        };
+        let listener = self.listeners.get_mut(&id)?;
         let handle = match listener.slots.as_mut() {
             None => Ok(listener.handle.clone()),
             Some(slots) => slots.slot_for(position, worker).map(Some),
@@ -67,7 +152,10 @@ impl Hub {
         let (sockname, udp) = (listener.sockname(), listener.udp);
         let handle = match handle {
             Ok(handle) => handle,
-            Err(error) => return self.refuse_listen(worker, seq, (&key, &place), &error),
+            Err(error) => {
+                self.refuse_listen(worker, seq, (&key, &place), &error);
+                return None;
+            }
         };
         self.machine.hold(worker, &key, Held::new(id, request));
         let kind = if udp { "dgram.Native" } else { "net.Native" };
@@ -85,6 +173,7 @@ impl Hub {
                 handle,
             },
         });
+        None
     }
 
     /// Before a listener is opened: those that nobody serves any more must not pile up, as they do behind a

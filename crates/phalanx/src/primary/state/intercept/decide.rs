@@ -27,6 +27,7 @@ use super::Question;
 use super::Verdict;
 use super::any_port;
 use crate::event::Event;
+use crate::primary::state::choice;
 use crate::primary::state::open::{Asker, scope_of};
 use crate::primary::state::readiness;
 use crate::primary::state::{Held, Hub};
@@ -270,6 +271,9 @@ impl Hub {
                 }
             });
         done.unwrap_or_else(|error| {
+            if choice::is_not_ready(&error) {
+                return Verdict::Prepare;
+            }
             tracing::warn!(worker = worker.0, %error, "cannot listen on {address}");
             Verdict::Fail(error)
         })

@@ -26,6 +26,7 @@ use tokio::task::spawn_blocking;
 use crate::primary::Shared;
 use crate::primary::cell::Cell;
 use crate::primary::release::node_line;
+use crate::primary::state::choice;
 use crate::watched::watch;
 use decide::Asked;
 pub(in crate::primary) use decide::Calls;
@@ -77,6 +78,8 @@ enum Verdict {
     InGroup(SocketAddr),
     /// It will show soon what is to be done.
     Wait,
+    /// A program has to be loaded for its listener first.
+    Prepare,
     /// It has to be known whether something is attached to the socket.
     Look,
     /// It is done already.
@@ -203,6 +206,17 @@ async fn answer(
             any_port::wait(shared).await;
             continue;
         }
+        if matches!(verdict, Verdict::Prepare) {
+            if let Some(hub) = shared.upgrade() {
+                // One call of a thread: they need no bound.
+                hub.hub().waits_for_program(worker.id, 0);
+            }
+            choice::have_program(shared).await;
+            if let Some(hub) = shared.upgrade() {
+                hub.hub().waited_for_program(worker.id, 0);
+            }
+            continue;
+        }
         tries += 1;
         let (family, is_last) = (worker.pid, tries >= BINDS_MAX);
         let work = move || carry_out(call, &verdict, family, is_last);
@@ -253,7 +267,7 @@ enum Carried {
 fn carry_out(mut call: Call, verdict: &Verdict, family: Pid, is_last: bool) -> io::Result<Carried> {
     const IN_USE: i32 = 98;
     let heard = match verdict {
-        Verdict::Pass | Verdict::Wait => call.pass(),
+        Verdict::Pass | Verdict::Wait | Verdict::Prepare => call.pass(),
         Verdict::Look => {
             let is_attached = call.is_attached(family);
             return Ok(Carried::Looked(Box::new(call), is_attached));
