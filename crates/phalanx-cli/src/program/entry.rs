@@ -120,7 +120,7 @@ fn of_directory(trail: &Trail, word: &Path) -> Outcome<Entry> {
              name a script or a program",
             directory.display()
         );
-        return Err(Failure::new(Exit::NotFound, reason));
+        return Err(Failure::new(Exit::NotExecutable, reason));
     };
     if let Some(file) = package.entry() {
         return Ok(script(&file));
@@ -133,5 +133,5 @@ fn of_directory(trail: &Trail, word: &Path) -> Outcome<Entry> {
          index.js; name a script or a program",
         directory.join("package.json").display()
     );
-    Err(Failure::new(Exit::NotFound, reason))
+    Err(Failure::new(Exit::NotExecutable, reason))
 }

@@ -83,10 +83,11 @@ fn the_first_word_may_be_a_file_a_directory_or_a_package() {
         failure.reason.contains("looked for package.json"),
         "{failure}"
     );
-    assert_eq!(failure.exit, Exit::NotFound);
+    assert_eq!(failure.exit, Exit::NotExecutable);
     fs::write(empty.path().join("package.json"), "{}").unwrap();
     let failure = resolve(&["."], empty.path()).unwrap_err();
     assert!(failure.reason.contains("scripts.start"), "{failure}");
+    assert_eq!(failure.exit, Exit::NotExecutable);
 }
 
 #[test]
