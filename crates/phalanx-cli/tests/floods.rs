@@ -153,3 +153,20 @@ fn a_worker_has_a_limit_of_listeners_and_says_so() {
     let back = || (procs::fd_count(app.pid()).unwrap() <= before + 16).then_some(());
     wait::eventually(LIMIT, "the descriptors come back", back);
 }
+
+#[test]
+fn a_fault_on_the_channel_is_told_once() {
+    if node::require().is_none() {
+        return;
+    }
+    let mut app = start();
+    flood(&mut app, "huge", 1);
+    watch(&mut app, "huge");
+    app.wait_for_line("oversized message", LIMIT);
+    assert!(app.stop().success());
+    let lines = app.lines().all();
+    let told = lines
+        .iter()
+        .filter(|line| line.text.contains("oversized message"));
+    assert_eq!(told.count(), 1, "{lines:?}");
+}

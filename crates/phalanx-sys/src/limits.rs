@@ -166,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_descriptors_has_its_size_from_the_start() {
+        let raised = raise_open_files().unwrap();
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        let size: u64 = size.unwrap().trim().parse().unwrap();
+        assert!(size >= raised.min(TABLE_SIZE), "{size}");
+    }
+
+    #[test]
     fn open_files_are_counted() {
         // Other tests open and close files meanwhile, so only a lower bound is certain.
         let files: Vec<_> = (0..50).map(|_| fs::File::open("/").unwrap()).collect();
