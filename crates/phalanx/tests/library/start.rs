@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use phalanx_testkit::{LIMIT, Process, node};
 use serde_json::json;
@@ -137,4 +138,25 @@ fn advanced_serialization_is_refused_clearly() {
     let output = Process::run(command, LIMIT);
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stderr.contains("advanced"), "{}", output.stderr);
+}
+
+/// A parent may have left it so; no handler of anybody's stands in for the disposition here.
+#[test]
+fn an_end_is_told_truly_where_ended_children_were_ignored() {
+    let mut probe = Probe::start_with(|command| {
+        // Not `trap`: a dash that ignores SIGCHLD does not pass that on.
+        let mut ignoring = Command::new("env");
+        ignoring.arg("--ignore-signal=CHLD");
+        ignoring.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => ignoring.env(name, value),
+                None => ignoring.env_remove(name),
+            };
+        }
+        *command = ignoring;
+    });
+    probe.done(json!({"do": "setup", "exec": "sh", "args": ["-c", "exit 3"]}));
+    let (worker, _) = probe.fork();
+    assert_eq!(probe.event(worker, "exit")["code"], 3);
 }
