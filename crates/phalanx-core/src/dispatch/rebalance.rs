@@ -16,6 +16,9 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 /// Even is what is no more than so many hundredths above the share.
 const TOLERANCE: u32 = 5;
 
+/// Clients whose connections were ended are waited for so long, while nobody holds too many: then they do not come back.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a worker holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "what the decision takes")]
@@ -46,6 +49,8 @@ pub struct Rebalance {
     total: u32,
     /// How many the workers held above their shares at the beginning.
     excess: Option<u32>,
+    /// Since when nobody holds too many.
+    even_since: Option<Duration>,
 }
 
 impl Rebalance {
@@ -56,6 +61,7 @@ impl Rebalance {
             begun: now,
             total: 0,
             excess: None,
+            even_since: None,
         }
     }
 
@@ -83,8 +89,13 @@ impl Rebalance {
         self.excess.get_or_insert(excess);
         let most = share + (share * TOLERANCE / 100).max(1);
         let is_even = held.iter().all(|one| one.open <= most);
+        let even_since = is_even.then(|| self.even_since.unwrap_or(now));
+        self.even_since = even_since;
+        // Those that are on their way may land so that it is even no longer.
+        let are_back = open >= self.total - self.total * TOLERANCE / 100;
+        let is_calm = even_since.is_some_and(|since| now.saturating_sub(since) >= PATIENCE);
         let is_late = now.saturating_sub(self.begun) >= LIMIT;
-        if is_even || is_late {
+        if (is_even && are_back) || is_calm || is_late {
             return Step {
                 is_over: true,
                 ..Step::default()
@@ -155,10 +166,23 @@ mod tests {
     fn it_ends_though_clients_do_not_come_back_and_though_workers_hold_on() {
         let mut rebalance = Rebalance::new(at(0));
         rebalance.look(&held(&[200, 0]), at(0));
-        assert!(rebalance.look(&held(&[100, 0]), at(1)).is_over);
+        assert!(!rebalance.look(&held(&[100, 0]), at(1)).is_over);
+        assert!(rebalance.look(&held(&[100, 0]), at(2)).is_over);
         let mut rebalance = Rebalance::new(at(0));
         assert!(!rebalance.look(&held(&[200, 0]), at(0)).is_over);
         assert!(rebalance.look(&held(&[200, 0]), at(10)).is_over);
+    }
+
+    #[test]
+    fn who_lands_on_one_that_has_its_share_is_sent_on() {
+        let mut rebalance = Rebalance::new(at(0));
+        rebalance.look(&held(&[8, 8, 0, 0]), at(0));
+        // More have gone than were to, and nobody has come back yet.
+        assert!(!rebalance.look(&held(&[2, 2, 0, 0]), at(0)).is_over);
+        let step = rebalance.look(&held(&[2, 2, 6, 6]), at(0));
+        assert_eq!(step.shed[2..], [(WorkerId(3), 2), (WorkerId(4), 2)]);
+        assert_eq!(step.aside, [WorkerId(3), WorkerId(4)].into());
+        assert!(rebalance.look(&held(&[4, 4, 4, 4]), at(1)).is_over);
     }
 
     #[test]
