@@ -68,6 +68,11 @@ impl Words<'_> {
         let (first, rest) = self.command.split_first().ok_or_else(|| {
             Failure::new(Exit::Usage, "the command is missing: phalanx run server.js")
         })?;
+        if first.is_empty() {
+            // Joined to the directory it would be the directory itself.
+            let reason = "the command is an empty word: name a script or a program";
+            return Err(Failure::new(Exit::NotFound, reason));
+        }
         let directory = self.directory()?;
         let path = self.path();
         let finder = Finder {

@@ -22,6 +22,18 @@ fn directory_with(files: &[&str]) -> tempfile::TempDir {
 }
 
 #[test]
+fn an_empty_word_is_no_program_and_no_directory() {
+    let place = directory_with(&["package.json"]);
+    let failure = resolve(&[""], place.path()).unwrap_err();
+    assert_eq!(failure.exit, Exit::NotFound);
+    assert!(
+        failure.reason.contains("an empty word"),
+        "{}",
+        failure.reason
+    );
+}
+
+#[test]
 fn scripts_are_run_by_node_and_programs_by_themselves() {
     let directory = directory_with(&["server.js", "app.mjs"]);
     let program = resolve(&["server.js", "--port", "1"], directory.path()).unwrap();
