@@ -8,8 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,90 +18,58 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use phalanx_core::exposition::Format;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::app::{App, Probe};
+use crate::server::{ACCEPT_PAUSE, Bounds, Entrance, serve_at};
 
-/// Connections at the same time; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 64;
-/// How long the head of a request may take.
-const HEAD_LIMIT: Duration = Duration::from_secs(3);
 /// How long a client may take to read an answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// The longest head.
-const BUFFER_BYTES: usize = 16 << 10;
-/// How long to leave off accepting when the process has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Serves until `end`; connections that are open then are closed when they have their answer.
 pub async fn serve<A: App>(listener: TcpListener, app: A, end: impl Future<Output = ()> + Send) {
     let is_local = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
     let routes = routes(app, is_local);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let (ending, ended) = watch::channel(false);
-    let mut end = pin!(end);
-    loop {
-        // INVARIANT: nobody closes the semaphore.
-        let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, accept(&listener).await)
-        };
-        tokio::select! {
-            () = &mut end => break,
-            (place, stream) = accept => {
-                let connection = converse(stream, routes.clone(), ended.clone());
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
-        }
-    }
-    drop((listener, ended));
-    ending.send_replace(true);
-    ending.closed().await;
+    // It ends by `end` alone.
+    drop(serve_at(Port { listener, routes }, end).await);
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept on the metrics port");
-                sleep_until(Instant::now() + ACCEPT_PAUSE).await;
-            }
-        }
-    }
+/// Accepts whoever reaches the address.
+struct Port {
+    listener: TcpListener,
+    routes: Router,
 }
 
-async fn converse(stream: TcpStream, routes: Router, mut ended: watch::Receiver<bool>) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(BUFFER_BYTES);
-    let stream = Impatient {
-        stream,
-        until: None,
+impl Entrance for Port {
+    type Stream = Impatient;
+
+    const WHAT: &'static str = "the metrics port";
+    const BOUNDS: Bounds = Bounds {
+        connections: 64,
+        buffer_bytes: 16 << 10,
     };
-    let service = TowerToHyperService::new(routes);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-    let end = async { drop(ended.wait_for(|ended| *ended).await) };
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = end => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+
+    fn routes_for(&self, _: &Impatient) -> impl Future<Output = Router> + Send + 'static {
+        std::future::ready(self.routes.clone())
+    }
+
+    async fn accept(&mut self) -> Impatient {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    return Impatient {
+                        stream,
+                        until: None,
+                    };
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept on the metrics port");
+                    sleep_until(Instant::now() + ACCEPT_PAUSE).await;
+                }
+            }
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection to the metrics port ended");
     }
 }
 

@@ -15,17 +15,30 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// Connections at the same time; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 128;
 /// How long the head of a request may take, and how long a connection may wait for its next request.
 const HEAD_LIMIT: Duration = Duration::from_secs(3);
-/// What is kept of a connection's bytes, in each direction; also the longest head.
-const BUFFER_BYTES: usize = 32 << 10;
 /// How long to leave off accepting when the process has no descriptor left.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What connections may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Connections at the same time; more wait to be accepted.
+    pub(crate) connections: usize,
+    /// What is kept of a connection's bytes, in each direction; also the longest head.
+    pub(crate) buffer_bytes: usize,
+}
+
 /// Where connections come from, and what is there for each.
 pub(crate) trait Entrance: Send {
+    /// What they lead to, for the log.
+    const WHAT: &'static str = "the control API";
+    /// What they may take.
+    const BOUNDS: Bounds = Bounds {
+        connections: 128,
+        buffer_bytes: 32 << 10,
+    };
+
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
@@ -37,11 +50,11 @@ pub(crate) trait Entrance: Send {
 }
 
 /// Serves what comes in until `end`, and then until the last answer is given and the last stream has ended.
-pub(crate) async fn serve_at(
-    mut entrance: impl Entrance,
-    end: impl Future<Output = ()> + Send + 'static,
+pub(crate) async fn serve_at<E: Entrance>(
+    mut entrance: E,
+    end: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(E::BOUNDS.connections));
     // Its receivers tell connections that the end has come; when all are dropped, the last one is gone.
     let (ending, ended) = watch::channel(false);
     let mut end = pin!(end);
@@ -57,7 +70,7 @@ pub(crate) async fn serve_at(
                 let routes = entrance.routes_for(&stream);
                 let ended = ended.clone();
                 tokio::spawn(async move {
-                    converse(stream, routes.await, ended).await;
+                    converse::<E>(stream, routes.await, ended).await;
                     drop(place);
                 });
             }
@@ -70,15 +83,15 @@ pub(crate) async fn serve_at(
 }
 
 /// Answers the requests of one connection. One that does not finish its request's head in time is closed.
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+async fn converse<E: Entrance>(
+    stream: E::Stream,
     routes: Router,
     mut ended: watch::Receiver<bool>,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(BUFFER_BYTES);
+        .max_buf_size(E::BOUNDS.buffer_bytes);
     let service = TowerToHyperService::new(routes);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     // An error of it means the end too.
@@ -91,7 +104,7 @@ async fn converse(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, "a connection to the control API ended");
+        tracing::debug!(%error, "a connection to {} ended", E::WHAT);
     }
 }
 

@@ -22,9 +22,7 @@ pub(crate) use self::answer::Refusal;
 #[cfg(not(feature = "admin"))]
 use self::answer::Refusal;
 use self::entrance::OwnersOnly;
-pub(crate) use self::entrance::serve_at;
-#[cfg(feature = "admin")]
-pub(crate) use self::entrance::{ACCEPT_PAUSE, Entrance};
+pub(crate) use self::entrance::{ACCEPT_PAUSE, Bounds, Entrance, serve_at};
 pub use self::questions::Compare;
 use crate::api::{self, ErrorKind};
 use crate::app::App;
