@@ -1,4 +1,4 @@
-//! The order in which a worker leaves, and when a listener ends.
+//! The order in which a worker leaves.
 //!
 //! A worker that is to leave gets nothing new, what was on its way to it arrives, and only then is it told. When the
 //! whole app stops, nobody else is there to take what has arrived: so newcomers are refused first, and the workers go
@@ -7,8 +7,6 @@
 //! A connection is on its way longer than it is seen. Its handshake takes a round trip, and the kernel has chosen the
 //! listening socket when it begins: so a slot is not empty before every handshake has ended that had begun when
 //! its worker was excluded. Which of them are for this slot nobody can tell; all of the port are waited for.
-//!
-//! A listener belongs to the app: see [`is_given_up`].
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -216,42 +214,6 @@ impl<K: Ord + Copy> Leaving<K> {
     }
 }
 
-/// What a live worker is about, as far as listeners are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a worker has one of them")]
-pub enum Stance {
-    /// It may still ask for any listener.
-    Starting,
-    /// It has begun to serve, and holds this listener or does not.
-    Serving {
-        /// Whether it does.
-        holds: bool,
-    },
-    /// It leaves, and asks for nothing more.
-    Leaving,
-}
-
-/// Whether the app has given a listener up that has had no holder for `unheld` now: it serves without it.
-///
-/// A listener belongs to the app and not to the worker that closed it last: that worker may be about to leave, and its
-/// successor to ask for it. So it stays until the workers that serve have done without for as long as one may take to
-/// leave. (When a whole generation is ready that does not ask for it, it closes at once; and when the app stops.)
-pub fn is_given_up(
-    workers: impl IntoIterator<Item = Stance>,
-    unheld: Duration,
-    patience: Duration,
-) -> bool {
-    let mut serves = false;
-    for stance in workers {
-        match stance {
-            Stance::Starting | Stance::Serving { holds: true } => return false,
-            Stance::Serving { holds: false } => serves = true,
-            Stance::Leaving => {}
-        }
-    }
-    serves && unheld >= patience
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,20 +359,5 @@ mod tests {
             ..quiet(&begun)
         });
         assert!(excluded >= PATIENCE && excluded < PATIENCE + SETTLE);
-    }
-
-    #[test]
-    fn a_listener_ends_when_the_app_serves_without_it() {
-        use Stance::{Leaving, Serving, Starting};
-        let holds = Serving { holds: true };
-        let without = Serving { holds: false };
-        let ends =
-            |workers: &[Stance], unheld| is_given_up(workers.iter().copied(), ms(unheld), PATIENCE);
-        assert!(ends(&[without, without, Leaving], 5_000));
-        assert!(!ends(&[without, without], 4_999));
-        assert!(!ends(&[without, holds], 60_000));
-        assert!(!ends(&[without, Starting], 60_000), "it may ask for it");
-        assert!(!ends(&[Leaving], 60_000), "a successor may ask for it");
-        assert!(!ends(&[], 60_000), "the next worker waits for its time");
     }
 }

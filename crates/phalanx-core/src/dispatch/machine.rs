@@ -178,6 +178,8 @@ struct Member {
     held: BTreeMap<String, Held>,
     /// It waits for the answer to a listener that it has asked for.
     is_kept: bool,
+    /// What it lacked when it was waited for no longer, and has not opened since.
+    late_with: BTreeSet<ListenerName>,
 }
 
 /// The workers of one app, and what they hold.
@@ -216,6 +218,7 @@ impl Machine {
             comes: newcomer.comes,
             held: BTreeMap::new(),
             is_kept: false,
+            late_with: BTreeSet::new(),
         };
         self.members.insert(worker, member);
     }
@@ -281,6 +284,13 @@ impl Machine {
     pub fn serves(&self, worker: WorkerId) -> bool {
         self.held(worker)
             .any(|(_, held)| held.share == Share::Serves)
+    }
+
+    /// Whether the worker was waited for no longer, and has not opened since what it lacked then.
+    #[must_use]
+    pub fn is_late(&self, worker: WorkerId) -> bool {
+        let member = self.members.get(&worker);
+        member.is_some_and(|member| !member.late_with.is_empty())
     }
 
     /// What the worker that starts was last said to lack.
@@ -369,20 +379,26 @@ impl Machine {
                 self.roll.moves(worker, position);
                 self.begin_serving(worker, standing, &mut effects);
             }
-            Input::Accepted => drop(self.becomes_ready(worker, standing, &mut effects)),
+            Input::Accepted => {
+                self.excuse(worker, now);
+                self.becomes_ready(worker, standing, &mut effects);
+            }
             Input::Look => self.reconsider(worker, now, standing, &mut effects),
         }
         effects
     }
 
     fn listens(&mut self, worker: WorkerId, key: &str, counts: bool, now: Duration) {
-        let member = self.members.get_mut(&worker);
-        let Some(held) = member.and_then(|member| member.held.get_mut(key)) else {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        let Some(held) = member.held.get_mut(key) else {
             return;
         };
         held.share = held.share.max(Share::Listens);
+        let name = ListenerName::of_request(&held.request, key);
+        member.late_with.remove(&name);
         if counts {
-            let name = ListenerName::of_request(&held.request, key);
             self.roll.listens(worker, name, now);
         }
     }
@@ -463,6 +479,16 @@ impl Machine {
             }
         }
         false
+    }
+
+    /// The worker is waited for no longer: what it lacks now it may open late.
+    fn excuse(&mut self, worker: WorkerId, now: Duration) {
+        if let Verdict::Lacks(Lack::Listeners(names) | Lack::EveryListener(names)) =
+            self.roll.verdict(worker, now)
+            && let Some(member) = self.members.get_mut(&worker)
+        {
+            member.late_with = names.into_iter().collect();
+        }
     }
 
     /// False when it was ready before.

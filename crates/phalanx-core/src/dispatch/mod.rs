@@ -7,6 +7,7 @@ pub mod drain;
 pub mod full;
 pub mod hang;
 pub mod intercept;
+pub mod listener;
 pub mod liveness;
 pub mod machine;
 pub mod readiness;

@@ -94,6 +94,8 @@ pub enum Action {
     Settled {
         /// The generation of all workers.
         generation: Generation,
+        /// How many the app is to have.
+        workers: u32,
     },
     /// Everything is gone. The last action of a fleet, but for the refusal of later commands.
     Finished(Outcome),

@@ -47,6 +47,7 @@ impl Fleet {
             self.settled = Some(self.current);
             self.out.push(Action::Settled {
                 generation: self.current,
+                workers: self.target,
             });
         }
     }

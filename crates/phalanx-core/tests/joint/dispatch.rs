@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use phalanx_core::dispatch::drain::{Drain, Observed, Stance, Step, Voice, is_given_up};
+use phalanx_core::dispatch::drain::{Drain, Observed, Step, Voice};
+use phalanx_core::dispatch::listener::{Stance, Unheld, is_given_up};
 use phalanx_core::dispatch::machine::{Effect, Held, Input};
 use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::dispatch::worker::{Departure, Ending};
@@ -127,28 +128,36 @@ impl World {
         self.config.drain_timeout.max(PATIENCE_MIN)
     }
 
+    /// What the live workers are about, as far as this listener is concerned.
+    fn stances(&self, listener: ListenerId) -> Vec<Stance> {
+        let all = self.processes.iter();
+        let alive = all.filter(|(_, process)| process.is_alive);
+        let stances = alive.map(|(&worker, process)| {
+            let standing = self.standing[&worker];
+            let holds = self.machine.holds(worker, listener);
+            if standing.departure().is_some() || !standing.is_connected() {
+                Stance::Leaving
+            } else if !process.listening {
+                Stance::Starting
+            } else if self.machine.is_late(worker) {
+                Stance::Late { holds }
+            } else {
+                Stance::Serving { holds }
+            }
+        });
+        stances.collect()
+    }
+
     pub(crate) fn look_at_abandoned(&mut self) -> Verdict {
         for (listener, since) in std::mem::take(&mut self.abandoned) {
             if self.machine.holders(listener).next().is_some() {
                 continue;
             }
-            let alive = self
-                .processes
-                .iter()
-                .filter(|(_, process)| process.is_alive);
-            let stances = alive.map(|(&worker, process)| {
-                let standing = self.standing[&worker];
-                if standing.departure().is_some() || !standing.is_connected() {
-                    Stance::Leaving
-                } else if process.listening {
-                    let holds = self.machine.holds(worker, listener);
-                    Stance::Serving { holds }
-                } else {
-                    Stance::Starting
-                }
-            });
-            let stances: Vec<_> = stances.collect();
-            if is_given_up(stances, self.now.saturating_sub(since), self.patience()) {
+            let unheld = Unheld::For {
+                time: self.now.saturating_sub(since),
+                patience: self.patience(),
+            };
+            if is_given_up(self.stances(listener), unheld) {
                 self.close(listener)?;
             } else {
                 self.abandoned.insert(listener, since);
@@ -158,13 +167,19 @@ impl World {
         Ok(())
     }
 
-    /// The fleet has settled: what nobody holds, nobody will.
-    pub(crate) fn close_orphans(&mut self) -> Verdict {
+    /// The fleet has settled: what nobody holds, nobody will, unless somebody comes late or has gone just now.
+    pub(crate) fn close_orphans(&mut self, workers: u32) -> Verdict {
         let held = self.machine.all_held();
         let all: Vec<_> = self.listeners.keys().copied().collect();
         for listener in all {
-            if !held.contains(&listener) {
+            if held.contains(&listener) {
+                continue;
+            }
+            if is_given_up(self.stances(listener), Unheld::Settled { workers }) {
                 self.close(listener)?;
+            } else {
+                self.abandoned.entry(listener).or_insert(self.now);
+                self.after(self.patience(), Item::Abandoned);
             }
         }
         Ok(())

@@ -51,7 +51,7 @@ impl World {
                 self.after(delay, Item::Exits(worker, ExitStatus::Signal(9)));
             }
             Action::Refuse => self.is_refusing = true,
-            Action::Settled { .. } => self.close_orphans()?,
+            Action::Settled { workers, .. } => self.close_orphans(workers)?,
             Action::Finished(_) => self.is_finished = true,
             Action::BeginWatch | Action::EndWatch | Action::Reply { .. } | Action::Report(_) => {}
         }

@@ -14,7 +14,7 @@ use crate::world::{HEALS_AT, World};
 const HISTORIES: u64 = if cfg!(debug_assertions) {
     2_000
 } else {
-    10_000
+    20_000
 };
 /// A planted fault has to show within so many.
 const UNTIL_FOUND: u64 = 400;
@@ -63,6 +63,18 @@ fn every_connection_has_an_owner_and_every_drain_ends_in_every_history() {
         "{} of {histories} histories broke a rule: {shown:#?}\nreplay with PHALANX_JOINT_SEED=…",
         broken.len()
     );
+}
+
+/// The last worker crashes in the moment in which the fleet settles, which does not know it yet.
+#[test]
+fn a_listener_stays_when_its_last_worker_dies_as_the_fleet_settles() {
+    assert_eq!(play(16_752, None, false), Ok(()));
+}
+
+/// A worker is stuck before it asks for its second listener, and is waited for no longer: the fleet settles.
+#[test]
+fn a_listener_stays_for_a_worker_that_asks_for_it_late() {
+    assert_eq!(play(10_837, None, false), Ok(()));
 }
 
 #[test]

@@ -179,7 +179,7 @@ impl Judge {
             Action::Kill { worker } => return self.judge_kill(*worker, now),
             Action::Reply { command, result } => return self.judge_reply(*command, result),
             Action::Report(report) => return self.judge_turn(report),
-            Action::Settled { generation } => {
+            Action::Settled { generation, .. } => {
                 self.judge_settled_spares()?;
                 rule!(model.is_converged(), "settled, but not converged");
                 let is_uniform = model

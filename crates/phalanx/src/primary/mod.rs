@@ -331,8 +331,8 @@ impl Cluster {
         self.shared.hub().waiting_of(worker)
     }
 
-    pub(crate) fn close_orphans(&self) {
-        self.shared.hub().close_orphans();
+    pub(crate) fn close_orphans(&self, workers: u32) {
+        self.shared.hub().close_orphans(workers);
     }
 
     pub(crate) fn unseen_count(&self) -> usize {

@@ -269,8 +269,8 @@ impl Runner {
                 }
             }
             Action::Report(report) => self.report(report),
-            Action::Settled { .. } => {
-                self.cluster.close_orphans();
+            Action::Settled { workers, .. } => {
+                self.cluster.close_orphans(workers);
                 self.shared.measured.settled(self.cluster.workers().len());
             }
             Action::Finished(outcome) => self.outcome = Some(self.explain(outcome)),

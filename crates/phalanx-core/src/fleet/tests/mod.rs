@@ -230,7 +230,7 @@ fn in_short(action: &Action) -> Option<String> {
         }
         // It comes with every end; a test of its own says when.
         Action::Refuse | Action::Report(_) => return None,
-        Action::Settled { generation } => format!("settled g{generation}"),
+        Action::Settled { generation, .. } => format!("settled g{generation}"),
         Action::Finished(Outcome::Stopped) => "finished: stopped".to_owned(),
         Action::Finished(Outcome::BootFailed { .. }) => "finished: boot failed".to_owned(),
         Action::Finished(Outcome::AllGone) => "finished: all gone".to_owned(),

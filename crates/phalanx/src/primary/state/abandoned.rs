@@ -1,24 +1,24 @@
 //! Listeners that their last worker has closed of its own accord. It may be about to leave (`server.close()` and then
 //! `cluster.worker.disconnect()` or an exit, as Node's documentation teaches it), and its successor asks for the
 //! listener again: so nobody is refused meanwhile. When it is given up is decided in `phalanx-core`
-//! (`dispatch/drain.rs`).
+//! (`dispatch/listener.rs`).
 
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::drain::{Stance, is_given_up};
+use phalanx_core::dispatch::listener::{Stance, Unheld, is_given_up};
 use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{ListenRequest, Target};
 
 use crate::primary::clock;
+use crate::primary::state::Hub;
 use crate::primary::state::intake::PATIENCE;
 use crate::primary::state::open::Asker;
 use crate::primary::state::published::Placed;
-use crate::primary::state::{Hub, WorkerState};
 
 /// So many are kept at most: a worker that opens and closes one port after the other must not fill the primary's table.
 const KEPT_MAX: usize = 8;
@@ -50,6 +50,19 @@ impl Hub {
             self.abandon(held.listener);
         }
         self.pump();
+    }
+
+    /// The fleet has settled with so many workers: closes what the app serves without. Somebody may still ask for the rest.
+    pub(in crate::primary) fn close_orphans(&mut self, workers: u32) {
+        self.allowance.started();
+        for id in self.unserved() {
+            if is_given_up(self.stances(id), Unheld::Settled { workers }) {
+                self.close_listener(id);
+            } else {
+                self.abandoned.since.entry(id).or_insert_with(clock::now);
+                self.look_at_abandoned_after(self.patience_with_leavers());
+            }
+        }
     }
 
     fn abandon(&mut self, id: ListenerId) {
@@ -126,11 +139,8 @@ impl Hub {
             if !self.listeners.contains_key(&id) || self.users(id) > 0 {
                 continue;
             }
-            let stances = self.workers.values().map(|state| {
-                let holds = self.machine.holds(state.cell.id, id);
-                stance(state, holds)
-            });
-            if is_given_up(stances, now.since(since), patience) {
+            let time = now.since(since);
+            if is_given_up(self.stances(id), Unheld::For { time, patience }) {
                 self.close_listener(id);
             } else {
                 self.abandoned.since.insert(id, since);
@@ -144,6 +154,22 @@ impl Hub {
         }
     }
 
+    /// What the workers are about, as far as this listener is concerned.
+    fn stances(&self, id: ListenerId) -> impl Iterator<Item = Stance> {
+        self.workers.iter().map(move |(&worker, state)| {
+            let holds = self.machine.holds(worker, id);
+            if state.cell.departure().is_some() || !state.cell.is_connected() {
+                Stance::Leaving
+            } else if !state.listening {
+                Stance::Starting
+            } else if self.machine.is_late(worker) {
+                Stance::Late { holds }
+            } else {
+                Stance::Serving { holds }
+            }
+        })
+    }
+
     fn patience_with_leavers(&self) -> Duration {
         let limits = self.drain_limits.as_ref();
         limits.map_or(PATIENCE_MIN, |limits| limits.drain.max(PATIENCE_MIN))
@@ -153,15 +179,5 @@ impl Hub {
     pub(in crate::primary) fn leave_limit(&self) -> Duration {
         let limits = self.drain_limits.as_ref();
         limits.map_or(PATIENCE, |limits| limits.drain)
-    }
-}
-
-fn stance(state: &WorkerState, holds: bool) -> Stance {
-    if state.cell.departure().is_some() || !state.cell.is_connected() {
-        Stance::Leaving
-    } else if !state.listening {
-        Stance::Starting
-    } else {
-        Stance::Serving { holds }
     }
 }

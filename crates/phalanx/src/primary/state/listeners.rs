@@ -240,14 +240,6 @@ impl Hub {
         u32::try_from(self.machine.holders(id).count()).unwrap_or(u32::MAX)
     }
 
-    /// Closes what nobody uses: the fleet has settled, so nobody will.
-    pub(in crate::primary) fn close_orphans(&mut self) {
-        self.allowance.started();
-        for id in self.unserved() {
-            self.close_listener(id);
-        }
-    }
-
     /// The listeners that no live worker has, in the order of opening.
     pub(in crate::primary) fn unserved(&self) -> Vec<ListenerId> {
         let used = self.machine.all_held();
