@@ -193,3 +193,42 @@ fn where_all_wait_for_something_nobody_is_killed_and_that_is_said() {
     assert_eq!(app.worker_pids(), before);
     drop((waiting, queued));
 }
+
+#[test]
+fn while_nobody_serves_a_successor_comes_early_and_nobody_is_killed_for_it() {
+    if node::require().is_none() {
+        return;
+    }
+    let _turn = turn();
+    for dispatch in ["kernel", "handoff"] {
+        let options = ["--hang-timeout", "20s", "--dispatch", dispatch];
+        let script = app().workers(2).options(options).script("loops.js");
+        let mut app = script.start_ready();
+        let events = app.events();
+        let (address, before) = (app.address(), app.worker_pids());
+        let mut lost = vec![send(&mut app, "/loop")];
+        events.wait_for(LIMIT, dispatch, |event| event["event"] == "suspect");
+        lost.push(send(&mut app, "/loop"));
+        let early = |event: &Value| event["event"] == "hung" && event["early"] == true;
+        let hung = events.wait_for(LIMIT, dispatch, early);
+        assert!(hung["evidence"].is_string(), "{hung}");
+        let gives_way = |status: &Value| {
+            let workers = status["workers"].as_array().unwrap();
+            let is_new = |worker: &Value| {
+                let pid = worker["pid"]
+                    .as_u64()
+                    .and_then(|pid| u32::try_from(pid).ok());
+                pid.is_some_and(|pid| !before.contains(&pid))
+            };
+            let serves = |worker: &&Value| worker["state"] == "ready" && is_new(worker);
+            let leaves = |worker: &&Value| worker["state"] == "draining" && !is_new(worker);
+            workers.iter().any(|one| serves(&one)) && workers.iter().any(|one| leaves(&one))
+        };
+        let status = app.wait_status(LIMIT, gives_way);
+        assert!(!before.contains(&pid_in(&get(&address, "/"))));
+        let mut workers = status["workers"].as_array().unwrap().iter();
+        let why = workers.find_map(|worker| worker["recycled"]["why"].as_str());
+        assert!(why.unwrap().contains("nobody serves"), "{status}");
+        drop(lost);
+    }
+}

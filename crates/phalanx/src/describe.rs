@@ -94,9 +94,15 @@ pub fn describe(event: &Event) -> (Level, String) {
             worker,
             by,
             silent,
+            early,
             function,
             evidence,
         } => {
+            let then = if *early {
+                "nobody serves, so its successor is started now, and it may finish"
+            } else {
+                "its successor is started, then it is killed"
+            };
             let place = function.as_ref().map(|function| format!(", in {function}"));
             let kept = evidence
                 .as_ref()
@@ -104,7 +110,7 @@ pub fn describe(event: &Event) -> (Level, String) {
             (
                 Level::Error,
                 format!(
-                    "worker {worker} hangs: {by}, for {:.1} s{}; its successor is started, then it is killed{}",
+                    "worker {worker} hangs: {by}, for {:.1} s{}; {then}{}",
                     silent.as_secs_f64(),
                     place.unwrap_or_default(),
                     kept.unwrap_or_default()

@@ -111,6 +111,8 @@ pub enum Event {
         /// For how long.
         #[serde(rename = "silent_ms", serialize_with = "as_millis")]
         silent: Duration,
+        /// Nobody serves: it gives way before its time is over, and may finish what it does.
+        early: bool,
         /// The function that it is in, where that is known.
         function: Option<String>,
         /// The file in which what is known of it was kept.

@@ -11,6 +11,9 @@
 //! * If most of the fleet is silent, the machine is at fault, or something that all of them wait for. Only those are given up that
 //!   burn processor time: a loop without end is the worker's own.
 //!
+//! * If **nobody** serves, because all of two or more are silent and burn processor time, one of them gives way after a
+//!   part of the limit ([`OUTAGE`]). It is not killed for it: its successor serves while it may finish.
+//!
 //! A suspect that shows life is healthy again, at that moment.
 
 use std::collections::BTreeMap;
@@ -28,6 +31,9 @@ pub const LOOK_MAX: Duration = Duration::from_secs(1);
 const PACE_MIN: f64 = 0.25;
 /// A worker that ran for so much of the time was in a loop, or worked.
 const BUSY: f64 = 0.5;
+
+/// While nobody serves, one gives way after such a part of the limit.
+pub const OUTAGE: u32 = 5;
 
 /// What waits for a worker in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -139,6 +145,8 @@ pub enum Finding {
         evidence: Evidence,
         /// For how long.
         silent: Duration,
+        /// Nobody serves: it gives way before it is given up, and may finish its work.
+        early: bool,
     },
     /// It is well again.
     Recovered {
@@ -178,6 +186,8 @@ struct Case {
     counted: Duration,
     /// For how long of that it ran.
     ran: Duration,
+    /// It gives way already, because nobody serves.
+    gives_way: bool,
 }
 
 impl Case {
@@ -192,6 +202,8 @@ pub struct Hangs {
     limit: Duration,
     cases: BTreeMap<WorkerId, Case>,
     spared: bool,
+    /// One has given way because nobody serves.
+    has_given_way: bool,
 }
 
 impl Hangs {
@@ -202,6 +214,7 @@ impl Hangs {
             limit,
             cases: BTreeMap::new(),
             spared: false,
+            has_given_way: false,
         }
     }
 
@@ -210,6 +223,13 @@ impl Hangs {
     pub fn stage(&self, worker: WorkerId) -> Option<(Stage, Moment)> {
         let case = self.cases.get(&worker)?;
         Some((case.stage, case.since))
+    }
+
+    /// Whether it is to be replaced: given up, or because nobody serves.
+    #[must_use]
+    pub fn is_replaced(&self, worker: WorkerId) -> bool {
+        let case = self.cases.get(&worker);
+        case.is_some_and(|case| case.gives_way || matches!(case.stage, Stage::Hung(_)))
     }
 
     /// Takes down what is seen of all workers that serve. `pressure` is the share of the time in which somebody on the machine
@@ -226,6 +246,7 @@ impl Hangs {
         for (worker, sight) in sights {
             findings.extend(self.look_at(*worker, sight, now, pressure));
         }
+        findings.extend(self.give_way(sights.len(), now));
         self.give_up(sights.len(), now, &mut findings);
         findings
     }
@@ -249,12 +270,15 @@ impl Hangs {
             seen: now,
             counted: Duration::ZERO,
             ran: Duration::ZERO,
+            gives_way: false,
         });
         let passed = now.since(case.seen).min(LOOK_MAX);
         case.seen = now;
-        // Who is given up already is looked at by the primary's own client of its inspector.
+        // The primary's own client of the inspector looks at whoever is to be replaced.
+        let is_ours = |frozen| case.gives_way && frozen == Frozen::Inspected;
         let is_given_up = matches!(case.stage, Stage::Hung(_));
-        if let Some(frozen) = sight.process.frozen.filter(|_| !is_given_up) {
+        let frozen = sight.process.frozen;
+        if let Some(frozen) = frozen.filter(|&frozen| !is_given_up && !is_ours(frozen)) {
             (case.counted, case.ran) = (Duration::ZERO, Duration::ZERO);
             let before = std::mem::replace(&mut case.stage, Stage::Frozen(frozen));
             return (before != case.stage).then_some(Finding::Froze(worker, frozen));
@@ -270,6 +294,39 @@ impl Hangs {
             Stage::Frozen(_) => case.stage = Stage::Suspect(evidence),
         }
         is_new.then_some(Finding::Suspect(worker, evidence))
+    }
+
+    /// Has the one that has been silent for longest give way, if nobody serves and all could.
+    fn give_way(&mut self, seen: usize, now: Moment) -> Option<Finding> {
+        let is_frozen = |case: &&Case| matches!(case.stage, Stage::Frozen(_));
+        let held = self.cases.values().filter(is_frozen).count();
+        let is_stuck = |case: &&Case| {
+            !is_frozen(case) && case.burns() && case.counted * 2 * OUTAGE >= self.limit
+        };
+        let stuck = self.cases.values().filter(is_stuck).count();
+        let nobody_serves = stuck > 1 && stuck == seen - held;
+        self.has_given_way &= nobody_serves;
+        if !nobody_serves || self.has_given_way {
+            return None;
+        }
+        let waiting = self.cases.iter_mut().filter_map(|(worker, case)| {
+            let Stage::Suspect(evidence) = case.stage else {
+                return None;
+            };
+            Some((*worker, case, evidence))
+        });
+        let (worker, case, evidence) = waiting.max_by_key(|(_, case, _)| case.counted)?;
+        if case.counted * OUTAGE < self.limit {
+            return None;
+        }
+        self.has_given_way = true;
+        case.gives_way = true;
+        Some(Finding::Hung {
+            worker,
+            evidence,
+            silent: now.since(case.since),
+            early: true,
+        })
     }
 
     /// Gives up those whose time is over, unless most of the fleet is silent.
@@ -295,6 +352,7 @@ impl Hangs {
                     worker,
                     evidence,
                     silent: now.since(case.since),
+                    early: false,
                 });
             } else if !std::mem::replace(&mut self.spared, true) {
                 let count = |number| u32::try_from(number).unwrap_or(u32::MAX);

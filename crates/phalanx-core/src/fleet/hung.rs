@@ -3,6 +3,9 @@
 //!
 //! A hung worker keeps what it has until its successor serves. It does not count for the limit on missing workers: it is missing
 //! already. In a reload it waits for its position's turn, and is killed then, too.
+//!
+//! While no worker answers at all ([`Wear::Outage`]), one gives way before its time: its successor serves, and it is asked to finish
+//! its work, for which it has the time of any drain.
 
 use super::Fleet;
 use super::action::Action;
@@ -18,7 +21,8 @@ impl Fleet {
     /// A worker hangs. Only one that serves can.
     pub(super) fn hangs(&mut self, id: WorkerId, wear: Wear) {
         let worker = self.roster.worker_mut(id);
-        let Some(worker) = worker.filter(|worker| worker.is_ready() && !worker.hangs()) else {
+        let Some(worker) = worker.filter(|worker| worker.is_ready() && !worker.is_given_up())
+        else {
             return;
         };
         worker.worn = Some(wear);
@@ -60,7 +64,7 @@ impl Fleet {
 impl Wear {
     pub(super) fn is_hung(&self) -> bool {
         match self {
-            Self::Hung { .. } => true,
+            Self::Hung { .. } | Self::Outage { .. } => true,
             Self::Memory { .. } | Self::Age { .. } | Self::Requests { .. } | Self::Asked => false,
         }
     }
@@ -72,9 +76,14 @@ impl Worker {
         self.worn.is_some_and(|wear| wear.is_hung())
     }
 
-    /// It goes, because another one is to have its place: one that hangs is killed, others finish their work.
+    /// Its time is over: it is missing already, and to ask it would be in vain.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(self.worn, Some(Wear::Hung { .. }))
+    }
+
+    /// It goes, because another one is to have its place: one that is given up is killed, others finish their work.
     pub(super) fn make_way(&mut self, reason: Reason, config: &FleetConfig, out: &mut Outbox) {
-        if !self.hangs() {
+        if !self.is_given_up() {
             return self.drain(reason, config, out);
         }
         out.push(Action::Kill { worker: self.id });

@@ -350,7 +350,7 @@ fn release(
             continue;
         };
         let is_overdue = out.is_due(since.saturating_add(config.ready_timeout));
-        if is_overdue || census.may_take_down() || worker.hangs() {
+        if is_overdue || census.may_take_down() || worker.is_given_up() {
             let reason = match worker.worn {
                 Some(wear) if *reason == Reason::SuccessorReady => {
                     let at = out.now();

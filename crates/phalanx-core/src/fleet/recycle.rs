@@ -200,7 +200,7 @@ impl Fleet {
                 && !census.has_room(Place::Beside)
         });
         let old = self.roster.worker(turn.worker);
-        let may_be_missing = census.may_take_down() || old.is_some_and(Worker::hangs);
+        let may_be_missing = census.may_take_down() || old.is_some_and(Worker::is_given_up);
         if !(is_stuck && census.never_has_room() && may_be_missing) {
             return false;
         }

@@ -73,6 +73,12 @@ pub enum Wear {
         #[serde(rename = "silent_ms", serialize_with = "as_millis")]
         silent: Duration,
     },
+    /// It does not answer, nor does any other worker: it gives way before it is given up, and may finish its work.
+    Outage {
+        /// For how long.
+        #[serde(rename = "silent_ms", serialize_with = "as_millis")]
+        silent: Duration,
+    },
     /// Somebody asked for it.
     Asked,
 }
@@ -86,6 +92,10 @@ impl fmt::Display for Wear {
             Self::Age { age } => write!(f, "age: {} s", age.as_secs()),
             Self::Requests { requests } => write!(f, "requests: {requests}"),
             Self::Hung { silent } => write!(f, "hung: silent for {:.1} s", silent.as_secs_f64()),
+            Self::Outage { silent } => {
+                let silent = silent.as_secs_f64();
+                write!(f, "nobody serves: silent for {silent:.1} s")
+            }
             Self::Asked => f.write_str("as asked"),
         }
     }

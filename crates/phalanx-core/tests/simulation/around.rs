@@ -70,7 +70,11 @@ impl World {
                     let after = self.rng.millis(0, 5_000);
                     self.push(after, Item::Deliver(Event::Recovered { worker }));
                 }
-                Wear::Hung { silent }
+                if self.rng.chance(30) {
+                    Wear::Outage { silent }
+                } else {
+                    Wear::Hung { silent }
+                }
             } else {
                 Wear::Requests { requests: 1_000 }
             };

@@ -29,7 +29,7 @@ impl Model {
 
     pub(crate) fn note_hung(&mut self, worker: WorkerId, wear: Wear) {
         let is_ready = self.workers.get(&worker).is_some_and(Known::is_ready);
-        if is_ready && matches!(wear, Wear::Hung { .. }) {
+        if is_ready && matches!(wear, Wear::Hung { .. } | Wear::Outage { .. }) {
             self.hung.insert(worker);
         }
     }

@@ -57,10 +57,10 @@ impl Looked {
 
 fn given_up(found: &[(Duration, Finding)]) -> Vec<(WorkerId, Duration)> {
     let hung = |(at, finding): &(Duration, Finding)| {
-        let Finding::Hung { worker, .. } = finding else {
+        let Finding::Hung { worker, early, .. } = finding else {
             return None;
         };
-        Some((*worker, *at))
+        (!early).then_some((*worker, *at))
     };
     found.iter().filter_map(hung).collect()
 }
@@ -253,7 +253,8 @@ proptest! {
                 *free = if is_free { *free + LOOK } else { Duration::ZERO };
             }
             for finding in hangs.look(now, pressure, &sights) {
-                if let Finding::Hung { worker, .. } = finding {
+                if let Finding::Hung { worker, early, .. } = finding {
+                    let limit = if early { limit / OUTAGE } else { limit };
                     let free = free_for[usize::try_from(worker.0).unwrap()];
                     prop_assert!(free > limit, "{worker} after {free:?}");
                 }
@@ -269,4 +270,55 @@ proptest! {
         }
         prop_assert!(given_up);
     }
+}
+
+fn early(found: &[(Duration, Finding)]) -> Vec<(WorkerId, Duration)> {
+    let gives_way = |(at, finding): &(Duration, Finding)| match finding {
+        Finding::Hung {
+            worker,
+            early: true,
+            ..
+        } => Some((*worker, *at)),
+        _ => None,
+    };
+    found.iter().filter_map(gives_way).collect()
+}
+
+#[test]
+fn while_nobody_serves_the_first_that_fell_silent_gives_way_early() {
+    let mut fleet = Looked::new();
+    fleet.look_for(LOOK * 2, 0.0, &[WELL, silent(LOOPS)]);
+    let found = fleet.look_for(LIMIT / 2, 0.0, &[silent(LOOPS), silent(LOOPS)]);
+    assert_eq!(early(&found), [(WorkerId(2), LIMIT / OUTAGE - LOOK * 2)]);
+    assert!(fleet.hangs.is_replaced(WorkerId(2)));
+    assert!(!fleet.hangs.is_replaced(WorkerId(1)));
+}
+
+#[test]
+fn nobody_gives_way_early_while_one_serves_or_those_that_are_silent_sleep() {
+    for sights in [
+        [WELL, silent(LOOPS)],
+        [silent(SLEEPS), silent(LOOPS)],
+        [silent(SLEEPS), silent(SLEEPS)],
+    ] {
+        let mut fleet = Looked::new();
+        let found = fleet.look_for(LIMIT.saturating_sub(LOOK), 0.0, &sights);
+        assert_eq!(early(&found), []);
+        assert_eq!(given_up(&found), []);
+    }
+    let mut fleet = Looked::new();
+    let found = fleet.look_for(LIMIT.saturating_sub(LOOK), 0.0, &[silent(LOOPS)]);
+    assert_eq!(early(&found), [], "a single worker has its whole time");
+}
+
+#[test]
+fn one_that_gave_way_early_and_does_not_recover_is_given_up_in_its_time() {
+    let mut fleet = Looked::new();
+    let both = [silent(LOOPS), silent(LOOPS)];
+    let found = fleet.look_for(LIMIT + LOOK, 0.0, &both);
+    assert_eq!(early(&found).len(), 1);
+    assert_eq!(
+        given_up(&found),
+        [(WorkerId(1), LIMIT), (WorkerId(2), LIMIT)]
+    );
 }

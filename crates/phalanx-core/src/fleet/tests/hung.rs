@@ -183,3 +183,36 @@ fn when_the_fleet_stops_nobody_waits_for_it() {
     assert!(told.contains(&"kill 2".to_owned()), "{told:?}");
     assert!(told.contains(&"drain 3".to_owned()), "{told:?}");
 }
+
+impl Bench {
+    fn gives_way_early(&mut self, worker: u32) -> Vec<String> {
+        let silent = Duration::from_secs(6);
+        let (worker, wear) = (WorkerId(worker), Wear::Outage { silent });
+        self.tell(Event::Worn { worker, wear })
+    }
+}
+
+#[test]
+fn one_that_gives_way_early_may_finish_its_work() {
+    let mut bench = Bench::serving(workers(2));
+    assert_eq!(bench.gives_way_early(1), ["spawn 3@0 g1"]);
+    assert_eq!(bench.ready(3), ["drain 1"]);
+}
+
+#[test]
+fn one_that_gives_way_early_is_killed_if_it_is_given_up_before_its_successor_serves() {
+    let mut bench = Bench::serving(workers(2));
+    assert_eq!(bench.gives_way_early(1), ["spawn 3@0 g1"]);
+    assert_eq!(bench.is_given_up(1), NOTHING);
+    assert_eq!(bench.ready(3), ["kill 1"]);
+}
+
+#[test]
+fn one_that_recovers_before_its_turn_stays_though_it_gave_way() {
+    let mut bench = Bench::serving(workers(3));
+    bench.is_given_up(1);
+    bench.gives_way_early(2);
+    assert_eq!(bench.recovers(2), NOTHING);
+    bench.ready(4);
+    assert_eq!(bench.is_killed(1), ["settled g1"]);
+}

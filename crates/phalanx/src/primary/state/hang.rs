@@ -402,6 +402,7 @@ impl Hub {
                 worker,
                 evidence,
                 silent,
+                early,
             } => {
                 let Some(state) = self.workers.get(&worker) else {
                     return;
@@ -412,14 +413,14 @@ impl Hub {
                     silent,
                     signal: self.settings.hang.signal,
                 };
-                tokio::spawn(give_up(self.shared.clone(), subject));
+                tokio::spawn(give_up(self.shared.clone(), subject, early));
             }
         }
     }
 }
 
 /// Keeps what is known of a worker that hangs, and has it replaced.
-async fn give_up(shared: Weak<Shared>, subject: Subject) {
+async fn give_up(shared: Weak<Shared>, subject: Subject, early: bool) {
     let (worker, by, silent) = (subject.cell.id, subject.by, subject.silent);
     let gathering = tokio::task::spawn_blocking(move || evidence::gather(&subject));
     let kept = tokio::time::timeout(evidence::LIMIT * 2, gathering).await;
@@ -428,12 +429,8 @@ async fn give_up(shared: Weak<Shared>, subject: Subject) {
         return;
     };
     let mut hub = shared.hub();
-    let stage = hub
-        .hang
-        .hangs
-        .as_ref()
-        .and_then(|hangs| hangs.stage(worker));
-    if !matches!(stage, Some((Stage::Hung(_), _))) {
+    let hangs = hub.hang.hangs.as_ref();
+    if !hangs.is_some_and(|hangs| hangs.is_replaced(worker)) {
         // It has come back meanwhile.
         return;
     }
@@ -441,9 +438,14 @@ async fn give_up(shared: Weak<Shared>, subject: Subject) {
         worker,
         by,
         silent,
+        early,
         function: kept.function,
         evidence: kept.path,
     });
-    let wear = Wear::Hung { silent };
+    let wear = if early {
+        Wear::Outage { silent }
+    } else {
+        Wear::Hung { silent }
+    };
     hub.sink.report(fleet::Event::Worn { worker, wear });
 }
