@@ -118,6 +118,11 @@ node-packages packages="express fastify ws socket.io socket.io-client @socket.io
     mkdir -p target/node-packages
     npm install --prefix target/node-packages --no-save --no-audit --no-fund --loglevel=error {{ packages }}
 
+# prometheus_client and gunicorn for the tests, into target/python-packages
+python-packages packages="prometheus_client gunicorn":
+    [ -x target/python-venv/bin/pip ] || python3 -m venv target/python-venv
+    target/python-venv/bin/pip install --quiet --disable-pip-version-check --upgrade --target target/python-packages {{ packages }}
+
 # Node's own tests of `cluster`, natively and with phalanx-cluster: NODE_TESTS=DIR names the `test` of Node's source
 node-suite *args:
     cargo build -p phalanx-cli

@@ -51,7 +51,7 @@ pub(crate) const METRICS: [Metric; 28] = [
     metric("phalanx_primary_open_files", Kind::Gauge, "", "Descriptors that the primary has open."),
     metric("phalanx_primary_loop_lag_seconds", Kind::Gauge, "seconds", "How late the primary's event loop was in the last minute."),
     metric("phalanx_log_lines_dropped", Kind::Counter, "", "Lines of output that found no room, because their reader was too slow."),
-    metric("phalanx_app_metrics_workers", Kind::Gauge, "", "Workers whose own metrics (prom-client) are merged here."),
+    metric("phalanx_app_metrics_workers", Kind::Gauge, "", "Workers whose own metrics (prom-client, prometheus_client) are merged here."),
     metric("phalanx_app_metrics_late", Kind::Gauge, "", "Those of them that did not answer in time: their last answer stands for them."),
 ];
 

@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::exposition::{Family, Kind, Sample, class_end, number};
+use crate::exposition::{Family, Kind, Sample, class_end, number, sort_parts};
 use crate::ids::{Position, WorkerId};
 
 /// So many series a worker may have, and so many those that are gone may leave.
 pub const SERIES_MAX: usize = 20_000;
 /// The longest name and value of a label, in bytes.
-const TEXT_MAX: usize = 1024;
+pub(crate) const TEXT_MAX: usize = 1024;
 /// The last answer of a worker that is gone may come so much later than its end is seen.
 const LATE: Duration = Duration::from_secs(10);
 /// Names of phalanx's own metrics.
-const OWN: &str = "phalanx_";
+pub(crate) const OWN: &str = "phalanx_";
 
 /// How values of several workers become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ fn series_of(name: &str, value: &Value) -> Option<(Series, f64)> {
 }
 
 /// A name of a metric (which may contain colons) or of a label.
-fn is_name(text: &str, also: char) -> bool {
+pub(crate) fn is_name(text: &str, also: char) -> bool {
     let is_first = |letter: char| letter.is_ascii_alphabetic() || letter == '_' || letter == also;
     text.len() <= TEXT_MAX
         && text.chars().next().is_some_and(is_first)
@@ -369,31 +369,6 @@ impl<'a> Merging<'a> {
             samples,
         }
     }
-}
-
-/// The samples of one set of labels stand together, its classes in order, as the formats want it.
-fn sort_parts(samples: &mut [Sample]) {
-    let key = |sample: &Sample| -> (Vec<(String, String)>, u8, f64) {
-        let is_class = |(name, _): &&(String, String)| name == "le" || name == "quantile";
-        let rest = sample.labels.iter().filter(|label| !is_class(label));
-        let class = sample.labels.iter().find(is_class);
-        let class = class.map_or(f64::INFINITY, |(_, end)| match end.as_str() {
-            "+Inf" => f64::INFINITY,
-            end => end.parse().unwrap_or(f64::INFINITY),
-        });
-        let part = match sample.suffix.as_str() {
-            "_sum" => 1,
-            "_count" => 2,
-            _ => 0,
-        };
-        (rest.cloned().collect(), part, class)
-    };
-    samples.sort_by(|one, other| {
-        let (one, other) = (key(one), key(other));
-        (one.0, one.1)
-            .cmp(&(other.0, other.1))
-            .then(one.2.total_cmp(&other.2))
-    });
 }
 
 #[cfg(test)]

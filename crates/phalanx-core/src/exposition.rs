@@ -206,6 +206,31 @@ pub fn class_end(value: f64) -> String {
     }
 }
 
+/// The samples of one set of labels stand together, its classes in order, as the formats want it.
+pub(crate) fn sort_parts(samples: &mut [Sample]) {
+    let key = |sample: &Sample| -> (Vec<(String, String)>, u8, f64) {
+        let is_class = |(name, _): &&(String, String)| name == "le" || name == "quantile";
+        let rest = sample.labels.iter().filter(|label| !is_class(label));
+        let class = sample.labels.iter().find(is_class);
+        let class = class.map_or(f64::INFINITY, |(_, end)| match end.as_str() {
+            "+Inf" => f64::INFINITY,
+            end => end.parse().unwrap_or(f64::INFINITY),
+        });
+        let part = match sample.suffix.as_str() {
+            "_sum" => 1,
+            "_count" => 2,
+            _ => 0,
+        };
+        (rest.cloned().collect(), part, class)
+    };
+    samples.sort_by(|one, other| {
+        let (one, other) = (key(one), key(other));
+        (one.0, one.1)
+            .cmp(&(other.0, other.1))
+            .then(one.2.total_cmp(&other.2))
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ pub mod level;
 pub mod notify;
 pub mod policy;
 pub mod program;
+pub mod python_metrics;
 pub mod rng;
 pub mod time;
 pub mod wire;

@@ -344,6 +344,15 @@ impl Directory {
         Ok(fs::chmod(path, Mode::from_raw_mode(mode))?)
     }
 
+    /// Gives it to another user and group, where they are named.
+    ///
+    /// # Errors
+    /// Those of chown(2): `EPERM` without `CAP_CHOWN`.
+    pub fn give_to(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        let (uid, gid) = (uid.map(fs::Uid::from_raw), gid.map(fs::Gid::from_raw));
+        Ok(fs::chownat(&self.fd, c"", uid, gid, AtFlags::EMPTY_PATH)?)
+    }
+
     /// Renames within this directory, over what was there.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub(crate) mod burst;
 pub(crate) mod dropin;
 pub(crate) mod kept;
 pub(crate) mod release;
+pub(crate) mod scrape;
 pub(crate) mod session;
 pub(crate) mod tls;
 

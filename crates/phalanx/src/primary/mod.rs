@@ -12,6 +12,7 @@ mod worker;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io;
 use std::sync::Arc;
 
 use phalanx_core::ids::{Generation, WorkerId};
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 pub(crate) use fork::Fork;
 pub use release::directory::working_directory;
 pub(crate) use release::launch::Release;
+pub(crate) use release::metrics_directory::MetricsDirectory;
 pub use state::rebalance::{RebalanceError, Rebalanced};
 pub(crate) use state::splice::Guest;
 pub(crate) use tasks::output::LastLines;
@@ -220,6 +222,18 @@ impl Cluster {
             // Workers run without where there is no place; that has been told.
             drop(self.shared.places.preload_script());
         }
+    }
+
+    /// A directory for the metrics that a worker with these settings writes.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    pub(crate) fn make_metrics_directory(
+        &self,
+        settings: &Settings,
+    ) -> io::Result<MetricsDirectory> {
+        let places = &self.shared.places;
+        places.metrics_directory(settings.uid, settings.gid)
     }
 
     /// What the worker says it is doing, if it says so.

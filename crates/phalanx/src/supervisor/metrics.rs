@@ -6,10 +6,12 @@
 mod sampler;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use phalanx_control::api::{
-    ListenerPosition, ListenerSnapshot, PositionFigures, PrimaryFigures, ReloadFigures, Snapshot,
+    AppMetricsFigures, ListenerPosition, ListenerSnapshot, PositionFigures, PrimaryFigures,
+    ReloadFigures, Snapshot,
 };
 use phalanx_control::app::Probe;
 use phalanx_core::exposition::{self, Format};
@@ -48,14 +50,23 @@ impl Control {
         self.snapshot_at_once()
     }
 
-    /// The figures as text for Prometheus, and the application's own metrics, where it keeps any with prom-client.
+    /// The figures as text for Prometheus, and the application's own metrics, where it keeps any with prom-client or Python's
+    /// `prometheus_client`.
     pub async fn metrics(&self, format: Format) -> String {
         let gathered = AppBook::gather(self.shared(), self.cluster());
         let (mut snapshot, (own, figures)) = tokio::join!(self.snapshot(), gathered);
-        snapshot.app_metrics = Some(figures);
+        let (shared, cluster) = (Arc::clone(self.shared()), self.cluster().clone());
         let text = tokio::task::spawn_blocking(move || {
+            let (python, workers) = shared.python_book.gather(&cluster);
+            snapshot.app_metrics = Some(AppMetricsFigures {
+                workers: figures.workers + u32::try_from(workers).unwrap_or(u32::MAX),
+                ..figures
+            });
             let mut families = snapshot.families();
+            let taken: BTreeSet<String> = own.iter().map(|family| family.name.clone()).collect();
             families.extend(own);
+            let others = python.into_iter();
+            families.extend(others.filter(|family| !taken.contains(&family.name)));
             exposition::encode(&families, format)
         });
         text.await.unwrap_or_default()

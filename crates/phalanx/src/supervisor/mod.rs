@@ -10,6 +10,7 @@ mod elastic;
 mod guests;
 mod identity;
 mod metrics;
+mod python_metrics;
 mod revision;
 mod runner;
 #[cfg(feature = "control")]
@@ -269,6 +270,7 @@ impl Supervisor {
             measured,
         );
         shared.stop_delay = options.pre_stop_delay;
+        shared.python_book = python_metrics::PythonBook::new(options.metrics);
         let shared = Arc::new(shared);
         if options.metrics {
             shared.meters.want();

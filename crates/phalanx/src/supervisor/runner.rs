@@ -16,6 +16,7 @@ use super::app_metrics::AppBook;
 use super::elastic::ElasticWatch;
 use super::identity;
 use super::metrics::Meters;
+use super::python_metrics::PythonBook;
 use super::vitals::Measured;
 use super::wear::WearWatch;
 use super::{Outcome, OutputStates};
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) measured: Measured,
     pub(super) meters: Meters,
     pub(super) app_book: AppBook,
+    pub(super) python_book: PythonBook,
     /// How long the app is not ready before it stops, and since when it is.
     pub(super) stop_delay: Duration,
     pub(super) leaving_since: OnceLock<Moment>,
@@ -69,6 +71,7 @@ impl Shared {
             measured,
             meters: Meters::default(),
             app_book: AppBook::default(),
+            python_book: PythonBook::default(),
             stop_delay: Duration::ZERO,
             leaving_since: OnceLock::new(),
             state: Mutex::new(State {
@@ -292,21 +295,24 @@ impl Runner {
             None => return failed("its release is unknown".to_owned()),
         };
         self.starting.insert(worker, Vec::new());
-        let (cluster, sink) = (self.cluster.clone(), self.shared.sink.clone());
+        let (cluster, shared) = (self.cluster.clone(), Arc::clone(&self.shared));
         let told = self.started_ones.clone();
         let instance = identity::variable(&self.shared.name, position, &release.settings().env);
         // The program may lie on a slow disk, and a scanner may have a look at it first.
         tokio::task::spawn_blocking(move || {
+            let book = &shared.python_book;
+            let metrics = book.variable(&cluster, &release, (worker, position));
             let started = cluster.start(&Fork {
                 worker,
                 position,
                 generation,
                 release: &release,
-                env: instance.into_iter().collect(),
-                sink,
+                env: instance.into_iter().chain(metrics).collect(),
+                sink: shared.sink.clone(),
                 last,
                 admission,
             });
+            book.has_started(worker, started.is_ok());
             let failure = started.err().map(|error| chain(&error));
             // Nobody listens when the app has ended.
             drop(told.send(Start { worker, failure }));
@@ -353,7 +359,10 @@ impl Runner {
             let mut state = self.shared.state();
             match to {
                 WorkerState::Ready => drop(state.ready_at.insert(*worker, epoch_millis())),
-                WorkerState::Gone => drop(state.ready_at.remove(worker)),
+                WorkerState::Gone => {
+                    state.ready_at.remove(worker);
+                    PythonBook::fold(&self.shared, &self.cluster);
+                }
                 WorkerState::Starting
                 | WorkerState::Online
                 | WorkerState::Spare

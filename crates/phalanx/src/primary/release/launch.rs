@@ -118,6 +118,16 @@ impl Release {
         &self.settings
     }
 
+    /// A variable as every worker has it.
+    pub(crate) fn variable(&self, name: &OsStr) -> Option<&OsStr> {
+        self.env.get(name).map(OsString::as_os_str)
+    }
+
+    /// Whether workers are Node.
+    pub(crate) fn runs_node(&self) -> bool {
+        self.node.is_some()
+    }
+
     /// True when the primary reads this worker's output.
     pub(crate) fn pipes(&self) -> (bool, bool) {
         (

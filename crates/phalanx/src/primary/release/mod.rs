@@ -2,6 +2,7 @@
 
 pub(in crate::primary) mod directory;
 pub(in crate::primary) mod launch;
+pub(crate) mod metrics_directory;
 pub(crate) mod node_line;
 pub(in crate::primary) mod pinned_release;
 pub(crate) mod preload;

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use phalanx_sys::notify::{self, NotifySocket};
 
+use crate::primary::release::metrics_directory::MetricsDirectory;
 use crate::primary::release::private::Places;
 
 const SCRIPT: &str = concat!(
@@ -61,6 +62,18 @@ impl Places {
                 None
             }
         }
+    }
+
+    /// A directory for the metrics of a worker that runs as this user and group.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    pub(in crate::primary) fn metrics_directory(
+        &self,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> io::Result<MetricsDirectory> {
+        self.with(SCRIPT, |private| private.metrics_directory(uid, gid))
     }
 
     /// A socket on which a worker that runs as `uid` speaks of itself: in the private directory, if there is one and its

@@ -18,6 +18,8 @@ use phalanx_sys::directory::{Directory, FileId};
 use phalanx_sys::lock::FileLock;
 use phalanx_sys::notify::{self, NotifySocket};
 
+use crate::primary::release::metrics_directory::MetricsDirectory;
+
 /// The file that is locked; it is always there.
 const LOCK: &str = "worker.cjs";
 
@@ -125,6 +127,18 @@ impl Private {
         held.is_ok_and(|held| self.directory.holds(OsStr::new(LOCK), held)) && self.is_found()
     }
 
+    /// A directory for what a worker writes that runs as this user and group.
+    ///
+    /// # Errors
+    /// As mkdir(2) and chown(2).
+    pub(in crate::primary) fn metrics_directory(
+        &self,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> io::Result<MetricsDirectory> {
+        MetricsDirectory::make(&self.directory, &self.path, (uid, gid))
+    }
+
     fn is_found(&self) -> bool {
         let here = FileId::of(&self.directory);
         here.is_ok_and(|here| self.base.holds(&self.name, here))
@@ -157,8 +171,24 @@ fn lock(directory: &Directory, script: &str) -> io::Result<FileLock> {
     lock.ok_or_else(|| io::ErrorKind::ResourceBusy.into())
 }
 
-/// Removes all files of it.
+/// Removes all files of it, and its directories with the files that they have.
 fn clear(directory: &Directory) {
+    for name in directory.names().into_iter().flatten() {
+        match directory.pin(&name) {
+            Ok(found) if found.is_directory() => {
+                if let Ok(inner) = directory.enter(&name) {
+                    clear_files(&inner);
+                    drop(directory.remove_directory(&name));
+                }
+            }
+            Ok(file) => drop(directory.remove(&name, file.id())),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Removes all files of it.
+pub(super) fn clear_files(directory: &Directory) {
     for name in directory.names().into_iter().flatten() {
         if let Ok(file) = directory.pin(&name) {
             drop(directory.remove(&name, file.id()));
@@ -227,6 +257,11 @@ mod tests {
         assert_eq!(mode(&placed.path), 0o711);
         assert_eq!(mode(&placed.script()), 0o644);
         let _socket = placed.notify_socket(None).unwrap();
+        let kept = placed.metrics_directory(None, None).unwrap();
+        fs::write(kept.path().join("counter_1.db"), "").unwrap();
+        let passed = placed.metrics_directory(None, None).unwrap();
+        fs::write(passed.path().join("counter_1.db"), "").unwrap();
+        drop(passed);
         assert!(placed.is_there());
         drop(placed);
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
@@ -243,6 +278,8 @@ mod tests {
         let left = directory("phalanx-1-0-77");
         fs::write(left.join(LOCK), "").unwrap();
         fs::write(left.join("notify-1"), "").unwrap();
+        fs::create_dir(left.join("metrics-1")).unwrap();
+        fs::write(left.join("metrics-1/counter_1.db"), "").unwrap();
         // No process has this number here, as if its primary were in another container.
         let locked = directory("phalanx-4194999-0-77");
         let lock = FileLock::try_exclusive(&locked.join(LOCK)).unwrap();
