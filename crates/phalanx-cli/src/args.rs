@@ -91,6 +91,8 @@ pub(crate) enum Verb {
     Generate(GenerateArgs),
     #[command(hide = true)]
     Engine(EngineArgs),
+    #[command(hide = true)]
+    Hold(EngineArgs),
 }
 
 /// Run a server as a cluster, in the foreground

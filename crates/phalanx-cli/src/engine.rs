@@ -1,11 +1,11 @@
-//! The two verbs that the npm package `phalanx-cluster` runs: the engine beside Node's own primary, and the shim by
-//! which its workers start.
+//! The verbs of which the npm package `phalanx-cluster` consists: the engine beside Node's own primary, the holder that
+//! replaces it when it is killed, and the shim by which workers start.
 
 use std::env;
 use std::time::Duration;
 
 use phalanx::DispatchChoice;
-use phalanx::splice::{Engine, EngineOptions, SOCKET_VARIABLE, TOKEN_VARIABLE};
+use phalanx::splice::{Engine, EngineOptions, HELD_VARIABLE, SOCKET_VARIABLE, TOKEN_VARIABLE};
 use phalanx_control::exit::Exit;
 use phalanx_control::names::Name;
 use phalanx_control::place::Place;
@@ -32,6 +32,19 @@ pub(crate) fn become_worker() -> Exit {
     Exit::Failed
 }
 
+/// Has an engine with the same arguments take the connections of a program, and another when it is killed.
+pub(crate) fn hold() -> Outcome {
+    let socket = named(SOCKET_VARIABLE)?;
+    let words: Vec<_> = env::args_os().skip(2).collect();
+    phalanx::splice::hold(&socket, &words)
+        .map_err(|error| Failure::caused(Exit::Failed, "the engine cannot run", &error))
+}
+
+fn named(name: &str) -> Outcome<String> {
+    let missing = format!("{name} is not set: this verb is for the npm package phalanx-cluster");
+    env::var(name).map_err(|_| Failure::new(Exit::Usage, missing))
+}
+
 /// Takes the connections of a program, until it ends.
 pub(crate) fn run(args: EngineArgs) -> Exit {
     match try_run(args) {
@@ -44,11 +57,6 @@ pub(crate) fn run(args: EngineArgs) -> Exit {
 }
 
 fn try_run(args: EngineArgs) -> Outcome {
-    let named = |name| {
-        let missing =
-            format!("{name} is not set: this verb is for the npm package phalanx-cluster");
-        env::var(name).map_err(|_| Failure::new(Exit::Usage, missing))
-    };
     let mut options = EngineOptions::new(named(SOCKET_VARIABLE)?, named(TOKEN_VARIABLE)?);
     options.policy = args.policy;
     options.weights = args.weights.unwrap_or_default();
@@ -59,6 +67,8 @@ fn try_run(args: EngineArgs) -> Outcome {
         Dispatch::Kernel => DispatchChoice::Kernel,
     };
     options.no_preload = args.no_preload;
+    let held = env::var(HELD_VARIABLE).ok();
+    options.held = held.and_then(|ordinal| ordinal.parse().ok());
     options.drain_timeout = args.drain_timeout;
     let style = Style::of_args(&args.log);
     // What the engine itself writes is short of a line a second.

@@ -88,6 +88,7 @@ fn carry_out(verb: Verb) -> Exit {
         Verb::Top(args) => to_the_end(phalanx_top::top(args)),
         Verb::Drill(args) => to_the_end(drill(*args)),
         Verb::Engine(args) => return engine::run(args),
+        Verb::Hold(_) => engine::hold(),
     };
     match outcome {
         Ok(()) => Exit::Done,

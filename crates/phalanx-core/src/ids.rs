@@ -60,13 +60,15 @@ impl fmt::Display for Generation {
 #[serde(rename_all = "snake_case")]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "wait(2) knows these two and no third"
+    reason = "wait(2) knows two, and whoever does not wait knows neither"
 )]
 pub enum ExitStatus {
     /// It called `exit`, or returned from `main`, with this code (0 to 255).
     Code(u8),
     /// It was ended by the signal of this number.
     Signal(u8),
+    /// Nobody has told: another process has reaped it.
+    Unknown,
 }
 
 impl ExitStatus {
@@ -82,6 +84,7 @@ impl fmt::Display for ExitStatus {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(number) => write!(f, "signal {number}"),
+            Self::Unknown => f.write_str("unknown"),
         }
     }
 }

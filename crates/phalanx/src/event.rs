@@ -138,7 +138,8 @@ pub enum Event {
         /// The worker.
         worker: WorkerId,
     },
-    /// The worker's process is gone (`exit`). `code` or `signal` is set, never both.
+    /// The worker's process is gone (`exit`). `code` or `signal` is set, never both; neither of a worker that
+    /// another process has reaped and told nothing of.
     Exit {
         /// The worker.
         worker: WorkerId,
@@ -200,6 +201,7 @@ impl Event {
         let (code, signal) = match status {
             ExitStatus::Code(code) => (Some(code), None),
             ExitStatus::Signal(signal) => (None, Some(signal)),
+            ExitStatus::Unknown => (None, None),
         };
         Self::Exit {
             worker,

@@ -1,5 +1,5 @@
-// The engine: one process beside the primary that takes the connections. It is started with the first worker, ends with
-// this process, and is started anew with the next worker after it was killed.
+// The engine: one process beside the primary that takes the connections. It is started with the first worker and ends with
+// this process. Another process holds what it has, and starts it anew when it is killed.
 'use strict';
 
 const { randomBytes } = require('crypto');
@@ -27,7 +27,7 @@ function start(spawn) {
   const name = `phalanx-${process.pid}-${randomBytes(8).toString('hex')}`;
   const token = randomBytes(16).toString('hex');
   // Its own session: what a terminal sends to this program's processes is for this program to act on.
-  const child = spawn(program, ['engine', '-qq', ...words()], {
+  const child = spawn(program, ['hold', '-qq', ...words()], {
     detached: true,
     env: { ...process.env, PHALANX_ENGINE: name, PHALANX_TOKEN: token },
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
@@ -38,7 +38,8 @@ function start(spawn) {
     if (error instanceof Error) tellPlain(error);
   };
   child.once('error', end);
-  child.once('exit', end);
+  // The engine has it too, and goes on without its holder.
+  started.control?.once('close', end);
   // It keeps nothing alive: this program ends when it would without.
   child.unref();
   started.control?.unref();

@@ -99,12 +99,17 @@ impl Primary {
 
     /// The engine; where the last one was killed, the next as soon as it is there.
     pub(crate) fn engine(&self) -> u32 {
-        let is_engine = |pid: &u32| {
+        self.process_of("engine")
+    }
+
+    /// The process of this verb, as soon as it is there.
+    pub(crate) fn process_of(&self, verb: &str) -> u32 {
+        let is_it = |pid: &u32| {
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            words.split(|&byte| byte == 0).nth(1) == Some(b"engine")
+            words.split(|&byte| byte == 0).nth(1) == Some(verb.as_bytes())
         };
-        wait::eventually(LIMIT, "an engine", || {
-            self.process.family().into_iter().find(is_engine)
+        wait::eventually(LIMIT, verb, || {
+            self.process.family().into_iter().find(is_it)
         })
     }
 }

@@ -29,6 +29,18 @@ impl Identity {
     pub fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self(fstat(socket)?.st_ino))
     }
+
+    /// The one of this number, for a process that goes on with another's sockets.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number: that of the inode.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// The worker's end of a channel, in the primary's hands. It keeps the channel from ending: drop it soon.

@@ -137,6 +137,15 @@ impl SocketPlace {
         Ok((socket, SocketFile { place: self, file }))
     }
 
+    /// The file that is here, for a process that goes on with another's listener.
+    ///
+    /// # Errors
+    /// `NotFound`; those of [`Directory::pin`].
+    pub fn file(self) -> io::Result<SocketFile> {
+        let file = self.directory.pin(&self.name)?;
+        Ok(SocketFile { place: self, file })
+    }
+
     fn make(&self, options: &PathOptions) -> io::Result<(OwnedFd, Pinned)> {
         let socket = socket(AddressFamily::UNIX, SocketType::STREAM)?;
         // Whoever takes over excludes others that do, and those that are between bind and listen.

@@ -205,6 +205,7 @@ mod tests {
             ExitStatus::Code(0),
             ExitStatus::Code(3),
             ExitStatus::Signal(9),
+            ExitStatus::Unknown,
         ] {
             let mut sink = Sink::default();
             let (reports, mut public) = (sink.reports(), sink.subscribe());
@@ -221,6 +222,7 @@ mod tests {
             match status {
                 ExitStatus::Code(seen) => assert_eq!((code, signal), (Some(seen), None)),
                 ExitStatus::Signal(seen) => assert_eq!((code, signal), (None, Some(seen))),
+                ExitStatus::Unknown => assert_eq!((code, signal), (None, None)),
             }
         }
     }

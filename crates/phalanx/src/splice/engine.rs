@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_core::ids::{ExitStatus, WorkerId};
@@ -17,8 +18,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::CONTROL_NUMBER;
 use super::hello::{Hello, LINE_MAX, VERSION, Welcome, line};
+use super::holder::{HOLDER_NUMBER, LISTENER_NUMBER};
+use super::record::Record;
 use crate::error::{Error, Result};
-use crate::primary::{Cluster, Guest};
+use crate::primary::{Cluster, Estate, Guest};
 use crate::settings::{DispatchChoice, Settings};
 use crate::supervisor::{Control, Order, Orders};
 use crate::watched::watch;
@@ -48,6 +51,8 @@ pub struct EngineOptions {
     pub drain_timeout: Option<Duration>,
     /// Leave out the script that lets workers drain politely.
     pub no_preload: bool,
+    /// The how-many-eth engine of its holder it is, if it has one; then its socket is there already.
+    pub held: Option<u32>,
 }
 
 impl EngineOptions {
@@ -63,6 +68,7 @@ impl EngineOptions {
             dispatch: DispatchChoice::Auto,
             drain_timeout: None,
             no_preload: false,
+            held: None,
         }
     }
 }
@@ -94,6 +100,7 @@ pub struct Engine {
     primary: AsyncFd<OwnedFd>,
     listener: AsyncFd<OwnedFd>,
     control: Option<(Control, Orders)>,
+    holder: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Engine {
@@ -109,7 +116,6 @@ impl Engine {
             tracing::debug!(%error, "the limit of open files stays as it is");
         }
         let cluster = Cluster::new();
-        cluster.number_as_engine();
         cluster.set_scheduling_policy(options.policy.unwrap_or(PolicyName::RoundRobin));
         cluster.set_weights(options.weights.clone());
         cluster.set_dispatch(options.dispatch);
@@ -120,7 +126,16 @@ impl Engine {
             });
         }
         cluster.setup(Settings::new().preload(!options.no_preload));
-        let listener = listen(&options.socket).map_err(setup("the engine's socket"))?;
+        let listener = match options.held {
+            Some(_) => phalanx_sys::socket::inherited_socket(LISTENER_NUMBER).and_then(watch),
+            None => listen(&options.socket),
+        };
+        let listener = listener.map_err(setup("the engine's socket"))?;
+        let holder = options.held.map(|_| {
+            phalanx_sys::channel::take_over(HOLDER_NUMBER)
+                .and_then(watch)
+                .map_err(setup("the socket to its holder"))
+        });
         let name = options.name.as_deref();
         let control = name
             .map(|name| Control::of_guests(&cluster, name))
@@ -131,6 +146,7 @@ impl Engine {
             primary,
             listener,
             control,
+            holder: holder.transpose()?,
         })
     }
 
@@ -145,6 +161,14 @@ impl Engine {
     /// # Errors
     /// [`Error::Setup`] when its socket breaks.
     pub async fn finished(self) -> Result<()> {
+        self.cluster.number_from(self.options.held.unwrap_or(0));
+        if let Some(holder) = self.holder {
+            let estate = inherit(&holder).await.map_err(|source| Error::Setup {
+                what: "what its holder has",
+                source,
+            })?;
+            self.cluster.go_on(estate, Arc::new(holder)).await;
+        }
         let orders = self.control.map(|(_, orders)| orders);
         let accepting = accept(&self.listener, &self.cluster, &self.options);
         tokio::select! {
@@ -153,6 +177,34 @@ impl Engine {
                 what: "the engine's socket",
                 source,
             }),
+        }
+    }
+}
+
+/// Reads what the engine before this one has left.
+async fn inherit(holder: &AsyncFd<OwnedFd>) -> io::Result<Estate> {
+    let (mut estate, mut text) = (Estate::default(), Vec::new());
+    let (mut handles, mut room) = (VecDeque::new(), [0; LINE_MAX]);
+    loop {
+        while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            match serde_json::from_slice(&line)? {
+                Record::Put { key, what, handle } => {
+                    let handle = handle.then(|| handles.pop_front()).flatten();
+                    estate.add(key, what, handle);
+                }
+                Record::End => return Ok(estate),
+                Record::Drop { .. } | Record::Forget { .. } => {}
+            }
+        }
+        let mut readable = holder.readable().await?;
+        match phalanx_sys::channel::receive(holder.as_fd(), &mut room, &mut handles) {
+            Ok(received) if received.bytes == 0 => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(received) => text.extend_from_slice(&room[..received.bytes]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => readable.clear_ready(),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Welcome {
     pub(super) preload: Option<String>,
 }
 
-pub(super) fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+pub(crate) fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line)

@@ -41,7 +41,7 @@ pub fn shim(args: impl Iterator<Item = OsString>) -> io::Error {
             format!("{NODE_VARIABLE} is not set: this verb is for the npm package phalanx-cluster");
         return io::Error::new(io::ErrorKind::NotFound, reason);
     };
-    let preload = match exchange() {
+    let preload = match exchange_within() {
         Ok(preload) => preload,
         Err(error) => {
             tell(&error);
@@ -83,6 +83,22 @@ fn tell(error: &io::Error) {
     let text = format!("phalanx-cluster: this worker runs on plain Node: {error}\n");
     // There is nobody else to tell.
     drop(io::stderr().write_all(text.as_bytes()));
+}
+
+/// As [`exchange`]; an engine that was killed in the middle of it is replaced.
+fn exchange_within() -> io::Result<Option<String>> {
+    let until = phalanx_sys::clock::now() + ENGINE_LIMIT;
+    loop {
+        let exchanged = exchange();
+        let may_come = |error: &io::Error| {
+            let kinds = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+            kinds.contains(&error.kind()) && phalanx_sys::clock::now() < until
+        };
+        match exchanged {
+            Err(error) if may_come(&error) => phalanx_sys::clock::pause(RETRY),
+            exchanged => return exchanged,
+        }
+    }
 }
 
 /// Gives the engine the channel, and puts the one that it gives in its place.

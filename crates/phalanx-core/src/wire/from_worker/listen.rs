@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::wire::{WireError, field_error};
 
 /// The body of `queryServer` and `listening`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListenRequest {
     /// Where to listen.
     pub target: Target,
@@ -25,7 +26,7 @@ pub struct ListenRequest {
 }
 
 /// Where a worker wants to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "a listener can be made of each")]
 pub enum Target {
     /// TCP. No address means any: `::` in dual stack, else `0.0.0.0`.

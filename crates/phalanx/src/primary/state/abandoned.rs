@@ -19,6 +19,7 @@ use crate::primary::state::Hub;
 use crate::primary::state::intake::PATIENCE;
 use crate::primary::state::open::Asker;
 use crate::primary::state::published::Placed;
+use crate::splice::record::{Key, Of};
 
 /// So many are kept at most: a worker that opens and closes one port after the other must not fill the primary's table.
 const KEPT_MAX: usize = 8;
@@ -43,6 +44,10 @@ impl Hub {
         let Some(held) = self.machine.let_go(worker, key) else {
             return;
         };
+        self.keeping
+            .drop(Key::Worker(worker.0, Of::Query(key.to_owned())));
+        self.keeping
+            .drop(Key::Worker(worker.0, Of::Serves(key.to_owned())));
         self.ledger.leave(held.listener, worker);
         self.closes(worker, ListenerName::of_request(&held.request, key));
         self.slot_lost(held.listener, worker);

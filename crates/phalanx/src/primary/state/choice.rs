@@ -35,6 +35,13 @@ impl Dispatch {
             Self::Kernel => "kernel",
         }
     }
+
+    /// The one of this name.
+    pub(in crate::primary) fn from_name(name: &str) -> Option<Self> {
+        [Self::Handoff, Self::Shared, Self::Kernel]
+            .into_iter()
+            .find(|dispatch| dispatch.as_str() == name)
+    }
 }
 
 impl fmt::Display for Dispatch {

@@ -21,6 +21,7 @@ use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::listeners::Listener;
+use crate::splice::record::{Key, Of};
 
 /// What the primary's state says of a worker that is to leave.
 struct Seen {
@@ -201,6 +202,7 @@ impl Hub {
             handle: None,
         });
         channel.release_hold();
+        self.keeping.put(Key::Worker(worker.0, Of::Left));
         true
     }
 }

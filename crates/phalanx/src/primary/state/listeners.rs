@@ -24,6 +24,7 @@ use crate::primary::state::dispatch::Accepting;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::open::{Asker, Opened, OwnFile};
 use crate::primary::state::published::Placed;
+use crate::splice::record::Key;
 use crate::watched::watch;
 
 /// The backlog where the application names none, as Node has it; the kernel caps it at `net.core.somaxconn`.
@@ -126,11 +127,26 @@ impl Hub {
         if self.needs_load() {
             self.board()?;
         }
+        let placed = self.open_or_make_way(request, by)?;
+        self.enter_listener(key, request, placed)
+    }
+
+    /// Takes a listener in that was opened.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub(in crate::primary) fn enter_listener(
+        &mut self,
+        key: &str,
+        request: &ListenRequest,
+        placed: Placed,
+    ) -> io::Result<ListenerId> {
         let Placed {
             opened,
             choice,
             asked_port,
-        } = self.open_or_make_way(request, by)?;
+        } = placed;
+        self.keep_listener(key, choice.dispatch, opened.handle.as_ref());
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
         let room = Arc::new(Notify::new());
@@ -261,6 +277,7 @@ impl Hub {
         self.fold_listener(id);
         if let Some(listener) = self.listeners.remove(&id) {
             tracing::debug!(address = %listener.address, "listener closed");
+            self.keeping.drop(Key::Listener(listener.key));
             drop(self.ledger.remove_listener(id));
         }
     }

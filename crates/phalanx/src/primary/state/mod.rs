@@ -79,6 +79,7 @@ use crate::primary::state::load::LoadSource;
 use crate::primary::state::rebalance::Rebalancing;
 use crate::primary::state::requests::Awaited;
 use crate::primary::state::sd_notify::Acks;
+use crate::primary::state::splice::Keeping;
 use crate::primary::state::tally::Tally;
 use crate::primary::state::watch::Pulse;
 use crate::primary::tasks::output::LinesSink;
@@ -160,6 +161,8 @@ pub(crate) struct Hub {
     /// What people were told that workers lack.
     told_lacks: Vec<Lack>,
     sink: Sink,
+    /// What an engine after this one needs, where there may be one.
+    keeping: Keeping,
     next_worker: u32,
     next_listener: u32,
     /// How often the opening of a listener is told.
@@ -217,6 +220,7 @@ impl Hub {
             epoch: crate::primary::clock::now(),
             told_lacks: Vec::new(),
             sink: Sink::default(),
+            keeping: Keeping::default(),
             next_worker: 1,
             next_listener: 1,
             openings: Complaints::default(),
@@ -354,6 +358,7 @@ impl Hub {
             return;
         }
         let had_channel = state.channel.take().is_some();
+        self.keeping.forget(worker);
         self.machine.clear(worker);
         state.cell.changed.notify_waiters();
         let position = state.cell.position();

@@ -36,6 +36,10 @@ pub(in crate::primary) struct Opened {
 pub(in crate::primary) struct OwnFile(SocketFile);
 
 impl OwnFile {
+    pub(in crate::primary) fn of(file: SocketFile) -> Self {
+        Self(file)
+    }
+
     /// Which file it is.
     pub(in crate::primary) fn id(&self) -> phalanx_sys::directory::FileId {
         self.0.id()

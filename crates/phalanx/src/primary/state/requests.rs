@@ -12,6 +12,7 @@ use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::choice::{self, Dispatch};
 use crate::primary::state::open::Asker;
 use crate::primary::state::{Held, Hub, Share};
+use crate::splice::record::{Key, Of};
 
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
@@ -157,6 +158,7 @@ impl Hub {
                 return None;
             }
         };
+        self.keep_query(worker, &key, &request, dispatch, handle.as_ref());
         self.machine.hold(worker, &key, Held::new(id, request));
         let kind = if udp { "dgram.Native" } else { "net.Native" };
         self.answer(worker, |number| match dispatch {
@@ -244,6 +246,8 @@ impl Hub {
         };
         let is_told = match found {
             Some((key, _)) => {
+                self.keeping
+                    .put(Key::Worker(worker.0, Of::Serves(key.clone())));
                 self.listens(worker, &key);
                 true
             }

@@ -5,11 +5,14 @@
 //! the one that writes is not read either, then. What was read before a side ended reaches the other before that
 //! one ends too.
 
+mod entry;
+mod keeping;
 mod linger;
 mod pieces;
+mod restore;
 mod upstream;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,11 +20,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use phalanx_core::dispatch::turn::Turn;
-use phalanx_core::ids::{ExitStatus, Generation, WorkerId};
+use phalanx_core::ids::{ExitStatus, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::splice::{Cutter, Serialization};
 use phalanx_sys::channel::Identity;
-use phalanx_sys::process::{Member, Pid};
+use phalanx_sys::process::Pid;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -35,6 +38,8 @@ use crate::primary::state::Hub;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::messages::STRAYS;
 use crate::watched::watch;
+pub(in crate::primary) use keeping::Keeping;
+pub(crate) use restore::Estate;
 use upstream::Upstream;
 
 /// A side is not read while so much waits for the other.
@@ -114,66 +119,25 @@ impl Cluster {
         phalanx_sys::socket::set_nonblocking(upstream.as_fd())?;
         let (ours, theirs) = phalanx_sys::channel::pair()?;
         let identity = Identity::of(theirs.as_fd())?;
-        let socket = Arc::new(watch(ours)?);
+        let down = (Arc::new(watch(ours)?), identity);
         let upstream = Upstream::new(Arc::new(watch(upstream)?), serialization);
-        let pidfd = Member::of(pid)
-            .map(Member::open)
-            .transpose()?
-            .flatten()
-            .map(watch)
-            .transpose()?;
         let mut hub = self.shared.hub();
-        if hub.workers.contains_key(&id) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let (up, up_notice) = (Arc::clone(&upstream.socket), Arc::clone(&upstream.notice));
-        let splice = Splice {
-            from_worker: Cutter::new(serialization),
-            upstream,
-            serialization,
-            is_within: false,
-            behind: VecDeque::new(),
-            holds: false,
-        };
-        let channel = Channel::spliced(Arc::clone(&socket), identity, serialization, splice);
-        let notice = Arc::clone(&channel.blocked_notice);
-        let cell = Arc::new(Cell::of_stranger(
-            id,
-            hub.free_position(),
-            pid,
-            &hub.settings,
-        ));
-        let settings = hub.settings.clone();
-        hub.enrol(&cell, Generation(1), &settings);
-        hub.adopt(
-            Arc::clone(&cell),
-            Generation(1),
-            Some(channel),
-            BTreeMap::new(),
-        );
+        hub.strike_unfinished(id, pid);
+        let entry = hub.enter_guest((id, pid, None), down, upstream)?;
+        hub.keep_worker(id);
+        let no_preload = hub.settings.no_preload;
         drop(hub);
-        let option = (!settings.no_preload)
+        let option = (!no_preload)
             .then(|| self.shared.places.preload_script())
             .flatten()
             .map(|script| preload::option(&script));
-        let shared = Arc::downgrade(&self.shared);
-        tokio::spawn(follow(shared.clone(), id, Side::Worker, socket, notice));
-        tokio::spawn(follow(shared.clone(), id, Side::Primary, up, up_notice));
-        tokio::spawn(follow_end(shared, cell, pidfd));
+        entry.follow(&self.shared);
         Ok((theirs, option))
     }
 
     /// Node's primary has reaped a worker of its own: this is how it ended.
     pub(crate) fn guest_exited(&self, worker: WorkerId, status: ExitStatus) {
         self.shared.hub().exited(worker, status);
-    }
-
-    /// Numbers offers so that they are never taken for Node's own.
-    pub(crate) fn number_as_engine(&self) {
-        self.shared
-            .hub()
-            .ledger
-            .number_from(phalanx_core::wire::splice::FIRST_NUMBER);
     }
 }
 
@@ -233,7 +197,7 @@ async fn follow_end(shared: Weak<Shared>, cell: Arc<Cell>, pidfd: Option<AsyncFd
     }
     clock::sleep_until(clock::now() + TOLD_WITHIN).await;
     if let Some(shared) = shared.upgrade() {
-        shared.hub().exited(cell.id, ExitStatus::Code(0));
+        shared.hub().exited(cell.id, ExitStatus::Unknown);
     }
 }
 

@@ -50,6 +50,37 @@ impl Slots {
         Ok(())
     }
 
+    /// A slot that the worker has already: an engine before this one has opened it. False while the program of that
+    /// one still has it; then it is to be tried again.
+    ///
+    /// # Errors
+    /// `Other` with the cause when it is no slot any more.
+    pub(in crate::primary) fn take_back(
+        &mut self,
+        position: Position,
+        worker: WorkerId,
+        own: &Arc<OwnedFd>,
+    ) -> io::Result<bool> {
+        if !self.steer.may_take(position, own.as_fd())? {
+            return Ok(false);
+        }
+        let name = self.steer.joins(own.as_fd())?;
+        let slot = Slot {
+            socket: Arc::clone(own),
+            name,
+            holder: Some(worker),
+            base_count: 0,
+            overdue: false,
+            pulse: Pulse::new(),
+            burst: BurstDetector::default(),
+            is_full: false,
+        };
+        self.pending.insert(worker, slot);
+        // Whatever the group was built around is this slot or another's.
+        self.spare.clear();
+        Ok(true)
+    }
+
     /// Nobody chooses any more: the listener is going to be closed here, and whoever has a socket of it keeps it.
     pub(in crate::primary) fn set_free(&self) {
         let held = self.active.values().chain(self.pending.values());

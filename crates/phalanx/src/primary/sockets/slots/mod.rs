@@ -95,6 +95,20 @@ impl Slots {
     ) -> io::Result<Self> {
         let first = socket::bind_slots(address, 1, options)?.pop();
         let first = Arc::new(first.ok_or(io::ErrorKind::NotFound)?);
+        Self::around(steering, first, options, policy, weights)
+    }
+
+    /// A listener whose group has this socket in it, which nobody accepts from yet.
+    ///
+    /// # Errors
+    /// `Other` with the cause when the program cannot be attached.
+    pub(in crate::primary) fn around(
+        steering: Option<&Steering>,
+        first: Arc<OwnedFd>,
+        options: &TcpOptions,
+        policy: PolicyName,
+        weights: &Weights,
+    ) -> io::Result<Self> {
         let socket::Address::Inet(address) = socket::local_address(first.as_fd())? else {
             return Err(io::ErrorKind::Unsupported.into());
         };

@@ -10,7 +10,12 @@ use std::os::fd::BorrowedFd;
 
 use phalanx_core::ids::Position;
 use phalanx_core::policy::{Plan, PolicyName};
-use phalanx_sys::steering::{self, ClassicGroup, Draw, Group, Member, Rule, Steering};
+use phalanx_sys::steering::{
+    self, ClassicGroup, Draw, Group, Member, Rule, Steering, SteeringError,
+};
+
+/// The socket is in another map (`bpf(2)`, `BPF_MAP_TYPE_REUSEPORT_SOCKARRAY`).
+const EBUSY: i32 = 16;
 
 /// Who chooses.
 #[derive(Debug)]
@@ -55,6 +60,25 @@ impl Steer {
             && let Err(error) = group.set_slot(position.0, socket)
         {
             tracing::error!(%error, "a slot cannot be steered to");
+        }
+    }
+
+    /// Whether the socket may be the position's. It may not while the program of an engine that is gone has it.
+    pub(super) fn may_take(&self, position: Position, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        let Self::Program(group) = self else {
+            return Ok(true);
+        };
+        match group.set_slot(position.0, socket) {
+            Ok(()) => {
+                self.clears(position);
+                Ok(true)
+            }
+            Err(SteeringError::StoreSlot { source, .. })
+                if source.raw_os_error() == Some(EBUSY) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(io::Error::other(error)),
         }
     }
 

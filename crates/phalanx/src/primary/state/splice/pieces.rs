@@ -6,11 +6,12 @@ use std::time::Instant;
 use phalanx_core::dispatch::turn::Turn;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::splice::{OfPrimary, OfWorker, Piece, judge_of_primary, judge_of_worker};
-use phalanx_core::wire::{HANDLE_ACK, HANDLE_NACK};
+use phalanx_core::wire::{FromWorker, HANDLE_ACK, HANDLE_NACK};
 
 use super::Side;
 use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
+use crate::splice::record::{Key, Of};
 
 impl Hub {
     /// Does what the pieces that have come ask for, until the turn is over or what follows has to wait.
@@ -65,6 +66,9 @@ impl Hub {
         match what {
             OfWorker::Taken(message) => self.handle(worker, message),
             OfWorker::Noted(message) => {
+                if let FromWorker::Leaving { .. } = message {
+                    self.keeping.put(Key::Worker(worker.0, Of::Left));
+                }
                 self.pass(
                     worker,
                     Side::Worker,
@@ -95,6 +99,7 @@ impl Hub {
     fn take_of_primary(&mut self, worker: WorkerId, what: OfPrimary, bytes: Vec<u8>) {
         match what {
             OfPrimary::Disconnect if self.disconnect(worker) => {
+                self.keeping.put(Key::Worker(worker.0, Of::Leaving));
                 if let Some(splice) = self.splice_mut(worker) {
                     splice.holds = true;
                 }
@@ -134,6 +139,9 @@ impl Hub {
                 Side::Primary => self.answer_primary(worker, false),
             };
         };
+        if from == Side::Primary {
+            self.keeping.put(Key::Worker(worker.0, Of::Owes));
+        }
         let handle = Some(Arc::new(handle));
         self.pass(worker, from, Outgoing { bytes, handle }, true);
     }
@@ -152,6 +160,7 @@ impl Hub {
     /// The worker has answered a descriptor of Node's primary.
     pub(in crate::primary) fn answer_primary(&mut self, worker: WorkerId, arrived: bool) {
         let line = if arrived { HANDLE_ACK } else { HANDLE_NACK };
+        self.keeping.drop(Key::Worker(worker.0, Of::Owes));
         if let Some(splice) = self.splice_mut(worker) {
             let bytes = splice.serialization.of_line(line.to_vec());
             splice.upstream.queue(Outgoing {

@@ -14,6 +14,7 @@ use crate::primary::sockets::channel::Outgoing;
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) socket: Arc<AsyncFd<OwnedFd>>,
+    pub(super) serialization: Serialization,
     pub(super) cutter: Cutter,
     /// Descriptors received, in order, for the messages to come.
     pub(super) received: VecDeque<OwnedFd>,
@@ -29,6 +30,7 @@ impl Upstream {
     pub(super) fn new(socket: Arc<AsyncFd<OwnedFd>>, serialization: Serialization) -> Self {
         Self {
             socket,
+            serialization,
             cutter: Cutter::new(serialization),
             received: VecDeque::new(),
             waiting: VecDeque::new(),
