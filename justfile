@@ -197,6 +197,11 @@ bench-logs *args:
     cargo build --release -p phalanx-cli
     nice python3 -B bench/logs.py target/release/phalanx {{ args }}
 
+# When the first answer comes and when all workers are ready, beside Node alone
+bench-first-answer *args:
+    cargo build --release -p phalanx-cli
+    python3 -B bench/first_answer.py target/release/phalanx {{ args }}
+
 # Whether the benchmark harness counts right
 bench-check:
     python3 -B -m unittest discover -s bench

@@ -35,8 +35,8 @@ pub struct FleetConfig {
     /// as there are. While the fleet boots no more than this many are tried, so that a program that
     /// cannot start is found out soon. Default none.
     pub max_starting: Option<NonZeroU32>,
-    /// How many start first while the fleet boots: the others start when one of them is ready or has failed, and half a second
-    /// later at the latest. As many as there are processors give the first answer soonest. None for all. Default none.
+    /// How many start first while the fleet boots: the others start when one of them serves or has failed, and half a second
+    /// later at the latest. One fewer than there are processors give the first answer soonest. None for all. Default none.
     pub first_starting: Option<NonZeroU32>,
     /// How long the first successors of a rollout must have served before they are given
     /// connections and count as ready. Default 0 s.

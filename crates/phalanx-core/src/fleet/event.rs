@@ -30,6 +30,11 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// The worker gets connections on what it has opened so far; it may open more before it is ready.
+    Serves {
+        /// Which.
+        worker: WorkerId,
+    },
     /// The worker provably serves.
     Ready {
         /// Which.

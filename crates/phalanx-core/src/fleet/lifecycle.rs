@@ -6,7 +6,7 @@ use super::action::{Action, FailureReason};
 use super::report::{Reason, Report};
 use super::rollout::wanted_at;
 use super::seat::Seat;
-use super::verdict::{Who, has_recycled};
+use super::verdict::{FIRST_ANSWER, Who, has_recycled};
 use super::worker::{Cause, State, Worker};
 use super::{Fleet, Phase};
 use crate::dispatch::readiness::{Lack, ListenerName};
@@ -23,6 +23,16 @@ impl Fleet {
         };
         if let State::Starting { until } = worker.state {
             worker.enter(State::Online { until }, Reason::Runs, &mut self.out);
+        }
+    }
+
+    /// Whoever waits for the app has an answer in a moment. Then the processors are free for the workers that start later.
+    pub(super) fn serves(&mut self, id: WorkerId) {
+        let worker = self.roster.worker_mut(id);
+        let is_booting = worker.is_some_and(|worker| worker.is_booting());
+        let soon = self.out.after(FIRST_ANSWER);
+        if let Some(boot) = self.boot.as_mut().filter(|_| is_booting) {
+            boot.all_at = boot.all_at.min(soon);
         }
     }
 

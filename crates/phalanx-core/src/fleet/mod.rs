@@ -221,6 +221,7 @@ impl Fleet {
             Event::Start => self.start(),
             Event::SpawnFailed { worker, reason } => self.spawn_failed(worker, reason),
             Event::Online { worker } => self.online(worker),
+            Event::Serves { worker } => self.serves(worker),
             Event::Ready { worker } => self.ready(worker),
             Event::Lacks { worker, lack } => self.lacks(worker, lack),
             Event::Leaving { worker } => self.leaving(worker),

@@ -18,9 +18,12 @@ use crate::ids::{ExitStatus, Generation, Position, WorkerId};
 const EXCUSED_READY: u32 = 2;
 const EXCUSED_STARTING: u32 = 5;
 
-/// How long the workers that start first are alone, if none of them is ready or fails before. A program that
+/// How long the workers that start first are alone, if none of them serves or fails before. A program that
 /// waits for a database leaves the processors idle.
 pub(super) const HEAD_START: Duration = Duration::from_millis(500);
+
+/// How long the first answer may take after a worker has begun to serve: some milliseconds, in which its program is compiled.
+pub(super) const FIRST_ANSWER: Duration = Duration::from_millis(20);
 
 /// One that has served for so long and then exits with code 0 recycles itself, as after so many requests. It is no
 /// crash, and its successor need not wait: even if all do it again and again there is one start a second.
@@ -34,7 +37,7 @@ pub(super) fn has_recycled(status: ExitStatus, ready_for: Duration) -> bool {
 /// The time until the first worker is ready.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Boot {
-    /// When all may start, though none is ready.
+    /// When all may start, though none serves.
     pub(super) all_at: Duration,
     /// Positions whose first attempt failed.
     pub(super) failed: BTreeSet<Position>,

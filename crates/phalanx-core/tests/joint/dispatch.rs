@@ -54,6 +54,7 @@ impl World {
                 }
                 Effect::HasBegun { worker } => {
                     self.process(worker).listening = true;
+                    self.send(Event::Serves { worker });
                     self.pump()?;
                 }
                 Effect::HasProven { worker } => {

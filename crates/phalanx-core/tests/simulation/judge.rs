@@ -110,6 +110,7 @@ impl Judge {
             }),
             Event::Start
             | Event::Online { .. }
+            | Event::Serves { .. }
             | Event::Ready { .. }
             | Event::Lacks { .. }
             | Event::Extends { .. }

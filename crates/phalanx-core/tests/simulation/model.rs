@@ -97,6 +97,7 @@ impl Model {
         match event {
             Event::Start => self.has_started = true,
             Event::Online { .. }
+            | Event::Serves { .. }
             | Event::Lacks { .. }
             | Event::Extends { .. }
             | Event::Resize(_)

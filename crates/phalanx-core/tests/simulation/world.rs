@@ -318,6 +318,7 @@ impl World {
             Deed::GetsReady => {
                 process.serves = true;
                 let life = process.lives(worker);
+                self.send_lossy(Event::Serves { worker });
                 self.send(Event::Ready { worker });
                 self.plot_all(life);
             }

@@ -98,7 +98,7 @@ impl Cluster {
             last: fork.last.clone(),
         };
         // The program begins meanwhile; it is not heard before it is registered.
-        self.prepare_steering();
+        self.load_steering();
         let cgroup = cgroup.of(process.pid());
         match Watches::of(&process, [out_read, err_read], &outlet) {
             Ok(watches) => {

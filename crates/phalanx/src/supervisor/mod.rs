@@ -178,11 +178,12 @@ pub fn starts_at_once() -> NonZeroU32 {
     NonZeroU32::new(starts).unwrap_or(NonZeroU32::MIN)
 }
 
-/// How many workers of an app start first: one for each core that this process may use.
+/// How many workers of an app start first: one for each core that this process may use, but for the one that is busy with
+/// the app's own start.
 #[must_use]
 pub fn starts_first() -> NonZeroU32 {
     let cores = u32::try_from(phalanx_sys::cpu::usable_cores().get()).unwrap_or(u32::MAX);
-    NonZeroU32::new(cores).unwrap_or(NonZeroU32::MIN)
+    NonZeroU32::new(cores.saturating_sub(1)).unwrap_or(NonZeroU32::MIN)
 }
 
 /// What a worker is told when it is to leave.

@@ -36,6 +36,16 @@ fn the_others_start_when_one_of_the_first_is_ready() {
 }
 
 #[test]
+fn the_others_start_a_moment_after_one_of_the_first_serves() {
+    let mut bench = Bench::started(in_turn(4, 1));
+    assert_eq!(bench.serves(1), NOTHING);
+    assert_eq!(bench.millis(19), NOTHING);
+    assert_eq!(bench.serves(1), NOTHING);
+    let others = ["spawn 2@1 g1", "spawn 3@2 g1", "spawn 4@3 g1"];
+    assert_eq!(bench.millis(1), others);
+}
+
+#[test]
 fn the_others_start_soon_when_the_first_take_their_time() {
     let mut bench = Bench::started(in_turn(4, 2));
     assert_eq!(bench.millis(499), NOTHING);

@@ -111,6 +111,12 @@ impl Bench {
         self.tell(Event::Ready { worker })
     }
 
+    fn serves(&mut self, worker: u32) -> Vec<String> {
+        let worker = WorkerId(worker);
+        self.tell(Event::Online { worker });
+        self.tell(Event::Serves { worker })
+    }
+
     fn exits(&mut self, worker: u32) -> Vec<String> {
         self.ends(worker, ExitStatus::Code(0))
     }

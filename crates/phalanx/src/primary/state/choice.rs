@@ -166,26 +166,42 @@ impl Hub {
         let steering = self.steering.as_ref()?.as_ref().ok()?;
         (!steering.is_ready()).then(|| Arc::clone(steering))
     }
+
+    /// Has the next listener's program loaded where blocking is allowed. That is done when a worker is ready and not when the
+    /// last program was used, because the verifier would take the processors from the workers that start.
+    pub(in crate::primary) fn prepare_next(&self) {
+        if let (Some(steering), Ok(runtime)) = (
+            self.lacking_program(),
+            tokio::runtime::Handle::try_current(),
+        ) {
+            runtime.spawn_blocking(move || prepare(&steering));
+        }
+    }
 }
 
 impl Cluster {
     /// Loads the program that may be needed, beside the lock: the kernel takes its time to verify it. Where blocking
     /// is allowed.
     pub(in crate::primary) fn prepare_steering(&self) {
+        self.load_steering();
+        let lacking = self.shared.hub().lacking_program();
+        if let Some(steering) = lacking {
+            prepare(&steering);
+        }
+    }
+
+    /// As [`Cluster::prepare_steering`], for the first listener alone.
+    pub(in crate::primary) fn load_steering(&self) {
         // Workers are started side by side: one of them loads it, the others wait.
         static LOADING: Mutex<()> = Mutex::new(());
         let _one = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
-        let (is_first, lacking) = {
+        let is_first = {
             let hub = self.shared.hub();
-            let is_first = hub.wants_steering() && hub.steering.is_none();
-            (is_first, hub.lacking_program())
+            hub.wants_steering() && hub.steering.is_none()
         };
         if is_first {
             let made = Steering::ready().map(Arc::new);
             self.shared.hub().steering.get_or_insert(made);
-        }
-        if let Some(steering) = lacking {
-            prepare(&steering);
         }
     }
 }
@@ -193,14 +209,6 @@ impl Cluster {
 fn prepare(steering: &Steering) {
     if let Err(error) = steering.prepare() {
         tracing::debug!(%error, "no program is kept ready for the next listener");
-    }
-}
-
-/// Has the next listener's program loaded where blocking is allowed.
-pub(in crate::primary) fn prepare_next(steering: &Arc<Steering>) {
-    let steering = Arc::clone(steering);
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn_blocking(move || prepare(&steering));
     }
 }
 

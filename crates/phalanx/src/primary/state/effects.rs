@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use phalanx_core::dispatch::machine::Effect;
+use phalanx_core::fleet;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 
@@ -55,6 +56,7 @@ impl Hub {
         };
         state.listening = true;
         let speaks = state.channel.is_some();
+        self.sink.report(fleet::Event::Serves { worker });
         self.limit_offers(worker);
         if speaks {
             if self.needs_load() {
@@ -81,6 +83,7 @@ impl Hub {
             return;
         };
         let speaks = state.channel.is_some();
+        self.prepare_next();
         self.warn_of_sharing(worker);
         for id in given {
             if let Some(listener) = self.listeners.get(id) {

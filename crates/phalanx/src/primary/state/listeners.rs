@@ -231,9 +231,6 @@ impl Hub {
             let steering = steering.map(AsRef::as_ref);
             Slots::open(steering, address, &options, self.policy, &self.weights)
         })?;
-        if let Some(steering) = steering {
-            choice::prepare_next(steering);
-        }
         Ok(Opened {
             address: Address::Inet(slots.address()),
             handle: None,

@@ -290,7 +290,7 @@ fn signal(members: &BTreeSet<Member>, signal: Signal) {
 }
 
 impl Cluster {
-    /// Has a look at the workers' trees from now on, and starts the keeper.
+    /// Has a look at the workers' trees from now on, and starts the keeper when there is a worker.
     pub(crate) fn watch_trees(&self, options: Options) {
         let trees = &self.shared.trees;
         // A cluster has one supervisor.
@@ -338,6 +338,9 @@ async fn watch(shared: Weak<Shared>) {
         let Some(strong) = shared.upgrade() else {
             return;
         };
+        // The first worker comes before the keeper, which has nothing to keep until then.
+        let changed = strong.trees.changed.notified();
+        drop(tokio::time::timeout_at(look_at.into(), changed).await);
         let cells = strong.hub().cells();
         let news = std::mem::take(&mut *strong.trees.news());
         let began = phalanx_sys::clock::now();
@@ -356,12 +359,7 @@ async fn watch(shared: Weak<Shared>) {
         if is_full {
             look_at = now + LOOK_INTERVAL.max(LOOK_SHARE * (now - began));
         }
-        let Some(strong) = shared.upgrade() else {
-            return;
-        };
         tokio::time::sleep_until((now + NEWS_INTERVAL).into()).await;
-        let changed = strong.trees.changed.notified();
-        drop(tokio::time::timeout_at(look_at.into(), changed).await);
     }
 }
 
