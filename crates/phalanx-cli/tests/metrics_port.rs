@@ -4,28 +4,16 @@
 mod cluster;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster::app;
-use cluster::scrape::{count, get, get_with, series, started, watch_counters};
-use phalanx_testkit::app::{AppBuilder, is_settled};
-use phalanx_testkit::{App, LIMIT, Load, fixtures, missing, node, wait};
+use cluster::scrape::{count, get, get_with, series, shop, started, watch_counters};
+use phalanx_testkit::app::is_settled;
+use phalanx_testkit::{LIMIT, Load, fixtures, node, wait};
 use rustix::process::Signal;
-
-/// An app that keeps metrics with prom-client.
-fn shop(aggregator: &str) -> Option<AppBuilder> {
-    let packages = fixtures::root().join("target/node-packages/node_modules");
-    if !packages.join("prom-client").exists() {
-        missing!("the npm package prom-client: just node-packages");
-        return None;
-    }
-    node::require()?;
-    let app = app().workers(2).env("NODE_PATH", packages);
-    Some(app.env("AGGREGATOR", aggregator).script("prom.js"))
-}
 
 #[test]
 fn one_load_is_told_by_all_and_no_counter_ever_falls() {

@@ -16,6 +16,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use browser::{Browser, DESKTOP, Window};
+use phalanx_testkit::lines::address_in;
 use phalanx_testkit::{App, LIMIT, Load, node};
 use support::app;
 
@@ -27,26 +28,8 @@ fn with_page(workers: usize, options: &[&str]) -> Option<(App, String)> {
         .options(options)
         .script("http.js")
         .start_ready();
-    let line = app.wait_for_line("web view on http://", LIMIT);
-    let address = line
-        .split("http://")
-        .nth(1)
-        .unwrap()
-        .split('/')
-        .next()
-        .unwrap();
+    let address = address_in(&app.wait_for_line("web view on http://", LIMIT));
     Some((app, format!("http://{address}/")))
-}
-
-/// What the console has got, but for what a primary without figures answers.
-fn complaints(browser: &Browser) -> Vec<String> {
-    let mut all = browser.complaints();
-    all.retain(|one| {
-        !one.contains(
-            "/v1/metrics.json - Failed to load resource: the server responded with a status of 404",
-        )
-    });
-    all
 }
 
 #[test]
@@ -81,7 +64,7 @@ fn the_page_shows_the_workers_and_what_changes() {
     browser.wait_until(
         "document.getElementById('lines').textContent.includes('[0] listening on 127.0.0.1:')",
     );
-    assert_eq!(complaints(&browser), [""; 0]);
+    assert_eq!(browser.complaints(), [""; 0]);
     assert!(app.stop().success());
     browser.wait_until("!document.getElementById('banner').hidden");
 }
@@ -135,7 +118,7 @@ fn buttons_and_keys_reload_scale_replace_and_change_the_policy() {
         0,
         "each control has a name for who cannot see it"
     );
-    assert_eq!(complaints(&browser), [""; 0]);
+    assert_eq!(browser.complaints(), [""; 0]);
     assert!(app.stop().success());
 }
 

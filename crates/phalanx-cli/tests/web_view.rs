@@ -9,77 +9,13 @@
 mod support;
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use phalanx_testkit::{App, LIMIT, Process, node, require};
-use support::{app, expect_refused};
-
-/// An app with its web view, and where that is.
-fn with_view(options: &[&str]) -> Option<(App, SocketAddr)> {
-    node::require()?;
-    let app = app()
-        .workers(1)
-        .options(options)
-        .script("http.js")
-        .start_ready();
-    let line = app.wait_for_line("web view on http://", LIMIT);
-    let address = line
-        .split("http://")
-        .nth(1)
-        .unwrap()
-        .split('/')
-        .next()
-        .unwrap();
-    let address: SocketAddr = address.parse().unwrap();
-    let port = address.port();
-    Some((app, ([127, 0, 0, 1], port).into()))
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    stream.set_write_timeout(Some(LIMIT)).unwrap();
-    stream
-}
-
-/// Sends a request, and reads until the other end closes.
-fn ask(address: SocketAddr, request: &str, headers: &[&str], body: &str) -> String {
-    let mut stream = connect(address);
-    let lines = headers.iter().flat_map(|header| [*header, "\r\n"]);
-    let lines: String = lines.collect();
-    let length = body.len();
-    let text = format!(
-        "{request} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{lines}\r\n{body}"
-    );
-    stream.write_all(text.as_bytes()).unwrap();
-    all_of(&mut stream)
-}
-
-fn all_of(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Ok(_) => {}
-        // What was not read of a request makes the end a reset.
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
-    }
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-fn status(answer: &str) -> u16 {
-    let code = answer
-        .split(' ')
-        .nth(1)
-        .unwrap_or_else(|| panic!("no answer: {answer:?}"));
-    code.parse().unwrap()
-}
-
-fn generation(app: &mut App) -> u64 {
-    app.wait_ready(LIMIT)["generation"].as_u64().unwrap()
-}
+use phalanx_testkit::{LIMIT, Process, require};
+use support::expect_refused;
+use support::view::{ask, generation, status, with_view};
 
 #[test]
 fn the_page_and_the_api_are_served_and_protected_by_headers() {
@@ -325,124 +261,6 @@ fn other_users_of_the_machine_are_not_served_on_loopback() {
     );
     let owner = as_user(0);
     assert_eq!(status(&owner), 200, "{owner}");
-    assert!(app.stop().success());
-}
-
-#[test]
-fn what_is_too_large_or_too_slow_is_turned_away_and_holds_up_nobody() {
-    let Some((mut app, address)) = with_view(&["--admin", "127.0.0.1:0"]) else {
-        return;
-    };
-    let host = format!("Host: {address}");
-    let padding = format!("X-Padding: {}", "x".repeat(64 << 10));
-    let mut large = connect(address);
-    // The other end may have closed before all of it is written.
-    drop(large.write_all(format!("GET / HTTP/1.1\r\n{host}\r\n{padding}\r\n\r\n").as_bytes()));
-    let answer = all_of(&mut large);
-    assert!(
-        answer.is_empty() || [400, 431].contains(&status(&answer)),
-        "{answer}"
-    );
-    let own = format!("Origin: http://{address}");
-    let mut body = connect(address);
-    let head =
-        format!("POST /v1/messages HTTP/1.1\r\n{host}\r\n{own}\r\nContent-Length: 2097152\r\n\r\n");
-    body.write_all(head.as_bytes()).unwrap();
-    drop(body.write_all(&vec![b' '; 64 << 10]));
-    let answer = all_of(&mut body);
-    assert!(
-        answer.is_empty() || [408, 413].contains(&status(&answer)),
-        "{answer}"
-    );
-    // As many as may be connected say half a word each; they are closed, and others are answered.
-    let mut slow: Vec<_> = (0..128).map(|_| connect(address)).collect();
-    for stream in &mut slow {
-        stream.write_all(b"GET /v1/st").unwrap();
-    }
-    assert_eq!(status(&ask(address, "GET /v1/status", &[&host], "")), 200);
-    for stream in &mut slow {
-        let answer = all_of(stream);
-        assert!(
-            answer.is_empty() || [400, 408].contains(&status(&answer)),
-            "{answer}"
-        );
-    }
-    for garbage in [
-        "\0\0\0\0\r\n\r\n",
-        "GET\r\n\r\n",
-        "GET / HTTP/9.9\r\n\r\n",
-        "\u{16}\u{3}\u{1}\u{2}\u{0}\r\n\r\n",
-    ] {
-        let mut stream = connect(address);
-        stream.write_all(garbage.as_bytes()).unwrap();
-        let answer = all_of(&mut stream);
-        assert!(answer.is_empty() || status(&answer) >= 400, "{answer}");
-    }
-    assert_eq!(generation(&mut app), 1);
-    assert!(app.stop().success());
-}
-
-#[test]
-fn an_open_stream_of_events_does_not_hold_up_the_end() {
-    let Some((mut app, address)) = with_view(&["--admin", "127.0.0.1:0"]) else {
-        return;
-    };
-    let mut events = connect(address);
-    events
-        .write_all(format!("GET /v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
-        .unwrap();
-    let mut first = [0; 15];
-    events.read_exact(&mut first).unwrap();
-    assert_eq!(&first, b"HTTP/1.1 200 OK");
-    let reload = app.verb(["reload"]).expect_success();
-    assert!(reload.stdout.contains("generation 2"));
-    assert!(app.stop().success());
-    let told = all_of(&mut events);
-    assert!(told.contains("\"report\":\"rollout_finished\""), "{told}");
-}
-
-#[test]
-fn variables_of_the_environment_appear_nowhere() {
-    if node::require().is_none() {
-        return;
-    }
-    let secret = "do-not-tell-7b1c";
-    let mut app = app()
-        .workers(1)
-        .options([
-            "--admin",
-            "127.0.0.1:0",
-            "--env",
-            "DATABASE_PASSWORD=do-not-tell-7b1c",
-        ])
-        .env("API_KEY", secret)
-        .script("http.js")
-        .start_ready();
-    let line = app.wait_for_line("web view on http://", LIMIT);
-    let address: SocketAddr = line
-        .split("http://")
-        .nth(1)
-        .unwrap()
-        .split('/')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let host = format!("Host: {address}");
-    for path in [
-        "/",
-        "/main.js",
-        "/v1/status",
-        "/v1/workers",
-        "/v1/diff",
-        "/v1/metrics.json",
-        "/v1/metrics",
-        "/nothing",
-    ] {
-        let answer = ask(address, &format!("GET {path}"), &[&host], "");
-        assert!(!answer.contains(secret), "{path}: {answer}");
-    }
-    assert!(!app.lines().shown().contains(secret));
     assert!(app.stop().success());
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
@@ -50,6 +51,16 @@ struct Shared {
 struct State {
     lines: Vec<Line>,
     open_streams: usize,
+}
+
+/// The address in the first `http://ADDRESS/` of a line. Panics where there is none.
+#[must_use]
+#[track_caller]
+pub fn address_in(line: &str) -> SocketAddr {
+    let rest = line.split_once("http://").map_or("", |(_, rest)| rest);
+    let address = rest.split('/').next().unwrap_or_default().trim();
+    let address = address.parse();
+    address.unwrap_or_else(|error| panic!("no address in {line:?}: {error}"))
 }
 
 /// The words that stand behind the time.

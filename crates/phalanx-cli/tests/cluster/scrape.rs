@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use phalanx_testkit::app::AppBuilder;
-use phalanx_testkit::{App, LIMIT};
+use phalanx_testkit::lines::address_in;
+use phalanx_testkit::{App, LIMIT, fixtures, missing, node};
+
+use super::app;
 
 /// An app with a metrics port, and the port's address.
 pub(crate) fn started(builder: AppBuilder) -> (App, SocketAddr) {
     let app = builder.options(["--metrics", "127.0.0.1:0"]).start_ready();
-    let line = app.wait_for_line("metrics: http://", LIMIT);
-    let address = line.split("http://").nth(1).unwrap();
-    let address = address.split('/').next().unwrap().parse().unwrap();
+    let address = address_in(&app.wait_for_line("metrics: http://", LIMIT));
     (app, address)
 }
 
@@ -95,4 +96,16 @@ pub(crate) fn watch_counters(address: SocketAddr, stop: &AtomicBool) -> u64 {
         scrapes += 1;
     }
     scrapes
+}
+
+/// An app that keeps metrics with prom-client.
+pub(crate) fn shop(aggregator: &str) -> Option<AppBuilder> {
+    let packages = fixtures::root().join("target/node-packages/node_modules");
+    if !packages.join("prom-client").exists() {
+        missing!("the npm package prom-client: just node-packages");
+        return None;
+    }
+    node::require()?;
+    let app = app().workers(2).env("NODE_PATH", packages);
+    Some(app.env("AGGREGATOR", aggregator).script("prom.js"))
 }

@@ -2,8 +2,12 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(
     clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
     reason = "a failed expectation of a test is a panic"
 )]
+
+pub(crate) mod view;
 
 use std::fs;
 use std::path::{Path, PathBuf};
