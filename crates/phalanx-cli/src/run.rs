@@ -38,6 +38,7 @@ use crate::log::{Level, Log, Style};
 use crate::pid_file::PidFile;
 use crate::program::{Program, Words};
 use crate::report::{Failure, Outcome, with_causes};
+use crate::values::WorkerCount;
 use event_logger::{Asked, EventLogger};
 use outputs::Outputs;
 pub(crate) use outputs::streams;
@@ -189,6 +190,7 @@ fn options(
     let tells = settings.adoption == Adoption::Channel && !(kind.is_node && args.polite.no_preload);
     options.wear = limits::wear(args, tells)?;
     options.elastic = limits::elastic(args);
+    options.follows_cores = args.workers == WorkerCount::Auto;
     options.settings = settings;
     options.fleet = fleet;
     options.stream_timeout = args.polite.stream_timeout;

@@ -4,11 +4,13 @@
 
 mod cluster;
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::{app, is_long};
 use phalanx_testkit::app::is_settled;
-use phalanx_testkit::{LIMIT, Load, node};
+use phalanx_testkit::{App, LIMIT, Load, missing, node};
 
 /// Ten seconds of load, and the start of workers.
 const GROWS_WITHIN: Duration = Duration::from_mins(1);
@@ -41,4 +43,79 @@ fn a_fleet_under_load_grows_and_says_why() {
         let is_small = |status: &serde_json::Value| is_settled(status) && status["target"] == 1;
         app.wait_status(SHRINKS_WITHIN, is_small);
     }
+}
+
+/// A control group with a CPU quota. It is removed when this is dropped, which has to be after the process in it has ended.
+struct Quota {
+    group: PathBuf,
+}
+
+impl Quota {
+    /// Moves the primary of the app, not its workers, into a group of its own that has this many processors.
+    fn of(app: &App, cores: u32) -> Option<Self> {
+        let name = format!("phalanx-test-{}", app.pid());
+        let roots = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup"].map(PathBuf::from);
+        let files = ["cpu.cfs_quota_us", "cpu.max"];
+        for root in roots {
+            let group = root.join(&name);
+            if fs::create_dir(&group).is_err() {
+                continue;
+            }
+            let quota = Self { group };
+            if files.iter().any(|file| quota.group.join(file).exists()) {
+                quota.set(cores);
+                let procs = quota.group.join("cgroup.procs");
+                return fs::write(procs, app.pid().to_string()).ok().map(|()| quota);
+            }
+        }
+        missing!("a control group with a CPU quota: root, and the controller cpu");
+        None
+    }
+
+    fn set(&self, cores: u32) {
+        let old = self.group.join("cpu.cfs_quota_us");
+        let micros = cores * 100_000;
+        if old.exists() {
+            fs::write(old, micros.to_string()).unwrap();
+        } else {
+            fs::write(self.group.join("cpu.max"), format!("{micros} 100000")).unwrap();
+        }
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        // It is gone already if the system has removed it.
+        drop(fs::remove_dir(&self.group));
+    }
+}
+
+#[test]
+fn a_size_of_auto_follows_the_cpu_quota() {
+    if node::require().is_none() {
+        return;
+    }
+    let mut app = app()
+        .options(["-n", "auto"])
+        .script("http.js")
+        .start_ready();
+    let cores = app.status()["target"].as_u64().unwrap();
+    if cores < 2 {
+        missing!("two processors");
+        return;
+    }
+    let events = app.events();
+    let resizes = |event: &serde_json::Value| event["report"] == "resizes";
+    let Some(quota) = Quota::of(&app, 1) else {
+        return;
+    };
+    let event = events.wait_for(LIMIT, "shrinking", resizes);
+    assert_eq!((&event["from"], &event["to"]), (&cores.into(), &1.into()));
+    assert_eq!(event["cores"], 1, "{event}");
+    let text = event["text"].as_str().unwrap();
+    assert!(text.contains("1 processor may be used now"), "{event}");
+    app.wait_status(LIMIT, |status| is_settled(status) && status["target"] == 1);
+    quota.set(2);
+    app.wait_status(LIMIT, |status| is_settled(status) && status["target"] == 2);
+    assert!(app.stop().success());
 }

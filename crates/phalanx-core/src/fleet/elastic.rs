@@ -52,7 +52,7 @@ pub struct ElasticSample {
     pub memory: Option<(u64, u64)>,
 }
 
-/// Why the size changes.
+/// Why the load asks for another size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ElasticReason {
     /// How busy the workers were, in thousandths of their time,
@@ -62,6 +62,30 @@ pub struct ElasticReason {
     /// What kept the fleet from growing further.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<ElasticLimit>,
+}
+
+/// Why the size changes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+#[expect(clippy::exhaustive_enums, reason = "each has its words in the log")]
+pub enum ResizeReason {
+    /// The load.
+    Load(ElasticReason),
+    /// There is one worker for each processor that may be used, and that number has changed.
+    Cores {
+        /// So many are there now.
+        cores: u32,
+    },
+}
+
+impl fmt::Display for ResizeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load(reason) => reason.fmt(f),
+            Self::Cores { cores: 1 } => f.write_str("1 processor may be used now"),
+            Self::Cores { cores } => write!(f, "{cores} processors may be used now"),
+        }
+    }
 }
 
 /// What keeps a fleet from growing.
@@ -94,7 +118,7 @@ pub struct Resize {
     /// How many workers there should be.
     pub to: u32,
     /// Why.
-    pub why: ElasticReason,
+    pub why: ResizeReason,
 }
 
 /// Follows the load of a fleet. It has no clock: the time is an argument, from an arbitrary start.
@@ -149,7 +173,7 @@ impl Elastic {
         let may_shrink = sample.target > self.range.min.get();
         (busy < SHRINK_BELOW && may_shrink).then(|| Resize {
             to: sample.target - 1,
-            why: reason(busy, SHRINK_OVER, None),
+            why: ResizeReason::Load(reason(busy, SHRINK_OVER, None)),
         })
     }
 
@@ -177,7 +201,7 @@ impl Elastic {
         if to == now && std::mem::replace(&mut self.held, true) {
             return None;
         }
-        let why = reason(busy, GROW_OVER, held_by);
+        let why = ResizeReason::Load(reason(busy, GROW_OVER, held_by));
         Some(Resize { to, why })
     }
 
@@ -203,7 +227,7 @@ fn reason(busy: u32, span: Duration, held_by: Option<ElasticLimit>) -> ElasticRe
 }
 
 impl Fleet {
-    /// The load asks for another size. A reload, a boot and a change of size under way go first: it will ask again.
+    /// The load, or the number of processors, asks for another size. A reload, a boot and a change of size under way go first: it will ask again.
     pub(super) fn resize(&mut self, resize: Resize) {
         let is_busy = self.change.is_some() || self.boot.is_some() || self.is_scaling();
         let is_running = matches!(self.phase, Phase::Running);
@@ -285,7 +309,7 @@ mod tests {
             quota: Some(3),
             ..sample(1000, 2)
         };
-        let held = |by| reason(1000, GROW_OVER, Some(by));
+        let held = |by| ResizeReason::Load(reason(1000, GROW_OVER, Some(by)));
         let why = held(ElasticLimit::CpuQuota);
         assert_eq!(after(quota), Some(Resize { to: 3, why }));
         let memory = ElasticSample {

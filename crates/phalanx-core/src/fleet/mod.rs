@@ -67,6 +67,7 @@ mod census;
 mod change;
 mod commands;
 mod config;
+mod cores;
 mod elastic;
 mod event;
 mod hung;
@@ -100,7 +101,10 @@ pub use amount::{Amount, AmountError};
 use change::{Change, QueuedReloads};
 use commands::Scaling;
 pub use config::{BootPolicy, ConfigError, FleetConfig, MAX_WORKERS};
-pub use elastic::{Elastic, ElasticLimit, ElasticRange, ElasticReason, ElasticSample, Resize};
+pub use cores::CoreCount;
+pub use elastic::{
+    Elastic, ElasticLimit, ElasticRange, ElasticReason, ElasticSample, Resize, ResizeReason,
+};
 pub use event::{Canary, Command, CommandId, Event, RecycleTarget, ReloadPlan, ScaleTo};
 use outbox::Outbox;
 pub use recycle::Recycled;

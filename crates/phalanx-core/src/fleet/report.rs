@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::action::{Failure, FailureReason};
 use super::amount::Amount;
-use super::elastic::ElasticReason;
+use super::elastic::ResizeReason;
 use super::wear::Wear;
 use crate::dispatch::readiness::ListenerName;
 use crate::health::HealthSummary;
@@ -161,7 +161,7 @@ pub enum Report {
         /// Those that its predecessor held and it does not.
         missing: Vec<ListenerName>,
     },
-    /// The target changes by the load, or should and may not (`from` and `to` are the same then).
+    /// The target changes by the load or the number of processors, or should and may not (`from` and `to` are the same then).
     Resizes {
         /// The target until now.
         from: u32,
@@ -169,7 +169,7 @@ pub enum Report {
         to: u32,
         /// Why.
         #[serde(flatten)]
-        why: ElasticReason,
+        why: ResizeReason,
     },
     /// The target changed.
     ScaleStarted {

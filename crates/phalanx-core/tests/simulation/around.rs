@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use phalanx_core::fleet::{Command, CommandId, ElasticReason, Event, Fleet, Resize, Wear};
+use phalanx_core::fleet::{
+    Command, CommandId, ElasticReason, Event, Fleet, Resize, ResizeReason, Wear,
+};
 use phalanx_core::health::Health;
 use phalanx_core::ids::WorkerId;
 
@@ -56,6 +58,7 @@ impl World {
             held_by: None,
         };
         let to = self.rng.between(1, 9);
+        let why = ResizeReason::Load(why);
         self.send_lossy(Event::Resize(Resize { to, why }));
     }
 

@@ -6,6 +6,7 @@
 
 mod app_metrics;
 mod control;
+mod cores;
 mod elastic;
 mod guests;
 mod identity;
@@ -70,6 +71,9 @@ pub struct SupervisorOptions {
     /// The number of workers follows their load, between these. [`FleetConfig::workers`] is what it begins with.
     /// Default: it is changed by command only.
     pub elastic: Option<ElasticRange>,
+    /// There is one worker for each processor that this process may use: the number of workers follows when that changes, as the CPU quota
+    /// of a container can, unless a command sets another. Default: no.
+    pub follows_cores: bool,
     /// How long the streams of a worker that leaves (upgraded connections, server-sent events) may go on after the
     /// drain limit, where the worker can tell them from other connections. Default 30 s.
     pub stream_timeout: Duration,
@@ -116,6 +120,7 @@ impl SupervisorOptions {
             },
             wear: WearLimits::default(),
             elastic: None,
+            follows_cores: false,
             stream_timeout: STREAM_TIMEOUT,
             policy: scheduling_from_environment(),
             weights: Weights::default(),
@@ -246,6 +251,7 @@ impl Supervisor {
         if let Some(reason) = options.spares_refused() {
             return Err(Error::Spares(reason));
         }
+        let workers = options.fleet.workers;
         let fleet = Fleet::new(options.fleet)?;
         // A program that is not there is found out before anything is started.
         let release = Release::resolve(&options.settings)?;
@@ -286,7 +292,8 @@ impl Supervisor {
         let reports = cluster.reports();
         let wear = wear::WearWatch::new(options.wear, &cluster);
         let elastic = elastic::ElasticWatch::new(options.elastic);
-        let watches = (wear, elastic);
+        let cores = cores::CoresWatch::new(options.follows_cores, workers);
+        let watches = (wear, elastic, cores);
         tokio::spawn(runner::run(
             cluster, shared, reports, inbox, watches, finish,
         ));

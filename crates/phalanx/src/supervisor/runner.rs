@@ -13,6 +13,7 @@ use phalanx_core::ids::{Generation, Position, WorkerId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::app_metrics::AppBook;
+use super::cores::CoresWatch;
 use super::elastic::ElasticWatch;
 use super::identity;
 use super::metrics::Meters;
@@ -151,7 +152,7 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     mut reports: Reports,
     mut inbox: mpsc::UnboundedReceiver<Ask>,
-    (mut wear, mut elastic): (WearWatch, ElasticWatch),
+    (mut wear, mut elastic, mut cores): (WearWatch, ElasticWatch, CoresWatch),
     finish: oneshot::Sender<Outcome>,
 ) {
     cluster.keep_time();
@@ -180,6 +181,12 @@ pub(super) async fn run(
             () = elastic.is_due() => {
                 let view = runner.shared.view();
                 if let Some(resize) = elastic.look(&runner.cluster, &view, runner.now()) {
+                    runner.step(resize);
+                }
+            }
+            () = cores.is_due() => {
+                let view = runner.shared.view();
+                if let Some(resize) = cores.look(&view) {
                     runner.step(resize);
                 }
             }
