@@ -3,21 +3,46 @@
 
 mod cluster;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use cluster::{app, wait_report, wait_state};
 use phalanx_testkit::load::RunningLoad;
-use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, node, require};
+use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, missing, node, require};
 
 /// How the program is adopted and its connections are dispatched.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Channel(&'static str),
-    Intercept,
-    Activation,
+    Intercept(Standing),
+    Activation(Standing),
 }
+
+/// How the connections of workers without a channel are dispatched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// As the test may: by eBPF, where it is root.
+    Own,
+    /// Without eBPF: a classic program draws.
+    Classic,
+    /// All accept from one socket.
+    Shared,
+}
+
+impl Way {
+    fn standing(self) -> Standing {
+        match self {
+            Self::Channel("shared") => Standing::Shared,
+            Self::Channel(_) => Standing::Own,
+            Self::Intercept(standing) | Self::Activation(standing) => standing,
+        }
+    }
+}
+
+/// The user who may load no eBPF program.
+const NOBODY: u32 = 65_534;
 
 /// An app with two listeners, and the file that says how its next worker opens them.
 struct Staged {
@@ -33,25 +58,39 @@ impl Staged {
     fn start(way: Way, workers: usize, plan: &str, options: &[&str]) -> Option<Self> {
         let interpreter = match way {
             Way::Channel(_) => node::require()?.path,
-            Way::Intercept | Way::Activation => require("python3")?,
+            Way::Intercept(_) | Way::Activation(_) => require("python3")?,
         };
         let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let file = directory.path().join("plan");
         fs::write(&file, plan).unwrap();
         let [main, admin] = free_ports();
         let fixture = match way {
             Way::Channel(_) => "staged.js",
-            Way::Intercept | Way::Activation => "programs/staged.py",
+            Way::Intercept(_) | Way::Activation(_) => "programs/staged.py",
         };
         let mut builder = app().workers(workers).options(options);
         match way {
             Way::Channel(dispatch) => builder = builder.options(["--dispatch", dispatch]),
-            Way::Activation => {
+            Way::Activation(_) => {
                 for port in [main, admin] {
                     builder = builder.options(["--bind", &format!("127.0.0.1:{port}")]);
                 }
             }
-            Way::Intercept => {}
+            Way::Intercept(_) => {}
+        }
+        match way {
+            Way::Channel(_) | Way::Intercept(Standing::Own) | Way::Activation(Standing::Own) => {}
+            Way::Intercept(Standing::Classic) | Way::Activation(Standing::Classic) => {
+                if !phalanx_sys::identity::is_root() {
+                    missing!("root");
+                    return None;
+                }
+                builder = builder.uid(NOBODY);
+            }
+            Way::Intercept(Standing::Shared) | Way::Activation(Standing::Shared) => {
+                builder = builder.options(["--dispatch", "shared"]).env("POLITE", "1");
+            }
         }
         let app = builder
             .command([interpreter])
@@ -101,7 +140,12 @@ fn free_ports() -> [u16; 2] {
 /// and to one that ends before: both are refused, and nothing is lost.
 #[track_caller]
 fn expect_waited_for_and_refused(way: Way, workers: usize) {
-    let options = ["--ready-timeout", "15s", "--kill-timeout", "1s"];
+    // Nobody can be left out who shares a socket: what he has taken he must be able to finish.
+    let kill_timeout = match way.standing() {
+        Standing::Shared => "15s",
+        Standing::Own | Standing::Classic => "1s",
+    };
+    let options = ["--ready-timeout", "15s", "--kill-timeout", kill_timeout];
     let Some(mut staged) = Staged::start(way, workers, "late", &options) else {
         return;
     };
@@ -128,7 +172,7 @@ fn expect_waited_for_and_refused(way: Way, workers: usize) {
     assert_eq!(staged.app.status()["generation"], 2);
     main.stop().expect_none_lost();
     let admin = admin.stop();
-    if !matches!(way, Way::Channel("shared")) {
+    if way.standing() != Standing::Shared {
         // Whoever shares a socket accepts from it as soon as it listens, even before it fails.
         admin.expect_none_lost();
     }
@@ -161,22 +205,67 @@ fn shared_dispatch() {
 
 #[test]
 fn interception_with_one_worker() {
-    expect_waited_for_and_refused(Way::Intercept, 1);
+    expect_waited_for_and_refused(Way::Intercept(Standing::Own), 1);
 }
 
 #[test]
 fn interception() {
-    expect_waited_for_and_refused(Way::Intercept, 2);
+    expect_waited_for_and_refused(Way::Intercept(Standing::Own), 2);
 }
 
 #[test]
 fn activation() {
-    expect_waited_for_and_refused(Way::Activation, 2);
+    expect_waited_for_and_refused(Way::Activation(Standing::Own), 2);
 }
 
 #[test]
 fn activation_with_one_worker() {
-    expect_waited_for_and_refused(Way::Activation, 1);
+    expect_waited_for_and_refused(Way::Activation(Standing::Own), 1);
+}
+
+#[test]
+fn shared_dispatch_with_one_worker() {
+    expect_waited_for_and_refused(Way::Channel("shared"), 1);
+}
+
+#[test]
+fn interception_without_ebpf() {
+    expect_waited_for_and_refused(Way::Intercept(Standing::Classic), 2);
+}
+
+#[test]
+fn interception_without_ebpf_with_one_worker() {
+    expect_waited_for_and_refused(Way::Intercept(Standing::Classic), 1);
+}
+
+#[test]
+fn activation_without_ebpf() {
+    expect_waited_for_and_refused(Way::Activation(Standing::Classic), 2);
+}
+
+#[test]
+fn activation_without_ebpf_with_one_worker() {
+    expect_waited_for_and_refused(Way::Activation(Standing::Classic), 1);
+}
+
+#[test]
+fn interception_of_shared_sockets() {
+    expect_waited_for_and_refused(Way::Intercept(Standing::Shared), 2);
+}
+
+#[test]
+fn interception_of_shared_sockets_with_one_worker() {
+    expect_waited_for_and_refused(Way::Intercept(Standing::Shared), 1);
+}
+
+#[test]
+fn activation_of_shared_sockets() {
+    expect_waited_for_and_refused(Way::Activation(Standing::Shared), 2);
+}
+
+#[test]
+fn activation_of_shared_sockets_with_one_worker() {
+    expect_waited_for_and_refused(Way::Activation(Standing::Shared), 1);
 }
 
 #[test]
@@ -219,7 +308,7 @@ fn a_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
 #[test]
 fn an_intercepted_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
     for workers in [1, 2] {
-        expect_tries_to_lose_nothing(Way::Intercept, workers);
+        expect_tries_to_lose_nothing(Way::Intercept(Standing::Own), workers);
     }
 }
 
@@ -256,10 +345,10 @@ fn a_node_worker_is_ready_when_it_answers_well() {
 
 #[test]
 fn an_intercepted_worker_is_ready_when_it_answers_well() {
-    expect_no_request_before("http:/", Way::Intercept, "warms");
+    expect_no_request_before("http:/", Way::Intercept(Standing::Own), "warms");
 }
 
 #[test]
 fn a_worker_that_is_given_its_listeners_is_ready_when_it_answers_well() {
-    expect_no_request_before("http:/", Way::Activation, "warms");
+    expect_no_request_before("http:/", Way::Activation(Standing::Own), "warms");
 }

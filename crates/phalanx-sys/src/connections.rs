@@ -8,7 +8,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::io::retry_on_intr;
 use rustix::net::{
@@ -17,6 +18,7 @@ use rustix::net::{
 
 use crate::listening::sockets_of;
 use crate::process::{Pid, family_of};
+use crate::socket::{Address, UnixName, local_address};
 
 /// How many connections to these local TCP ports are open in the hands of the process and of those that
 /// descend from it. One that the process itself has closed or shut down is not open.
@@ -38,7 +40,34 @@ pub fn open_connections(pid: Pid, ports: &[u16]) -> io::Result<usize> {
             })?;
         }
     }
-    if accepted.is_empty() {
+    count_held(pid, accepted)
+}
+
+/// Whether the process, or one that descends from it, has a connection in its hands that came by this listening socket
+/// or by another at its address. Of a process that shares the address with others this tells that it accepts.
+///
+/// Costs as much as [`open_connections`] of one port.
+///
+/// # Errors
+/// As [`open_connections`], and those of getsockname(2).
+pub fn has_connection_of(pid: Pid, listener: BorrowedFd<'_>) -> io::Result<bool> {
+    let accepted = match local_address(listener)? {
+        Address::Inet(address) => accepted_at(address)?,
+        Address::Unix(UnixName::Path(path)) => {
+            let table = match std::fs::read(format!("/proc/{pid}/net/unix")) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                table => table?,
+            };
+            unix_connections(&table, path.as_os_str().as_bytes())
+        }
+        Address::Unix(UnixName::Abstract(_)) | Address::Unnamed => Vec::new(),
+    };
+    Ok(count_held(pid, accepted)? > 0)
+}
+
+/// How many of these sockets, by their inode numbers, the process and those that descend from it hold.
+fn count_held(pid: Pid, mut sockets: Vec<u64>) -> io::Result<usize> {
+    if sockets.is_empty() {
         return Ok(0);
     }
     let mut count = 0;
@@ -50,11 +79,45 @@ pub fn open_connections(pid: Pid, ports: &[u16]) -> io::Result<usize> {
             Err(error) => return Err(error),
         };
         // What a family shares is one connection, and counts once.
-        let before = accepted.len();
-        accepted.retain(|inode| !held.contains(inode));
-        count += before - accepted.len();
+        let before = sockets.len();
+        sockets.retain(|inode| !held.contains(inode));
+        count += before - sockets.len();
     }
     Ok(count)
+}
+
+/// The accepted connections to a local address; to any of the machine's where it is the unspecified one.
+fn accepted_at(address: SocketAddr) -> io::Result<Vec<u64>> {
+    let mut accepted = Vec::new();
+    for family in [AddressFamily::INET, AddressFamily::INET6] {
+        let wanted = address_bytes(address.ip(), family);
+        list(family, address.port(), OPEN, |answer| {
+            let local = answer.get(LOCAL_AT..LOCAL_AT + wanted.len());
+            let is_at = address.ip().is_unspecified() || local == Some(wanted.as_slice());
+            let inode = number(answer, INODE_AT).filter(|inode| is_at && *inode != 0);
+            accepted.extend(inode.map(u64::from));
+        })?;
+    }
+    Ok(accepted)
+}
+
+/// The inode numbers of the connections that were accepted at a path, of the table `/proc/net/unix` (`proc_pid_net(5)`): the
+/// accepting end has the path of its listener, the other end none.
+fn unix_connections(table: &[u8], path: &[u8]) -> Vec<u64> {
+    let lines = table.split(|byte| *byte == b'\n');
+    lines
+        .filter_map(|line| unix_connection(line, path))
+        .collect()
+}
+
+/// `address: references protocol flags type state inode path`
+fn unix_connection(line: &[u8], path: &[u8]) -> Option<u64> {
+    const CONNECTED: &str = "03";
+    let line = line.strip_suffix(path)?.strip_suffix(b" ")?;
+    let mut fields = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let is_connected = fields.nth(5)? == CONNECTED;
+    let inode = fields.next()?.parse().ok()?;
+    (is_connected && fields.next().is_none()).then_some(inode)
 }
 
 /// A connection whose handshake is under way, by its two addresses.
@@ -104,7 +167,18 @@ pub fn owner_of_peer(peer: SocketAddr, own: SocketAddr) -> io::Result<Option<u32
 
 /// Whether an answer is about the socket at `local` that is connected to `remote`.
 fn names(answer: &[u8], family: AddressFamily, local: SocketAddr, remote: SocketAddr) -> bool {
-    let bytes = |address: IpAddr| match (address, family) {
+    let bytes = |address| address_bytes(address, family);
+    let mut expected = Vec::with_capacity(ADDRESSES_BYTES);
+    expected.extend(local.port().to_be_bytes());
+    expected.extend(remote.port().to_be_bytes());
+    expected.extend(bytes(local.ip()));
+    expected.extend(bytes(remote.ip()));
+    answer.get(ADDRESSES_AT..ADDRESSES_AT + ADDRESSES_BYTES) == Some(&expected)
+}
+
+/// An address as the kernel writes it for sockets of this family.
+fn address_bytes(address: IpAddr, family: AddressFamily) -> [u8; 16] {
+    match (address, family) {
         (IpAddr::V4(address), AddressFamily::INET) => {
             let mut bytes = [0; 16];
             bytes[..4].copy_from_slice(&address.octets());
@@ -112,13 +186,7 @@ fn names(answer: &[u8], family: AddressFamily, local: SocketAddr, remote: Socket
         }
         (IpAddr::V4(address), _) => address.to_ipv6_mapped().octets(),
         (IpAddr::V6(address), _) => address.octets(),
-    };
-    let mut expected = Vec::with_capacity(ADDRESSES_BYTES);
-    expected.extend(local.port().to_be_bytes());
-    expected.extend(remote.port().to_be_bytes());
-    expected.extend(bytes(local.ip()));
-    expected.extend(bytes(remote.ip()));
-    answer.get(ADDRESSES_AT..ADDRESSES_AT + ADDRESSES_BYTES) == Some(&expected)
+    }
 }
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -144,6 +212,8 @@ const OWNER_AT: usize = INODE_AT - 4;
 /// Where both ports and addresses are in it: `struct inet_diag_sockid`.
 const ADDRESSES_AT: usize = HEADER_BYTES + 4;
 const ADDRESSES_BYTES: usize = 36;
+/// Where the local address is among them: after both ports.
+const LOCAL_AT: usize = ADDRESSES_AT + 4;
 /// The kernel fills up to this much at once.
 const BUFFER_BYTES: usize = 32 * 1024;
 
@@ -211,102 +281,4 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-    use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsRawFd as _;
-
-    use super::*;
-
-    #[test]
-    fn connections_count_from_accept_to_close() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(address) else {
-                continue;
-            };
-            let port = listener.local_addr().unwrap().port();
-            let open = || open_connections(Pid::current(), &[port]).unwrap();
-            let mut clients = Vec::new();
-            let mut accepted = Vec::new();
-            while accepted.len() < 300 {
-                clients.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-                if accepted.len() < 2 {
-                    assert_eq!(open(), accepted.len(), "nobody has accepted the last");
-                }
-                accepted.push(listener.accept().unwrap());
-            }
-            assert_eq!(open(), 300);
-            clients.truncate(100);
-            assert_eq!(open(), 300, "it is for this side to close them");
-            accepted.truncate(100);
-            assert_eq!(open(), 100);
-            drop(accepted);
-            assert_eq!(open(), 0);
-        }
-    }
-
-    #[test]
-    fn the_other_end_of_a_connection_has_an_owner_while_it_is_open() {
-        let own = rustix::process::geteuid().as_raw();
-        for (bound, dialled) in [
-            ("127.0.0.1:0", "127.0.0.1"),
-            ("127.0.0.1:0", "[::ffff:127.0.0.1]"),
-            ("[::1]:0", "[::1]"),
-        ] {
-            let Ok(listener) = TcpListener::bind(bound) else {
-                continue;
-            };
-            let port = listener.local_addr().unwrap().port();
-            let client = TcpStream::connect(format!("{dialled}:{port}")).unwrap();
-            let (accepted, peer) = listener.accept().unwrap();
-            let local = accepted.local_addr().unwrap();
-            assert_eq!(owner_of_peer(peer, local).unwrap(), Some(own), "{dialled}");
-            let other = SocketAddr::new(peer.ip(), peer.port() ^ 1);
-            assert_eq!(owner_of_peer(other, local).unwrap(), None);
-            client.shutdown(std::net::Shutdown::Write).unwrap();
-            assert_eq!(owner_of_peer(peer, local).unwrap(), Some(own));
-        }
-    }
-
-    #[expect(unsafe_code, reason = "rustix has no name for this option")]
-    fn defer_accept(listener: &TcpListener) {
-        let seconds: libc::c_int = 10;
-        // SAFETY: the descriptor is open and the pointer is valid for reading four bytes.
-        let result = unsafe {
-            libc::setsockopt(
-                listener.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_DEFER_ACCEPT,
-                (&raw const seconds).cast(),
-                4,
-            )
-        };
-        assert_eq!(result, 0);
-    }
-
-    #[test]
-    fn a_handshake_is_seen_until_it_ends() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let begun = || handshakes(&[address.port()]).unwrap().len();
-        assert_eq!(begun(), 0);
-        // The handshake ends when something was sent.
-        defer_accept(&listener);
-        let mut client = TcpStream::connect(address).unwrap();
-        assert_eq!(begun(), 1);
-        client.write_all(b"x").unwrap();
-        let _accepted = listener.accept().unwrap();
-        assert_eq!(begun(), 0);
-    }
-
-    #[test]
-    fn connections_of_others_do_not_count() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let client = TcpStream::connect(address).unwrap();
-        let _accepted = listener.accept().unwrap();
-        let other = client.local_addr().unwrap().port();
-        assert_eq!(open_connections(Pid::current(), &[]).unwrap(), 0);
-        assert_eq!(open_connections(Pid::current(), &[other, 1]).unwrap(), 1);
-    }
-}
+mod tests;

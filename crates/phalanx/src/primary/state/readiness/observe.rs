@@ -2,13 +2,15 @@
 //! they listen on sockets of their own (`exclusive` servers, `reusePort`, listeners in worker threads, Bun's
 //! `http`), of which Node says nothing on the channel; and that nothing of the kind has happened for a while.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use phalanx_core::dispatch::readiness::{Lack, ListenerName, is_debugger};
-use phalanx_core::ids::WorkerId;
+use phalanx_core::ids::{Position, WorkerId};
+use phalanx_sys::connections::has_connection_of;
 use phalanx_sys::listening::{Listening, listeners};
+use phalanx_sys::process::Pid;
 use phalanx_sys::waiting::waits_on;
 
 use crate::primary::Shared;
@@ -20,7 +22,8 @@ use crate::settings::{Adoption, Readiness};
 /// How often a worker that is online and has not said that it listens is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often a worker that was given its listeners is looked at; once it is ready, as often as `INTERVAL`.
+/// How often a worker that was given its listeners is looked at; once it is ready and has no successor that starts, as often as
+/// `INTERVAL`.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a ready worker is looked at, for listeners that it waits on later than on the first.
@@ -56,7 +59,7 @@ pub(in crate::primary) fn start(shared: &Weak<Shared>, cell: &Arc<Cell>, sockets
     tell_silence(Weak::clone(shared), Arc::clone(cell));
 }
 
-/// Waits until the worker is seen to wait for connections on each of its sockets.
+/// Waits until the worker is seen to accept connections from each of its sockets.
 pub(in crate::primary) fn watch_for_waiting(
     shared: &Weak<Shared>,
     cell: &Arc<Cell>,
@@ -64,33 +67,41 @@ pub(in crate::primary) fn watch_for_waiting(
 ) {
     let (shared, cell) = (Weak::clone(shared), Arc::clone(cell));
     tokio::spawn(async move {
-        let end = phalanx_sys::clock::now() + LOOK_LIMIT;
+        let mut look_at = phalanx_sys::clock::now();
+        let end = look_at + LOOK_LIMIT;
         while !sockets.is_empty() {
             let now = phalanx_sys::clock::now();
-            let (pause, is_over) = if cell.is_ready() {
-                (INTERVAL, now > end)
-            } else {
-                (LOOK_INTERVAL, false)
-            };
-            tokio::time::sleep_until((now + pause).into()).await;
+            tokio::time::sleep_until((now + LOOK_INTERVAL).into()).await;
             let Some(shared) = shared.upgrade() else {
                 return;
             };
             let will_say = cell.readiness == Readiness::Auto && cell.speaks();
+            let is_over = cell.is_ready() && now > end;
             if will_say || is_over || !cell.is_connected() {
                 return;
             }
-            let waits = |(_, socket): &Given| {
+            // What a predecessor serves has to be known before its successor is judged.
+            if cell.is_ready() && now < look_at && !shared.hub().has_newcomer(cell.position()) {
+                continue;
+            }
+            look_at = now + INTERVAL;
+            let serves = |(_, socket): &Given| {
                 let socket = socket.upgrade();
-                socket.is_some_and(|socket| waits_on(cell.pid, socket.as_fd()).unwrap_or(false))
+                socket.is_some_and(|socket| accepts_from(cell.pid, socket.as_fd()))
             };
-            let (seen, unseen) = sockets.into_iter().partition(waits);
+            let (seen, unseen) = sockets.into_iter().partition(serves);
             sockets = unseen;
             for (key, _) in seen {
                 shared.hub().waits_on(cell.id, &key);
             }
         }
     });
+}
+
+/// Whether the process is seen to accept connections from the socket: it waits for one, or is too busy to be seen waiting and has
+/// one in its hands. What cannot be looked at is not seen.
+fn accepts_from(pid: Pid, socket: BorrowedFd<'_>) -> bool {
+    waits_on(pid, socket).unwrap_or(false) || has_connection_of(pid, socket).unwrap_or(false)
 }
 
 fn watch_the_silent(shared: Weak<Shared>, cell: Arc<Cell>) {
@@ -129,6 +140,12 @@ pub(in crate::primary) fn own_listeners(cell: &Cell) -> Vec<ListenerName> {
 }
 
 impl Hub {
+    /// Is there a worker at this position that is not ready yet?
+    fn has_newcomer(&self, position: Position) -> bool {
+        let mut cells = self.workers.values().map(|state| &state.cell);
+        cells.any(|cell| cell.position() == position && !cell.is_ready() && cell.is_connected())
+    }
+
     /// Is the worker online and has asked for no listener? Nothing once that question is settled.
     fn is_silent(&self, worker: WorkerId) -> Option<bool> {
         let state = self.workers.get(&worker)?;
