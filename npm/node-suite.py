@@ -13,11 +13,19 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What patches the code of Node's primary that no connection passes any more.
 EXPECTED = {"test-cluster-accept-fail", "test-cluster-net-listen-backlog"}
 LIMIT_S = 60
+# Has workers speak V8's own format where a test does not say otherwise.
+ADVANCED = """
+const childProcess = require('child_process');
+const { fork } = childProcess;
+childProcess.fork = (script, args, options) => fork(script, args,
+  options?.env?.NODE_UNIQUE_ID ? { ...options, serialization: options.serialization ?? 'advanced' } : options);
+"""
 
 
 def tests_in(directory, only):
@@ -58,6 +66,7 @@ def main():
     parser.add_argument("--node", action="append", default=[], help="a Node; may be repeated")
     parser.add_argument("--binary", default=str(ROOT / "target/debug/phalanx"))
     parser.add_argument("--dispatch", action="append", default=[])
+    parser.add_argument("--serialization", choices=["json", "advanced"], default="json")
     parser.add_argument("--only", help="names that match this")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--verbose", action="store_true")
@@ -66,8 +75,18 @@ def main():
         sys.exit("NODE_TESTS=DIR has to name the directory `test` of Node's source, such as that of Debian's package:\n"
                  "apt-get source --download-only nodejs && tar xf nodejs_*.orig.tar.xz --wildcards '*/test/*'")
     paths = list(tests_in(pathlib.Path(args.tests), args.only))
-    ours = {"NODE_OPTIONS": f"--require={ROOT}/npm/phalanx-cluster/register.cjs", "PHALANX_BINARY": args.binary}
+    preload = ""
+    if args.serialization == "advanced":
+        script = tempfile.NamedTemporaryFile("w", suffix=".cjs")
+        script.write(ADVANCED)
+        script.flush()
+        preload = f"--require={script.name}"
+    register = f"--require={ROOT}/npm/phalanx-cluster/register.cjs"
+    # What is loaded last is called first, and cluster takes what is there when it is loaded.
+    plain = {"NODE_OPTIONS": preload}
+    ours = {"NODE_OPTIONS": f"{register} {preload}".strip(), "PHALANX_BINARY": args.binary}
     is_bad = False
+    print(f"Serialization: {args.serialization}\n")
     print(f"| Node | dispatch | of {len(paths)}, natively | with phalanx-cluster | natively, and not with it |\n|---|---|---|---|---|")
     for node in args.node or ["node"]:
         version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
@@ -77,7 +96,7 @@ def main():
                 jobs = [pool.submit(run, node, path, variables, slot) for slot, path in enumerate(paths, 1)]
                 return {path.stem: job.result() for path, job in zip(paths, jobs)}
 
-        native = all_of({})
+        native = all_of(plain)
         for dispatch in args.dispatch or ["auto", "handoff"]:
             variables = {**ours, "PHALANX_DISPATCH": dispatch}
             with_us = all_of(variables)

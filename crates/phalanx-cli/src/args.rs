@@ -95,6 +95,27 @@ pub(crate) enum Verb {
     Hold(EngineArgs),
 }
 
+/// Options about workers that phalanx starts itself.
+const OF_OWN_WORKERS: [&str; 17] = [
+    "workers",
+    "bind",
+    "publish",
+    "share",
+    "adopt",
+    "ready",
+    "watchdog",
+    "serialization",
+    "control",
+    "spares",
+    "max_memory",
+    "max_age",
+    "max_requests",
+    "user",
+    "metrics",
+    "watch",
+    "admin",
+];
+
 /// Run a server as a cluster, in the foreground
 ///
 /// `phalanx run server.js` runs a script with Node; `phalanx run -- ./server --flag` runs a program; `phalanx run api` runs the
@@ -114,6 +135,13 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+
+    /// The script has a primary of its own, by Node's cluster: run it, and take its workers' connections
+    ///
+    /// How many workers there are, and when they are replaced, is the script's affair. It is started again when it fails. Signals
+    /// are passed on; where it has no handler, SIGUSR2 and SIGHUP replace its workers, SIGTERM and SIGINT let them finish and end it.
+    #[arg(long, conflicts_with_all = OF_OWN_WORKERS)]
+    pub(crate) primary: bool,
 
     /// Number of workers; auto: one per processor that this process may use; 2..8: between these, by their load
     #[arg(

@@ -10,6 +10,7 @@ mod event_logger;
 mod limits;
 mod metrics;
 mod outputs;
+mod own_primary;
 mod revisions;
 mod service;
 mod watch;
@@ -84,6 +85,9 @@ fn try_run(args: RunArgs, style: Style) -> Outcome {
     check_together(&args)?;
     let program = resolve_program(&args)?;
     let name = args.name.clone().unwrap_or_else(|| program.name.clone());
+    if args.primary {
+        return own_primary::run(&args, program, &name, style);
+    }
     let inherited = service::listeners()?;
     let mut options = options(&args, program, &name, &inherited)?;
     let outputs = Outputs::open(&args.output, args.log.log_time, style, &name)?;

@@ -9,8 +9,11 @@ const READY_MS = 30_000;
 const cluster = () => require('cluster');
 const ended = (worker) => new Promise((resolve) => { worker.once('exit', resolve); });
 
+/** Signals that are acted upon here where the program does not. */
+const fallbacks = new Map();
+const handles = (signal) => process.listenerCount(signal) > (fallbacks.has(signal) ? 1 : 0);
 /** Calls the program's own handler. False when it has none. */
-const raise = (signal) => process.listenerCount(signal) > 0 && process.emit(signal, signal);
+const raise = (signal) => handles(signal) && process.emit(signal, signal);
 
 async function reload({ surge }) {
   if (raise('SIGUSR2')) return;
@@ -47,4 +50,16 @@ async function obey(order) {
   }
 }
 
-module.exports = { obey };
+/** What a supervisor's signals ask for, where the program has no handler of its own. */
+function supervised() {
+  const acts = { SIGUSR2: reload, SIGHUP: reload, SIGTERM: stop, SIGINT: stop };
+  for (const [signal, act] of Object.entries(acts)) {
+    fallbacks.set(signal, act);
+    process.on(signal, () => {
+      if (handles(signal)) return;
+      act({}).catch((error) => process.stderr.write(`phalanx-cluster: ${signal}: ${error.message}\n`));
+    });
+  }
+}
+
+module.exports = { obey, supervised };

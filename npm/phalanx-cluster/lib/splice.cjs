@@ -79,6 +79,8 @@ function forkWorker(self, [script, args, options]) {
 function register() {
   if (isRegistered || !isMainThread || process.platform !== 'linux') return;
   isRegistered = true;
+  if (process.env.PHALANX_SUPERVISED && !process.env.NODE_UNIQUE_ID) require('./orders.cjs').supervised();
+  delete process.env.PHALANX_SUPERVISED;
   // `cluster` takes it from here when it is loaded.
   childProcess.fork = new Proxy(fork, {
     apply(_, self, parameters) {
