@@ -17,6 +17,9 @@ const HANG: &str = "1500ms";
 /// Much longer than that takes.
 const MUCH_LONGER: Duration = Duration::from_secs(8);
 
+/// The limit of an answer, the timeout, and a busy machine.
+const PROBED_WITHIN: Duration = Duration::from_mins(1);
+
 fn kinds() -> Vec<(&'static str, AppBuilder)> {
     let mut kinds = Vec::new();
     let rust = || {
@@ -231,4 +234,56 @@ fn while_nobody_serves_a_successor_comes_early_and_nobody_is_killed_for_it() {
         assert!(why.unwrap().contains("nobody serves"), "{status}");
         drop(lost);
     }
+}
+
+#[test]
+fn one_that_takes_connections_and_answers_none_is_found_by_the_probe() {
+    let mut kinds = Vec::new();
+    if node::require().is_some() {
+        let node = || app().script("mute.js");
+        kinds.push(("Node", node()));
+        kinds.push(("Node by handoff", node().options(["--dispatch", "handoff"])));
+    }
+    if require("python3").is_some() {
+        let script = fixtures::fixture("programs/locks.py");
+        kinds.push(("Python", app().command(["python3"]).arg(script).arg("0")));
+    }
+    for (kind, builder) in kinds {
+        let mut app = with_port(builder.options(["--probe", "http:/health"]));
+        let events = app.events();
+        let before = app.worker_pids();
+        let _unanswered = send(&mut app, "/mute");
+        let hung = events.wait_for(PROBED_WITHIN, kind, |event| event["event"] == "hung");
+        assert!(
+            hung["text"].as_str().unwrap().contains("probe"),
+            "{kind}: {hung}"
+        );
+        app.wait_status(LIMIT, |status| {
+            is_settled(status) && pids(status).iter().any(|pid| !before.contains(pid))
+        });
+        let kept = app.worker_pids();
+        let kept = before.iter().filter(|pid| kept.contains(pid)).count();
+        assert_eq!(kept, 1, "{kind}: only the mute one is replaced");
+        assert!(app.stop().success(), "{kind}");
+    }
+}
+
+#[test]
+fn what_a_program_prints_at_a_signal_is_kept() {
+    if require("python3").is_none() {
+        return;
+    }
+    let script = fixtures::fixture("programs/loops.py");
+    let builder = app().command(["python3"]).arg(script).arg("0");
+    let mut app = with_port(builder.options(["--hang-signal", "USR2"]));
+    let events = app.events();
+    let _lost = send(&mut app, "/loop");
+    // Its queue alone tells of it.
+    let _queued: Vec<_> = (0..8).map(|_| send(&mut app, "/")).collect();
+    let hung = events.wait_for(LIMIT, "hung", |event| event["event"] == "hung");
+    let text = fs::read_to_string(hung["evidence"].as_str().unwrap()).unwrap();
+    let said = text.split("== after").nth(1).unwrap_or_default();
+    let said = said.split("\n==").next().unwrap_or_default();
+    assert!(said.contains("in do_GET"), "{text}");
+    assert!(app.stop().success());
 }

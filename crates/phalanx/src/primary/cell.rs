@@ -15,7 +15,7 @@ use phalanx_sys::process::{Member, Pid, Process};
 use phalanx_sys::signal::Signal;
 use tokio::sync::Notify;
 
-use super::tasks::output::LastLines;
+use super::tasks::last_lines::LastLines;
 use crate::settings::{Adoption, Readiness, Settings};
 
 /// One worker.

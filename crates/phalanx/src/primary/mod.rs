@@ -27,7 +27,7 @@ pub(crate) use release::launch::Release;
 pub(crate) use release::metrics_directory::MetricsDirectory;
 pub use state::rebalance::{RebalanceError, Rebalanced};
 pub(crate) use state::splice::{Estate, Guest};
-pub(crate) use tasks::output::LastLines;
+pub(crate) use tasks::last_lines::LastLines;
 pub use tasks::output::{LinesSink, OutputLine, OutputLines, OutputSink, Stream};
 pub(crate) use tasks::trees::{CgroupPlace, Options as TreeOptions};
 pub use worker::Worker;

@@ -5,7 +5,7 @@
 //! queues tell, and the user's probe. One that notifies a watchdog has its own limit (`sd_notify`). Of the silent ones alone the system is asked
 //! what they do. While all is well this costs one message to and one from each worker with a channel every [`QUESTION`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -24,13 +24,13 @@ use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
-use crate::primary::state::probe;
+use crate::primary::state::probing;
 use crate::primary::tasks::evidence::{self, Subject};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two questions to one worker.
-const QUESTION: Duration = Duration::from_secs(2);
+pub(super) const QUESTION: Duration = Duration::from_secs(2);
 /// Unanswered for so long, it is silent.
 const SILENCE: Duration = Duration::from_secs(1);
 /// A worker that is held while it starts gets so much time from each look on.
@@ -46,7 +46,7 @@ pub(in crate::primary) struct HangWatch {
     hangs: Option<Hangs>,
     questions: BTreeMap<WorkerId, Question>,
     /// Whom the probe finds silent.
-    unanswered: std::collections::BTreeSet<WorkerId>,
+    pub(super) unanswered: BTreeSet<WorkerId>,
 }
 
 /// A question to a worker's event loop.
@@ -110,7 +110,7 @@ impl Cluster {
         self.shared.hub().hang.hangs = limit.map(Hangs::new);
         tokio::spawn(watch(Arc::downgrade(&self.shared)));
         if let Some(path) = self.settings().hang.probe {
-            tokio::spawn(probe_all(Arc::downgrade(&self.shared), path));
+            tokio::spawn(probing::ask_all(Arc::downgrade(&self.shared), path));
         }
     }
 
@@ -257,42 +257,7 @@ fn share(before: Option<Duration>, after: Option<Duration>, passed: Duration) ->
     (after.saturating_sub(before).as_secs_f64() / passed.as_secs_f64()).min(1.0)
 }
 
-/// Asks every worker over and over, by a connection that reaches it alone.
-async fn probe_all(shared: Weak<Shared>, path: String) {
-    let mut turn = 0;
-    loop {
-        let next = phalanx_sys::clock::now() + QUESTION;
-        tokio::time::sleep_until(next.into()).await;
-        let workers: Vec<WorkerId> = {
-            let Some(shared) = shared.upgrade() else {
-                return;
-            };
-            let hub = shared.hub();
-            let serving = hub.workers.values().filter(|state| serves(&state.cell));
-            serving.map(|state| state.cell.id).collect()
-        };
-        turn += 1;
-        for worker in workers {
-            let answer = probe::ask(&shared, worker, &path, turn).await;
-            let Some(shared) = shared.upgrade() else {
-                return;
-            };
-            let mut hub = shared.hub();
-            match answer {
-                Ok(_) => {
-                    hub.hang.unanswered.remove(&worker);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    hub.hang.unanswered.insert(worker);
-                }
-                // It could not be asked: that says nothing.
-                Err(error) => tracing::debug!(worker = worker.0, %error, "cannot probe a worker"),
-            }
-        }
-    }
-}
-
-fn serves(cell: &Cell) -> bool {
+pub(super) fn serves(cell: &Cell) -> bool {
     cell.is_ready() && cell.takes_part() && cell.is_connected()
 }
 

@@ -28,6 +28,7 @@ mod options;
 pub(in crate::primary) mod policy;
 pub(in crate::primary) mod probe;
 pub(in crate::primary) mod published;
+mod probing;
 pub(in crate::primary) mod readiness;
 pub(in crate::primary) mod rebalance;
 pub(in crate::primary) mod recall;

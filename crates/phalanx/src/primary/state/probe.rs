@@ -73,7 +73,12 @@ pub(in crate::primary) async fn ask(
     path: &str,
     turn: usize,
 ) -> io::Result<bool> {
-    let mut stream = connect(shared, worker, turn).await?;
+    let stream = connect(shared, worker, turn).await?;
+    exchange(stream, path).await
+}
+
+/// Puts the question to a worker that is connected. Does it answer well?
+pub(super) async fn exchange(mut stream: TcpStream, path: &str) -> io::Result<bool> {
     let limit = clock::now() + ANSWER_LIMIT;
     let exchange = async {
         let request = format!(
@@ -117,7 +122,11 @@ pub(in crate::primary) fn try_stuck(shared: Weak<Shared>, listener: ListenerId, 
 }
 
 /// A connection that waits for the worker, or that it has accepted.
-async fn connect(shared: &Weak<Shared>, worker: WorkerId, turn: usize) -> io::Result<TcpStream> {
+pub(super) async fn connect(
+    shared: &Weak<Shared>,
+    worker: WorkerId,
+    turn: usize,
+) -> io::Result<TcpStream> {
     let way = {
         let shared = shared.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         shared.hub().way_to(worker, turn)

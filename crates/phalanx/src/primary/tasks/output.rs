@@ -1,16 +1,17 @@
 //! Reads what workers print, whole lines at a time, and gives it to whoever wants it; never makes a worker wait.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use phalanx_core::dispatch::turn::Turn;
 use phalanx_core::ids::{Generation, Position, WorkerId};
 use tokio::net::unix::pipe::Receiver;
+
+use crate::primary::tasks::last_lines::LastLines;
 
 /// A line longer than this is passed on in pieces, each a line of its own.
 const LINE_LIMIT_BYTES: usize = 1 << 20;
@@ -22,10 +23,6 @@ const TICK: Duration = Duration::from_millis(4);
 const MUCH_BYTES: usize = 32 << 10;
 /// What such a pipe holds afterwards. Others stay as they are: what a user's pipes may hold together is limited (pipe(7)).
 const BUSY_PIPE_BYTES: usize = 256 << 10;
-/// How many of a worker's last lines are kept for error reports.
-const KEPT_LINES: usize = 20;
-/// How much of each kept line, in bytes.
-const KEPT_LINE_BYTES: usize = 1024;
 
 /// One of a worker's two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,46 +89,6 @@ pub(crate) fn line_by_line(sink: OutputSink) -> LinesSink {
             });
         }
     })
-}
-
-/// The last lines that a worker wrote, both streams together.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LastLines(Arc<Mutex<VecDeque<Vec<u8>>>>);
-
-impl LastLines {
-    /// Keeps the last of these lines; the others are not even looked at.
-    fn push(&self, bytes: &[u8]) {
-        let is_newline = |&byte: &u8| byte == b'\n';
-        let mut newest = [&[][..]; KEPT_LINES];
-        let mut count = 0;
-        let all = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        for line in all.rsplit(is_newline) {
-            let line = &line[..line.len().min(KEPT_LINE_BYTES)];
-            if !line.trim_ascii_end().is_empty() {
-                newest[count] = line.trim_ascii_end();
-                count += 1;
-            }
-            if count == KEPT_LINES {
-                break;
-            }
-        }
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for line in newest[..count].iter().rev() {
-            let mut kept = match lines.len() {
-                KEPT_LINES => lines.pop_front().unwrap_or_default(),
-                _ => Vec::new(),
-            };
-            kept.clear();
-            kept.extend_from_slice(line);
-            lines.push_back(kept);
-        }
-    }
-
-    pub(crate) fn to_vec(&self) -> Vec<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = |line: &Vec<u8>| String::from_utf8_lossy(line).into_owned();
-        lines.iter().map(text).collect()
-    }
 }
 
 /// Where a worker's output goes.
@@ -344,6 +301,8 @@ impl Cutter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -379,17 +338,5 @@ mod tests {
             lengths[3] >= LINE_LIMIT_BYTES && lengths[5..] == [3],
             "{lengths:?}"
         );
-    }
-
-    #[test]
-    fn the_last_lines_are_kept_in_order_and_empty_ones_are_not() {
-        let last = LastLines::default();
-        let lines: Vec<String> = (0..30).map(|line| format!("line {line}\n\n")).collect();
-        last.push(lines.concat().as_bytes());
-        last.push(b"after\r\nend");
-        let kept = last.to_vec();
-        assert_eq!(kept.len(), KEPT_LINES);
-        assert_eq!(kept[0], "line 12");
-        assert_eq!(kept[17..], ["line 29", "after", "end"]);
     }
 }

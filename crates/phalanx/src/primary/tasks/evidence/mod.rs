@@ -20,7 +20,9 @@ use crate::primary::cell::Cell;
 /// The most that gathering may take; what is there by then is kept.
 pub(in crate::primary) const LIMIT: Duration = Duration::from_secs(4);
 /// How long a worker may take to say something at a signal.
-const SAYS_WITHIN: Duration = Duration::from_millis(400);
+const SAYS_WITHIN: Duration = Duration::from_secs(1);
+/// It has said all when it has said something, and then nothing for so long.
+const SAID_ALL: Duration = Duration::from_millis(50);
 /// Between two looks at what it has said.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -70,13 +72,10 @@ pub(in crate::primary) fn gather(subject: &Subject) -> Kept {
         None => {}
     }
     if let Some(signal) = subject.signal {
-        let before = cell.last.to_vec().len();
-        let told = cell.signal(signal);
-        let until = deadline.min(phalanx_sys::clock::now() + SAYS_WITHIN);
-        if told.is_ok() {
-            wait(until, || None::<()>);
+        text.extend([format!("== after {signal}\n")]);
+        for line in said_at(cell, signal, deadline).lines() {
+            text.extend([format!("    {line}\n")]);
         }
-        text.extend([format!("== after {signal} ({before} lines before)\n")]);
     }
     text.push_str("== last lines\n");
     for line in cell.last.to_vec() {
@@ -105,6 +104,25 @@ fn javascript(cell: &Cell, deadline: Instant) -> std::io::Result<Vec<inspector::
     let address = wait(deadline, find)
         .ok_or_else(|| std::io::Error::other("it did not open its inspector"))?;
     inspector::stack(&address, deadline)
+}
+
+/// What the worker writes at a signal. Waits until it has said all, has ended, or takes too long.
+fn said_at(cell: &Cell, signal: Signal, deadline: Instant) -> String {
+    cell.last.record();
+    if let Err(error) = cell.signal(signal) {
+        return error.to_string();
+    }
+    let until = deadline.min(phalanx_sys::clock::now() + SAYS_WITHIN);
+    let mut said = (0, phalanx_sys::clock::now());
+    wait(until, || {
+        let (bytes, now) = (cell.last.recorded_bytes(), phalanx_sys::clock::now());
+        if bytes != said.0 {
+            said = (bytes, now);
+        }
+        let has_said_all = bytes > 0 && now - said.1 >= SAID_ALL;
+        (has_said_all || cell.exit_status().is_some()).then_some(())
+    });
+    cell.last.recorded()
 }
 
 /// Looks again and again until there is something, or the time is over.
