@@ -64,6 +64,17 @@ fn a_leaking_node_app_is_recycled_and_loses_nothing() {
 }
 
 #[test]
+fn what_a_child_takes_counts_for_its_worker() {
+    if node::require().is_none() {
+        return;
+    }
+    // Both processes together have some 90 MB at first; the worker alone never comes near the limit.
+    let mut app = leaking(app().script("leaks-in-child.js")).options(["--max-memory", "160M"]);
+    app = app.env("LEAK_MIB", "20");
+    expect_recycled(app.start_ready(), "memory");
+}
+
+#[test]
 fn a_leaking_python_app_is_recycled_and_loses_nothing() {
     if require("python3").is_none() {
         return;

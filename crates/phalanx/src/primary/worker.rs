@@ -39,6 +39,11 @@ impl Worker {
         self.cell.pid.as_u32()
     }
 
+    /// The same, as the system's interfaces take it.
+    pub(crate) fn process_id(&self) -> phalanx_sys::process::Pid {
+        self.cell.pid
+    }
+
     /// The memory that its process occupies, in bytes.
     pub(crate) fn memory_bytes(&self) -> Option<u64> {
         let is_there = self.cell.process().is_some();

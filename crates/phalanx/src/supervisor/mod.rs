@@ -9,6 +9,7 @@ mod control;
 mod cores;
 mod elastic;
 mod guests;
+mod families;
 mod identity;
 mod metrics;
 mod python_metrics;

@@ -7,6 +7,7 @@ use phalanx_core::clock::Moment;
 use phalanx_core::fleet::{Event, FleetView, WearGauge, WearLimits, WearSample, WorkerState};
 use phalanx_core::ids::{Position, WorkerId};
 
+use super::families::Families;
 use crate::primary::{Cluster, clock};
 
 /// Between two looks.
@@ -17,6 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct WearWatch {
     limits: WearLimits,
     gauges: HashMap<WorkerId, WearGauge>,
+    families: Families,
     next: Moment,
 }
 
@@ -26,6 +28,7 @@ impl WearWatch {
         Self {
             limits,
             gauges: HashMap::new(),
+            families: Families::default(),
             next: clock::now() + INTERVAL,
         }
     }
@@ -60,13 +63,17 @@ impl WearWatch {
         self.next = clock::now() + INTERVAL;
         let mut gauges = std::mem::take(&mut self.gauges);
         let mut worn = Vec::new();
+        let mut watched = Vec::new();
         let is_watched = |state| matches!(state, WorkerState::Ready | WorkerState::Spare);
         for seen in view.workers.iter().filter(|seen| is_watched(seen.state)) {
             let Some(worker) = cluster.worker(seen.worker) else {
                 continue;
             };
             let sample = WearSample {
-                memory: self.limits.max_memory.and_then(|_| worker.memory_bytes()),
+                memory: self.limits.max_memory.and_then(|_| {
+                    let together = self.families.taken_by(seen.worker);
+                    worker.memory_bytes().max(together)
+                }),
                 age: now.saturating_sub(seen.since),
                 requests: cluster.answered(seen.worker),
             };
@@ -77,6 +84,10 @@ impl WearWatch {
                 worn.push(Event::Worn { worker, wear });
             }
             self.gauges.insert(seen.worker, gauge);
+            watched.push((seen.worker, worker.process_id()));
+        }
+        if self.limits.max_memory.is_some() {
+            self.families.look(watched);
         }
         worn
     }
