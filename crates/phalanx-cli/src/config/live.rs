@@ -14,7 +14,7 @@ use crate::report::Outcome;
 
 /// Keys that new workers, or the primary, take over at a reload. What is not among them needs a stop and a start: so a
 /// key that was forgotten here is told not to be applied, and is not.
-const APPLIED: [&str; 27] = [
+const APPLIED: [&str; 28] = [
     COMMAND,
     "workers",
     "policy",
@@ -35,6 +35,7 @@ const APPLIED: [&str; 27] = [
     "max-unavailable",
     "max-draining",
     "max-starting",
+    "max-recycling",
     "soak",
     "on-boot-failure",
     "user",

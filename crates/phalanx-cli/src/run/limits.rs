@@ -23,6 +23,7 @@ pub(super) fn fleet(args: &RunArgs) -> Outcome<FleetConfig> {
         max_draining: limits.max_draining,
         max_starting: Some(limits.max_starting.unwrap_or_else(starts_at_once)),
         first_starting: Some(starts_first()),
+        max_recycling: args.recycling.max_recycling,
         soak: limits.soak,
         ready_timeout: limits.ready_timeout,
         allow_fewer_listeners: limits.allow_fewer_listeners,

@@ -38,6 +38,9 @@ pub struct FleetConfig {
     /// How many start first while the fleet boots: the others start when one of them serves or has failed, and half a second
     /// later at the latest. One fewer than there are processors give the first answer soonest. None for all. Default none.
     pub first_starting: Option<NonZeroU32>,
+    /// How many workers may be replaced for their health at the same time: those that hang, and those that are worn out. `max_surge`
+    /// holds for them, too. Default 1.
+    pub max_recycling: NonZeroU32,
     /// How long the first successors of a rollout must have served before they are given
     /// connections and count as ready. Default 0 s.
     pub soak: Duration,
@@ -119,6 +122,7 @@ impl Default for FleetConfig {
             max_draining: None,
             max_starting: None,
             first_starting: None,
+            max_recycling: NonZeroU32::MIN,
             soak: Duration::ZERO,
             ready_timeout: Duration::from_secs(30),
             allow_fewer_listeners: false,

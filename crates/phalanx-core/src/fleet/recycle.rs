@@ -1,8 +1,8 @@
 //! Recycling: a worker that serves, but is worn out or no longer wanted, gives way to one of the same release.
 //!
-//! One position at a time, in the order in which they asked for it, and only while no reload is on its way. The
-//! successor comes first if there may be one more; a turn ends when the old worker is gone and another serves in its
-//! place. Where the successor does not start, the old worker serves on: one that is worn out waits for the next try,
+//! One position at a time, or as many as [`FleetConfig::max_recycling`](super::FleetConfig::max_recycling) says, in the order in which
+//! they asked for it, and only while no reload is on its way. The successor comes first if there may be one more; a turn ends when the
+//! old worker is gone and another serves in its place. Where the successor does not start, the old worker serves on: one that is worn out waits for the next try,
 //! like any position that failed to start, and whoever asked by hand is told.
 
 use std::collections::BTreeSet;
@@ -20,11 +20,11 @@ use super::wear::Wear;
 use super::worker::{Cause, Worker};
 use crate::ids::{Position, WorkerId};
 
-/// Who waits to be replaced, and whose turn it is.
+/// Who waits to be replaced, and whose turns it is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recycling {
     queue: Vec<(WorkerId, Wear)>,
-    turn: Option<Turn>,
+    turns: Vec<Turn>,
     asked: Vec<Asked>,
 }
 
@@ -105,10 +105,10 @@ impl Fleet {
         if self.recycling.is_idle() {
             return;
         }
-        self.end_turn();
+        self.end_turns();
         let yields = self.boot.is_some() || self.change.is_some() || self.queued_reloads.is_some();
         if yields {
-            self.suspend_turn();
+            self.suspend_turns();
         }
         let roster = &self.roster;
         let serves = |id: &WorkerId| roster.worker(*id).is_some_and(Worker::is_ready);
@@ -122,11 +122,19 @@ impl Fleet {
             self.out
                 .reply(asked.command, Ok(Done::Recycled { workers }));
         }
-        if self.recycling.turn.is_none() && !yields && !self.recycling.queue.is_empty() {
+        if !yields {
+            self.begin_turns();
+        }
+    }
+
+    /// Gives turns to those who wait, as far as so many may have one at a time.
+    fn begin_turns(&mut self) {
+        let most = usize::try_from(self.config.max_recycling.get()).unwrap_or(usize::MAX);
+        while self.recycling.turns.len() < most && !self.recycling.queue.is_empty() {
             let (id, wear) = self.recycling.queue.remove(0);
             if let Some(worker) = self.roster.worker_mut(id) {
                 worker.worn = Some(wear);
-                self.recycling.turn = Some(Turn {
+                self.recycling.turns.push(Turn {
                     worker: id,
                     position: worker.position,
                 });
@@ -134,38 +142,43 @@ impl Fleet {
         }
     }
 
-    /// The turn is over when the old worker is gone, and its position is served or has troubles of its own.
-    fn end_turn(&mut self) {
-        let Some(turn) = self.recycling.turn else {
-            return;
+    /// A turn is over when the old worker is gone, and its position is served or has troubles of its own.
+    fn end_turns(&mut self) {
+        let turns = std::mem::take(&mut self.recycling.turns);
+        let goes_on = |turn: &Turn| {
+            let is_gone = self.roster.worker(turn.worker).is_none();
+            let seat = self.roster.seat(turn.position);
+            let is_served = seat
+                .is_none_or(|seat| seat.has_ready() || seat.retry_at.is_some() || seat.abandoned);
+            !(is_gone && (is_served || !self.is_wanted(turn.position)))
         };
-        let is_gone = self.roster.worker(turn.worker).is_none();
-        let seat = self.roster.seat(turn.position);
-        let is_served =
-            seat.is_none_or(|seat| seat.has_ready() || seat.retry_at.is_some() || seat.abandoned);
-        if is_gone && (is_served || !self.is_wanted(turn.position)) {
-            self.recycling.turn = None;
-        }
+        self.recycling.turns = turns.into_iter().filter(goes_on).collect();
     }
 
-    /// A reload has precedence: what has started for the turn is stopped, unless the old worker leaves already.
-    fn suspend_turn(&mut self) {
-        let Some(turn) = self.recycling.turn else {
-            return;
-        };
+    /// A reload has precedence: what has started for the turns is stopped, unless the old worker leaves already.
+    fn suspend_turns(&mut self) {
+        // Who was first is first again.
+        let turns = std::mem::take(&mut self.recycling.turns);
+        let goes_on = |turn: &Turn| !self.suspend_turn(*turn);
+        let mut left: Vec<Turn> = turns.into_iter().rev().filter(goes_on).collect();
+        left.reverse();
+        self.recycling.turns = left;
+    }
+
+    /// True if the turn is given up.
+    fn suspend_turn(&mut self, turn: Turn) -> bool {
         let Some(seat) = self.roster.seat_mut(turn.position) else {
-            return;
+            return false;
         };
         let old = seat.workers.get_mut(&turn.worker);
         let Some(old) = old.filter(|worker| worker.is_ready()) else {
-            return;
+            return false;
         };
         if let Some(wear) = old.worn {
             self.recycling.queue.insert(0, (turn.worker, wear));
             // One that hangs does so in the reload as well.
             old.worn = old.worn.filter(Wear::is_hung);
         }
-        self.recycling.turn = None;
         let (config, out) = (&self.config, &mut self.out);
         for worker in seat
             .workers
@@ -174,11 +187,12 @@ impl Fleet {
         {
             worker.stop(Cause::Retired, Reason::Superseded, config, out);
         }
+        true
     }
 
     /// Whether that position's worker is to be replaced and its successor has not come yet.
     pub(super) fn awaits_recycling(&self, seat: &Seat) -> bool {
-        let turn = self.recycling.turn;
+        let turn = self.recycling.turn_at(seat.position);
         turn.is_some_and(|turn| {
             let is_alone = || {
                 let mut active = seat.workers.values().filter(|worker| worker.is_active());
@@ -189,11 +203,16 @@ impl Fleet {
         })
     }
 
-    /// Where there may be no extra worker, the old one goes first. True if it did.
+    /// Where there may be no extra worker, the old one goes first. True if one did.
     pub(super) fn make_room_to_recycle(&mut self, census: &mut Census) -> bool {
-        let Some(turn) = self.recycling.turn.filter(|_| self.change.is_none()) else {
+        if self.change.is_some() {
             return false;
-        };
+        }
+        let turns = self.recycling.turns.clone();
+        turns.into_iter().any(|turn| self.goes_first(turn, census))
+    }
+
+    fn goes_first(&mut self, turn: Turn, census: &mut Census) -> bool {
         let is_stuck = self.roster.seat(turn.position).is_some_and(|seat| {
             self.awaits_recycling(seat)
                 && seat.retry_at.is_none()
@@ -220,11 +239,7 @@ impl Fleet {
 
     /// The successor of a worker that is being replaced did not start.
     pub(super) fn successor_failed(&mut self, failure: &Failure) {
-        let Some(turn) = self
-            .recycling
-            .turn
-            .filter(|turn| turn.position == failure.position)
-        else {
+        let Some(turn) = self.recycling.turn_at(failure.position) else {
             return;
         };
         let waits = |asked: &mut Asked| asked.workers.contains(&turn.worker);
@@ -238,7 +253,7 @@ impl Fleet {
             worker.filter(|worker| matches!(worker.worn, Some(Wear::Asked) | None))
         {
             worker.worn = None;
-            self.recycling.turn = None;
+            self.recycling.turns.retain(|one| one.worker != turn.worker);
         }
     }
 
@@ -251,7 +266,7 @@ impl Fleet {
 
 impl Recycling {
     fn is_idle(&self) -> bool {
-        self.turn.is_none() && self.queue.is_empty() && self.asked.is_empty()
+        self.turns.is_empty() && self.queue.is_empty() && self.asked.is_empty()
     }
 
     /// This worker goes before all that do not hang.
@@ -266,8 +281,7 @@ impl Recycling {
     /// This worker is not to be replaced any more; unless it has a successor already, whose turn goes on.
     pub(super) fn withdraw(&mut self, id: WorkerId, has_successor: bool) {
         self.queue.retain(|(worker, _)| *worker != id);
-        self.turn
-            .take_if(|turn| turn.worker == id && !has_successor);
+        self.turns.retain(|turn| turn.worker != id || has_successor);
         let mut asked = self.asked.iter();
         if !has_successor && asked.any(|asked| asked.workers.contains(&id)) {
             self.queue.push((id, Wear::Asked));
@@ -275,7 +289,13 @@ impl Recycling {
     }
 
     pub(super) fn is_turn_of(&self, id: WorkerId) -> bool {
-        self.turn.is_some_and(|turn| turn.worker == id)
+        self.turns.iter().any(|turn| turn.worker == id)
+    }
+
+    /// The turn of that position, if it has one.
+    fn turn_at(&self, position: Position) -> Option<Turn> {
+        let mut turns = self.turns.iter().copied();
+        turns.find(|turn| turn.position == position)
     }
 
     fn knows(&self, id: WorkerId) -> bool {

@@ -51,8 +51,8 @@ pub(crate) struct Model {
     pub(crate) refuses: bool,
     /// The canary that is known to be bad; its rollout must not succeed.
     pub(crate) condemned: BTreeSet<Generation>,
-    /// The position that was last recycled and its old worker, until that is gone.
-    pub(crate) turn: Option<(Position, WorkerId)>,
+    /// The positions that are recycled and their old workers, until these are gone.
+    pub(crate) turns: BTreeMap<Position, WorkerId>,
     /// Who served when somebody wanted them replaced.
     pub(crate) recycles: BTreeMap<CommandId, BTreeSet<WorkerId>>,
     /// Workers that hang.
@@ -85,7 +85,7 @@ impl Model {
             served: BTreeSet::new(),
             streaks: BTreeMap::new(),
             may_be_mixed: false,
-            turn: None,
+            turns: BTreeMap::new(),
             hung: BTreeSet::new(),
             recycles: BTreeMap::new(),
             config,
@@ -383,7 +383,7 @@ impl Model {
                 max_unavailable,
                 ..
             } => {
-                self.turn = None;
+                self.turns.clear();
                 self.rolling = Some(*generation);
                 self.canaries = *canaries;
                 self.is_rescaled = false;
@@ -420,7 +420,7 @@ impl Model {
             } => self.note_turn(*position, *worker),
             Report::RespawnScheduled { position, .. } => {
                 // It has troubles of its own; the others do not wait for their end.
-                self.turn = self.turn.filter(|(turn, _)| turn != position);
+                self.turns.remove(position);
             }
             Report::Changed { .. }
             | Report::CrashLoopEntered { .. }

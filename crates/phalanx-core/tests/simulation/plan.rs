@@ -172,6 +172,7 @@ fn draw_config(rng: &mut Rng) -> FleetConfig {
             max_draining: rng.chance(40).then(|| draw_amount(rng)),
             max_starting: NonZeroU32::new(rng.pick(&[0, 0, 1, 2, 3, 8])),
             first_starting: NonZeroU32::new(rng.pick(&[0, 0, 1, 2])),
+            max_recycling: rng.pick(&[1, 1, 2, 3]).try_into().expect("above 0"),
             soak: rng.pick(&[0, 0, 0, 500, 5_000]) * Duration::from_millis(1),
             ready_timeout: rng.millis(500, 30_000),
             allow_fewer_listeners: rng.chance(30),

@@ -1,4 +1,4 @@
-//! The rules of recycling: one position at a time, not during a reload, and the successor first.
+//! The rules of recycling: no more positions at a time than are allowed, not during a reload, and the successor first.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,12 +39,13 @@ impl Model {
         if !self.hung.remove(&worker) {
             return;
         }
-        let Some((position, _)) = self.turn.filter(|(_, old)| *old == worker) else {
+        let turn = self.turns.iter().find(|(_, old)| **old == worker);
+        let Some((&position, _)) = turn else {
             return;
         };
         let mut others = self.workers.iter().filter(|(id, _)| **id != worker);
         if !others.any(|(_, known)| known.position == position && !known.is_leaving) {
-            self.turn = None;
+            self.turns.remove(&position);
         }
     }
 
@@ -67,19 +68,24 @@ impl Model {
         let at = |known: &Known| known.position == position && known.is_ready();
         let mut others = self.workers.iter().filter(|(id, _)| **id != successor);
         let old = others.find(|(_, known)| at(known));
-        self.turn = old.map(|(worker, _)| (position, *worker));
+        if let Some((&worker, _)) = old {
+            self.turns.insert(position, worker);
+        }
     }
 
     /// A turn is over when the old worker is gone and who is left serves, or somebody there has failed.
     pub(crate) fn note_gone(&mut self) {
-        let Some((position, old)) = self.turn else {
-            return;
-        };
         let serves_or_leaves = |known: &Known| known.is_ready() || known.is_leaving;
-        let is_over = !self.workers.contains_key(&old) && self.at(position).all(serves_or_leaves);
-        let has_failed = self.streaks.contains_key(&position);
-        if is_over || has_failed || !self.is_wanted(position) || self.is_stopping {
-            self.turn = None;
+        let is_over = |(position, old): (&Position, &WorkerId)| {
+            let is_served =
+                !self.workers.contains_key(old) && self.at(*position).all(serves_or_leaves);
+            let has_failed = self.streaks.contains_key(position);
+            is_served || has_failed || !self.is_wanted(*position) || self.is_stopping
+        };
+        let over = self.turns.iter().filter(|turn| is_over(*turn));
+        let over: Vec<Position> = over.map(|(position, _)| *position).collect();
+        for position in over {
+            self.turns.remove(&position);
         }
     }
 }
@@ -97,10 +103,15 @@ impl Judge {
         };
         let model = &self.model;
         let is_successor = matches!(reason, Reason::Recycle { .. });
-        let other = model.turn.filter(|(other, _)| other != position);
-        if let Some(other) = other.filter(|_| is_successor) {
+        let others: Vec<_> = model
+            .turns
+            .keys()
+            .filter(|other| *other != position)
+            .collect();
+        let most = usize::try_from(model.config.max_recycling.get()).unwrap_or(usize::MAX);
+        if is_successor && others.len() >= most {
             return Err(format!(
-                "position {position} is recycled while {other:?} still is"
+                "position {position} is recycled while {others:?} still are"
             ));
         }
         if is_successor && model.rolling.is_some() {

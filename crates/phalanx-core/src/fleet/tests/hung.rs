@@ -72,6 +72,25 @@ fn one_at_a_time_and_before_those_that_are_worn_out() {
 }
 
 #[test]
+fn so_many_at_a_time_as_are_allowed() {
+    let config = FleetConfig {
+        max_recycling: std::num::NonZeroU32::new(2).unwrap(),
+        max_surge: Amount::Count(2),
+        ..workers(4)
+    };
+    let mut bench = Bench::serving(config);
+    assert_eq!(bench.is_given_up(1), ["spawn 5@0 g1"]);
+    assert_eq!(bench.is_given_up(2), ["spawn 6@1 g1"]);
+    assert_eq!(bench.is_given_up(3), NOTHING);
+    assert_eq!(bench.ready(6), ["kill 2"]);
+    assert_eq!(bench.is_killed(2), ["spawn 7@2 g1"]);
+    assert_eq!(bench.ready(5), ["kill 1"]);
+    bench.is_killed(1);
+    assert_eq!(bench.ready(7), ["kill 3"]);
+    assert_eq!(bench.is_killed(3), ["settled g1"]);
+}
+
+#[test]
 fn one_that_recovers_stays() {
     let mut bench = Bench::serving(workers(3));
     bench.is_given_up(1);
