@@ -38,7 +38,7 @@ pub(crate) use logs::{LogsArgs, OutputArgs, Whose};
 pub(crate) use metrics::{MetricsArgs, MetricsFormat, ShowMetricsArgs};
 pub(crate) use polite::PoliteArgs;
 pub(crate) use privileges::PrivilegeArgs;
-pub(crate) use recycle::{MemoryLimit, RebalanceArgs, RecycleArgs, RecyclingArgs};
+pub(crate) use recycle::{MemoryLimit, RebalanceArgs, RebalanceWhen, RecycleArgs, RecyclingArgs};
 pub(crate) use reload::{ReloadArgs, RollbackArgs};
 pub(crate) use unit::UnitArgs;
 pub(crate) use unknown::explain;

@@ -33,7 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::args::{Cgroups, ControlWay, Dispatch, RunArgs};
+use crate::args::{Cgroups, ControlWay, Dispatch, RebalanceWhen, RunArgs};
 use crate::config::{self, Live};
 use crate::log::{Level, Log, Style};
 use crate::pid_file::PidFile;
@@ -195,6 +195,7 @@ fn options(
     options.wear = limits::wear(args, tells)?;
     options.elastic = limits::elastic(args);
     options.follows_cores = args.workers == WorkerCount::Auto;
+    options.auto_rebalance = args.recycling.rebalance == RebalanceWhen::Auto;
     options.settings = settings;
     options.fleet = fleet;
     options.stream_timeout = args.polite.stream_timeout;

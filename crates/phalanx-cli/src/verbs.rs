@@ -130,7 +130,11 @@ pub(crate) async fn recycle(args: RecycleArgs) -> Outcome {
 
 pub(crate) async fn rebalance(args: RebalanceArgs) -> Outcome {
     let app = App::find(args.app.name.as_ref()).await?;
-    let answer = app.ask(&Rebalance {}).await;
+    let answer = app
+        .ask(&Rebalance {
+            streams: args.streams,
+        })
+        .await;
     let done = answer.map_err(|failure| not_done(&app, "rebalanced", failure))?;
     report::print(&format!(
         "{} rebalanced: of {} connections {} were above their workers' shares, and {} are now\n",

@@ -3,12 +3,18 @@
 
 mod cluster;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use cluster::{app, connect};
+use cluster::kept::{Kept, find};
+use cluster::session::Session;
+use cluster::{app, pid_in};
 use phalanx_testkit::app::{AppBuilder, is_settled};
-use phalanx_testkit::{App, LIMIT, Load, Mode, fixtures, node, require, wait};
+use phalanx_testkit::{App, LIMIT, Load, Mode, Target, fixtures, node, require, wait};
 use serde_json::{Value, json};
 
 fn kinds() -> Vec<(&'static str, AppBuilder)> {
@@ -57,7 +63,7 @@ fn clients_that_keep_their_connections_are_spread_and_lose_nothing() {
     for (kind, builder) in kinds() {
         let mut app = builder.workers(2).start_ready();
         let load = Load::new(app.address()).mode(Mode::KeepAlive).clients(200);
-        let load = load.pause(std::time::Duration::from_millis(50)).start();
+        let load = load.pause(Duration::from_millis(50)).start();
         load.wait_until_ok(400, LIMIT);
         scaled(&app, 4);
         let idle = app.worker_pids();
@@ -79,36 +85,143 @@ fn clients_that_keep_their_connections_are_spread_and_lose_nothing() {
     }
 }
 
+/// A client of HTTP/2 that asks again and again, and comes back when it is told to go. Which worker answered it last.
+fn asks_on(target: &Target, is_over: &AtomicBool, all_are_there: &Barrier) -> u32 {
+    let mut session = Session::open(target, false);
+    let mut last = 0;
+    let mut is_there = false;
+    while !is_over.load(Ordering::Acquire) {
+        let stream = session.ask("/slow?ms=50");
+        last = pid_in(&session.answer(stream));
+        if !is_there {
+            all_are_there.wait();
+            is_there = true;
+        }
+        if session.is_leaving {
+            let next = Session::open(target, false);
+            session.expect_gentle_end();
+            session = next;
+        }
+    }
+    last
+}
+
 #[test]
-fn upgraded_connections_stay() {
+fn clients_of_http2_are_spread_and_lose_nothing() {
+    const CLIENTS: usize = 40;
+    let mut kinds = vec![("Rust", app().command([cluster::example("polite")]))];
+    if node::require().is_some() {
+        kinds.push(("Node", app().script("polite.js")));
+    }
+    for (kind, builder) in kinds {
+        let mut app = builder.env("HTTP", "2").workers(2).start_ready();
+        let target = app.address();
+        let (is_over, all_are_there) = (AtomicBool::new(false), Barrier::new(CLIENTS + 1));
+        let shares = thread::scope(|scope| {
+            let client = || asks_on(&target, &is_over, &all_are_there);
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+            all_are_there.wait();
+            scaled(&app, 4);
+            let done = rebalance(&app);
+            assert_eq!(count(&done, "above_before"), 20, "{kind}: {done}");
+            assert!(count(&done, "above_after") <= 2, "{kind}: {done}");
+            is_over.store(true, Ordering::Release);
+            let mut shares = BTreeMap::<u32, u32>::new();
+            for client in clients {
+                *shares.entry(client.join().unwrap()).or_default() += 1;
+            }
+            shares
+        });
+        // A tenth of 10, either way; whoever was on its way at the end is where it was before.
+        let is_even = shares.len() == 4 && shares.values().all(|share| (8..=12).contains(share));
+        assert!(is_even, "{kind}: {shares:?}");
+    }
+}
+
+/// Opens a WebSocket.
+fn upgraded(target: &Target, path: &str) -> Kept {
+    let mut socket = Kept::open(target);
+    socket.send(&format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ));
+    assert!(socket.head().starts_with("http/1.1 101"));
+    socket
+}
+
+/// A ping without content; its mask is 0.
+const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+
+#[test]
+fn upgraded_connections_stay_and_are_not_waited_for() {
     if node::require().is_none() {
         return;
     }
     let mut app = app().script("websocket.js").workers(1).start_ready();
     let target = app.address();
-    let upgrade = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let mut streams: Vec<_> = (0..8).map(|_| connect(&target).unwrap()).collect();
-    for stream in &mut streams {
-        stream.write_all(upgrade).unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101"));
-    }
+    let mut sockets: Vec<_> = (0..8).map(|_| upgraded(&target, "/ws")).collect();
     scaled(&app, 2);
+    let begun = Instant::now();
     let done = rebalance(&app);
     assert_eq!(count(&done, "above_after"), 4, "{done}");
-    for stream in &mut streams {
-        // A ping without content; its mask is 0.
-        stream.write_all(&[0x89, 0x80, 0, 0, 0, 0]).unwrap();
-        let mut pong = [0; 2];
-        stream.read_exact(&mut pong).unwrap();
+    // A rebalance that waits takes 10 s.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{done}");
+    for socket in &mut sockets {
+        socket.send_bytes(&PING);
+        let pong =
+            socket.until(|bytes| (bytes.len() >= 2).then(|| bytes.drain(..2).collect::<Vec<u8>>()));
         assert_eq!(pong, [0x8a, 0]);
     }
+}
+
+#[test]
+fn streams_are_ended_by_their_closing_handshake_where_that_is_wished() {
+    let packages = fixtures::root().join("target/node-packages/node_modules");
+    if node::require().is_none() || !packages.join("ws").exists() {
+        return phalanx_testkit::missing!("the npm package ws: just node-packages");
+    }
+    let builder = app().env("NODE_PATH", &packages).script("ws.js");
+    let mut app = builder.workers(1).start_ready();
+    let target = app.address();
+    let mut sockets: Vec<_> = (0..8).map(|_| upgraded(&target, "/")).collect();
+    scaled(&app, 2);
+    let reply = app.post("/v1/rebalance", &json!({"streams": true}));
+    let done = reply.expect_success().json();
+    assert_eq!(count(&done, "open"), 4, "nobody has come back: {done}");
+    // Those that stay answer a ping; the others have said 1001 before.
+    let is_told_to_go = |socket: &mut Kept| {
+        socket.send_bytes(&PING);
+        socket.until(|bytes| {
+            let goes = find(bytes, &[0x88, 2, 0x03, 0xe9]).is_some();
+            (goes || find(bytes, &[0x8a, 0]).is_some()).then_some(goes)
+        })
+    };
+    let told: Vec<bool> = sockets.iter_mut().map(is_told_to_go).collect();
+    assert_eq!(told.iter().filter(|goes| **goes).count(), 4, "{told:?}");
+    for (mut socket, _) in sockets.into_iter().zip(told).filter(|(_, goes)| *goes) {
+        // The client's half of the handshake; its mask is 0.
+        socket.send_bytes(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]);
+        socket.expect_end();
+    }
+}
+
+#[test]
+fn a_larger_app_is_rebalanced_by_itself_where_that_is_wished() {
+    if node::require().is_none() {
+        return;
+    }
+    let builder = app().script("http.js").options(["--rebalance", "auto"]);
+    let mut app = builder.workers(1).start_ready();
+    let load = Load::new(app.address()).mode(Mode::KeepAlive).clients(40);
+    let load = load.pause(Duration::from_millis(50)).start();
+    load.wait_until_ok(80, LIMIT);
+    scaled(&app, 2);
+    app.wait_for_line("phalanx: rebalanced: of ", LIMIT);
+    wait::eventually(LIMIT, "even shares", || {
+        let shares: Vec<usize> = app.worker_pids().iter().map(|&pid| sockets(pid)).collect();
+        (shares[0].abs_diff(shares[1]) <= 4).then_some(())
+    });
+    load.stop().expect_none_lost();
 }
 
 #[test]

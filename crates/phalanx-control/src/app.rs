@@ -44,8 +44,8 @@ pub trait App: Clone + Send + Sync + 'static {
         target: RecycleTarget,
     ) -> impl Future<Output = Result<Done, CommandError>> + Send;
 
-    /// Has connections that are kept open spread evenly: what that has brought.
-    fn rebalance(&self) -> impl Future<Output = Result<Rebalanced, String>> + Send;
+    /// Has connections that are kept open spread evenly, streams only if they are meant too: what that has brought.
+    fn rebalance(&self, streams: bool) -> impl Future<Output = Result<Rebalanced, String>> + Send;
 
     /// Stops the app, without waiting for requests in service if `fast`.
     fn stop(&self, fast: bool) -> impl Future<Output = Result<(), CommandError>> + Send;

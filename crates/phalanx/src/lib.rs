@@ -160,7 +160,7 @@ pub use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 pub use phalanx_core::policy::{InvalidWeights, PolicyName, UnknownPolicy, Weights};
 pub use phalanx_core::wire::splice::Serialization;
 pub use phalanx_sys::signal::Signal;
-pub use primary::{Cluster, RebalanceError, Rebalanced, Worker, working_directory};
+pub use primary::{Cluster, RebalanceError, Rebalanced, Streams, Worker, working_directory};
 pub use publish::{BadPublish, Publish};
 pub use role::{Role, init, is_primary, is_worker};
 pub use settings::{Adoption, DispatchChoice, InspectPort, Readiness, Settings, Stdio, UnixFile};

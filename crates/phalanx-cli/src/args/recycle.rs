@@ -1,9 +1,10 @@
 //! The options that recycle workers, and the command that does it by hand.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use phalanx::fleet::RecycleTarget;
 use phalanx::{Position, WorkerId};
 
@@ -12,14 +13,10 @@ use crate::values;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Recycling")]
-#[expect(
-    clippy::struct_field_names,
-    reason = "they are the names of the options"
-)]
 pub(crate) struct RecyclingArgs {
     /// Replace a worker that uses more memory than this: 200M, 1.5G, or a share of the container's limit: 25%
     ///
-    /// phalanx reads the resident memory of its process once a second; two of three readings must exceed the limit. Workers are
+    /// phalanx reads the resident memory once a second, that of its child processes included; two of three readings must exceed the limit. Workers are
     /// replaced one after the other. Each successor serves before the worker leaves. None is replaced during a reload. The limit of the
     /// last position is an eighth lower, so that workers do not reach their limits together.
     #[arg(long, value_name = "SIZE|N%")]
@@ -34,6 +31,26 @@ pub(crate) struct RecyclingArgs {
     /// Works for Node workers with the preloaded script, and for Rust workers with the library's meter.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_requests: Option<u64>,
+
+    /// How many workers may be replaced at the same time because they hang or are worn out; `--max-surge` holds for them, too
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) max_recycling: NonZeroU32,
+
+    /// When connections that clients keep are spread evenly over the workers
+    ///
+    /// With `auto`, some seconds after workers have come (a larger size, a replacement for one that crashed, a reload) and where more than a
+    /// tenth of the connections are above their workers' shares, as by the command `rebalance`. `WebSocket`s and the like stay.
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "manual")]
+    pub(crate) rebalance: RebalanceWhen,
+}
+
+/// When connections are rebalanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RebalanceWhen {
+    /// By the command `rebalance` alone
+    Manual,
+    /// When workers have come and it is uneven, too
+    Auto,
 }
 
 /// Replace workers by new ones of the same release
@@ -59,6 +76,10 @@ pub(crate) struct RecycleArgs {
 pub(crate) struct RebalanceArgs {
     #[command(flatten)]
     pub(crate) app: AppArgs,
+
+    /// End streams above the share, too: `WebSocket`s and server-sent events, whose clients have to connect again
+    #[arg(long)]
+    pub(crate) streams: bool,
 }
 
 /// A limit of memory.

@@ -188,7 +188,11 @@ impl Recycle {
 /// Spreads the connections that are kept open evenly over the workers.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Rebalance {}
+#[serde(deny_unknown_fields, default)]
+pub struct Rebalance {
+    /// Ends streams above the shares, too: upgraded connections, and server-sent events.
+    pub streams: bool,
+}
 
 /// Changes the policy, from the next connection on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -63,9 +63,9 @@ pub(super) async fn recycle<A: App>(
 
 pub(super) async fn rebalance<A: App>(
     State(app): State<A>,
-    Wanted(Rebalance {}): Wanted<Rebalance>,
+    Wanted(Rebalance { streams }): Wanted<Rebalance>,
 ) -> Outcome<Rebalanced> {
-    let done = app.rebalance().await;
+    let done = app.rebalance(streams).await;
     done.map(Answer)
         .map_err(|reason| Refusal::new(ErrorKind::NotRebalanced, reason))
 }

@@ -2,6 +2,7 @@
 
 pub mod allow;
 pub mod any_port;
+pub mod auto_rebalance;
 pub mod complaints;
 pub mod drain;
 pub mod full;

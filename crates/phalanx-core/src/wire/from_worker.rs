@@ -92,6 +92,8 @@ pub enum FromWorker {
     },
     /// It tells its load (`NODE_PHALANX`, `act:load`), as it was asked to.
     Load(LoadReport),
+    /// It tells what it holds (`NODE_PHALANX`, `act:holds`), as it was asked to.
+    Holds(HoldReport),
     /// It tells what it answered since it was asked to (`NODE_PHALANX`, `act:health`).
     Health(Health),
     /// How many of the sent sockets are open?
@@ -125,6 +127,18 @@ pub struct LoadReport {
     pub outstanding: u32,
     /// The slowest answer since the last report, in µs; 0 if there was none.
     pub slowest_us: u32,
+}
+
+/// What a worker holds while connections are rebalanced, all at the same moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "both ends make it")]
+pub struct HoldReport {
+    /// Connections that are open.
+    pub open: u32,
+    /// Those of them that it is ending.
+    pub ending: u32,
+    /// Those of them that it does not end: streams.
+    pub fixed: u32,
 }
 
 /// Parses one line from a worker.
@@ -241,6 +255,9 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
         }),
         "load" => LoadReport::deserialize(value)
             .map(FromWorker::Load)
+            .map_err(WireError::Json),
+        "holds" => HoldReport::deserialize(value)
+            .map(FromWorker::Holds)
             .map_err(WireError::Json),
         "leaving" => Ok(FromWorker::Leaving { seq: None }),
         "health" => Ok(FromWorker::Health(parse_health(value)?)),

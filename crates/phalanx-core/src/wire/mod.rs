@@ -20,12 +20,14 @@ mod to_worker;
 
 pub use frames::{Frame, Frames, MAX_MESSAGE_BYTES, MAX_MESSAGE_TO_WORKER_BYTES};
 pub use from_worker::{
-    FromWorker, ListenRequest, LoadReport, MAX_DUPLICATES, Target, parse_advanced_from_worker,
-    parse_from_worker, take_long_from_worker,
+    FromWorker, HoldReport, ListenRequest, LoadReport, MAX_DUPLICATES, Target,
+    parse_advanced_from_worker, parse_from_worker, take_long_from_worker,
 };
 pub use json::{JsonCheck, MAX_DEPTH};
 pub use pacing::Pacing;
-pub use to_worker::{DrainLimits, ReplyBody, SocketName, ToWorker, outgoing, parse_to_worker};
+pub use to_worker::{
+    DrainLimits, ReplyBody, Shed, SocketName, ToWorker, outgoing, parse_to_worker,
+};
 
 use serde_json::Value;
 

@@ -32,11 +32,8 @@ pub enum ToWorker {
         /// Which half of the position's row of the scoreboard it writes to: 0 or 1.
         lane: u8,
     },
-    /// End so many connections politely, those included that are ending already (`NODE_PHALANX`, `act:shed`).
-    Shed {
-        /// How many.
-        count: u32,
-    },
+    /// Keep so many connections, end what is above that politely, and tell what is held (`NODE_PHALANX`, `act:shed`).
+    Shed(Shed),
     /// The answer to a message of this worker.
     Reply {
         /// The `seq` it answers.
@@ -108,6 +105,16 @@ pub struct SocketName {
     pub port: u16,
 }
 
+/// What a worker is to do about its connections while they are rebalanced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the whole order")]
+pub struct Shed {
+    /// How many it keeps: what it holds above that, it ends politely. `None`: all, from now on.
+    pub keep: Option<u32>,
+    /// Whether streams may be ended, too.
+    pub streams: bool,
+}
+
 /// Parses one line from the primary.
 ///
 /// # Errors
@@ -125,10 +132,10 @@ pub fn parse_to_worker(line: &[u8]) -> Result<ToWorker, WireError> {
             // The primary's probe: a handle message without a handle, to be answered with a NACK.
             None => Ok(ToWorker::Handle(Value::Null)),
         },
-        Some("NODE_PHALANX") if value["act"] == "shed" => Ok(ToWorker::Shed {
-            count: u32::try_from(unsigned(&value, "shed", "count")?)
-                .map_err(|_| field_error("shed", "count"))?,
-        }),
+        Some("NODE_PHALANX") if value["act"] == "shed" => Ok(ToWorker::Shed(Shed {
+            keep: value["keep"].as_u64().and_then(|keep| keep.try_into().ok()),
+            streams: value["streams"] == true,
+        })),
         Some("NODE_PHALANX") if value["act"] == "position" => Ok(ToWorker::Position {
             position: u32::try_from(unsigned(&value, "position", "position")?)
                 .map_err(|_| field_error("position", "position"))?,
@@ -167,7 +174,7 @@ fn parse_cluster(value: &Value, handle: bool) -> Result<ToWorker, WireError> {
 
 /// The lines themselves, newline included.
 pub mod outgoing {
-    use super::{DrainLimits, Duration, SocketName, Value, json};
+    use super::{DrainLimits, Duration, Shed, SocketName, Value, json};
 
     fn line(value: &Value) -> Vec<u8> {
         let mut bytes = value.to_string().into_bytes();
@@ -294,10 +301,12 @@ pub mod outgoing {
         line(&json!({"cmd": "NODE_PHALANX", "act": "watch-health", "wanted": wanted, "seq": seq}))
     }
 
-    /// Asks a worker to end so many connections politely, those included that are ending already.
+    /// Asks a worker to end politely what it holds above what it is to keep, and to tell what it holds.
     #[must_use]
-    pub fn shed(count: u32, seq: u64) -> Vec<u8> {
-        line(&json!({"cmd": "NODE_PHALANX", "act": "shed", "count": count, "seq": seq}))
+    pub fn shed(shed: Shed, seq: u64) -> Vec<u8> {
+        line(&json!({
+            "cmd": "NODE_PHALANX", "act": "shed", "keep": shed.keep, "streams": shed.streams, "seq": seq,
+        }))
     }
 
     /// Tells a spare which position it holds from now on, and its half of that position's row of the scoreboard.
@@ -349,6 +358,7 @@ pub mod outgoing {
     pub mod worker {
         use super::{Duration, Value, json, line};
         use crate::health::Health;
+        use crate::wire::HoldReport;
 
         /// The first message: the process runs.
         #[must_use]
@@ -392,6 +402,15 @@ pub mod outgoing {
         pub fn patience(by: Duration) -> Vec<u8> {
             let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
             line(&json!({"cmd": "NODE_PHALANX", "act": "patience", "patience": millis}))
+        }
+
+        /// What this worker holds, as it was asked to tell.
+        #[must_use]
+        pub fn holds(report: HoldReport, seq: u64) -> Vec<u8> {
+            line(&json!({
+                "cmd": "NODE_PHALANX", "act": "holds", "open": report.open, "ending": report.ending,
+                "fixed": report.fixed, "seq": seq,
+            }))
         }
 
         /// What this worker answered since it was asked to tell.

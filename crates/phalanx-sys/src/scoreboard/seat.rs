@@ -33,6 +33,18 @@ impl Seat {
         }
     }
 
+    /// Connections that this worker holds: accepted, and not closed.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        let held = |row: &Row| {
+            row.held[self.lane.index()]
+                .load(Relaxed)
+                .max(0)
+                .unsigned_abs()
+        };
+        self.row().map_or(0, held)
+    }
+
     /// The worker has accepted what there was: a moment to put right what was given to it uncounted.
     pub fn caught_up(&self) {
         if let Some(place) = self.board.place(self.position) {

@@ -81,10 +81,12 @@
 
   let shed;
 
-  function ofPhalanx({ act, wanted, key, backlog, id, position, lease, count }, handle) {
+  function ofPhalanx({ act, wanted, key, backlog, id, position, lease, keep, streams }, handle) {
     if (act === 'shed') {
-      shed ??= phalanxShed(attempt, { makeLast, chunkGoesOn, sessions, endSession });
-      shed(count);
+      const http1 = { makeLast, chunkGoesOn };
+      const http2 = { sessions, sessionOf, endSession, hasEvents, isEvents };
+      shed ??= phalanxShed(attempt, http1, http2, { sorted, servers, above, symbolValue });
+      shed(keep, streams);
     }
     if (act === 'position') takePosition(position);
     if (act === 'watch-health') health.watch(wanted);
@@ -309,18 +311,24 @@
   /** The socket that was accepted, beneath one of TLS. */
   const beneath = (socket) => socket?._handle?._parentWrap ?? socket;
 
+  /** Whether server-sent events are under way on a session. */
+  function hasEvents(session) {
+    const streams = symbolValue(session, 'state')?.streams?.values() ?? [];
+    return [...streams].some(isEvents);
+  }
+
+  const isEvents = ({ sentHeaders }) => /^text\/event-stream/i.test(sentHeaders?.['content-type'] ?? '');
+
   /** The accepted sockets of the sessions on which server-sent events are under way. */
   function withEvents() {
     const found = new Set();
     for (const session of sessions()) {
-      const streams = symbolValue(session, 'state')?.streams?.values() ?? [];
-      const isEvents = ({ sentHeaders }) => /^text\/event-stream/i.test(sentHeaders?.['content-type'] ?? '');
-      if ([...streams].some(isEvents)) found.add(beneath(symbolValue(session, 'socket')));
+      if (hasEvents(session)) found.add(beneath(symbolValue(session, 'socket')));
     }
     return found;
   }
 
-  /** The accepted sockets, those that are streams apart from the others. */
+  /** The accepted sockets, those that are streams apart from the others; and how many speak no HTTP at all. */
   function sorted() {
     const plain = new Map();
     for (const server of servers()) {
@@ -330,11 +338,13 @@
       }
     }
     const events = withEvents();
-    const found = { streams: [], others: [] };
+    const found = { streams: [], others: [], foreign: 0 };
     for (const socket of accepted()) {
       const ofParser = plain.get(socket);
-      const isUpgraded = !ofParser && symbolValue(socket.server, 'http.server.connections') !== undefined &&
-        !/^Http2/.test(socket.server.constructor.name);
+      const isHttp2 = /^Http2/.test(socket.server.constructor.name);
+      const isHttp1 = symbolValue(socket.server, 'http.server.connections') !== undefined && !isHttp2;
+      const isUpgraded = !ofParser && isHttp1;
+      if (!isHttp1 && !isHttp2) found.foreign += 1;
       const isStream = isUpgraded || events.has(socket) || isEventStream(ofParser?._httpMessage);
       (isStream ? found.streams : found.others).push(socket);
     }

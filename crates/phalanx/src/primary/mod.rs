@@ -25,7 +25,7 @@ pub(crate) use fork::Fork;
 pub use release::directory::working_directory;
 pub(crate) use release::launch::Release;
 pub(crate) use release::metrics_directory::MetricsDirectory;
-pub use state::rebalance::{RebalanceError, Rebalanced};
+pub use state::rebalance::{RebalanceError, Rebalanced, Streams};
 pub(crate) use state::splice::{Estate, Guest};
 pub(crate) use tasks::last_lines::LastLines;
 pub use tasks::output::{LinesSink, OutputLine, OutputLines, OutputSink, Stream};

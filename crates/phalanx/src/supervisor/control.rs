@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::revision::Revising;
 use super::runner::{Ask, Shared};
 use crate::error::{Error, Result};
-use crate::primary::{Cluster, RebalanceError, Rebalanced, Worker, clock};
+use crate::primary::{Cluster, RebalanceError, Rebalanced, Streams, Worker, clock};
 use crate::subscribers::Events;
 
 /// Commands and questions for a running app. Cheap to clone, works from any thread and runtime.
@@ -196,8 +196,8 @@ impl Control {
     ///
     /// # Errors
     /// As there.
-    pub async fn rebalance(&self) -> Result<Rebalanced, RebalanceError> {
-        self.cluster.rebalance().await
+    pub async fn rebalance(&self, streams: Streams) -> Result<Rebalanced, RebalanceError> {
+        self.cluster.rebalance(streams).await
     }
 
     /// Stops the app: workers finish what they have. Returns when all are gone.

@@ -5,11 +5,12 @@
 //! [`Supervisor::finished`] waits for the end. The builder and the `phalanx` command both stand on it.
 
 mod app_metrics;
+mod auto_rebalance;
 mod control;
 mod cores;
 mod elastic;
-mod guests;
 mod families;
+mod guests;
 mod identity;
 mod metrics;
 mod python_metrics;
@@ -75,6 +76,8 @@ pub struct SupervisorOptions {
     /// There is one worker for each processor that this process may use: the number of workers follows when that changes, as the CPU quota
     /// of a container can, unless a command sets another. Default: no.
     pub follows_cores: bool,
+    /// Connections that clients keep are spread anew when workers have come and it has become uneven. Default: on demand only.
+    pub auto_rebalance: bool,
     /// How long the streams of a worker that leaves (upgraded connections, server-sent events) may go on after the
     /// drain limit, where the worker can tell them from other connections. Default 30 s.
     pub stream_timeout: Duration,
@@ -122,6 +125,7 @@ impl SupervisorOptions {
             wear: WearLimits::default(),
             elastic: None,
             follows_cores: false,
+            auto_rebalance: false,
             stream_timeout: STREAM_TIMEOUT,
             policy: scheduling_from_environment(),
             weights: Weights::default(),
@@ -290,6 +294,9 @@ impl Supervisor {
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);
         cluster.watch_trees(trees);
         cluster.watch_hangs();
+        if options.auto_rebalance {
+            tokio::spawn(auto_rebalance::run(control.clone()));
+        }
         let reports = cluster.reports();
         let wear = wear::WearWatch::new(options.wear, &cluster);
         let elastic = elastic::ElasticWatch::new(options.elastic);

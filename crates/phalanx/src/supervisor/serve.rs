@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use super::Control;
 use crate::describe;
 use crate::error::Error;
+use crate::primary::Streams;
 use crate::subscribers::Events;
 
 /// How long a client may take to read its last answer.
@@ -70,8 +71,9 @@ impl App for Control {
         Control::recycle(self, target)
     }
 
-    async fn rebalance(&self) -> Result<api::Rebalanced, String> {
-        let done = Control::rebalance(self).await;
+    async fn rebalance(&self, streams: bool) -> Result<api::Rebalanced, String> {
+        let streams = if streams { Streams::End } else { Streams::Stay };
+        let done = Control::rebalance(self, streams).await;
         let done = done.map_err(|error| error.to_string())?;
         Ok(api::Rebalanced {
             above_before: done.above_before,

@@ -221,11 +221,25 @@ impl Inner {
                 }
             }
             ToWorker::Position { position, lane } => self.takes_position(position, lane),
-            ToWorker::Shed { count } => self.shed.want(count),
+            ToWorker::Shed(wanted) => self.sheds(wanted.keep),
             ToWorker::WatchHealth { wanted } => self.health.watch(wanted),
             ToWorker::User(message) => self.deliver(&message),
             ToWorker::HandleAck | ToWorker::HandleNack | ToWorker::Ignored => {}
         }
+    }
+
+    /// Connections are rebalanced: keeps so many, and tells what it holds.
+    fn sheds(&self, keep: Option<u32>) {
+        self.shed.keep(keep);
+        let report = self.shed.report(self.held());
+        if let Err(error) = self.send_line(|seq| outgoing::worker::holds(report, seq)) {
+            tracing::debug!(%error, "the primary is gone");
+        }
+    }
+
+    /// Connections that the scoreboard knows of.
+    pub(super) fn held(&self) -> u32 {
+        self.seat().map_or(0, Seat::held)
     }
 
     /// Who asked has stopped waiting: what was opened for it is closed again.

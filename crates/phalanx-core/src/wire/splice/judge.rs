@@ -97,6 +97,7 @@ fn judge(message: FromWorker) -> OfWorker {
         | FromWorker::Full { .. }
         | FromWorker::Returned { .. }
         | FromWorker::Load(_)
+        | FromWorker::Holds(_)
         | FromWorker::Health(_)
         | FromWorker::Patience { .. } => OfWorker::Taken(message),
         FromWorker::Accepted { .. }

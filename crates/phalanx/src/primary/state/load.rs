@@ -188,7 +188,7 @@ impl Hub {
 
     /// Does a policy go by the load?
     pub(in crate::primary) fn needs_load(&self) -> bool {
-        self.policy.needs_load() || self.custom_policy.is_some() || self.rebalancing.is_under_way()
+        self.policy.needs_load() || self.custom_policy.is_some()
     }
 
     /// A connection is handed over to the worker: it counts from now on.

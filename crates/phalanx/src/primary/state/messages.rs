@@ -170,6 +170,7 @@ impl Hub {
             FromWorker::Full { key, full } => self.full_told(worker, &key, full),
             FromWorker::Returned { key } => self.connection_returned(worker, &key),
             FromWorker::Load(report) => self.load_told(worker, report),
+            FromWorker::Holds(report) => self.rebalancing.told(worker, report),
             FromWorker::Health(health) => self.health_told(worker, health),
             FromWorker::User(message) => {
                 let Some(message) = self.take_app_metrics(worker, message) else {

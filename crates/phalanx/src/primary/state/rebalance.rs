@@ -1,33 +1,70 @@
-//! Rebalancing, carried out: asks workers for their loads, has those that hold more than their share end connections politely, and
+//! Rebalancing, carried out: asks workers what they hold, has those that hold more than their share end connections politely, and
 //! keeps newcomers away from them meanwhile. What is decided is in `phalanx_core::dispatch::rebalance`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use phalanx_core::clock::Moment;
+use phalanx_core::dispatch::auto_rebalance::is_worth_it;
 use phalanx_core::dispatch::rebalance::{Holding, Rebalance};
 use phalanx_core::ids::{Position, WorkerId};
-use phalanx_core::wire::outgoing;
+use phalanx_core::wire::{HoldReport, Shed, outgoing};
 
 use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
 use crate::primary::state::choice::Dispatch;
-use crate::primary::state::load::Source;
 use crate::primary::{Cluster, Shared, clock};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long the first reports of loads are waited for.
-const FIRST_REPORTS: Duration = Duration::from_secs(1);
+/// How long answers are waited for. Whoever gives none the first time cannot tell; later, what he told last holds.
+const ANSWERS: Duration = Duration::from_secs(1);
 
 /// The rebalance under way, if one is.
 #[derive(Debug, Default)]
-pub(in crate::primary) struct Rebalancing(Option<Rebalance>);
+pub(in crate::primary) struct Rebalancing(Option<UnderWay>);
+
+#[derive(Debug)]
+struct UnderWay {
+    machine: Rebalance,
+    streams: Streams,
+    wish: Wish,
+    held: BTreeMap<WorkerId, HoldReport>,
+    /// Who has not answered yet.
+    asked: BTreeSet<WorkerId>,
+    asked_at: Moment,
+}
+
+/// Who wants connections rebalanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Somebody has asked for it.
+    Asked,
+    /// Nobody: it is done if it is worth it.
+    IfWorthIt,
+}
 
 impl Rebalancing {
-    pub(in crate::primary) fn is_under_way(&self) -> bool {
-        self.0.is_some()
+    /// A worker tells what it holds.
+    pub(in crate::primary) fn told(&mut self, worker: WorkerId, report: HoldReport) {
+        if let Some(under_way) = &mut self.0
+            && under_way.asked.remove(&worker)
+        {
+            under_way.held.insert(worker, report);
+        }
     }
+}
+
+/// What a rebalance does about streams: upgraded connections, WebSockets above all, and server-sent events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "they stay or they do not")]
+pub enum Streams {
+    /// They stay where they are, and the other connections are spread around them.
+    #[default]
+    Stay,
+    /// Those above the share are ended, too, where the worker can do so.
+    End,
 }
 
 /// What a rebalance has brought.
@@ -65,123 +102,138 @@ pub enum RebalanceError {
 impl Cluster {
     /// Has workers that hold more than their share of the open connections end some of them politely: `Connection: close` with
     /// the next answer, GOAWAY over HTTP/2. Clients that come back land on those who hold less. Returns when the shares are even, and
-    /// after 10 s in any case. Upgraded connections stay where they are.
+    /// after 10 s in any case. What is done about streams is said by `streams`.
     ///
     /// # Errors
     /// [`RebalanceError`].
-    pub async fn rebalance(&self) -> Result<Rebalanced, RebalanceError> {
-        self.shared.hub().begin_rebalance()?;
+    pub async fn rebalance(&self, streams: Streams) -> Result<Rebalanced, RebalanceError> {
+        let wish = Wish::Asked;
+        self.shared.hub().begin_rebalance(streams, wish)?;
         // Whoever asked may go away: what has begun is brought to its end all the same.
+        let running = tokio::spawn(run(Arc::downgrade(&self.shared)));
+        let done = running.await.unwrap_or(Err(RebalanceError::Untold))?;
+        // INVARIANT: what was asked for is done.
+        done.ok_or(RebalanceError::Untold)
+    }
+
+    /// The same without streams, if it is so uneven that it is worth it; nothing where it is not.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn rebalance_if_worth_it(&self) -> Result<Option<Rebalanced>, RebalanceError> {
+        let wish = Wish::IfWorthIt;
+        self.shared.hub().begin_rebalance(Streams::Stay, wish)?;
         let running = tokio::spawn(run(Arc::downgrade(&self.shared)));
         running.await.unwrap_or(Err(RebalanceError::Untold))
     }
 }
 
-async fn run(shared: Weak<Shared>) -> Result<Rebalanced, RebalanceError> {
-    let first = clock::now() + FIRST_REPORTS;
+/// Nothing where it was not worth it.
+async fn run(shared: Weak<Shared>) -> Result<Option<Rebalanced>, RebalanceError> {
     loop {
         clock::sleep_until(clock::now() + LOOK).await;
         let Some(shared) = shared.upgrade() else {
             return Err(RebalanceError::Untold);
         };
         let mut hub = shared.hub();
-        if !hub.has_all_loads() {
-            if clock::now() < first {
-                continue;
-            }
+        if let Some(outcome) = hub.look_at_balance() {
             hub.end_rebalance();
-            return Err(RebalanceError::Untold);
-        }
-        if let Some(done) = hub.look_at_balance() {
-            hub.end_rebalance();
-            return Ok(done);
+            return outcome;
         }
     }
 }
 
 impl Hub {
-    fn begin_rebalance(&mut self) -> Result<(), RebalanceError> {
-        if self.rebalancing.is_under_way() {
+    fn begin_rebalance(&mut self, streams: Streams, wish: Wish) -> Result<(), RebalanceError> {
+        if self.rebalancing.0.is_some() {
             return Err(RebalanceError::UnderWay);
         }
-        let mut streams = self.listeners.values().filter(|listener| !listener.udp);
-        if streams.any(|listener| listener.choice.dispatch == Dispatch::Shared) {
+        let mut listeners = self.listeners.values().filter(|listener| !listener.udp);
+        if listeners.any(|listener| listener.choice.dispatch == Dispatch::Shared) {
             return Err(RebalanceError::Shared);
         }
-        let was_needed = self.needs_load();
-        self.rebalancing.0 = Some(Rebalance::new(clock::now() - self.epoch));
-        if !was_needed {
-            self.watch_loads(true);
-        }
+        self.rebalancing.0 = Some(UnderWay {
+            machine: Rebalance::new(clock::now() - self.epoch),
+            streams,
+            wish,
+            held: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            asked_at: clock::now(),
+        });
+        self.ask_to_keep(None);
         Ok(())
     }
 
     fn end_rebalance(&mut self) {
-        for (worker, _) in self.serving() {
-            self.shed(worker, 0);
-        }
         self.set_at_share(&BTreeSet::new());
         self.rebalancing.0 = None;
-        if !self.needs_load() {
-            self.watch_loads(false);
-        }
-    }
-
-    fn watch_loads(&mut self, wanted: bool) {
-        let all: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for worker in all {
-            self.watch_load_of(worker, wanted);
+        for worker in self.serving() {
+            self.shed(worker, Shed::default());
         }
     }
 
     /// The workers that have their share of newcomers.
-    fn serving(&self) -> Vec<(WorkerId, Position)> {
+    fn serving(&self) -> Vec<WorkerId> {
         let all = self.workers.values();
         let serving = all.filter(|state| state.cell.is_ready() && state.cell.takes_part());
-        serving
-            .map(|state| (state.cell.id, state.cell.position()))
-            .collect()
-    }
-
-    fn has_all_loads(&self) -> bool {
-        let is_told = |(worker, _): &(WorkerId, Position)| {
-            let state = self.workers.get(worker);
-            state.is_none_or(|state| state.load_source.source != Source::Unknown)
-        };
-        self.serving().iter().all(is_told)
-    }
-
-    fn holdings(&self) -> Vec<Holding> {
-        let Some(board) = self.board.as_deref() else {
-            return Vec::new();
-        };
-        let serving = self.serving().into_iter();
-        serving
-            .map(|(worker, position)| Holding {
-                worker,
-                open: board.load(position.0).open,
-            })
-            .collect()
+        serving.map(|state| state.cell.id).collect()
     }
 
     /// Looks, and has done what follows. The outcome when it is over.
-    fn look_at_balance(&mut self) -> Option<Rebalanced> {
-        let held = self.holdings();
-        let now = clock::now() - self.epoch;
-        let rebalance = self.rebalancing.0.as_mut()?;
-        let step = rebalance.look(&held, now);
+    fn look_at_balance(&mut self) -> Option<Result<Option<Rebalanced>, RebalanceError>> {
+        let now = clock::now();
+        let serving = self.serving();
+        let under_way = self.rebalancing.0.as_mut()?;
+        let UnderWay {
+            held,
+            asked,
+            asked_at,
+            machine,
+            wish,
+            ..
+        } = under_way;
+        held.retain(|worker, _| serving.contains(worker));
+        asked.retain(|worker| serving.contains(worker));
+        if !asked.is_empty() {
+            if now < *asked_at + ANSWERS {
+                return None;
+            }
+            if asked.iter().any(|worker| !held.contains_key(worker)) {
+                return Some(Err(RebalanceError::Untold));
+            }
+        }
+        let held: Vec<Holding> = held.iter().map(holding).collect();
+        if std::mem::replace(wish, Wish::Asked) == Wish::IfWorthIt && !is_worth_it(&held) {
+            return Some(Ok(None));
+        }
+        let step = machine.look(&held, now - self.epoch);
         if step.is_over {
-            return Some(Rebalanced {
-                above_before: rebalance.excess(),
+            return Some(Ok(Some(Rebalanced {
+                above_before: machine.excess(),
                 above_after: Rebalance::above(&held),
-                open: held.iter().map(|one| one.open).sum(),
-            });
+                open: held
+                    .iter()
+                    .map(|one| one.open - one.ending.min(one.open))
+                    .sum(),
+            })));
         }
         self.set_at_share(&step.aside);
-        for (worker, count) in step.shed {
-            self.shed(worker, count);
-        }
+        self.ask_to_keep(Some(step.keep));
         None
+    }
+
+    /// Tells all who serve how many connections to keep, and asks what they hold.
+    fn ask_to_keep(&mut self, keep: Option<u32>) {
+        let serving = self.serving();
+        let Some(under_way) = &mut self.rebalancing.0 else {
+            return;
+        };
+        under_way.asked = serving.iter().copied().collect();
+        under_way.asked_at = clock::now();
+        let streams = under_way.streams == Streams::End;
+        for worker in serving {
+            self.shed(worker, Shed { keep, streams });
+        }
     }
 
     /// Newcomers are for others than these.
@@ -197,16 +249,25 @@ impl Hub {
         self.pump();
     }
 
-    fn shed(&mut self, worker: WorkerId, count: u32) {
+    fn shed(&mut self, worker: WorkerId, shed: Shed) {
         let Some(channel) = self.channel_mut(worker) else {
             return;
         };
         if channel.has_room_for_answers() {
             let number = channel.next_seq();
             channel.queue(Outgoing {
-                bytes: outgoing::shed(count, number),
+                bytes: outgoing::shed(shed, number),
                 handle: None,
             });
         }
+    }
+}
+
+fn holding((&worker, report): (&WorkerId, &HoldReport)) -> Holding {
+    Holding {
+        worker,
+        open: report.open,
+        ending: report.ending,
+        fixed: report.fixed,
     }
 }

@@ -114,6 +114,7 @@ pub(super) struct Guard {
 impl Guard {
     /// One more, and what its stream has to hold for as long as it is open.
     pub(super) fn join(connections: &Arc<Connections>, worker: &ThisWorker) -> (Arc<Self>, Count) {
+        worker.inner.shed.begun();
         let guard = Self {
             connections: Arc::clone(connections),
             worker: worker.clone(),
@@ -157,7 +158,7 @@ impl Guard {
         if self.sheds.load(Ordering::Acquire) {
             return true;
         }
-        let is_taken = self.worker.inner.shed.take();
+        let is_taken = self.worker.inner.shed.take(|| self.worker.inner.held());
         if is_taken {
             self.sheds.store(true, Ordering::Release);
         }
@@ -166,7 +167,8 @@ impl Guard {
 
     /// Waits until this connection is to end although the worker stays.
     pub(super) async fn shed(&self) {
-        self.worker.inner.shed.turn().await;
+        let held = || self.worker.inner.held();
+        self.worker.inner.shed.turn(held).await;
         self.sheds.store(true, Ordering::Release);
     }
 
@@ -177,24 +179,23 @@ impl Guard {
         mut response: Response<B>,
         version: Version,
     ) -> Response<Counted<B>> {
+        let has_events = is_event_stream(response.headers());
         if version < Version::HTTP_2
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            && (self.worker.is_draining() || self.sheds())
+            && (self.worker.is_draining() || !has_events && self.sheds())
         {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let events = is_event_stream(response.headers()).then(|| Events::new(self));
+        let events = has_events.then(|| Events::new(self));
         response.map(|body| Counted { body, events })
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if *self.sheds.get_mut() {
-            self.worker.inner.shed.ended();
-        }
+        self.worker.inner.shed.ended(*self.sheds.get_mut());
     }
 }
 
@@ -212,7 +213,9 @@ struct Events {
 
 impl Events {
     fn new(guard: Arc<Guard>) -> Self {
-        guard.events.fetch_add(1, Ordering::AcqRel);
+        if guard.events.fetch_add(1, Ordering::AcqRel) == 0 {
+            guard.worker.inner.shed.streams(true);
+        }
         let count = Count::new(&guard.connections, Kind::Events);
         Self {
             guard,
@@ -223,7 +226,9 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.guard.events.fetch_sub(1, Ordering::AcqRel);
+        if self.guard.events.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.guard.worker.inner.shed.streams(false);
+        }
     }
 }
 
