@@ -94,6 +94,11 @@ pub enum FromWorker {
     Load(LoadReport),
     /// It tells what it holds (`NODE_PHALANX`, `act:holds`), as it was asked to.
     Holds(HoldReport),
+    /// It tells how busy its event loop was of late (`NODE_PHALANX`, `act:loop`), as it was asked to.
+    Loop {
+        /// In thousandths of the time.
+        busy: u32,
+    },
     /// It tells what it answered since it was asked to (`NODE_PHALANX`, `act:health`).
     Health(Health),
     /// How many of the sent sockets are open?
@@ -259,6 +264,11 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
         "holds" => HoldReport::deserialize(value)
             .map(FromWorker::Holds)
             .map_err(WireError::Json),
+        "loop" => Ok(FromWorker::Loop {
+            busy: u32::try_from(unsigned(value, "loop", "busy")?)
+                .map_err(|_| field_error("loop", "busy"))?
+                .min(1000),
+        }),
         "leaving" => Ok(FromWorker::Leaving { seq: None }),
         "health" => Ok(FromWorker::Health(parse_health(value)?)),
         "patience" => Ok(FromWorker::Patience {

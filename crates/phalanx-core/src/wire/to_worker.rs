@@ -301,6 +301,12 @@ pub mod outgoing {
         line(&json!({"cmd": "NODE_PHALANX", "act": "watch-health", "wanted": wanted, "seq": seq}))
     }
 
+    /// Asks a worker to tell how busy its event loop is from now on, or to stop that.
+    #[must_use]
+    pub fn watch_loop(wanted: bool, seq: u64) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_PHALANX", "act": "watch-loop", "wanted": wanted, "seq": seq}))
+    }
+
     /// Asks a worker to end politely what it holds above what it is to keep, and to tell what it holds.
     #[must_use]
     pub fn shed(shed: Shed, seq: u64) -> Vec<u8> {

@@ -1,6 +1,6 @@
 // What a Node worker does beyond Node: it drains politely, counts its responses while the primary watches
 // a canary (health.cjs), tells its load (load.cjs), accepts in batches (batch.cjs), returns what it has no room
-// for (full.cjs), and ends connections for a rebalance (shed.cjs). `phalanx` puts this file in front of the worker's own script by
+// for (full.cjs), ends connections for a rebalance (shed.cjs), and tells how busy it is (busy.cjs). `phalanx` puts this file in front of the worker's own script by
 // `--require` in NODE_OPTIONS.
 //
 // INVARIANTS: the application sees nothing of it. Until the drain begins nothing is patched but one entry
@@ -29,6 +29,7 @@
   const batch = phalanxBatch(full);
   const health = phalanxHealth(attempt);
   const appMetrics = phalanxAppMetrics(attempt);
+  const watchLoop = phalanxBusy(attempt);
   const endWhenIdle = phalanxIdle(attempt);
 
   /** Leaves no trace: other processes and threads that this one starts are none of phalanx's business. */
@@ -91,6 +92,7 @@
     if (act === 'position') takePosition(position);
     if (act === 'watch-health') health.watch(wanted);
     if (act === 'watch-load') watchLoad(wanted);
+    if (act === 'watch-loop') watchLoop(wanted);
     if (act === 'app-metrics') appMetrics.ask(id);
     if (act === 'batch') batch.want(key, wanted);
     if (act === 'duplicate' && handle) batch.add(key, backlog, handle);

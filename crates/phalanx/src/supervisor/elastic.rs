@@ -1,4 +1,5 @@
-//! Looks once a second how busy the workers are, where the size follows the load. Which size that asks for is decided
+//! Looks once a second how busy the workers are, where the size follows the load: their event loops, where these tell, else their use of
+//! processors. Which size that asks for is decided
 //! by `phalanx-core/src/fleet/elastic.rs`.
 
 use std::collections::HashMap;
@@ -25,7 +26,10 @@ pub(super) struct ElasticWatch {
 }
 
 impl ElasticWatch {
-    pub(super) fn new(range: Option<ElasticRange>) -> Self {
+    pub(super) fn new(range: Option<ElasticRange>, cluster: &Cluster) -> Self {
+        if range.is_some() {
+            cluster.watch_loops();
+        }
         Self {
             elastic: range.map(Elastic::new),
             used: HashMap::new(),
@@ -64,10 +68,13 @@ impl ElasticWatch {
             if let Some((then, used_then)) = before.get(&seen.worker) {
                 let span = (at - *then).as_micros().max(1);
                 let part = used.saturating_sub(*used_then).as_micros() * 1000 / span;
+                let part = u32::try_from(part).unwrap_or(1000);
+                // An event loop that waits for a processor is as busy as one that has it.
+                let part = cluster.loop_busy(seen.worker).unwrap_or(part);
                 // Whoever lets others wait is as busy as can be, whatever it does.
                 let waits = cluster.waiting(seen.worker) > 0;
                 let part = if waits { 1000 } else { part.min(1000) };
-                busy.push(u32::try_from(part).unwrap_or(1000));
+                busy.push(part);
             }
             self.used.insert(seen.worker, (at, used));
             largest = largest.max(worker.memory_bytes().unwrap_or(0));

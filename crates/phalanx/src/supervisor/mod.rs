@@ -299,7 +299,7 @@ impl Supervisor {
         }
         let reports = cluster.reports();
         let wear = wear::WearWatch::new(options.wear, &cluster);
-        let elastic = elastic::ElasticWatch::new(options.elastic);
+        let elastic = elastic::ElasticWatch::new(options.elastic, &cluster);
         let cores = cores::CoresWatch::new(options.follows_cores, workers);
         let watches = (wear, elastic, cores);
         tokio::spawn(runner::run(

@@ -98,6 +98,7 @@ fn judge(message: FromWorker) -> OfWorker {
         | FromWorker::Returned { .. }
         | FromWorker::Load(_)
         | FromWorker::Holds(_)
+        | FromWorker::Loop { .. }
         | FromWorker::Health(_)
         | FromWorker::Patience { .. } => OfWorker::Taken(message),
         FromWorker::Accepted { .. }

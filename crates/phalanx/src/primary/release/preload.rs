@@ -19,6 +19,7 @@ const SCRIPT: &str = concat!(
     include_str!("../../preload/app-metrics.cjs"),
     include_str!("../../preload/idle.cjs"),
     include_str!("../../preload/shed.cjs"),
+    include_str!("../../preload/busy.cjs"),
     include_str!("../../preload/worker.cjs")
 );
 

@@ -171,6 +171,7 @@ impl Hub {
             FromWorker::Returned { key } => self.connection_returned(worker, &key),
             FromWorker::Load(report) => self.load_told(worker, report),
             FromWorker::Holds(report) => self.rebalancing.told(worker, report),
+            FromWorker::Loop { busy } => self.loop_told(worker, busy),
             FromWorker::Health(health) => self.health_told(worker, health),
             FromWorker::User(message) => {
                 let Some(message) = self.take_app_metrics(worker, message) else {
@@ -256,6 +257,7 @@ impl Hub {
                 // Before it is told where to listen: so it counts from its first request on.
                 self.ask_health(worker, true);
             }
+            self.ask_loop(worker);
             self.tell_app_metrics_wanted(worker);
             self.happened(Fact::Online { worker });
         }

@@ -22,13 +22,14 @@ pub(in crate::primary) mod intake;
 pub(in crate::primary) mod intercept;
 pub(in crate::primary) mod listeners;
 pub(in crate::primary) mod load;
+mod loop_load;
 pub(in crate::primary) mod messages;
 pub(in crate::primary) mod open;
 mod options;
 pub(in crate::primary) mod policy;
 pub(in crate::primary) mod probe;
-pub(in crate::primary) mod published;
 mod probing;
+pub(in crate::primary) mod published;
 pub(in crate::primary) mod readiness;
 pub(in crate::primary) mod rebalance;
 pub(in crate::primary) mod recall;
@@ -77,6 +78,7 @@ use crate::primary::state::intake::Intake;
 use crate::primary::state::intercept::Calls;
 use crate::primary::state::listeners::Listener;
 use crate::primary::state::load::LoadSource;
+use crate::primary::state::loop_load::LoopLoads;
 use crate::primary::state::rebalance::Rebalancing;
 use crate::primary::state::requests::Awaited;
 use crate::primary::state::sd_notify::Acks;
@@ -143,6 +145,8 @@ pub(crate) struct Hub {
     /// Who hangs.
     hang: HangWatch,
     rebalancing: Rebalancing,
+    /// How busy event loops are.
+    loops: LoopLoads,
     intake: Intake,
     abandoned: Abandoned,
     seen_handshakes: SeenHandshakes,
@@ -208,6 +212,7 @@ impl Hub {
             tally: Tally::default(),
             hang: HangWatch::default(),
             rebalancing: Rebalancing::default(),
+            loops: LoopLoads::default(),
             intake: Intake::default(),
             abandoned: Abandoned::default(),
             seen_handshakes: SeenHandshakes::default(),
