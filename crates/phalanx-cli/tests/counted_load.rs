@@ -110,9 +110,10 @@ fn one_load_is_told_alike_by_all_through_reloads_scaling_and_kills() {
     let snapshot: Value = serde_json::from_str(&get(web, "/v1/metrics.json").1).unwrap();
     assert_eq!(snapshot["restarts"]["crash"], kills, "{snapshot}");
     let connections = count(&text, "phalanx_connections_total");
+    // A worker is killed with some that were not given to it yet.
     let most = report.connections + kills * u64::try_from(CLIENTS).unwrap();
     assert!(
-        (report.connections..=most).contains(&connections),
+        (report.ok..=most).contains(&connections),
         "{connections} of {report}"
     );
     stop.store(true, Ordering::Release);
