@@ -11,6 +11,8 @@ mod engine;
 mod generate;
 mod log;
 mod logs;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod pid_file;
 mod program;

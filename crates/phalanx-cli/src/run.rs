@@ -199,7 +199,7 @@ fn options(
     options.settings = settings;
     options.fleet = fleet;
     options.stream_timeout = args.polite.stream_timeout;
-    options.metrics = args.metrics.metrics.is_some();
+    options.metrics = args.metrics.are_read();
     options.pre_stop_delay = args.metrics.pre_stop_delay;
     options.weights = args.weights.clone().unwrap_or_default();
     options.policy = args.policy.unwrap_or_else(policy_of_environment);
@@ -275,7 +275,7 @@ impl App {
             drop(server_ends.await);
         });
         let server = tokio::spawn(server);
-        let metrics = metrics.map(|port| metrics::Served::start(port, control.clone()));
+        let metrics = metrics::Readers::start(metrics, &self.args.metrics, &control, &self.name);
         let asked = Asked {
             binds: self.args.bound.bind.clone(),
             publishes: self.args.bound.publish.clone(),
@@ -303,9 +303,7 @@ impl App {
         // A client that does not take its answer does not hold up the end.
         let both = async { tokio::join!(server, end_of(web_view)) };
         drop(timeout(ANSWER_LIMIT, both).await);
-        if let Some(metrics) = metrics {
-            metrics.finish().await;
-        }
+        metrics.finish().await;
         drop(pid_file);
         drop(place);
         outcome(ended)

@@ -17,9 +17,30 @@ pub(crate) struct MetricsArgs {
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = address)]
     pub(crate) metrics: Option<SocketAddr>,
 
+    /// Send the metrics to an OpenTelemetry collector at this address, by OTLP over HTTP in protobuf
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "http://HOST:PORT")]
+    pub(crate) otlp: Option<crate::otlp::Collector>,
+
+    /// How often they are sent
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = values::positive_duration)]
+    pub(crate) otlp_interval: Duration,
+
     /// How long /readyz says no before a stop begins, so that load balancers look elsewhere while all is still served
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = values::duration)]
     pub(crate) pre_stop_delay: Duration,
+}
+
+impl MetricsArgs {
+    /// Whether anybody is told the metrics without asking for them first.
+    pub(crate) fn are_read(&self) -> bool {
+        #[cfg(feature = "otlp")]
+        if self.otlp.is_some() {
+            return true;
+        }
+        self.metrics.is_some()
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -5,12 +5,16 @@ use std::net::SocketAddr;
 use phalanx::supervisor::Control;
 use phalanx_control::exit::Exit;
 use phalanx_control::metrics;
+use phalanx_control::names::Name;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::args::MetricsArgs;
 use crate::log::{Level, Log};
+#[cfg(feature = "otlp")]
+use crate::otlp::Exporting;
 use crate::report::{Failure, Outcome};
 
 /// Listens, before anything is started: an address that is taken is told at once.
@@ -30,23 +34,61 @@ pub(super) async fn listen(address: Option<SocketAddr>, log: &Log) -> Outcome<Op
     Ok(Some(listener))
 }
 
+/// Whoever is told the app's figures: those that ask at the port, and a collector.
+pub(super) struct Readers {
+    port: Option<Served>,
+    #[cfg(feature = "otlp")]
+    collector: Option<Exporting>,
+}
+
+impl Readers {
+    #[cfg_attr(
+        not(feature = "otlp"),
+        expect(unused_variables, reason = "they are for the collector")
+    )]
+    pub(super) fn start(
+        port: Option<TcpListener>,
+        args: &MetricsArgs,
+        control: &Control,
+        app: &Name,
+    ) -> Self {
+        Self {
+            port: port.map(|port| Served::start(port, control.clone())),
+            #[cfg(feature = "otlp")]
+            collector: args.otlp.clone().map(|collector| {
+                Exporting::start(collector, args.otlp_interval, control.clone(), app.as_str())
+            }),
+        }
+    }
+
+    /// Who has a question under way gets its answer, and the collector the last figures.
+    pub(super) async fn finish(self) {
+        if let Some(port) = self.port {
+            port.finish().await;
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(collector) = self.collector {
+            drop(tokio::time::timeout(super::ANSWER_LIMIT, collector.finish()).await);
+        }
+    }
+}
+
 /// A port that is served.
-pub(super) struct Served {
+struct Served {
     /// Its end is the server's.
     end: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
 
 impl Served {
-    pub(super) fn start(listener: TcpListener, control: Control) -> Self {
+    fn start(listener: TcpListener, control: Control) -> Self {
         let (end, ended) = oneshot::channel();
         let until = async { drop(ended.await) };
         let server = tokio::spawn(metrics::serve(listener, control, until));
         Self { end, server }
     }
 
-    /// Who has a question under way gets its answer.
-    pub(super) async fn finish(self) {
+    async fn finish(self) {
         drop(self.end);
         drop(tokio::time::timeout(super::ANSWER_LIMIT, self.server).await);
     }

@@ -14,7 +14,7 @@ use phalanx_control::api::{
     ReloadFigures, Snapshot,
 };
 use phalanx_control::app::Probe;
-use phalanx_core::exposition::{self, Format};
+use phalanx_core::exposition::{self, Family, Format};
 use phalanx_core::fleet::{
     FleetPhase, FleetView, RELOAD_CLASSES_MS, ReloadEnd, Replaced, Tally, WorkerState,
 };
@@ -53,10 +53,17 @@ impl Control {
     /// The figures as text for Prometheus, and the application's own metrics, where it keeps any with prom-client or Python's
     /// `prometheus_client`.
     pub async fn metrics(&self, format: Format) -> String {
+        let families = self.families().await;
+        let text = tokio::task::spawn_blocking(move || exposition::encode(&families, format));
+        text.await.unwrap_or_default()
+    }
+
+    /// The same as families of figures, for other forms of telling them.
+    pub async fn families(&self) -> Vec<Family> {
         let gathered = AppBook::gather(self.shared(), self.cluster());
         let (mut snapshot, (own, figures)) = tokio::join!(self.snapshot(), gathered);
         let (shared, cluster) = (Arc::clone(self.shared()), self.cluster().clone());
-        let text = tokio::task::spawn_blocking(move || {
+        let all = tokio::task::spawn_blocking(move || {
             let (python, workers) = shared.python_book.gather(&cluster);
             snapshot.app_metrics = Some(AppMetricsFigures {
                 workers: figures.workers + u32::try_from(workers).unwrap_or(u32::MAX),
@@ -67,9 +74,9 @@ impl Control {
             families.extend(own);
             let others = python.into_iter();
             families.extend(others.filter(|family| !taken.contains(&family.name)));
-            exposition::encode(&families, format)
+            families
         });
-        text.await.unwrap_or_default()
+        all.await.unwrap_or_default()
     }
 
     /// Whether the app is so, in words.
