@@ -3,7 +3,8 @@ memory it takes. Run as `python3 bench/abuse.py PHALANX [KIND...]`, best with a 
 
 For each kind it prints what `status` tells of the primary (the lag of the last minute, memory above the one at rest), and
 exits with 1 where a bound of SECURITY.md does not hold. `--endurance` does what must leave nothing behind instead: 300
-reloads, a storm of kills, 10,000 idle connections, 30,000 binds whose address changes while they are made.
+reloads, a storm of kills, a storm of reloads under load, 10,000 idle connections, 30,000 binds whose address changes while
+they are made, a pause of the primary of 60 s.
 """
 import http.client
 import json
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -226,6 +228,18 @@ def stuck():
     return for_a_while(app)
 
 
+def eight():
+    """Workers that open eight listeners in one instant, again and again: each wants a program of its own in the kernel."""
+    ports = [free_port() for _ in range(8)]
+    script = ''.join(f"require('http').createServer((q, r) => r.end()).listen({port}, '127.0.0.1');" for port in ports)
+    with tempfile.NamedTemporaryFile('w', suffix='.js', delete=False) as file:
+        file.write(script)
+    app = App(['--dispatch', 'kernel'], ['node', file.name])
+    for _ in range(3):
+        app.ask('POST', '/v1/reload')
+    return for_a_while(app, 2)
+
+
 def measure(kind, start):
     app, over = start()
     most = 0
@@ -276,6 +290,75 @@ def kills(count=100):
     return after[0] <= before[0] + 8 and after[1] <= before[1] + (8 << 20)
 
 
+class Clients:
+    """So many clients, each with a connection a request; counts what is lost."""
+
+    def __init__(self, port, count=8):
+        self.port, self.over, self.sent, self.lost = port, False, 0, 0
+        self.threads = [threading.Thread(target=self.run) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self):
+        while not self.over:
+            self.sent += 1
+            try:
+                with socket.create_connection(('127.0.0.1', self.port), 30) as client:
+                    client.sendall(b'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+                    self.lost += not client.recv(4096).startswith(b'HTTP/1.1 200')
+            except OSError:
+                self.lost += 1
+            time.sleep(.005)
+
+    def end(self):
+        self.over = True
+        for thread in self.threads:
+            thread.join()
+
+
+def storm(seconds=20):
+    """Eight at a time ask for a reload, as soon as they are answered."""
+    port = free_port()
+    app = App([], ['node', FLOODS], {'PORT': str(port)})
+    clients, end, done = Clients(port), time.monotonic() + seconds, []
+
+    def ask():
+        while time.monotonic() < end:
+            done.append(app.ask('POST', '/v1/reload'))
+    askers = [threading.Thread(target=ask) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    app.until(app.ready)
+    clients.end()
+    primary = app.primary()
+    app.end()
+    print(f'storm: {len(done)} reloads asked for in {seconds} s, {clients.lost} of {clients.sent} requests lost, '
+          f'lag p99 {primary["loop_lag_p99_ms"]} ms, max {primary["loop_lag_max_ms"]} ms', flush=True)
+    return clients.lost == 0
+
+
+def pause(seconds=60):
+    """The primary is stopped in the middle of a reload, with limits much shorter than that."""
+    port = free_port()
+    app = App(['--dispatch', 'kernel', '--hang-timeout', '5s', '--ready-timeout', '5s'], ['node', FLOODS], {'PORT': str(port)})
+    before, answer = set(app.pids()), []
+    asker = threading.Thread(target=lambda: answer.append(app.ask('POST', '/v1/reload')))
+    asker.start()
+    app.until(lambda: len(app.status()['workers']) > 2)
+    app.process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    app.process.send_signal(signal.SIGCONT)
+    asker.join()
+    app.until(app.ready)
+    crashes = sum(worker['restarts'] for worker in app.status()['workers'])
+    replaced = before.isdisjoint(app.pids())
+    app.end()
+    print(f'pause of {seconds} s within a reload: {answer}, replaced: {replaced}, restarts: {crashes}', flush=True)
+    return replaced and crashes == 0
+
+
 def idle(count=10_000):
     port = free_port()
     app = App(['--dispatch', 'handoff', '--drain-timeout', '5s'], ['node', FLOODS], {'PORT': str(port)})
@@ -314,11 +397,12 @@ KINDS = {
     **{kind: lambda kind=kind: flood(kind) for kind in FLOOD_SIZES},
     'listeners in the kernel': lambda: flood('listeners', 'kernel'),
     'opens': opens, 'notices': notices, 'output': output, 'control': control, 'stuck': stuck,
+    'eight listeners': eight,
 }
 
 if __name__ == '__main__':
     PHALANX, *wanted = sys.argv[1:]
     if wanted[:1] == ['--endurance']:
-        tests = {'reloads': reloads, 'kills': kills, 'idle': idle, 'raced': raced}
+        tests = {'reloads': reloads, 'kills': kills, 'storm': storm, 'idle': idle, 'raced': raced, 'pause': pause}
         sys.exit(0 if all([test() for name, test in tests.items() if name in wanted[1:] or not wanted[1:]]) else 1)
     sys.exit(0 if all([measure(kind, start) for kind, start in KINDS.items() if kind in wanted or not wanted]) else 1)
