@@ -262,13 +262,7 @@ impl App {
         let (end_server, server_ends) = oneshot::channel::<()>();
         // Nobody can have set it before.
         drop(known.set(control.clone()));
-        let compare = self.live.as_ref().map(|live| {
-            let (live, control) = (Arc::clone(live), control.clone());
-            Arc::new(move || live.differences(&control)) as server::Compare
-        });
-        let mut extras = server::Extras::default();
-        extras.compare = compare;
-        extras.logs.clone_from(&self.logs);
+        let extras = self.extras(&control);
         let web_view = web_view.map(|view| view.serve(&control, extras.clone(), &self.log));
         let server = server::serve(listener, control.clone(), extras, async {
             // Its sender sends nothing: being dropped is the message.
@@ -286,11 +280,7 @@ impl App {
                 event_logger.follow(),
                 Service::new(&control, target).follow(),
                 self.take_commands(&control, pid_file.as_ref()),
-                async {
-                    if let Some(watched) = watched {
-                        watched.reload_on_changes(&control, &self.log).await;
-                    }
-                },
+                self.reload_on_changes(watched, &control),
                 reap_strangers(adopts)
             );
         });
@@ -307,6 +297,24 @@ impl App {
         drop(pid_file);
         drop(place);
         outcome(ended)
+    }
+
+    /// What the control plane serves besides the app itself.
+    fn extras(&self, control: &Control) -> server::Extras {
+        let mut extras = server::Extras::default();
+        extras.compare = self.live.as_ref().map(|live| {
+            let (live, control) = (Arc::clone(live), control.clone());
+            Arc::new(move || live.differences(&control)) as server::Compare
+        });
+        extras.logs.clone_from(&self.logs);
+        extras
+    }
+
+    /// Reloads the app whenever a watched file changes, if any is watched.
+    async fn reload_on_changes(&self, watched: Option<Watched>, control: &Control) {
+        if let Some(watched) = watched {
+            watched.reload_on_changes(control, &self.log).await;
+        }
     }
 
     fn tell_start(&self, options: &SupervisorOptions) {

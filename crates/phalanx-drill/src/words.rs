@@ -14,7 +14,9 @@ pub(super) fn of(report: &Report) -> String {
     let mut text = format!("{}\n\n", verdict(report));
     let seconds = report.took_ms / 1e3;
     let mut line = |label: &str, value: String| {
-        writeln!(text, "  {label:<12} {value}").unwrap_or_default();
+        if !value.is_empty() {
+            writeln!(text, "  {label:<12} {value}").unwrap_or_default();
+        }
     };
     line("target", report.target.clone());
     line(
@@ -31,18 +33,7 @@ pub(super) fn of(report: &Report) -> String {
         "retried",
         with_causes(report.all.retried, &report.retry_causes),
     );
-    if report.kills > 0 {
-        let excused = report.all.lost_to_kills + report.all.retried_to_kills;
-        line(
-            "by kills",
-            format!(
-                "{} in service on a killed worker ({} lost, {} retried)",
-                grouped(excused),
-                report.all.lost_to_kills,
-                report.all.retried_to_kills
-            ),
-        );
-    }
+    line("by kills", by_kills(report));
     for (label, kind, done, failed) in [
         ("reloads", "reload", report.reloads, report.reloads_failed),
         ("kills", "kill", report.kills, report.kills_failed),
@@ -52,28 +43,49 @@ pub(super) fn of(report: &Report) -> String {
             line(label, actions(report, kind, done, failed));
         }
     }
-    let others = report
-        .statuses
-        .iter()
-        .filter(|(status, _)| !(200..300).contains(*status));
+    line("statuses", statuses(report));
+    line("shares", shares(report));
+    text + &latencies(report) + &ways(report) + &failures(report) + &incidents(report)
+}
+
+/// What kills excuse; empty without kills.
+fn by_kills(report: &Report) -> String {
+    if report.kills == 0 {
+        return String::new();
+    }
+    let excused = report.all.lost_to_kills + report.all.retried_to_kills;
+    format!(
+        "{} in service on a killed worker ({} lost, {} retried)",
+        grouped(excused),
+        report.all.lost_to_kills,
+        report.all.retried_to_kills
+    )
+}
+
+/// Answers other than 2xx; empty if there are none.
+fn statuses(report: &Report) -> String {
+    let is_other = |(status, _): &(&u16, &u64)| !(200..300).contains(*status);
+    let others = report.statuses.iter().filter(is_other);
     let others: Vec<String> = others
         .map(|(status, count)| format!("{status}: {}", grouped(*count)))
         .collect();
-    if !others.is_empty() {
-        line("statuses", format!("besides 2xx {}", others.join(", ")));
+    if others.is_empty() {
+        return String::new();
     }
+    format!("besides 2xx {}", others.join(", "))
+}
+
+/// Connections by position; empty where that is not known.
+fn shares(report: &Report) -> String {
     let shares: Vec<String> = report
         .shares
         .iter()
         .map(|share| format!("{}: {}", share.position, grouped(share.connections)))
         .collect();
-    if !shares.is_empty() {
-        line(
-            "shares",
-            format!("connections by position {}", shares.join(", ")),
-        );
+    if shares.is_empty() {
+        return String::new();
     }
-    text + &latencies(report) + &ways(report) + &failures(report) + &incidents(report)
+    format!("connections by position {}", shares.join(", "))
 }
 
 fn verdict(report: &Report) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phalanx_core::fleet::{Action, CommandId, Done, Event, FailureReason, Refusal, Report};
+use phalanx_core::fleet::{Action, Event, FailureReason, Report};
 use phalanx_core::ids::{Generation, Position, WorkerId};
 
 use crate::known::{Known, SIGKILL};
@@ -19,6 +19,8 @@ macro_rules! rule {
         }
     };
 }
+
+pub(crate) use rule;
 
 /// Watches one history.
 #[derive(Debug)]
@@ -329,74 +331,6 @@ impl Judge {
             known.stopped_at.is_some_and(|at| now >= at + patience),
             "worker {worker} killed without having had its time to stop"
         );
-        Ok(())
-    }
-
-    fn judge_reply(&self, command: CommandId, result: &Result<Done, Refusal>) -> Verdict {
-        let model = &self.model;
-        rule!(
-            model.waiting.contains_key(&command),
-            "{command:?} was not waiting for {result:?}"
-        );
-        match result {
-            Ok(Done::Reloaded { generation } | Done::RolledBack { generation }) => {
-                rule!(
-                    !model.condemned.contains(generation),
-                    "generation {generation} serves although its canaries were bad"
-                );
-                let is_true = model
-                    .workers
-                    .values()
-                    .all(|known| known.generation == *generation);
-                rule!(is_true, "reload answered while older workers live");
-                // A way back does not wait for a position that was vacant before.
-                let is_new = matches!(result, Ok(Done::Reloaded { .. }));
-                let unserved = (0..model.target)
-                    .map(Position)
-                    .find(|position| !model.served.contains(&(*position, *generation)));
-                rule!(
-                    !is_new || unserved.is_none(),
-                    "reload answered before {unserved:?} was ready"
-                );
-            }
-            Ok(Done::Scaled { workers }) => {
-                rule!(*workers == model.target, "scaled to another target");
-                let is_true = model.serving().all(|known| model.is_wanted(known.position));
-                rule!(is_true, "scaled while surplus workers live");
-            }
-            Ok(Done::Stopped) => {
-                rule!(model.workers.is_empty(), "stopped while workers live");
-            }
-            Err(Refusal::RolloutFailed {
-                generation,
-                rolled_back,
-                ..
-            }) => {
-                let is_left = model
-                    .workers
-                    .values()
-                    .any(|known| known.generation == *generation);
-                rule!(
-                    !(is_left && *rolled_back),
-                    "rolled back while workers of generation {generation} live"
-                );
-            }
-            Err(Refusal::Stopping) => {
-                let ends =
-                    model.is_stopping || model.workers.values().all(|known| known.is_leaving);
-                rule!(ends, "refused as stopping by a fleet that is not");
-            }
-            Err(Refusal::NoEarlierRelease) => {
-                rule!(model.rolling.is_none(), "a rollout could have been undone");
-            }
-            Ok(Done::Recycled { .. }) => return self.judge_recycled(command),
-            Err(
-                Refusal::RecycleFailed { .. }
-                | Refusal::ScaleFailed { .. }
-                | Refusal::Superseded
-                | Refusal::Invalid { .. },
-            ) => {}
-        }
         Ok(())
     }
 

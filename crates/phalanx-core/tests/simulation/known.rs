@@ -41,6 +41,23 @@ pub(crate) struct Streak {
 }
 
 impl Known {
+    /// A worker that has just been started.
+    pub(crate) fn spawned(position: Position, generation: Generation, is_held: bool) -> Self {
+        Self {
+            position,
+            generation,
+            ready_at: None,
+            is_leaving: false,
+            is_lost: false,
+            stopped_at: None,
+            spare_since: None,
+            is_retiring: false,
+            is_held,
+            serves: false,
+            errors: 0,
+        }
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.ready_at.is_some() && !self.is_leaving
     }

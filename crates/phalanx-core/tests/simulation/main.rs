@@ -6,7 +6,7 @@
 //! seed, printing every event and action.
 //!
 //! The parts: `plan` draws what a history is made of, `process`, `world` and `around` play it,
-//! `known`, `model`, `counts`, `judge`, `turns` and `spares` watch it from outside, `coverage` counts what it reached, and `history` tells its story.
+//! `known`, `model`, `reports`, `counts`, `judge`, `replies`, `turns` and `spares` watch it from outside, `coverage` counts what it reached, and `history` tells its story.
 
 #[cfg(test)]
 mod around;
@@ -26,6 +26,10 @@ mod model;
 mod plan;
 #[cfg(test)]
 mod process;
+#[cfg(test)]
+mod replies;
+#[cfg(test)]
+mod reports;
 #[cfg(test)]
 mod rng;
 #[cfg(test)]

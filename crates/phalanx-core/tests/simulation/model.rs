@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use phalanx_core::fleet::{
-    Action, Amount, Command, CommandId, Done, Event, FleetConfig, MAX_WORKERS, Outcome, Reason,
-    Refusal, Report, ScaleTo,
+    Action, Amount, Command, CommandId, Event, FleetConfig, MAX_WORKERS, Outcome, ScaleTo,
 };
 use phalanx_core::health::Health;
 use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
@@ -280,7 +279,7 @@ impl Model {
         }
     }
 
-    fn resized(&mut self, wanted: u32) {
+    pub(crate) fn resized(&mut self, wanted: u32) {
         self.streaks.retain(|position, _| position.0 < wanted);
         self.target = wanted;
         self.is_rescaled = true;
@@ -306,20 +305,8 @@ impl Model {
                 self.last_worker = *worker;
                 self.streaks
                     .retain(|at, streak| at != position || streak.generation == *generation);
-                let known = Known {
-                    position: *position,
-                    generation: *generation,
-                    ready_at: None,
-                    is_leaving: false,
-                    is_lost: false,
-                    stopped_at: None,
-                    spare_since: None,
-                    is_retiring: false,
-                    is_held: *held,
-                    serves: false,
-                    errors: 0,
-                };
-                self.workers.insert(*worker, known);
+                self.workers
+                    .insert(*worker, Known::spawned(*position, *generation, *held));
             }
             Action::Refuse => self.refuses = true,
             Action::Drain { worker } => {
@@ -359,86 +346,5 @@ impl Model {
                 self.outcome = Some(outcome.clone());
             }
         }
-    }
-
-    fn note_reply(&mut self, command: CommandId, result: &Result<Done, Refusal>) {
-        self.waiting.remove(&command);
-        if let Ok(Done::Reloaded { generation } | Done::RolledBack { generation }) = result {
-            self.base = *generation;
-            self.may_be_mixed = false;
-        }
-    }
-
-    fn note_report(&mut self, report: &Report) {
-        match report {
-            Report::RollbackAbandoned { .. } => {
-                self.may_be_mixed = true;
-                self.restore_limits();
-            }
-            Report::RolledBack { .. } => self.restore_limits(),
-            Report::RolloutStarted {
-                generation,
-                canaries,
-                max_surge,
-                max_unavailable,
-                ..
-            } => {
-                self.turns.clear();
-                self.rolling = Some(*generation);
-                self.canaries = *canaries;
-                self.is_rescaled = false;
-                (self.surge, self.unavailable) = (*max_surge, *max_unavailable);
-            }
-            Report::Resizes { to, .. } => self.resized(*to),
-            Report::CanaryPassed { .. } => self.canaries = None,
-            Report::RolloutFinished { generation } => {
-                self.rolling = None;
-                self.base = *generation;
-                self.restore_limits();
-            }
-            Report::RolloutFailed { .. } | Report::RolloutCancelled { .. } => {
-                self.rolling = None;
-                self.canaries = None;
-                // Other releases get their turn: their tries begin anew.
-                self.streaks.clear();
-            }
-            Report::Changed {
-                worker,
-                reason: Reason::NotReadyInTime,
-                ..
-            } => {
-                // It does not finish anything: it failed.
-                if let Some(known) = self.workers.get_mut(worker) {
-                    known.is_retiring = false;
-                }
-            }
-            Report::Changed {
-                worker,
-                position,
-                reason: Reason::Recycle { .. },
-                ..
-            } => self.note_turn(*position, *worker),
-            Report::RespawnScheduled { position, .. } => {
-                // It has troubles of its own; the others do not wait for their end.
-                self.turns.remove(position);
-            }
-            Report::Changed { .. }
-            | Report::CrashLoopEntered { .. }
-            | Report::CrashLoopLeft { .. }
-            | Report::BootOver
-            | Report::RolloutProgress { .. }
-            | Report::CanaryStarted { .. }
-            | Report::CanaryProgress { .. }
-            | Report::FewerListeners { .. }
-            | Report::ScaleStarted { .. }
-            | Report::ScaleProgress { .. }
-            | Report::StopStarted { .. }
-            | Report::StopProgress { .. } => {}
-        }
-    }
-
-    fn restore_limits(&mut self) {
-        self.surge = self.config.max_surge;
-        self.unavailable = self.config.max_unavailable;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use phalanx_control::api::{
     Adoption, Dispatch, HealthState, RecycledStatus, Status, VacancyStatus, WorkerStatus,
@@ -9,7 +10,7 @@ use phalanx_control::api::{
 use phalanx_core::command::{CommandError, CommandErrorKind};
 use phalanx_core::fleet::{
     Command, ConfigError, Done, Failure, FleetConfig, FleetView, RecycleTarget, Refusal,
-    ReloadPlan, ScaleTo,
+    ReloadPlan, ScaleTo, WorkerView,
 };
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
@@ -293,6 +294,38 @@ impl Control {
             .any(|worker| worker.pid() == pid)
     }
 
+    fn worker_status(&self, worker: &WorkerView, now: Duration) -> WorkerStatus {
+        let id = worker.worker;
+        let load = self.cluster.load(id);
+        let process = self.cluster.worker(id);
+        let condition = self.cluster.condition(id);
+        let lag = self.cluster.loop_lag(id);
+        WorkerStatus {
+            id,
+            position: worker.position,
+            generation: worker.generation,
+            pid: process.as_ref().map(Worker::pid),
+            memory_bytes: process.and_then(|process| process.memory_bytes()),
+            recycled: worker.recycled.map(|recycled| RecycledStatus {
+                ago_ms: millis(now.saturating_sub(recycled.at)),
+                why: recycled.wear.to_string(),
+            }),
+            state: worker.state.into(),
+            says: self.cluster.says(id),
+            stuck_ms: self.cluster.stuck_for(id).map(millis),
+            health: condition.as_ref().map(|one| HealthState::from(one.state)),
+            health_ms: condition.as_ref().map(|one| millis(one.lasts)),
+            health_why: condition.map(|one| one.why),
+            loop_lag_us: lag.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX)),
+            ready_at: self.shared.ready_at(id),
+            restarts: worker.restarts,
+            connections: self.cluster.connections(id),
+            share: None,
+            open: load.map(|load| load.open),
+            response_us: load.map(|load| load.response_us).filter(|&time| time > 0),
+        }
+    }
+
     /// The app's state, now.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -302,36 +335,10 @@ impl Control {
             .first()
             .map_or(Dispatch::Auto, |listener| listener.dispatch.clone());
         let now = self.shared.now();
-        let workers = view.workers.iter().map(|worker| {
-            let load = self.cluster.load(worker.worker);
-            let process = self.cluster.worker(worker.worker);
-            let condition = self.cluster.condition(worker.worker);
-            let lag = self.cluster.loop_lag(worker.worker);
-            WorkerStatus {
-                id: worker.worker,
-                position: worker.position,
-                generation: worker.generation,
-                pid: process.as_ref().map(Worker::pid),
-                memory_bytes: process.and_then(|process| process.memory_bytes()),
-                recycled: worker.recycled.map(|recycled| RecycledStatus {
-                    ago_ms: millis(now.saturating_sub(recycled.at)),
-                    why: recycled.wear.to_string(),
-                }),
-                state: worker.state.into(),
-                says: self.cluster.says(worker.worker),
-                stuck_ms: self.cluster.stuck_for(worker.worker).map(millis),
-                health: condition.as_ref().map(|one| HealthState::from(one.state)),
-                health_ms: condition.as_ref().map(|one| millis(one.lasts)),
-                health_why: condition.map(|one| one.why),
-                loop_lag_us: lag.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX)),
-                ready_at: self.shared.ready_at(worker.worker),
-                restarts: worker.restarts,
-                connections: self.cluster.connections(worker.worker),
-                share: None,
-                open: load.map(|load| load.open),
-                response_us: load.map(|load| load.response_us).filter(|&time| time > 0),
-            }
-        });
+        let workers = view
+            .workers
+            .iter()
+            .map(|worker| self.worker_status(worker, now));
         let vacancies = view.vacancies.iter().map(|vacancy| VacancyStatus {
             position: vacancy.position,
             restarts: vacancy.restarts,
@@ -388,6 +395,6 @@ fn share(part: u64, all: u64) -> Option<f64> {
     Some(f64::from(u32::try_from(places).ok()?) / 10_000.0)
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -46,6 +46,12 @@ pub(crate) async fn run(worker: &ThisWorker) -> phalanx::Result<()> {
     Ok(())
 }
 
+fn exit(command: &Value) -> ! {
+    let code = command["code"].as_i64();
+    let code = code.and_then(|code| i32::try_from(code).ok());
+    std::process::exit(code.unwrap_or(0))
+}
+
 impl State {
     async fn obey(&mut self, worker: &ThisWorker, command: &Value) -> Value {
         let done = match command["do"].as_str() {
@@ -75,27 +81,14 @@ impl State {
                 crate::print(&command["text"]);
                 Ok(json!({}))
             }
-            Some("accept") => {
-                let count = command["count"].as_u64().unwrap_or(1);
-                for _ in 0..count {
-                    let accepted = self.listener(command).accept().await;
-                    let (stream, peer) = accepted.expect("this worker does not leave");
-                    self.servers.spawn(serve::answer(stream, peer, worker.id()));
-                }
-                Ok(json!({"accepted": count}))
-            }
+            Some("accept") => Ok(self.accept(worker, command).await),
             Some("close") => {
                 let name = command["as"].as_str().unwrap_or_default();
                 drop(self.listeners.remove(name));
                 drop(self.sockets.remove(name));
                 Ok(json!({}))
             }
-            Some("exit") => {
-                let code = command["code"]
-                    .as_i64()
-                    .and_then(|code| i32::try_from(code).ok());
-                std::process::exit(code.unwrap_or(0))
-            }
+            Some("exit") => exit(command),
             Some("abort") => std::process::abort(),
             _ => Ok(json!({"echo": command})),
         };
@@ -107,6 +100,16 @@ impl State {
             };
             json!({"error": describe(&error), "kind": kind})
         })
+    }
+
+    async fn accept(&mut self, worker: &ThisWorker, command: &Value) -> Value {
+        let count = command["count"].as_u64().unwrap_or(1);
+        for _ in 0..count {
+            let accepted = self.listener(command).accept().await;
+            let (stream, peer) = accepted.expect("this worker does not leave");
+            self.servers.spawn(serve::answer(stream, peer, worker.id()));
+        }
+        json!({"accepted": count})
     }
 
     async fn listen(&mut self, worker: &ThisWorker, command: &Value) -> phalanx::Result<Value> {
