@@ -92,7 +92,8 @@ pub struct SupervisorOptions {
     /// This process adopts the orphans of its workers ([`adopt_orphans`](phalanx_sys::process::adopt_orphans)), reaps
     /// them, and has no children but workers: so all of its other children are ended with the app. Default: no.
     pub adopts_orphans: bool,
-    /// Somebody reads the metrics: they are sampled, and requests counted, from the start on. Default: from the first question on.
+    /// Somebody reads the metrics: they are sampled, and requests counted, from the start on, and workers that are not Node's have a
+    /// directory for Python's `prometheus_client` (`PROMETHEUS_MULTIPROC_DIR`). Default: from the first question on, without the directory.
     pub metrics: bool,
     /// How long the app says that it is not ready before a stop begins; a fast stop does not wait. Default: not at all.
     pub pre_stop_delay: Duration,
