@@ -197,6 +197,11 @@ bench-logs *args:
     cargo build --release -p phalanx-cli
     nice python3 -B bench/logs.py target/release/phalanx {{ args }}
 
+# What it costs the primary that the web view is open, metrics are scraped and logs are followed, with 64 workers under load (needs wrk)
+bench-views *args:
+    cargo build --release -p phalanx-cli
+    python3 -B bench/views.py target/release/phalanx {{ args }}
+
 # When the first answer comes and when all workers are ready, beside Node alone
 bench-first-answer *args:
     cargo build --release -p phalanx-cli
