@@ -182,6 +182,10 @@ bench *args:
 drill-far:
     cargo test -p phalanx-cli --test drill_far -- --ignored --nocapture
 
+# The eleven ways of docs/zero-loss.md through links of 20, 70 and 200 ms, as root and without privilege; as root
+eleven-ways-far:
+    cargo test -p phalanx-cli --test eleven_ways -- --ignored --nocapture
+
 # The drill of docs/zero-loss.md against others: Node's cluster, PM2, and gunicorn and Puma where they are
 drill-rivals *args: _rivals
     PM2=target/bench/pm2/node_modules/.bin/pm2 bench/drill-rivals.sh {{ args }}

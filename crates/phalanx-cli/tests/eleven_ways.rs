@@ -1,5 +1,6 @@
 //! The eleven ways in which requests get lost elsewhere, one test each, with an allowance of zero. Each
-//! test says how it was seen to fail with its protection removed.
+//! test says how it was seen to fail with its protection removed. `PHALANX_TEST_DELAY_MS` puts a link between clients and
+//! servers, `PHALANX_TEST_UID` runs the primary as that user; `just eleven-ways-far` does so with all delays.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
 mod cluster;
@@ -7,14 +8,12 @@ mod cluster;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cluster::kept::Kept;
+use cluster::far::{NOBODY, Placed as _, begin_reload, has_links, is_unprivileged, walk, walk_far};
+use cluster::kept::{Kept, fill};
 use cluster::{app, get, pid_in, restarts, try_get, wait_report, wait_state};
 use phalanx_sys::steering::Steering;
 use phalanx_testkit::app::AppBuilder;
-use phalanx_testkit::wait::eventually;
-use phalanx_testkit::{
-    App, LIMIT, Load, Mode, Process, Signal, Target, fixtures, missing, node, procs, require,
-};
+use phalanx_testkit::{App, LIMIT, Load, Mode, Signal, fixtures, missing, node, procs, require};
 use serde_json::Value;
 
 /// Node 26 where it is to be had: it closes what it has not read when its server is closed.
@@ -27,26 +26,13 @@ fn newest() -> Option<AppBuilder> {
 }
 
 fn can_steer() -> bool {
-    Steering::available().is_ok()
+    !is_unprivileged() && Steering::available().is_ok()
 }
 
 /// The dispatches in which phalanx decides who gets a connection.
 fn programmed() -> Vec<&'static str> {
     let kernel = can_steer().then_some("kernel");
     ["handoff"].into_iter().chain(kernel).collect()
-}
-
-/// Begins a reload of an app of one worker, and waits until the old one was told to leave.
-#[track_caller]
-fn begin_reload(app: &mut App) -> Process {
-    let reload = app.start_verb(["reload"]);
-    app.wait_status(LIMIT, |status| {
-        let workers = status["workers"].as_array().into_iter().flatten();
-        let mut successors =
-            workers.filter(|one| one["generation"] == 2 && one["state"] == "ready");
-        successors.next().is_some() && status["listeners"][0]["workers"] == 1
-    });
-    reload
 }
 
 /// Has the last worker told to leave while all of them have something to do, and asks on meanwhile.
@@ -78,8 +64,8 @@ fn way_1_the_old_worker_gets_new_connections_after_it_was_told_to_stop() {
     for dispatch in programmed() {
         let Some(builder) = newest() else { return };
         let builder = builder.options(["--dispatch", dispatch]);
-        ask_while_one_leaves(&mut builder.clone().workers(1).start(), &["reload"]);
-        ask_while_one_leaves(&mut builder.workers(2).start(), &["scale", "1"]);
+        ask_while_one_leaves(&mut builder.clone().workers(1).placed(), &["reload"]);
+        ask_while_one_leaves(&mut builder.workers(2).placed(), &["scale", "1"]);
     }
 }
 
@@ -88,7 +74,10 @@ fn way_1_the_old_worker_gets_new_connections_after_it_was_told_to_stop() {
 fn way_2_a_connection_that_was_accepted_and_not_read_is_closed_at_shutdown() {
     for dispatch in programmed().into_iter().chain(["shared"]) {
         let Some(builder) = newest() else { return };
-        let mut app = builder.workers(1).options(["--dispatch", dispatch]).start();
+        let mut app = builder
+            .workers(1)
+            .options(["--dispatch", dispatch])
+            .placed();
         let target = app.address();
         let fresh: Vec<_> = (0..8).map(|_| Kept::open(&target)).collect();
         let reload = begin_reload(&mut app);
@@ -104,7 +93,7 @@ fn way_2_a_connection_that_was_accepted_and_not_read_is_closed_at_shutdown() {
 #[test]
 fn way_3_an_idle_connection_is_closed_while_the_next_request_is_on_the_wire() {
     let Some(builder) = newest() else { return };
-    let mut app = builder.workers(2).start();
+    let mut app = builder.workers(2).placed();
     let load = Load::new(app.address()).mode(Mode::KeepAlive).clients(16);
     let load = load.pause(Duration::from_millis(1)).start();
     for _ in 0..3 {
@@ -116,25 +105,14 @@ fn way_3_an_idle_connection_is_closed_while_the_next_request_is_on_the_wire() {
     assert_eq!((report.disturbed(), report.idle_closes), (0, 0), "{report}");
 }
 
-/// Stops the process of the worker, and fills its slot with requests: with so many in all slots.
-#[track_caller]
-fn fill(target: &Target, worker: u32, requests: usize) -> Vec<Kept> {
-    assert!(procs::signal(worker, Signal::STOP));
-    eventually(LIMIT, "a stopped process", || {
-        procs::stat(worker).filter(|stat| stat.state == 'T')
-    });
-    let mut queued: Vec<_> = (0..requests).map(|_| Kept::open(target)).collect();
-    for connection in &mut queued {
-        connection.ask("/");
-    }
-    queued
-}
-
 /// Seen to fail when the primary lets the slot of a dead worker go (`Slots::gone` takes it out of `active`),
 /// which is the same as to have kept no copy of it: one worker's queue was reset. The last part was seen to
 /// fail with the program attached to select but not to migrate: the queue of the worker that left was reset.
 #[test]
 fn way_4_the_accept_queue_of_a_closed_reuseport_listener_is_reset() {
+    if is_unprivileged() {
+        return;
+    }
     if !can_steer() {
         return missing!("dispatch in the kernel");
     }
@@ -143,7 +121,7 @@ fn way_4_the_accept_queue_of_a_closed_reuseport_listener_is_reset() {
     let builder = builder.options(["--dispatch", "kernel"]).options(limits);
     // A crash: the slot is inherited with its queue.
     for workers in [1, 2] {
-        let mut app = builder.clone().workers(workers).start();
+        let mut app = builder.clone().workers(workers).placed();
         let target = app.address();
         let stopped = app.worker_pids()[0];
         let queued = fill(&target, stopped, 4 * workers);
@@ -154,7 +132,7 @@ fn way_4_the_accept_queue_of_a_closed_reuseport_listener_is_reset() {
     }
     // A worker that is killed after its successor has taken its position: the slot is closed, and its
     // queue moves.
-    let mut app = builder.workers(1).start();
+    let mut app = builder.workers(1).placed();
     let target = app.address();
     let queued = fill(&target, app.worker_pids()[0], 4);
     app.verb(["reload"]).expect_success();
@@ -169,7 +147,7 @@ fn way_4_the_accept_queue_of_a_closed_reuseport_listener_is_reset() {
 fn way_5_readiness_is_guessed_by_a_timer() {
     let Some(builder) = newest() else { return };
     let builder = builder.env("LISTEN_AFTER_MS", "1500");
-    let mut app = builder.workers(1).start();
+    let mut app = builder.workers(1).placed();
     let target = app.address();
     let events = app.events();
     let load = Load::new(target).clients(4).start();
@@ -214,7 +192,7 @@ fn fewest_ready(app: &mut App, workers: usize) -> usize {
 #[test]
 fn way_6_stop_before_start_leaves_a_gap_in_capacity() {
     let Some(builder) = newest() else { return };
-    let mut app = builder.workers(1).start_ready();
+    let mut app = builder.workers(1).placed_ready();
     assert_eq!(fewest_ready(&mut app, 1), 1);
 }
 
@@ -223,12 +201,14 @@ fn way_6_stop_before_start_leaves_a_gap_in_capacity() {
 fn way_7_long_connections_are_cut_or_hold_the_old_generation_for_ever() {
     let Some(builder) = newest() else { return };
     let limits = ["--drain-timeout", "2s", "--stream-timeout", "8s"];
-    let mut app = builder.workers(1).options(limits).start();
-    let mut upgraded = Kept::open(&app.address());
+    let mut app = builder.workers(1).options(limits).placed();
+    let target = app.address();
+    // Before the other, whose answer tells that the worker has both.
+    let silent = Kept::open(&target);
+    let mut upgraded = Kept::open(&target);
     upgraded
         .send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
     upgraded.head();
-    let silent = Kept::open(&app.address());
     let reload = begin_reload(&mut app);
     // The drain limit is over for whatever is no stream, and not for the stream.
     silent.expect_end();
@@ -243,7 +223,7 @@ fn way_7_long_connections_are_cut_or_hold_the_old_generation_for_ever() {
 #[test]
 fn way_8_two_workers_are_replaced_in_parallel_and_none_is_left() {
     let Some(builder) = newest() else { return };
-    let mut app = builder.workers(2).start_ready();
+    let mut app = builder.workers(2).placed_ready();
     assert_eq!(fewest_ready(&mut app, 2), 2);
 }
 
@@ -265,7 +245,7 @@ fn way_9_the_primary_is_replaced_and_everything_with_it() {
     for kind in 0..2 {
         let start = |port: &str| {
             let builder = two_kinds(port).map(|kinds| kinds[kind].clone());
-            builder.map(|builder| builder.workers(2).start())
+            builder.map(|builder| builder.workers(2).placed())
         };
         let Some(mut app) = start("0") else { return };
         let target = app.address();
@@ -290,14 +270,14 @@ fn way_9_the_primary_is_replaced_and_everything_with_it() {
 #[track_caller]
 fn signal_the_boot(builder: AppBuilder) {
     let builder = builder.env("LISTEN_AFTER_MS", "500");
-    let mut app = builder.clone().workers(2).start();
+    let mut app = builder.clone().workers(2).placed();
     app.status();
     app.signal(Signal::USR2);
     app.wait_status(LIMIT, |status| {
         status["generation"] == 2 && phalanx_testkit::app::is_settled(status)
     });
     get(&app.address(), "/");
-    let mut app = builder.workers(2).start();
+    let mut app = builder.workers(2).placed();
     app.status();
     app.signal(Signal::TERM);
     app.signal(Signal::TERM);
@@ -325,7 +305,7 @@ fn way_10_signals_come_at_bad_moments() {
     let Some(builder) = newest() else { return };
     signal_the_boot(builder.clone());
     let builder = builder.env("LISTEN_AFTER_MS", "100");
-    let mut app = builder.workers(2).start();
+    let mut app = builder.workers(2).placed();
     let target = app.address();
     let load = Load::new(target.clone()).mode(Mode::KeepAlive).clients(8);
     let load = load.pause(Duration::from_millis(1)).start();
@@ -365,7 +345,7 @@ fn way_11_recycling_is_not_protected_as_a_reload_is() {
     for dispatch in programmed() {
         let Some(builder) = newest() else { return };
         let builder = builder.options(["--dispatch", dispatch]);
-        let mut app = builder.workers(2).start();
+        let mut app = builder.workers(2).placed();
         let target = app.address();
         let events = app.events();
         let loads = [Mode::KeepAlive, Mode::ConnectionPerRequest].map(|mode| {
@@ -391,4 +371,22 @@ fn way_11_recycling_is_not_protected_as_a_reload_is() {
         }
         assert_eq!(restarts(&app.status()), 0, "they were no crashes");
     }
+}
+
+#[test]
+fn through_a_link_queues_and_recycling_lose_nothing() {
+    if has_links() {
+        assert_eq!(walk(20, None, "way_2"), [""; 0]);
+        assert_eq!(walk(20, Some(NOBODY), "way_11"), [""; 0]);
+    }
+}
+
+/// The table of docs/zero-loss.md.
+#[test]
+#[ignore = "some minutes; just eleven-ways-far"]
+fn through_links_none_of_the_eleven_loses_anything() {
+    if !has_links() {
+        return;
+    }
+    assert_eq!(walk_far(), [""; 0]);
 }

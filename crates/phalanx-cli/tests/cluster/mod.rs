@@ -9,6 +9,7 @@
 
 pub(crate) mod burst;
 pub(crate) mod dropin;
+pub(crate) mod far;
 pub(crate) mod kept;
 pub(crate) mod release;
 pub(crate) mod scrape;
