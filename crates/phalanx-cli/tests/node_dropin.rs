@@ -4,6 +4,7 @@
 
 mod cluster;
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 
@@ -88,6 +89,40 @@ fn restarts_lose_no_request_of_keep_alive_clients() {
             }
             let report = load.stop();
             assert_eq!(report.disturbed(), 0, "{name}: {report}");
+        }
+    }
+}
+
+/// Node calls back before the workers are gone.
+#[test]
+fn workers_that_are_forked_when_all_were_told_to_leave_are_not_refused_their_clients() {
+    let Some(node) = node::require() else { return };
+    for dispatch in ["handoff", "auto"] {
+        for port in [None, Some(free_port().to_string())] {
+            let mut variables = vec![("PHALANX_DISPATCH", dispatch)];
+            variables.extend(port.as_deref().map(|port| ("PORT", port)));
+            let mut primary = Primary::start(&node, &variables);
+            // It holds up the leave of its worker.
+            let Target::Tcp(address) = primary.target else {
+                panic!("TCP was asked for")
+            };
+            let mut busy = TcpStream::connect(address).unwrap();
+            busy.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").unwrap();
+            primary.process.write_line("again");
+            primary.wait_for("listening", 4);
+            let text = primary.text();
+            let line = text.lines().filter(|line| line.starts_with("listening"));
+            let address = line.last().unwrap().split(' ').nth(2).unwrap();
+            primary.target = Target::Tcp(address.parse().unwrap());
+            let answers = primary.answers(10);
+            assert_eq!(
+                answers.values().copied().collect::<Vec<_>>(),
+                [5, 5],
+                "{dispatch}: {answers:?}"
+            );
+            busy.write_all(b"\r\n").unwrap();
+            primary.wait_for("exit ", 2);
+            assert_eq!(primary.answers(10).len(), 2, "{dispatch}");
         }
     }
 }

@@ -126,6 +126,13 @@ impl Hub {
             return None;
         }
         let position = state.cell.position();
+        if state
+            .channel
+            .as_ref()
+            .is_some_and(|channel| channel.splice.is_some())
+        {
+            self.begin_anew();
+        }
         let opened = if self.machine.held_as(worker, &key).is_some() {
             Err(io::Error::from_raw_os_error(EADDRINUSE))
         } else if self.machine.held(worker).count() >= LISTENERS_MAX {

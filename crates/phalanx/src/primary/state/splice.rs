@@ -325,6 +325,14 @@ impl Hub {
         linger::until_written(rest);
     }
 
+    /// Node's primary has workers again, while those that `cluster.disconnect()` meant still leave: as there, what was
+    /// open is closed, and opened anew.
+    pub(in crate::primary) fn begin_anew(&mut self) {
+        if self.intake == Intake::Refused {
+            self.close_listeners();
+        }
+    }
+
     /// A worker has gone that held these: who is left without a holder closes after a while, or with the last worker
     /// when all were told to leave.
     fn close_unheld(&mut self, listeners: Vec<ListenerId>) {
