@@ -1,9 +1,100 @@
-//! When a listener ends.
+//! By what a listener's connections reach the workers, and when a listener ends.
 //!
 //! A listener belongs to the app and not to the worker that closed it last. That worker may be about to leave, and its
 //! successor asks for the listener again. So it stays until the app serves without it.
 
+use std::fmt;
 use std::time::Duration;
+
+/// How a listener's connections reach the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "each is carried out in its own way"
+)]
+pub enum Dispatch {
+    /// The primary accepts.
+    Handoff,
+    /// The workers accept from the same socket.
+    Shared,
+    /// Each worker accepts from its slot, which a program in the kernel picks.
+    Kernel,
+}
+
+impl Dispatch {
+    /// The word for it in flags, status and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Handoff => "handoff",
+            Self::Shared => "shared",
+            Self::Kernel => "kernel",
+        }
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Handoff, Self::Shared, Self::Kernel]
+            .into_iter()
+            .find(|dispatch| dispatch.as_str() == name)
+    }
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What carries a listener's connections to the workers: for each dispatch what it needs, and nothing else.
+///
+/// The runtime says what that is: descriptors are none of this crate's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is one for each dispatch")]
+pub enum Carrier<Handed, Socket, Slots> {
+    /// The socket from which the primary accepts, and what it keeps for that.
+    Handoff(Handed),
+    /// The socket that all workers have.
+    Shared(Socket),
+    /// The sockets of the workers.
+    Kernel(Slots),
+}
+
+impl<Handed, Socket, Slots> Carrier<Handed, Socket, Slots> {
+    /// The dispatch that it is for.
+    pub fn dispatch(&self) -> Dispatch {
+        match self {
+            Self::Handoff(_) => Dispatch::Handoff,
+            Self::Shared(_) => Dispatch::Shared,
+            Self::Kernel(_) => Dispatch::Kernel,
+        }
+    }
+
+    /// The sockets of the workers, where each has its own.
+    pub fn slots(&self) -> Option<&Slots> {
+        match self {
+            Self::Kernel(slots) => Some(slots),
+            Self::Handoff(_) | Self::Shared(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn slots_mut(&mut self) -> Option<&mut Slots> {
+        match self {
+            Self::Kernel(slots) => Some(slots),
+            Self::Handoff(_) | Self::Shared(_) => None,
+        }
+    }
+
+    /// What the primary keeps where it accepts.
+    pub fn handed_mut(&mut self) -> Option<&mut Handed> {
+        match self {
+            Self::Handoff(handed) => Some(handed),
+            Self::Shared(_) | Self::Kernel(_) => None,
+        }
+    }
+}
 
 /// What a live worker is about, as far as one listener is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

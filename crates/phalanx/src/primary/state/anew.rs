@@ -6,16 +6,13 @@
 //! not get the new one.
 
 use std::io;
-use std::sync::Arc;
 
+use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::ListenRequest;
 
 use crate::primary::state::Hub;
-use crate::primary::state::choice::Dispatch;
-use crate::primary::state::dispatch::Accepting;
 use crate::primary::state::open::{Asker, OwnFile};
-use crate::watched::watch;
 
 impl Hub {
     /// Has clients find this listener, for which a worker asks again.
@@ -37,29 +34,22 @@ impl Hub {
         let Some(listener) = self.listeners.get_mut(&id) else {
             return Ok(());
         };
-        let Some(handle) = opened.handle else {
-            return Ok(());
-        };
-        match listener.choice.dispatch {
-            Dispatch::Handoff => {
-                let socket = Arc::new(watch(Arc::clone(&handle))?);
-                let room = Arc::clone(&listener.room);
-                let accepting = Accepting::start(self.shared.clone(), id, socket, room);
-                listener.former.retain(|former| !former.is_idle());
-                listener
-                    .former
-                    .extend(listener.accepting.replace(accepting));
+        match &mut listener.carrier {
+            Carrier::Handoff(handed) => {
+                handed.start_anew(self.shared.clone(), id, opened.by)?;
                 tracing::warn!(address = %listener.address, "the socket's file was removed: made anew");
             }
-            Dispatch::Shared | Dispatch::Kernel => {
+            Carrier::Shared(socket) => {
+                *socket = opened.by;
                 tracing::warn!(
                     address = %listener.address,
                     "the socket's file was removed: made anew. Workers that have the old socket get nothing \
                      until a reload"
                 );
             }
+            // Slots have no path.
+            Carrier::Kernel(_) => return Ok(()),
         }
-        listener.handle = Some(handle);
         listener.file = opened.file;
         Ok(())
     }

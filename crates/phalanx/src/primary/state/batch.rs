@@ -55,7 +55,7 @@ impl Hub {
             return;
         };
         let listener = self.listeners.get_mut(&held.listener);
-        let slots = listener.and_then(|listener| listener.slots.as_mut());
+        let slots = listener.and_then(|listener| listener.carrier.slots_mut());
         let Some(slot) = slots.and_then(|slots| slots.duplicates_due(position, worker)) else {
             return;
         };

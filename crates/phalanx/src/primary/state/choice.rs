@@ -3,11 +3,11 @@
 //! INVARIANT: no eBPF program is loaded under the lock for a worker that asks. It takes tens of milliseconds, so one is
 //! kept ready; whoever finds none waits for it beside the lock, and asks again.
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use phalanx_core::dispatch::listener::Dispatch;
 use phalanx_core::policy::PolicyName;
 use phalanx_core::wire::Target;
 use phalanx_sys::steering::{Steering, Unavailable};
@@ -15,40 +15,6 @@ use phalanx_sys::steering::{Steering, Unavailable};
 use crate::primary::state::Hub;
 use crate::primary::{Cluster, Shared};
 use crate::settings::{Adoption, DispatchChoice};
-
-/// How a listener's connections reach the workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::primary) enum Dispatch {
-    /// The primary accepts.
-    Handoff,
-    /// The workers accept from the same socket.
-    Shared,
-    /// Each worker accepts from its slot, which a program in the kernel picks.
-    Kernel,
-}
-
-impl Dispatch {
-    pub(in crate::primary) fn as_str(self) -> &'static str {
-        match self {
-            Self::Handoff => "handoff",
-            Self::Shared => "shared",
-            Self::Kernel => "kernel",
-        }
-    }
-
-    /// The one of this name.
-    pub(in crate::primary) fn from_name(name: &str) -> Option<Self> {
-        [Self::Handoff, Self::Shared, Self::Kernel]
-            .into_iter()
-            .find(|dispatch| dispatch.as_str() == name)
-    }
-}
-
-impl fmt::Display for Dispatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// By what a worker that asks for a listener can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use crate::primary::Shared;
 use crate::primary::state::Hub;
 use crate::primary::state::load::Board;
+use crate::watched::watch;
 
 /// Connections accepted in one turn; then other tasks have theirs.
 const BATCH: usize = 64;
@@ -48,14 +49,14 @@ pub(in crate::primary) enum Turn {
 
 /// Accepts until it is dropped.
 #[derive(Debug)]
-pub(in crate::primary) struct Accepting {
+struct Accepting {
     /// The task only borrows it while it works: the address is free the moment this is dropped.
     socket: Arc<AsyncFd<Arc<OwnedFd>>>,
     task: tokio::task::AbortHandle,
 }
 
 impl Accepting {
-    pub(in crate::primary) fn start(
+    fn start(
         shared: Weak<Shared>,
         listener: ListenerId,
         socket: Arc<AsyncFd<Arc<OwnedFd>>>,
@@ -69,7 +70,7 @@ impl Accepting {
     }
 
     /// Whether no connection waits.
-    pub(in crate::primary) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         !socket::has_waiting(self.socket.get_ref().as_fd())
     }
 }
@@ -77,6 +78,65 @@ impl Accepting {
 impl Drop for Accepting {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A listener from which the primary accepts.
+#[derive(Debug)]
+pub(in crate::primary) struct Handed {
+    pub(in crate::primary) socket: Arc<OwnedFd>,
+    accepting: Accepting,
+    /// Its sockets that have lost their path, and may have connections left.
+    former: Vec<Accepting>,
+    /// Rings when a worker has room again; only after `starved` was set.
+    room: Arc<Notify>,
+    starved: bool,
+    exhausted: bool,
+}
+
+impl Handed {
+    /// # Errors
+    /// When the socket cannot be watched.
+    pub(in crate::primary) fn start(
+        shared: Weak<Shared>,
+        id: ListenerId,
+        socket: Arc<OwnedFd>,
+    ) -> io::Result<Self> {
+        let room = Arc::new(Notify::new());
+        let watched = Arc::new(watch(Arc::clone(&socket))?);
+        Ok(Self {
+            accepting: Accepting::start(shared, id, watched, Arc::clone(&room)),
+            socket,
+            former: Vec::new(),
+            room,
+            starved: false,
+            exhausted: false,
+        })
+    }
+
+    /// Accepts from this socket as well, in the place of one that clients do not find any more.
+    ///
+    /// # Errors
+    /// When the socket cannot be watched.
+    pub(in crate::primary) fn start_anew(
+        &mut self,
+        shared: Weak<Shared>,
+        id: ListenerId,
+        socket: Arc<OwnedFd>,
+    ) -> io::Result<()> {
+        let watched = Arc::new(watch(Arc::clone(&socket))?);
+        let room = Arc::clone(&self.room);
+        let accepting = Accepting::start(shared, id, watched, room);
+        self.former.retain(|former| !former.is_idle());
+        self.former
+            .push(std::mem::replace(&mut self.accepting, accepting));
+        self.socket = socket;
+        Ok(())
+    }
+
+    /// Whether connections wait at sockets that have lost their path.
+    pub(in crate::primary) fn has_former_arrivals(&self) -> bool {
+        !self.former.iter().all(Accepting::is_idle)
     }
 }
 
@@ -146,9 +206,13 @@ impl Hub {
         Turn::More
     }
 
+    fn handed_mut(&mut self, id: ListenerId) -> Option<&mut Handed> {
+        self.listeners.get_mut(&id)?.carrier.handed_mut()
+    }
+
     fn starve(&mut self, id: ListenerId) -> Turn {
-        if let Some(listener) = self.listeners.get_mut(&id) {
-            listener.starved = true;
+        if let Some(handed) = self.handed_mut(id) {
+            handed.starved = true;
         }
         if self.ledger.awaits_turn(id) {
             self.lose_patience_later();
@@ -158,7 +222,8 @@ impl Hub {
 
     fn warn_exhausted(&mut self, id: ListenerId, error: &io::Error) {
         if let Some(listener) = self.listeners.get_mut(&id)
-            && !std::mem::replace(&mut listener.exhausted, true)
+            && let Some(handed) = listener.carrier.handed_mut()
+            && !std::mem::replace(&mut handed.exhausted, true)
         {
             tracing::warn!(%error, address = %listener.address, "cannot accept: pausing until resources are free");
         }
@@ -166,8 +231,8 @@ impl Hub {
 
     /// Passes an accepted connection on. False when it has to wait.
     fn dispatch(&mut self, id: ListenerId, connection: OwnedFd) -> bool {
-        if let Some(listener) = self.listeners.get_mut(&id) {
-            listener.exhausted = false;
+        if let Some(handed) = self.handed_mut(id) {
+            handed.exhausted = false;
         }
         let client = self.client_of(&connection);
         let board = self.board.clone();
@@ -264,12 +329,14 @@ impl Hub {
         }
         let mut awaits_turn = false;
         for (&id, listener) in &mut self.listeners {
-            if !listener.starved || self.ledger.has_waiting(id) {
+            let handed = listener.carrier.handed_mut();
+            let starved = handed.filter(|handed| handed.starved);
+            let Some(handed) = starved.filter(|_| !self.ledger.has_waiting(id)) else {
                 continue;
-            }
+            };
             if self.ledger.has_room(id) {
-                listener.starved = false;
-                listener.room.notify_one();
+                handed.starved = false;
+                handed.room.notify_one();
             } else {
                 awaits_turn |= self.ledger.awaits_turn(id);
             }

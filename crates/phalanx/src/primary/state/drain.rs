@@ -173,7 +173,7 @@ impl Hub {
         for (_, listener) in self.held_by(worker) {
             // From a shared socket it accepts until it stops, so it may never have finished.
             let is_closed = self.intake == Intake::Refused && listener.can_refuse();
-            if listener.slots.is_none() && !is_closed {
+            if listener.carrier.slots().is_none() && !is_closed {
                 return Vec::new();
             }
             ports.extend(listener.address.inet().map(|address| address.port()));

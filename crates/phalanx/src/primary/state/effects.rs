@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::dispatch::machine::Effect;
 use phalanx_core::fleet;
 use phalanx_core::ids::WorkerId;
@@ -11,7 +12,6 @@ use crate::event::Event;
 use crate::primary::clock;
 use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
-use crate::primary::state::choice::Dispatch;
 
 impl Hub {
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -43,10 +43,10 @@ impl Hub {
             return;
         };
         let position = state.cell.position();
-        match (listener.choice.dispatch, listener.slots.as_mut()) {
-            (_, Some(slots)) => slots.serves(position, worker),
-            (Dispatch::Handoff, None) => self.ledger.join(id, worker, position),
-            (Dispatch::Shared | Dispatch::Kernel, None) => {}
+        match &mut listener.carrier {
+            Carrier::Handoff(_) => self.ledger.join(id, worker, position),
+            Carrier::Shared(_) => {}
+            Carrier::Kernel(slots) => slots.serves(position, worker),
         }
     }
 

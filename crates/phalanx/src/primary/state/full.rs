@@ -32,7 +32,7 @@ impl Hub {
             return;
         };
         let slots = self.listeners.get_mut(&id);
-        let Some(slots) = slots.and_then(|listener| listener.slots.as_mut()) else {
+        let Some(slots) = slots.and_then(|listener| listener.carrier.slots_mut()) else {
             return;
         };
         if !slots.set_full(position, worker, is_full) || !self.ledger.has_listener(id) {
@@ -87,7 +87,7 @@ impl Hub {
     /// Another process gives it out as a connection: workers are handed nothing else.
     fn is_connection_of(&self, id: ListenerId, connection: &OwnedFd) -> bool {
         let listener = self.listeners.get(&id);
-        let slots = listener.and_then(|listener| listener.slots.as_ref());
+        let slots = listener.and_then(|listener| listener.carrier.slots());
         slots.is_some_and(|slots| {
             let port = slots.address().port();
             socket::is_tcp_connection_at(connection.as_fd(), port).unwrap_or(false)
@@ -102,7 +102,7 @@ impl Hub {
         let policy = self.make_policy(id);
         self.ledger.add_listener(id, policy);
         let listener = self.listeners.get(&id);
-        let Some(slots) = listener.and_then(|listener| listener.slots.as_ref()) else {
+        let Some(slots) = listener.and_then(|listener| listener.carrier.slots()) else {
             return;
         };
         for (&worker, state) in &self.workers {

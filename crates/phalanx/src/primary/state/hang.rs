@@ -330,7 +330,7 @@ impl Hub {
         let mut slots = self
             .listeners
             .values()
-            .filter_map(|listener| listener.slots.as_ref());
+            .filter_map(|listener| listener.carrier.slots());
         let is_stuck = slots.any(|slots| slots.stuck_since(position, worker).is_some());
         is_stuck.then_some(Evidence::Queue)
     }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
+use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{ListenRequest, Target, outgoing};
@@ -202,7 +203,7 @@ impl Hub {
     ) {
         for given in &inherited.sockets {
             let listener = self.listeners.get_mut(&given.listener);
-            if let Some(slots) = listener.and_then(|listener| listener.slots.as_mut()) {
+            if let Some(slots) = listener.and_then(|listener| listener.carrier.slots_mut()) {
                 slots.gone(position, worker);
             }
         }
@@ -217,9 +218,10 @@ impl Hub {
         position: Position,
     ) -> io::Result<Given> {
         let listener = self.listeners.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
-        let socket = match listener.slots.as_mut() {
-            Some(slots) => slots.slot_for(position, worker)?,
-            None => listener.handle.clone().ok_or(io::ErrorKind::NotFound)?,
+        let socket = match &mut listener.carrier {
+            Carrier::Handoff(handed) => Arc::clone(&handed.socket),
+            Carrier::Shared(socket) => Arc::clone(socket),
+            Carrier::Kernel(slots) => slots.slot_for(position, worker)?,
         };
         // Programs that are given a socket may take it for one that waits, as systemd gives it.
         socket::set_blocking(socket.as_fd())?;

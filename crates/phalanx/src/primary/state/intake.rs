@@ -3,17 +3,16 @@
 //! A listener that is lent to the app (it was started with it, as under systemd's socket activation) is left as it is:
 //! its owner goes on using it, and who connects waits for the next start.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use phalanx_core::dispatch::drain::{Drain, Voice};
+use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::ids::WorkerId;
 use phalanx_sys::connections::Handshake;
 use phalanx_sys::socket;
 
-use crate::primary::sockets::slots::Slots;
 use crate::primary::state::Hub;
-use crate::primary::state::dispatch::Accepting;
 use crate::primary::state::listeners::{Listener, Owner};
 
 /// For so long, what has arrived is taken, where workers may take as long as they like to leave.
@@ -43,9 +42,12 @@ impl Listener {
         if self.address.inet().is_none() {
             return;
         }
-        let slots = self.slots.as_mut().map(Slots::close_intake);
-        let slots = slots.into_iter().flatten();
-        for socket in self.handle.iter().chain(slots) {
+        let sockets = match &mut self.carrier {
+            Carrier::Handoff(handed) => vec![&handed.socket],
+            Carrier::Shared(socket) => vec![&*socket],
+            Carrier::Kernel(slots) => slots.close_intake(),
+        };
+        for socket in sockets {
             if let Err(error) = socket::refuse_newcomers(socket.as_fd()) {
                 // They wait until the workers are gone, as on every kernel before 5.0.
                 tracing::debug!(%error, address = %self.address, "newcomers cannot be refused");
@@ -55,9 +57,12 @@ impl Listener {
 
     /// Does a connection wait that the primary or any worker may accept?
     fn has_arrivals(&self) -> bool {
-        let handle = self.handle.iter();
-        let mut waiting = handle.map(|socket| socket::is_awaited(socket.as_fd()).unwrap_or(false));
-        waiting.any(|waits| waits) || !self.former.iter().all(Accepting::is_idle)
+        let waits = |socket: &OwnedFd| socket::is_awaited(socket.as_fd()).unwrap_or(false);
+        match &self.carrier {
+            Carrier::Handoff(handed) => waits(&handed.socket) || handed.has_former_arrivals(),
+            Carrier::Shared(socket) => waits(socket),
+            Carrier::Kernel(_) => false,
+        }
     }
 }
 
@@ -104,7 +109,9 @@ impl Hub {
     pub(in crate::primary) fn arrival_ports(&self, worker: WorkerId) -> Vec<u16> {
         let stops = self.intake == Intake::Refused;
         self.held_by(worker)
-            .filter(|(_, listener)| listener.slots.is_some() || stops && listener.can_refuse())
+            .filter(|(_, listener)| {
+                listener.carrier.slots().is_some() || stops && listener.can_refuse()
+            })
             .filter_map(|(_, listener)| Some(listener.address.inet()?.port()))
             .collect()
     }

@@ -9,23 +9,22 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::policy::Policy;
 use phalanx_core::wire::{ListenRequest, SocketName, Target, outgoing};
 use phalanx_sys::socket::TcpOptions;
 use serde_json::Value;
-use tokio::sync::Notify;
 
 use crate::address::Address;
 use crate::primary::sockets::slots::Slots;
 use crate::primary::state::Hub;
-use crate::primary::state::choice::{self, Choice, Dispatch, on_address};
-use crate::primary::state::dispatch::Accepting;
+use crate::primary::state::choice::{self, on_address};
+use crate::primary::state::dispatch::Handed;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::open::{Asker, Opened, OwnFile};
 use crate::primary::state::published::Placed;
 use crate::splice::record::Key;
-use crate::watched::watch;
 
 /// The backlog where the application names none, as Node has it; the kernel caps it at `net.core.somaxconn`.
 pub(in crate::primary) const BACKLOG: u32 = 511;
@@ -58,32 +57,32 @@ pub(in crate::primary) struct Listener {
     /// The port that workers ask for, where the listener is published on another.
     asked_port: Option<u16>,
     pub(in crate::primary) udp: bool,
-    pub(in crate::primary) choice: Choice,
+    /// By what its connections reach the workers.
+    pub(in crate::primary) carrier: Carrier<Handed, Arc<OwnedFd>, Slots>,
+    /// Why they reach them so.
+    pub(in crate::primary) because: String,
     /// What the first TLS worker gave: every other gets the same.
     pub(in crate::primary) data: Value,
-    /// The socket: accepted from by the primary, or sent to workers.
-    /// Nothing where there are slots instead.
-    pub(in crate::primary) handle: Option<Arc<OwnedFd>>,
-    /// The slots, where the kernel dispatches.
-    pub(in crate::primary) slots: Option<Slots>,
     /// The primary opened it by itself, and keeps it open by itself.
     /// As what it was to be opened.
     pub(in crate::primary) bound: Option<Target>,
     /// The fixed part of its `newconn` lines.
     pub(in crate::primary) newconn: Vec<u8>,
-    /// Rings when a worker has room again; only after `starved` was set.
-    pub(in crate::primary) room: Arc<Notify>,
-    pub(in crate::primary) starved: bool,
-    pub(in crate::primary) exhausted: bool,
     pub(in crate::primary) owner: Owner,
-    pub(in crate::primary) accepting: Option<Accepting>,
-    /// Its sockets that have lost their path, and may have connections left.
-    pub(in crate::primary) former: Vec<Accepting>,
     /// The file of a Unix listener with a path.
     pub(in crate::primary) file: Option<OwnFile>,
 }
 
 impl Listener {
+    /// Its socket, where it has one: accepted from by the primary, or sent to workers.
+    pub(in crate::primary) fn one_socket(&self) -> Option<&Arc<OwnedFd>> {
+        match &self.carrier {
+            Carrier::Handoff(handed) => Some(&handed.socket),
+            Carrier::Shared(socket) => Some(socket),
+            Carrier::Kernel(_) => None,
+        }
+    }
+
     /// The address as status shows it.
     pub(in crate::primary) fn display(&self) -> String {
         if self.udp {
@@ -143,23 +142,26 @@ impl Hub {
     ) -> io::Result<ListenerId> {
         let Placed {
             opened,
-            choice,
+            because,
             asked_port,
         } = placed;
-        self.keep_listener(key, choice.dispatch, opened.handle.as_ref());
+        let one = match &opened.by {
+            Carrier::Handoff(socket) | Carrier::Shared(socket) => Some(socket),
+            Carrier::Kernel(_) => None,
+        };
+        self.keep_listener(key, opened.by.dispatch(), one);
         let id = ListenerId(self.next_listener);
         self.next_listener += 1;
-        let room = Arc::new(Notify::new());
-        let task = match (choice.dispatch, &opened.handle) {
-            // Not even watched: every connection would wake the primary for nothing.
-            (Dispatch::Shared | Dispatch::Kernel, _) | (Dispatch::Handoff, None) => None,
-            (Dispatch::Handoff, Some(handle)) => {
-                let socket = Arc::new(watch(Arc::clone(handle))?);
+        let carrier = match opened.by {
+            Carrier::Handoff(socket) => {
+                let handed = Handed::start(self.shared.clone(), id, socket)?;
                 let policy = self.make_policy(id);
                 self.ledger.add_listener(id, policy);
-                let shared = self.shared.clone();
-                Some(Accepting::start(shared, id, socket, Arc::clone(&room)))
+                Carrier::Handoff(handed)
             }
+            // Not even watched: every connection would wake the primary for nothing.
+            Carrier::Shared(socket) => Carrier::Shared(socket),
+            Carrier::Kernel(slots) => Carrier::Kernel(slots),
         };
         crate::primary::state::watch::start(self);
         // A worker may open and close without end.
@@ -170,7 +172,7 @@ impl Hub {
         {
             tracing::info!(
                 address = %opened.address,
-                "dispatch: {}, policy: {} ({})", choice.dispatch, self.policy, choice.because
+                "dispatch: {}, policy: {} ({because})", carrier.dispatch(), self.policy
             );
         }
         self.listeners.insert(
@@ -180,18 +182,12 @@ impl Hub {
                 address: opened.address,
                 asked_port,
                 udp: opened.udp,
-                choice,
+                carrier,
+                because,
                 data: request.data.clone(),
-                handle: opened.handle,
-                slots: opened.slots,
                 bound: None,
                 newconn: outgoing::new_connection_start(key),
-                room,
-                starved: false,
-                exhausted: false,
                 owner: Owner::of(&request.target),
-                accepting: task,
-                former: Vec::new(),
                 file: opened.file,
             },
         );
@@ -207,7 +203,7 @@ impl Hub {
         &mut self,
         request: &ListenRequest,
         by: Asker,
-    ) -> io::Result<Opened> {
+    ) -> io::Result<Opened<Slots>> {
         let Target::Tcp {
             address, only_v6, ..
         } = request.target
@@ -233,8 +229,7 @@ impl Hub {
         })?;
         Ok(Opened {
             address: Address::Inet(slots.address()),
-            handle: None,
-            slots: Some(slots),
+            by: slots,
             udp: false,
             file: None,
         })

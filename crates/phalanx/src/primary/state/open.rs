@@ -13,7 +13,6 @@ use phalanx_sys::socket::{
 };
 
 use crate::address::Address;
-use crate::primary::sockets::slots::Slots;
 use crate::primary::state::Hub;
 use crate::primary::state::choice::on_address;
 use crate::primary::state::listeners::BACKLOG;
@@ -21,14 +20,24 @@ use crate::settings::UnixFile;
 
 const EINVAL: i32 = 22;
 
-/// A listener that was opened.
-pub(in crate::primary) struct Opened {
+/// A listener that was opened: by one socket, by its slots, or by whatever its dispatch needs.
+pub(in crate::primary) struct Opened<By = Arc<OwnedFd>> {
     pub(in crate::primary) address: Address,
-    /// The one socket, or the slots.
-    pub(in crate::primary) handle: Option<Arc<OwnedFd>>,
-    pub(in crate::primary) slots: Option<Slots>,
+    pub(in crate::primary) by: By,
     pub(in crate::primary) udp: bool,
     pub(in crate::primary) file: Option<OwnFile>,
+}
+
+impl<By> Opened<By> {
+    /// The same listener, with what it was opened by put into something.
+    pub(in crate::primary) fn map<To>(self, into: impl FnOnce(By) -> To) -> Opened<To> {
+        Opened {
+            address: self.address,
+            by: into(self.by),
+            udp: self.udp,
+            file: self.file,
+        }
+    }
 }
 
 /// The file of a Unix listener. It goes with it, if it is still the one that was made.
@@ -196,8 +205,7 @@ fn open(request: &ListenRequest) -> io::Result<Opened> {
     Ok(Opened {
         udp: socket::socket_kind(socket.as_fd())? == SocketKind::Udp,
         address: from_sys(socket::local_address(socket.as_fd())?),
-        handle: Some(Arc::new(socket)),
-        slots: None,
+        by: Arc::new(socket),
         file: None,
     })
 }
@@ -206,8 +214,7 @@ fn open_path(path: &Path, place: SocketPlace, options: &PathOptions) -> io::Resu
     let (socket, file) = place.listen(options)?;
     Ok(Opened {
         address: Address::Unix(path.to_owned()),
-        handle: Some(Arc::new(socket)),
-        slots: None,
+        by: Arc::new(socket),
         udp: false,
         file: Some(OwnFile(file)),
     })

@@ -1,12 +1,12 @@
 //! Another policy for a running cluster: all its listeners change, or none.
 
+use phalanx_core::dispatch::listener::{Carrier, Dispatch};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 
 use crate::error::{Error, Result};
 use crate::primary::Cluster;
 use crate::primary::state::Hub;
-use crate::primary::state::choice::Dispatch;
 
 impl Cluster {
     pub(crate) fn policy_text(&self) -> String {
@@ -34,7 +34,7 @@ impl Hub {
         weights: Weights,
     ) -> Result<()> {
         for listener in self.listeners.values() {
-            let refused = match listener.choice.dispatch {
+            let refused = match listener.carrier.dispatch() {
                 Dispatch::Shared if !listener.udp && policy != PolicyName::None => {
                     Some("its workers share one socket, and the operating system chooses")
                 }
@@ -71,14 +71,14 @@ impl Hub {
             let Some(listener) = self.listeners.get_mut(&id) else {
                 continue;
             };
-            match (listener.choice.dispatch, listener.slots.as_mut()) {
-                (_, Some(slots)) => {
+            match &mut listener.carrier {
+                Carrier::Handoff(_) => self.ledger.set_policy(id, made),
+                Carrier::Shared(_) => {}
+                Carrier::Kernel(slots) => {
                     slots.set_policy(self.policy, self.weights.clone());
                     // What full workers return is handed over.
                     self.ledger.set_policy(id, made);
                 }
-                (Dispatch::Handoff, None) => self.ledger.set_policy(id, made),
-                (Dispatch::Shared | Dispatch::Kernel, None) => {}
             }
         }
         let wanted = self.needs_load();

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::policy::ClientHash;
@@ -19,7 +20,6 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::primary::Shared;
 use crate::primary::cell::Cell;
 use crate::primary::clock;
-use crate::primary::state::choice::Dispatch;
 use crate::primary::state::{Hub, Share};
 use crate::settings::Readiness;
 
@@ -114,7 +114,7 @@ pub(in crate::primary) fn try_stuck(shared: Weak<Shared>, listener: ListenerId, 
         if let Some(shared) = shared.upgrade() {
             let mut hub = shared.hub();
             let slots = hub.listeners.get_mut(&listener);
-            if let Some(slots) = slots.and_then(|listener| listener.slots.as_mut()) {
+            if let Some(slots) = slots.and_then(|listener| listener.carrier.slots_mut()) {
                 slots.tried(position, worker, trial.ok());
             }
         }
@@ -200,12 +200,12 @@ impl Hub {
         let held = self.machine.held(worker);
         let ways = held.filter_map(|(_, held)| {
             let listener = self.listeners.get(&held.listener)?;
-            match (&listener.slots, listener.choice.dispatch) {
-                (Some(slots), _) => Some(Way::Slot(held.listener, slots.address())),
-                (None, Dispatch::Handoff) if held.share != Share::None => {
+            match &listener.carrier {
+                Carrier::Kernel(slots) => Some(Way::Slot(held.listener, slots.address())),
+                Carrier::Handoff(_) if held.share != Share::None => {
                     Some(Way::Handed(held.listener))
                 }
-                (None, Dispatch::Handoff | Dispatch::Shared | Dispatch::Kernel) => None,
+                Carrier::Handoff(_) | Carrier::Shared(_) => None,
             }
         });
         let ways: Vec<Way> = ways.collect();
@@ -233,13 +233,13 @@ impl Hub {
     /// The worker's position, and where it is reached.
     fn place_of(&self, id: ListenerId, worker: WorkerId) -> Option<(Position, SocketAddr)> {
         let position = self.workers.get(&worker)?.cell.position();
-        let slots = self.listeners.get(&id)?.slots.as_ref()?;
+        let slots = self.listeners.get(&id)?.carrier.slots()?;
         Some((position, slots.address()))
     }
 
     fn begin_probe(&mut self, id: ListenerId, worker: WorkerId, port: u16) -> io::Result<()> {
         let slots = self.listeners.get_mut(&id);
-        let slots = slots.and_then(|listener| listener.slots.as_mut());
+        let slots = slots.and_then(|listener| listener.carrier.slots_mut());
         slots
             .ok_or(io::ErrorKind::NotFound)?
             .begin_probe(worker, port)
@@ -247,7 +247,7 @@ impl Hub {
 
     fn end_probe(&mut self, id: ListenerId) {
         let slots = self.listeners.get_mut(&id);
-        if let Some(slots) = slots.and_then(|listener| listener.slots.as_mut()) {
+        if let Some(slots) = slots.and_then(|listener| listener.carrier.slots_mut()) {
             slots.end_probe();
         }
     }

@@ -1,17 +1,24 @@
 //! Where a listener is opened: at the address that the worker asks for, or where that is published.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use phalanx_core::dispatch::listener::{Carrier, Dispatch};
 use phalanx_core::wire::{ListenRequest, Target};
 
+use crate::primary::sockets::slots::Slots;
 use crate::primary::state::Hub;
-use crate::primary::state::choice::{Choice, Dispatch};
 use crate::primary::state::open::{Asker, Opened};
+
+/// What a listener was opened by, for its dispatch.
+pub(in crate::primary) type OpenedBy = Carrier<Arc<OwnedFd>, Arc<OwnedFd>, Slots>;
 
 /// A listener that was opened.
 pub(in crate::primary) struct Placed {
-    pub(in crate::primary) opened: Opened,
-    pub(in crate::primary) choice: Choice,
+    pub(in crate::primary) opened: Opened<OpenedBy>,
+    /// Why it has its dispatch.
+    pub(in crate::primary) because: String,
     /// The port that workers ask for, where it was opened on another.
     pub(in crate::primary) asked_port: Option<u16>,
 }
@@ -50,12 +57,13 @@ impl Hub {
         let asked_port = asked_port.filter(|_| port_of(&place.target) != asked_port);
         let choice = self.choose_dispatch(&place.target, asked_port.is_some());
         let opened = match choice.dispatch {
-            Dispatch::Kernel => self.open_slots(place, by)?,
-            Dispatch::Handoff | Dispatch::Shared => self.open_one(place, by)?,
+            Dispatch::Kernel => self.open_slots(place, by)?.map(Carrier::Kernel),
+            Dispatch::Handoff => self.open_one(place, by)?.map(Carrier::Handoff),
+            Dispatch::Shared => self.open_one(place, by)?.map(Carrier::Shared),
         };
         Ok(Placed {
             opened,
-            choice,
+            because: choice.because,
             asked_port,
         })
     }

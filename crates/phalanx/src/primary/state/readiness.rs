@@ -120,7 +120,7 @@ impl Hub {
             let position = state.cell.position();
             let taken = self.machine.held(worker).filter(|(_, held)| {
                 let listener = self.listeners.get(&held.listener);
-                let slots = listener.and_then(|listener| listener.slots.as_ref());
+                let slots = listener.and_then(|listener| listener.carrier.slots());
                 slots.is_some_and(|slots| slots.has_taken(position, worker))
             });
             takers.extend(taken.map(|(key, _)| (worker, key.clone())));

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use phalanx_core::clock::Moment;
 use phalanx_core::dispatch::auto_rebalance::is_worth_it;
+use phalanx_core::dispatch::listener::Dispatch;
 use phalanx_core::dispatch::rebalance::{Holding, Rebalance};
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::wire::{HoldReport, Shed, outgoing};
 
 use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
-use crate::primary::state::choice::Dispatch;
 use crate::primary::{Cluster, Shared, clock};
 
 /// Between two looks.
@@ -149,7 +149,7 @@ impl Hub {
             return Err(RebalanceError::UnderWay);
         }
         let mut listeners = self.listeners.values().filter(|listener| !listener.udp);
-        if listeners.any(|listener| listener.choice.dispatch == Dispatch::Shared) {
+        if listeners.any(|listener| listener.carrier.dispatch() == Dispatch::Shared) {
             return Err(RebalanceError::Shared);
         }
         self.rebalancing.0 = Some(UnderWay {
@@ -242,7 +242,7 @@ impl Hub {
         let states = full.iter().filter_map(|worker| self.workers.get(worker));
         let positions: BTreeSet<Position> = states.map(|state| state.cell.position()).collect();
         for listener in self.listeners.values_mut() {
-            if let Some(slots) = listener.slots.as_mut() {
+            if let Some(slots) = listener.carrier.slots_mut() {
                 slots.set_at_share(&positions);
             }
         }

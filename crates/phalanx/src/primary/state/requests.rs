@@ -2,14 +2,16 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
+use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::dispatch::machine::Input;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{ListenRequest, outgoing};
 
 use crate::event::Event;
 use crate::primary::sockets::channel::Outgoing;
-use crate::primary::state::choice::{self, Dispatch};
+use crate::primary::state::choice;
 use crate::primary::state::open::Asker;
 use crate::primary::state::{Held, Hub, Share};
 use crate::splice::record::{Key, Of};
@@ -152,34 +154,39 @@ impl Hub {
             }
         };
         let listener = self.listeners.get_mut(&id)?;
-        let handle = match listener.slots.as_mut() {
-            None => Ok(listener.handle.clone()),
-            Some(slots) => slots.slot_for(position, worker).map(Some),
+        let way = match &mut listener.carrier {
+            Carrier::Handoff(_) => Ok(Carrier::Handoff(())),
+            Carrier::Shared(socket) => Ok(Carrier::Shared(Arc::clone(socket))),
+            Carrier::Kernel(slots) => slots.slot_for(position, worker).map(Carrier::Kernel),
         };
-        let (dispatch, data) = (listener.choice.dispatch, listener.data.clone());
+        let data = listener.data.clone();
         let (sockname, udp) = (listener.sockname(), listener.udp);
-        let handle = match handle {
-            Ok(handle) => handle,
+        let way = match way {
+            Ok(way) => way,
             Err(error) => {
                 self.refuse_listen(worker, seq, (&key, &place), &error);
                 return None;
             }
         };
-        self.keep_query(worker, &key, &request, dispatch, handle.as_ref());
+        let handle = match &way {
+            Carrier::Handoff(()) => None,
+            Carrier::Shared(socket) | Carrier::Kernel(socket) => Some(socket),
+        };
+        self.keep_query(worker, &key, &request, way.dispatch(), handle);
         self.machine.hold(worker, &key, Held::new(id, request));
         let kind = if udp { "dgram.Native" } else { "net.Native" };
-        self.answer(worker, |number| match dispatch {
-            Dispatch::Handoff => Outgoing {
+        self.answer(worker, |number| match way {
+            Carrier::Handoff(()) => Outgoing {
                 bytes: outgoing::listen_handoff(seq, &key, &data, sockname.as_ref(), number),
                 handle: None,
             },
-            Dispatch::Shared => Outgoing {
+            Carrier::Shared(socket) => Outgoing {
                 bytes: outgoing::listen_shared(seq, &key, &data, kind, number),
-                handle,
+                handle: Some(socket),
             },
-            Dispatch::Kernel => Outgoing {
+            Carrier::Kernel(slot) => Outgoing {
                 bytes: outgoing::listen_slot(seq, &key, &data, number),
-                handle,
+                handle: Some(slot),
             },
         });
         None

@@ -18,7 +18,7 @@ impl Hub {
         };
         let mut any = false;
         for listener in self.listeners.values_mut() {
-            if let Some(slots) = listener.slots.as_mut() {
+            if let Some(slots) = listener.carrier.slots_mut() {
                 any |= slots.excludes(position, worker);
             }
         }
@@ -41,7 +41,7 @@ impl Hub {
         let slots = self
             .listeners
             .get_mut(&id)
-            .and_then(|listener| listener.slots.as_mut());
+            .and_then(|listener| listener.carrier.slots_mut());
         if slots.is_some_and(|slots| slots.gone(position, worker)) {
             let shared = self.shared.clone();
             let until = phalanx_sys::clock::now() + MOMENT;
@@ -49,7 +49,7 @@ impl Hub {
                 tokio::time::sleep_until(until.into()).await;
                 if let Some(shared) = shared.upgrade()
                     && let Some(listener) = shared.hub().listeners.get_mut(&id)
-                    && let Some(slots) = listener.slots.as_mut()
+                    && let Some(slots) = listener.carrier.slots_mut()
                 {
                     slots.give_up(position);
                 }
@@ -65,7 +65,7 @@ impl Hub {
         let mut slots = self
             .listeners
             .values()
-            .filter_map(|listener| listener.slots.as_ref());
+            .filter_map(|listener| listener.carrier.slots());
         slots.any(|slots| slots.waiting(position, worker) > 0)
     }
 }

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 
+use phalanx_core::dispatch::listener::Dispatch;
 use phalanx_core::dispatch::machine::Input;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::wire::outgoing;
@@ -13,7 +14,6 @@ use phalanx_core::wire::outgoing;
 use crate::primary::Cluster;
 use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
-use crate::primary::state::choice::Dispatch;
 use crate::primary::state::listeners::Listener;
 use crate::primary::state::load::LoadSource;
 
@@ -68,7 +68,7 @@ impl Hub {
         }
         let held = self.machine.held(worker);
         let listeners = held.filter_map(|(_, held)| self.listeners.get(&held.listener));
-        let shared = listeners.filter(|one| one.choice.dispatch == Dispatch::Shared);
+        let shared = listeners.filter(|one| one.carrier.dispatch() == Dispatch::Shared);
         let addresses: Vec<String> = shared.map(Listener::display).collect();
         if !addresses.is_empty() {
             let addresses = addresses.join(" and ");

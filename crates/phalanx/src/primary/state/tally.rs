@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
+use phalanx_core::dispatch::listener::Dispatch;
 use phalanx_core::health::Health;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_sys::socket;
 
 use super::Hub;
-use super::choice::Dispatch;
 use super::load::Source;
 use crate::primary::sockets::slots::Slots;
 
@@ -104,7 +104,7 @@ impl Hub {
     fn listener_figures(&self, id: ListenerId) -> Option<ListenerFigures> {
         let listener = self.listeners.get(&id)?;
         let mut positions = BTreeMap::new();
-        if let Some(slots) = &listener.slots {
+        if let Some(slots) = listener.carrier.slots() {
             for position in self.positions() {
                 let (connections, queue) = slots.figures(position);
                 if connections.is_some_and(|count| count > 0) || queue.is_some() {
@@ -112,7 +112,7 @@ impl Hub {
                 }
             }
         }
-        if listener.choice.dispatch == Dispatch::Handoff {
+        if listener.carrier.dispatch() == Dispatch::Handoff {
             for (position, count) in self.ledger.accepted_at(id) {
                 positions
                     .entry(position)
@@ -120,11 +120,11 @@ impl Hub {
                     .connections = Some(count);
             }
         }
-        let handle = listener.handle.as_ref().filter(|_| !listener.udp);
-        let drawn = listener.slots.as_ref().and_then(Slots::drawn_by);
+        let handle = listener.one_socket().filter(|_| !listener.udp);
+        let drawn = listener.carrier.slots().and_then(Slots::drawn_by);
         Some(ListenerFigures {
             address: listener.display(),
-            dispatch: Some(listener.choice.dispatch.to_string()),
+            dispatch: Some(listener.carrier.dispatch().to_string()),
             policy: drawn.map(str::to_owned),
             queue: handle.and_then(|handle| socket::queue_length(handle.as_fd()).ok()),
             positions,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use phalanx_core::dispatch::listener::Dispatch;
 use phalanx_core::ids::WorkerId;
 use phalanx_sys::scoreboard::Load;
 
-use super::choice::Dispatch;
 use super::listeners::Listener;
 use super::{Held, Hub, load};
 use crate::primary::cell::Cell;
@@ -57,11 +57,11 @@ impl Hub {
     pub(in crate::primary) fn listener_status(&self) -> Vec<ListenerStatus> {
         let status = |(&id, listener): (_, &Listener)| ListenerStatus {
             address: listener.display(),
-            dispatch: listener.choice.dispatch.as_str().into(),
-            because: listener.choice.because.clone(),
+            dispatch: listener.carrier.dispatch().as_str().into(),
+            because: listener.because.clone(),
             policy: listener
-                .slots
-                .as_ref()
+                .carrier
+                .slots()
                 .and_then(Slots::drawn_by)
                 .map(str::to_owned),
             workers: self.users(id),
@@ -83,11 +83,11 @@ impl Hub {
         let state = self.workers.get(&worker)?;
         let by_handoff = |held: &Held| {
             let listener = self.listeners.get(&held.listener);
-            listener.is_some_and(|listener| listener.choice.dispatch == Dispatch::Handoff)
+            listener.is_some_and(|listener| listener.carrier.dispatch() == Dispatch::Handoff)
         };
         let position = state.cell.position();
         let by_kernel = self.machine.held(worker).filter_map(|(_, held)| {
-            let slots = self.listeners.get(&held.listener)?.slots.as_ref()?;
+            let slots = self.listeners.get(&held.listener)?.carrier.slots()?;
             slots.connections(position, worker)
         });
         let steered = by_kernel.fold(None, |sum, count| Some(sum.unwrap_or(0) + count));

@@ -113,7 +113,7 @@ impl Hub {
         let position = state.cell.position();
         self.listeners
             .values()
-            .filter_map(|listener| listener.slots.as_ref())
+            .filter_map(|listener| listener.carrier.slots())
             .map(|slots| slots.waiting(position, worker))
             .fold(0, u32::saturating_add)
     }
@@ -122,7 +122,7 @@ impl Hub {
         let found: Vec<(ListenerId, Sights)> = self
             .listeners
             .iter_mut()
-            .filter_map(|(&id, listener)| Some((id, listener.slots.as_mut()?.look(now))))
+            .filter_map(|(&id, listener)| Some((id, listener.carrier.slots_mut()?.look(now))))
             .collect();
         for (id, sights) in found {
             self.tell_batches(id, &sights.batches);
@@ -179,7 +179,7 @@ impl Hub {
             let by_slots = self
                 .listeners
                 .values()
-                .filter_map(|listener| listener.slots.as_ref()?.stuck_since(position, worker))
+                .filter_map(|listener| listener.carrier.slots()?.stuck_since(position, worker))
                 .min();
             let since = [self.ledger.stuck_since(worker), by_slots];
             let since = since.into_iter().flatten().min();
@@ -216,7 +216,7 @@ impl Hub {
             let tells = state.load_source.source != Source::Unknown;
             let in_kernel = self.machine.held(worker).any(|(_, held)| {
                 let listener = self.listeners.get(&held.listener);
-                listener.is_some_and(|listener| listener.slots.is_some())
+                listener.is_some_and(|listener| listener.carrier.slots().is_some())
             });
             if !in_kernel {
                 continue;

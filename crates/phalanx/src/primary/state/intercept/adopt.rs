@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use phalanx_core::dispatch::intercept::{Candidate, Refusal, Sockets, Way, way};
+use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::ListenRequest;
@@ -31,7 +32,7 @@ impl Hub {
             is_attached: question.is_attached,
             is_numbered: asked.is_numbered,
         };
-        let slots = self.listeners.get(&id).and_then(|one| one.slots.as_ref());
+        let slots = self.listeners.get(&id).and_then(|one| one.carrier.slots());
         let sockets = slots.map_or(Sockets::One, Slots::sockets);
         way(candidate, sockets, self.has_one(worker, id))
     }
@@ -69,7 +70,7 @@ impl Hub {
         let own = question.duplicate.as_ref().ok_or_else(gone)?;
         let state = self.workers.get_mut(&worker).ok_or_else(gone)?;
         let listener = self.listeners.get_mut(&id).ok_or_else(gone)?;
-        let slots = listener.slots.as_mut().ok_or_else(gone)?;
+        let slots = listener.carrier.slots_mut().ok_or_else(gone)?;
         if matches!(question.act, Act::Bind(_)) {
             let asked = Asked {
                 key: asked.key.clone(),
@@ -93,9 +94,10 @@ impl Hub {
         let state = self.workers.get(&worker).ok_or(io::ErrorKind::NotFound)?;
         let position: Position = state.cell.position();
         let listener = self.listeners.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
-        let slot = match listener.slots.as_mut() {
-            None => listener.handle.clone().ok_or(io::ErrorKind::NotFound)?,
-            Some(slots) => slots.slot_again(position, worker)?,
+        let slot = match &mut listener.carrier {
+            Carrier::Handoff(handed) => Arc::clone(&handed.socket),
+            Carrier::Shared(socket) => Arc::clone(socket),
+            Carrier::Kernel(slots) => slots.slot_again(position, worker)?,
         };
         Ok((slot, again))
     }

@@ -98,7 +98,7 @@ impl Hub {
         let Some(listener) = self.listeners.get(&id) else {
             return;
         };
-        if let Some(slots) = &listener.slots {
+        if let Some(slots) = listener.carrier.slots() {
             slots.set_free();
         }
         tracing::info!(

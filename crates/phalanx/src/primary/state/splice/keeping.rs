@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
+use phalanx_core::dispatch::listener::Dispatch;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::ListenRequest;
 use phalanx_core::wire::splice::Serialization;
@@ -18,7 +19,6 @@ use super::upstream::Upstream;
 use crate::primary::Shared;
 use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
-use crate::primary::state::choice::Dispatch;
 use crate::splice::record::{Key, Of, Record};
 
 /// Who a worker is, for an engine to come.

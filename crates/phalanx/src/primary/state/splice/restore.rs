@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use phalanx_core::dispatch::listener::{Carrier, Dispatch};
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::splice::{FIRST_NUMBER, Serialization};
@@ -24,7 +25,6 @@ use super::upstream::Upstream;
 use crate::primary::Cluster;
 use crate::primary::cell::Departure;
 use crate::primary::sockets::slots::Slots;
-use crate::primary::state::choice::{Choice, Dispatch};
 use crate::primary::state::listeners::BACKLOG;
 use crate::primary::state::open::{Opened, OwnFile, from_sys};
 use crate::primary::state::published::Placed;
@@ -198,23 +198,28 @@ impl Hub {
             self.board()?;
         }
         let opened = match (slot, found) {
-            (Some(slot), _) => (Dispatch::Kernel, self.slots_again(request, slot)?),
-            (None, Some((dispatch, Some(handle)))) => (dispatch, one_again(request, handle)?),
+            (Some(slot), _) => self.slots_again(request, slot)?.map(Carrier::Kernel),
+            (None, Some((Dispatch::Handoff, Some(handle)))) => {
+                one_again(request, handle)?.map(Carrier::Handoff)
+            }
+            (None, Some((Dispatch::Shared, Some(handle)))) => {
+                one_again(request, handle)?.map(Carrier::Shared)
+            }
             (None, _) => return Err(io::ErrorKind::NotFound.into()),
         };
-        let (dispatch, opened) = opened;
         let placed = Placed {
             opened,
-            choice: Choice {
-                dispatch,
-                because: BECAUSE.to_owned(),
-            },
+            because: BECAUSE.to_owned(),
             asked_port: None,
         };
         self.enter_listener(key, request, placed)
     }
 
-    fn slots_again(&mut self, request: &ListenRequest, slot: &Arc<OwnedFd>) -> io::Result<Opened> {
+    fn slots_again(
+        &mut self,
+        request: &ListenRequest,
+        slot: &Arc<OwnedFd>,
+    ) -> io::Result<Opened<Slots>> {
         let Target::Tcp { only_v6, .. } = request.target else {
             return Err(io::ErrorKind::InvalidData.into());
         };
@@ -235,8 +240,7 @@ impl Hub {
         )?;
         Ok(Opened {
             address: crate::address::Address::Inet(slots.address()),
-            handle: None,
-            slots: Some(slots),
+            by: slots,
             udp: false,
             file: None,
         })
@@ -252,7 +256,7 @@ impl Hub {
         let slots = self
             .listeners
             .get_mut(&id)
-            .and_then(|listener| listener.slots.as_mut());
+            .and_then(|listener| listener.carrier.slots_mut());
         match (position, slots) {
             (Some(position), Some(slots)) => slots.take_back(position, worker, slot),
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -301,8 +305,7 @@ fn one_again(request: &ListenRequest, handle: OwnedFd) -> io::Result<Opened> {
             Target::UnixPath { path, .. } => crate::address::Address::Unix(path.clone()),
             _ => address,
         },
-        handle: Some(Arc::new(handle)),
-        slots: None,
+        by: Arc::new(handle),
         udp: false,
         file,
     })
