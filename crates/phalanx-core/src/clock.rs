@@ -11,6 +11,8 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The clock is read at least so often while the primary runs.
 pub const TICK: Duration = Duration::from_millis(200);
 /// Between two readings further apart than this, the primary did not run.
@@ -19,7 +21,9 @@ pub const GAP: Duration = Duration::from_millis(500);
 pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// A moment of the primary's run-time, counted from the clock's beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Moment(Duration);
 
 impl Moment {

@@ -16,6 +16,8 @@ mod stuck;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::dispatch::liveness::{Limits, Liveness};
 use crate::ids::{Position, WorkerId};
 use crate::policy::{ClientHash, Loads, Policy};
@@ -23,7 +25,7 @@ use group::{Group, Member};
 pub use offer::{Offer, Waiting};
 
 /// A listener, as the ledger counts them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListenerId(pub u32);
 
 /// See the module's documentation.

@@ -11,6 +11,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Between two looks at a worker that is to leave, where nothing rings.
 pub const LOOK: Duration = Duration::from_millis(20);
 /// How long after its last connection a worker is told to leave. For Node ≥ 26, which resets a connection that it has
@@ -26,7 +28,7 @@ const NOTE: Duration = LOOK;
 const QUIET_LOOKS: u32 = 2;
 
 /// How a worker is told to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "the runtime speaks in both ways")]
 pub enum Voice {
     /// By `disconnect`, on its channel: it finishes its connections after that.
@@ -72,13 +74,15 @@ pub enum Step {
 }
 
 /// One worker's way out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "K: Deserialize<'de> + Ord"))]
 pub struct Drain<K> {
     voice: Voice,
     stage: Stage<K>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "K: Deserialize<'de> + Ord"))]
 enum Stage<K> {
     /// The app stops, and the worker takes what has arrived.
     Arriving {
@@ -89,7 +93,8 @@ enum Stage<K> {
 }
 
 /// It gets nothing new.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "K: Deserialize<'de> + Ord"))]
 struct Leaving<K> {
     since: Duration,
     handshakes: BTreeSet<K>,

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::ids::WorkerId;
@@ -36,7 +36,7 @@ const BUSY: f64 = 0.5;
 pub const OUTAGE: u32 = 5;
 
 /// What waits for a worker in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "each has its words in the log")]
 pub enum Evidence {
@@ -62,7 +62,7 @@ impl fmt::Display for Evidence {
 }
 
 /// Why a worker cannot run: somebody holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "each has its words in the log")]
 pub enum Frozen {
@@ -166,7 +166,7 @@ pub enum Finding {
 }
 
 /// The stage that a silent worker is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "status names each")]
 pub enum Stage {
     /// It is silent.
@@ -177,7 +177,7 @@ pub enum Stage {
     Hung(Evidence),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Case {
     stage: Stage,
     since: Moment,
@@ -197,7 +197,7 @@ impl Case {
 }
 
 /// All that are silent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hangs {
     limit: Duration,
     cases: BTreeMap<WorkerId, Case>,

@@ -18,10 +18,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Moment;
 
 /// When a worker is stuck, and when it is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// So long it may take nothing although something waits.
     pub silence: Duration,
@@ -89,7 +91,7 @@ pub enum Finding {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     /// Something waits since then, perhaps, and nothing was taken.
     Healthy { waits_since: Option<Moment> },
@@ -103,7 +105,7 @@ enum Stage {
 }
 
 /// What is known of one worker, or of one of its queues.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Liveness {
     limits: Limits,
     stage: Stage,

@@ -6,173 +6,24 @@
 //! INVARIANT: a worker gets connections of a listener by [`Effect::Serve`] alone, once, and only while it listens there,
 //! may be chosen ([`Worker::takes_part`]) and is not shut out by a predecessor that serves.
 
+mod departures;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::readiness::{Lack, ListenerName, Proof, Roll, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::readiness::{Lack, ListenerName, Roll, Verdict};
 use super::worker::Worker;
-use crate::ids::{Generation, Position, WorkerId};
+use crate::ids::{Generation, WorkerId};
 use crate::ledger::ListenerId;
-use crate::wire::ListenRequest;
+use departures::Departure;
+pub use words::{Comes, Effect, Held, Input, Newcomer, Share};
 
-/// What a worker has of a listener that it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_enums, reason = "each includes those before")]
-pub enum Share {
-    /// Nothing: it has asked for it, or was given it.
-    None,
-    /// It listens, and gets no connections yet.
-    Listens,
-    /// It gets its share of the connections.
-    Serves,
-}
-
-/// A server of a worker, under the key that its request was answered with.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Held {
-    /// Of which listener.
-    pub listener: ListenerId,
-    /// What it has asked for.
-    pub request: ListenRequest,
-    /// What it has of it.
-    pub share: Share,
-}
-
-impl Held {
-    /// A listener that a worker has asked for, or was given.
-    #[must_use]
-    pub fn new(listener: ListenerId, request: ListenRequest) -> Self {
-        Self {
-            listener,
-            request,
-            share: Share::None,
-        }
-    }
-}
-
-/// How a worker comes to its listeners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "each is judged in its own way")]
-pub enum Comes {
-    /// It asks for them: by its channel, or by calls that are intercepted.
-    Asking,
-    /// It is given them at its start: that it is ready means that it listens on all of them.
-    Given,
-}
-
-/// A worker that starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "all of it has to be said")]
-pub struct Newcomer {
-    /// Its position.
-    pub position: Position,
-    /// Its release.
-    pub generation: Generation,
-    /// What proves that it serves.
-    pub proof: Proof,
-    /// How it comes to its listeners.
-    pub comes: Comes,
-}
-
-/// Something that was seen of a worker, or that is wanted of it.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "the vocabulary of the machine")]
-pub enum Input {
-    /// It listens on what it holds under this key. `counts`: that is one of the app's listeners, and no debugger's.
-    Listens {
-        /// Which.
-        key: String,
-        /// Whether successors owe it.
-        counts: bool,
-    },
-    /// It was seen to wait for connections on what it was given under this key.
-    Waits {
-        /// Which.
-        key: String,
-    },
-    /// It listens on sockets of its own.
-    ListensByItself {
-        /// Where.
-        names: Vec<ListenerName>,
-    },
-    /// It has given its word, or a good answer.
-    Proves,
-    /// It has closed a listener of its own accord.
-    Closes {
-        /// Which.
-        name: ListenerName,
-    },
-    /// It has asked for a listener, and it is not its own doing that it is not answered yet. False: it is, by now.
-    Kept {
-        /// Whether it waits for any answer.
-        waits: bool,
-    },
-    /// It leaves, or serves nothing any more.
-    Leaves,
-    /// It is held back no longer.
-    Admitted,
-    /// A spare: it holds this position from now on, and is held back no longer.
-    Moves {
-        /// Which.
-        position: Position,
-    },
-    /// It is waited for no longer: it is ready with what it has.
-    Accepted,
-    /// A time has come at which it may be ready.
-    Look,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the runtime must do every one")]
-pub enum Effect {
-    /// It gets its share of this listener's connections from now on.
-    Serve {
-        /// Who.
-        worker: WorkerId,
-        /// Of what.
-        listener: ListenerId,
-    },
-    /// It has begun to serve: what comes before was all of it.
-    HasBegun {
-        /// Who.
-        worker: WorkerId,
-    },
-    /// It has proven that it serves: it counts as ready before it gets anything by that.
-    HasProven {
-        /// Who.
-        worker: WorkerId,
-    },
-    /// It is ready, and serves what it may: that can be told.
-    Ready {
-        /// Who.
-        worker: WorkerId,
-        /// The listeners that it was given, of which it is known only now that it listens there.
-        given: Vec<ListenerId>,
-        /// It has no listener.
-        is_without: bool,
-    },
-    /// It is not ready, for this reason, which is another than before.
-    Lacks {
-        /// Who.
-        worker: WorkerId,
-        /// What it lacks.
-        lack: Lack,
-    },
-    /// Put [`Input::Look`] at this time.
-    LookAt {
-        /// At whom.
-        worker: WorkerId,
-        /// When.
-        at: Duration,
-    },
-}
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Member {
     comes: Comes,
     held: BTreeMap<String, Held>,
@@ -183,18 +34,21 @@ struct Member {
 }
 
 /// The workers of one app, and what they hold.
-#[derive(Clone, Debug)]
-pub struct Machine {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "Handshake: Deserialize<'de> + Ord"))]
+pub struct Machine<Handshake = ()> {
     roll: Roll,
     members: BTreeMap<WorkerId, Member>,
     /// What workers that start were last said to lack.
     lacks: BTreeMap<WorkerId, Lack>,
+    /// Who leaves, and how far it is.
+    departures: BTreeMap<WorkerId, Departure<Handshake>>,
 }
 
 /// Where a worker stands; nothing once it is gone.
 pub type StandingOf<'a> = &'a dyn Fn(WorkerId) -> Option<Worker>;
 
-impl Machine {
+impl<Handshake> Machine<Handshake> {
     /// An app without workers. One that owes nothing is ready `quiet` after it opened its last listener.
     #[must_use]
     pub fn new(quiet: Duration) -> Self {
@@ -202,6 +56,7 @@ impl Machine {
             roll: Roll::new(quiet),
             members: BTreeMap::new(),
             lacks: BTreeMap::new(),
+            departures: BTreeMap::new(),
         }
     }
 
@@ -304,6 +159,7 @@ impl Machine {
         if let Some(member) = self.members.get_mut(&worker) {
             member.held.clear();
         }
+        self.departures.remove(&worker);
     }
 
     /// The worker's process is gone.
@@ -311,6 +167,7 @@ impl Machine {
         self.roll.gone(worker, now);
         self.members.remove(&worker);
         self.lacks.remove(&worker);
+        self.departures.remove(&worker);
     }
 
     /// No worker of this generation will be started any more.

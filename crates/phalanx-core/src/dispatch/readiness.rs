@@ -16,7 +16,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, Position, WorkerId};
 pub use name::ListenerName;
@@ -26,7 +26,7 @@ pub use name::ListenerName;
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// What proves that a worker serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_enums, reason = "each is judged in its own way")]
 pub enum Proof {
     /// That it holds the listeners that it owes; or its word, if it gives one before.
@@ -40,7 +40,7 @@ pub enum Proof {
 }
 
 /// What a worker is not ready for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "lacks", content = "listeners", rename_all = "snake_case")]
 #[expect(clippy::exhaustive_enums, reason = "each has its words")]
 pub enum Lack {
@@ -119,7 +119,7 @@ pub enum Verdict {
 }
 
 /// What is known of one worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Candidate {
     position: Position,
     generation: Generation,
@@ -134,7 +134,7 @@ struct Candidate {
     stage: Stage,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     Starting,
     Ready,
@@ -144,7 +144,7 @@ enum Stage {
 type Held = BTreeMap<Position, BTreeSet<ListenerName>>;
 
 /// The workers of one app, and what the app's releases were seen to hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Roll {
     quiet: Duration,
     candidates: BTreeMap<WorkerId, Candidate>,

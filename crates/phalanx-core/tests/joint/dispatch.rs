@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use phalanx_core::dispatch::drain::{Drain, Observed, Step, Voice};
+use phalanx_core::dispatch::drain::{self, Drain, Observed, Voice};
 use phalanx_core::dispatch::listener::{Stance, Unheld, is_given_up};
 use phalanx_core::dispatch::machine::{Effect, Held, Input};
 use phalanx_core::dispatch::readiness::ListenerName;
-use phalanx_core::dispatch::worker::{Departure, Ending};
+use phalanx_core::dispatch::worker::Departure;
 use phalanx_core::fleet::Event;
 use phalanx_core::ids::{ExitStatus, WorkerId};
 use phalanx_core::ledger::ListenerId;
@@ -46,6 +46,10 @@ impl World {
         let standing = self.standing.clone();
         let of = |worker| standing.get(&worker).copied();
         let effects = self.machine.step(worker, input, self.now, &of);
+        self.do_all(effects)
+    }
+
+    fn do_all(&mut self, effects: Vec<Effect>) -> Verdict {
         for effect in effects {
             match effect {
                 Effect::Serve { worker, listener } => {
@@ -64,6 +68,21 @@ impl World {
                 Effect::Ready { worker, .. } => self.send(Event::Ready { worker }),
                 Effect::Lacks { worker, lack } => self.send(Event::Lacks { worker, lack }),
                 Effect::LookAt { worker, at } => self.at(at, Item::LookAt(worker)),
+                Effect::LookAtLeaver { worker, at } => {
+                    if !self.has_fault(Fault::ForgetsDrains) {
+                        let at = if self.has_fault(Fault::DrainsByAStoppedClock) {
+                            self.now + drain::LOOK
+                        } else {
+                            at
+                        };
+                        self.at(at, Item::Drain(worker));
+                    }
+                }
+                Effect::Exclude { worker } => self.exclude(worker)?,
+                Effect::Tell { worker } => {
+                    self.drains.remove(&worker);
+                    self.after(Duration::from_millis(1), Item::Told(worker));
+                }
             }
         }
         Ok(())
@@ -208,22 +227,17 @@ impl World {
         }
         let patience = self.config.drain_timeout;
         let (drain, limit) = if self.is_refusing {
-            let drain = Drain::with_all(Voice::Channel, patience, Duration::ZERO);
+            let drain = Drain::with_all(Voice::Channel, patience, self.now);
             (drain, DRAIN_MOST + patience)
         } else {
             self.exclude(worker)?;
-            (Drain::excluded(Voice::Channel, Duration::ZERO), DRAIN_MOST)
+            let drain = Drain::excluded(Voice::Channel, self.now);
+            (drain, DRAIN_MOST)
         };
         let began = self.now;
-        let draining = Draining {
-            drain,
-            began,
-            limit,
-        };
-        self.drains.insert(worker, draining);
-        if !self.has_fault(Fault::ForgetsDrains) {
-            self.after(Duration::ZERO, Item::Drain(worker));
-        }
+        self.drains.insert(worker, Draining { began, limit });
+        let effects = self.machine.departs(worker, drain, self.now);
+        self.do_all(effects)?;
         Ok(true)
     }
 
@@ -245,13 +259,6 @@ impl World {
     }
 
     pub(crate) fn look_at_drain(&mut self, worker: WorkerId) -> Verdict {
-        let standing = self.standing[&worker];
-        let Some(mut draining) = self.drains.remove(&worker) else {
-            return Ok(());
-        };
-        if !standing.is_connected() || standing.ending() >= Ending::Stopped {
-            return Ok(());
-        }
         let none = BTreeSet::<u32>::new();
         let arrives = |(id, listener): (&ListenerId, &Listener)| {
             let holds = self.machine.holds(worker, *id);
@@ -268,25 +275,18 @@ impl World {
                 .map(|&at| self.now.saturating_sub(at)),
             open: 0,
         };
-        let age = if self.has_fault(Fault::DrainsByAStoppedClock) {
-            Duration::ZERO
+        let now = if self.has_fault(Fault::DrainsByAStoppedClock) {
+            self.machine.departs_since(worker).unwrap_or(self.now)
         } else {
-            self.now.saturating_sub(draining.began)
+            self.now
         };
-        match draining.drain.step(&observed, age) {
-            Step::Tell => self.after(Duration::from_millis(1), Item::Told(worker)),
-            Step::Exclude => {
-                self.drains.insert(worker, draining);
-                self.after(Duration::ZERO, Item::Drain(worker));
-                self.exclude(worker)?;
-            }
-            Step::Look { at } => {
-                let wait = at.saturating_sub(age);
-                self.drains.insert(worker, draining);
-                self.after(wait, Item::Drain(worker));
-            }
+        let standing = self.standing.clone();
+        let of = |worker| standing.get(&worker).copied();
+        let effects = self.machine.sees_leaver(worker, &observed, now, &of);
+        if self.machine.departs_since(worker).is_none() {
+            self.drains.remove(&worker);
         }
-        Ok(())
+        self.do_all(effects)
     }
 
     /// Its channel is closed, or its process is gone: what it had not accepted goes to others.

@@ -91,6 +91,19 @@ fn a_planted_fault_of_each_rule_is_found() {
 }
 
 #[test]
+fn a_machine_that_is_written_down_and_read_again_goes_on_alike() {
+    for seed in 1..=60 {
+        let end = |continued_every| {
+            let mut world = World::new(seed, None, false);
+            world.continued_every = continued_every;
+            let verdict = world.run(HEALS_AT);
+            format!("{verdict:?} {:?} {:?}", world.connections, world.machine)
+        };
+        assert_eq!(end(None), end(Some(7)), "seed {seed}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_history() {
     for seed in 1..=5 {
         let end = || {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use phalanx_core::backoff::BackoffConfig;
-use phalanx_core::dispatch::drain::Drain;
 use phalanx_core::dispatch::machine::Machine;
 use phalanx_core::dispatch::worker::Worker;
 use phalanx_core::fleet::{
@@ -34,7 +33,6 @@ pub(crate) struct Listener {
 /// A worker on its way out.
 #[derive(Debug)]
 pub(crate) struct Draining {
-    pub(crate) drain: Drain<u32>,
     pub(crate) began: Duration,
     /// It is told to leave within that, whatever it does.
     pub(crate) limit: Duration,
@@ -72,7 +70,7 @@ pub(crate) struct World {
     pub(crate) now: Duration,
     pub(crate) config: FleetConfig,
     pub(crate) fleet: Fleet,
-    pub(crate) machine: Machine,
+    pub(crate) machine: Machine<u32>,
     pub(crate) ledger: Ledger<u64>,
     pub(crate) standing: BTreeMap<WorkerId, Worker>,
     pub(crate) drains: BTreeMap<WorkerId, Draining>,
@@ -95,6 +93,8 @@ pub(crate) struct World {
     commands: u64,
     steps: u32,
     pub(crate) is_verbose: bool,
+    /// Every so many steps the primary is continued from what was written down of it.
+    pub(crate) continued_every: Option<u32>,
 }
 
 fn draw_config(rng: &mut Rng) -> FleetConfig {
@@ -146,6 +146,7 @@ impl World {
             commands: 0,
             steps: 0,
             is_verbose,
+            continued_every: None,
         };
         world.after(Duration::ZERO, Item::Fleet(Event::Start));
         world.after(Duration::from_millis(250), Item::LookAtStuck);
@@ -234,6 +235,12 @@ impl World {
                 break;
             }
             self.now = next;
+            if self
+                .continued_every
+                .is_some_and(|every| self.steps.is_multiple_of(every))
+            {
+                self.continue_from_text()?;
+            }
             if next_item == Some(next) {
                 if let Some((_, item)) = self.queue.pop_first() {
                     self.happens(item)?;
@@ -245,6 +252,15 @@ impl World {
             self.expect_drains_to_end()?;
         }
         self.now = self.now.max(until);
+        Ok(())
+    }
+
+    /// The dispatch machine is written down and read again.
+    fn continue_from_text(&mut self) -> Verdict {
+        let text = serde_json::to_string(&(&self.machine, &self.standing));
+        let text = text.map_err(|error| format!("cannot be written down: {error}"))?;
+        (self.machine, self.standing) = serde_json::from_str(&text)
+            .map_err(|error| format!("cannot be read again: {error}"))?;
         Ok(())
     }
 

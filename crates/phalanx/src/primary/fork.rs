@@ -1,35 +1,31 @@
-//! Starting a worker and watching it to its end: one task for its channel, one for its exit.
+//! Starting a worker, and the tasks that watch it to its end (`tasks/channel.rs`, `tasks/exit.rs` and others).
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
+use phalanx_core::ids::{Generation, Position, WorkerId};
 use phalanx_sys::cgroup::Cgroup;
 use phalanx_sys::channel::Identity;
 use phalanx_sys::process::{self, Process};
-use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
 use crate::primary::Cluster;
-use crate::primary::Shared;
 use crate::primary::cell::{Admission, Cell};
-use crate::primary::clock;
 use crate::primary::release::launch::{Launch, Release};
 use crate::primary::sockets::channel::Channel;
-use crate::primary::state::Hub;
 use crate::primary::state::inherited_fds::InheritedFds;
 use crate::primary::state::intercept;
-use crate::primary::state::messages::Reading;
 use crate::primary::state::readiness;
 use crate::primary::state::sd_notify;
 use crate::primary::state::unseen;
+use crate::primary::tasks::channel::{self, Socket};
+use crate::primary::tasks::exit::{self, Watches};
 use crate::primary::tasks::last_lines::LastLines;
 use crate::primary::tasks::listen_pid;
-use crate::primary::tasks::output::{self, LinesSink, Outlet, Stream};
-use crate::primary::tasks::trees;
+use crate::primary::tasks::output::{LinesSink, Outlet};
 use crate::primary::worker::Worker;
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -62,7 +58,7 @@ impl Cluster {
             }
         };
         let adoption = fork.release.settings().adoption;
-        let (socket, theirs) = match channel(adoption).map_err(failed("make the channel"))? {
+        let (socket, theirs) = match make_channel(adoption).map_err(failed("make the channel"))? {
             Some((socket, theirs, peer)) => (Some((socket, peer)), Some(theirs)),
             None => (None, None),
         };
@@ -135,8 +131,14 @@ impl Cluster {
         let notify = inherited.notify.take();
         self.shared.hub().enrol(&cell, fork.generation, settings);
         self.record(&cell, fork, socket, &inherited);
-        let shared = Arc::downgrade(&self.shared);
-        tokio::spawn(follow_exit(shared.clone(), Arc::clone(&cell), watches));
+        let (shared, mailbox) = (Arc::downgrade(&self.shared), self.mailbox());
+        let trees = Arc::clone(&self.shared.trees);
+        tokio::spawn(exit::follow(
+            mailbox.clone(),
+            trees,
+            Arc::clone(&cell),
+            watches,
+        ));
         let heard = notify.map_or(Ok(()), |notify| {
             sd_notify::follow(shared.clone(), Arc::clone(&cell), notify)
         });
@@ -151,7 +153,7 @@ impl Cluster {
         }
         readiness::start(&shared, &cell, inherited.sockets());
         self.shared.trees.has_changed(fork.worker);
-        listen_pid::watch(&shared, &cell);
+        listen_pid::watch(mailbox, &cell);
         unseen::watch(&shared, &cell);
         Worker { cell, shared }
     }
@@ -196,8 +198,8 @@ impl Cluster {
         self.shared
             .hub()
             .adopt(Arc::clone(cell), generation, Some(channel), held);
-        let shared = Arc::downgrade(&self.shared);
-        tokio::spawn(follow_channel(shared, cell.id, socket, notice));
+        let mailbox = self.mailbox();
+        tokio::spawn(channel::follow(mailbox, cell.id, socket, notice));
     }
 }
 
@@ -209,30 +211,8 @@ type Means = (
     Option<Cgroup>,
 );
 
-/// What tells of a process's end and of its last words.
-struct Watches {
-    pidfd: AsyncFd<OwnedFd>,
-    readers: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Watches {
-    fn of(process: &Process, pipes: [Option<OwnedFd>; 2], outlet: &Outlet) -> io::Result<Self> {
-        let pidfd = watch(process.as_fd().try_clone_to_owned()?)?;
-        let mut readers = Vec::new();
-        for (pipe, stream) in pipes.into_iter().zip([Stream::Stdout, Stream::Stderr]) {
-            if let Some(pipe) = pipe {
-                readers.push(output::follow(pipe, stream, outlet.clone())?);
-            }
-        }
-        Ok(Self { pidfd, readers })
-    }
-}
-
-/// The primary's end of a channel, watched.
-type Socket = Arc<AsyncFd<OwnedFd>>;
-
 /// The two ends of a channel, and which socket the second is, for workers that have one.
-fn channel(adoption: Adoption) -> io::Result<Option<(Socket, OwnedFd, Identity)>> {
+fn make_channel(adoption: Adoption) -> io::Result<Option<(Socket, OwnedFd, Identity)>> {
     match adoption {
         Adoption::Channel => {
             let (ours, theirs) = phalanx_sys::channel::pair()?;
@@ -253,125 +233,4 @@ fn pipe(wanted: bool) -> io::Result<Pipe> {
     let read: OwnedFd = read.into();
     phalanx_sys::socket::set_nonblocking(read.as_fd())?;
     Ok((Some(read), Some(write.into())))
-}
-
-/// Reads the channel when something came, and writes it when it was full and is not any more.
-async fn follow_channel(
-    shared: Weak<Shared>,
-    worker: WorkerId,
-    socket: Socket,
-    blocked: Arc<tokio::sync::Notify>,
-) {
-    let mut full = false;
-    loop {
-        tokio::select! {
-            readable = socket.readable() => {
-                let (Ok(mut readable), Some(shared)) = (readable, shared.upgrade()) else { return };
-                let reading = shared.hub().read_channel(worker);
-                match reading {
-                    Reading::Drained => readable.clear_ready(),
-                    // The others have their turn: a worker that writes without end slows down itself.
-                    Reading::More => {
-                        drop(readable);
-                        drop(shared);
-                        tokio::task::yield_now().await;
-                    }
-                    Reading::Closed => return shared.hub().channel_closed(worker),
-                }
-            }
-            writable = socket.writable(), if full => {
-                let (Ok(mut writable), Some(shared)) = (writable, shared.upgrade()) else { return };
-                full = shared.hub().channel_writable(worker);
-                if full {
-                    writable.clear_ready();
-                }
-            }
-            () = blocked.notified() => {
-                if shared.strong_count() == 0 {
-                    return;
-                }
-                full = true;
-            }
-        }
-    }
-}
-
-impl Hub {
-    /// The socket takes bytes again. True when it is full once more.
-    fn channel_writable(&mut self, worker: WorkerId) -> bool {
-        let Some(channel) = self.channel_mut(worker) else {
-            return false;
-        };
-        channel.unblock();
-        let full = channel.is_blocked();
-        self.refresh(worker);
-        full
-    }
-}
-
-/// Waits for the process to end, reads what it left behind, and announces the exit.
-async fn follow_exit(shared: Weak<Shared>, cell: Arc<Cell>, Watches { pidfd, readers }: Watches) {
-    let status = loop {
-        let Ok(mut readable) = pidfd.readable().await else {
-            return;
-        };
-        if has_ended(&cell) {
-            if let Some(shared) = shared.upgrade() {
-                shared.hub().ended(cell.id);
-            }
-            trees::clear(&shared, &cell).await;
-        }
-        match end(&cell) {
-            Ok(Some(status)) => break status,
-            Ok(None) => readable.clear_ready(),
-            Err(error) => {
-                tracing::error!(worker = cell.id.0, %error, "cannot learn how a worker ended");
-                break ExitStatus::Code(255);
-            }
-        }
-    };
-    // Messages written just before the exit are still in the socket; they come before the exit event.
-    loop {
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        if shared.hub().read_channel(cell.id) != Reading::More {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-    finish_output(readers).await;
-    if let Some(shared) = shared.upgrade() {
-        shared.hub().exited(cell.id, status);
-    }
-}
-
-fn has_ended(cell: &Cell) -> bool {
-    let held = cell.process();
-    held.as_ref()
-        .is_some_and(|process| process.has_exited().unwrap_or(false))
-}
-
-/// Reaps the process; nothing while it runs.
-fn end(cell: &Cell) -> io::Result<Option<ExitStatus>> {
-    let mut held = cell.process();
-    let Some(process) = held.as_mut() else {
-        return Ok(None);
-    };
-    let status = process.try_reap()?;
-    Ok(status.map(|status| match status {
-        process::ExitStatus::Code(code) => ExitStatus::Code(code),
-        process::ExitStatus::Signal(signal) => ExitStatus::Signal(signal),
-    }))
-}
-
-/// Its last words are read before its exit is announced; a descendant that keeps the pipe open is not waited for.
-async fn finish_output(readers: Vec<tokio::task::JoinHandle<()>>) {
-    const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
-    let deadline = clock::now() + LAST_WORDS;
-    for reader in readers {
-        if clock::timeout_at(deadline, reader).await.is_none() {
-            return;
-        }
-    }
 }

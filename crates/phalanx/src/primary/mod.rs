@@ -3,6 +3,7 @@
 mod cell;
 pub(crate) mod clock;
 mod fork;
+mod mailbox;
 pub(crate) mod release;
 mod sink;
 mod sockets;
@@ -40,6 +41,7 @@ use crate::subscribers::Events;
 use crate::supervisor::ListenerStatus;
 pub(crate) use cell::Admission;
 use cell::Cell;
+use mailbox::Mailbox;
 use release::launch;
 pub(crate) use sink::Reports;
 pub(crate) use state::Shared;
@@ -343,6 +345,21 @@ impl Cluster {
 
     pub(crate) fn waiting(&self, worker: WorkerId) -> u32 {
         self.shared.hub().waiting_of(worker)
+    }
+
+    /// Has a look at the workers' process trees from now on, and starts the keeper.
+    pub(crate) fn watch_trees(&self, options: TreeOptions) {
+        let trees = Arc::clone(&self.shared.trees);
+        trees.watch(options, self.mailbox());
+    }
+
+    /// All workers are gone: ends what nobody could be told to belong to them.
+    pub(crate) async fn clear_trees(&self) {
+        self.shared.trees.clear().await;
+    }
+
+    fn mailbox(&self) -> Mailbox {
+        state::inbox::mailbox(&Arc::downgrade(&self.shared))
     }
 
     pub(crate) fn close_orphans(&self, workers: u32) {

@@ -1,7 +1,8 @@
+use super::super::readiness::Proof;
 use super::super::worker::{Admission, Departure};
 use super::*;
-use crate::ids::ExitStatus;
-use crate::wire::Target;
+use crate::ids::{ExitStatus, Position};
+use crate::wire::{ListenRequest, Target};
 
 const QUIET: Duration = Duration::from_millis(300);
 const WEB: ListenerId = ListenerId(1);
@@ -104,7 +105,10 @@ fn served(effects: &[Effect]) -> Vec<(WorkerId, ListenerId)> {
         | Effect::HasProven { .. }
         | Effect::Ready { .. }
         | Effect::Lacks { .. }
-        | Effect::LookAt { .. } => None,
+        | Effect::LookAt { .. }
+        | Effect::LookAtLeaver { .. }
+        | Effect::Exclude { .. }
+        | Effect::Tell { .. } => None,
     });
     served.collect()
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::wire::{ListenRequest, Target};
 
@@ -14,7 +14,7 @@ const FIRST_FREE_PORT: u16 = 32_768;
 const FREE_PORT: &str = "a free port";
 
 /// The name of a listener: the same in every worker and every release, however the program asks for it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ListenerName(String);
 

@@ -5,33 +5,23 @@
 //! listener, or end, the moment they get it. What comes when is decided in `phalanx-core` (`dispatch/drain.rs`).
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::drain::{Drain, LOOK, Observed, Step};
+use phalanx_core::dispatch::drain::{LOOK, Observed};
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::outgoing;
-use phalanx_sys::connections::{self, Handshake};
+use phalanx_sys::connections::Handshake;
 
-use crate::primary::Shared;
-use crate::primary::cell::Cell;
 use crate::primary::clock;
+use crate::primary::mailbox::{Arrivals, Leaver};
 use crate::primary::sockets::channel::Outgoing;
 use crate::primary::state::Hub;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::listeners::Listener;
+use crate::primary::tasks;
 use crate::splice::record::{Key, Of};
-
-/// What the primary's state says of a worker that is to leave.
-struct Seen {
-    arriving: bool,
-    queued: bool,
-    unanswered: bool,
-    last_connection: Option<Moment>,
-    /// Where its open connections are to be counted, if it is told by its stop signal.
-    counted_at: Vec<u16>,
-}
 
 /// The handshakes that were seen last. All who leave at the same time share one walk through the kernel's table: 500
 /// drains with a walk each would hold up the primary for seconds.
@@ -51,110 +41,48 @@ impl SeenHandshakes {
     }
 }
 
-pub(in crate::primary) fn start(
-    shared: Weak<Shared>,
-    cell: Arc<Cell>,
-    mut drain: Drain<Handshake>,
-) {
-    let began = clock::now();
-    tokio::spawn(async move {
-        while let Some(up) = shared.upgrade() {
-            let handshakes = handshakes(&up, &cell, began);
-            let Some(seen) = up.hub().seen(&cell) else {
-                return;
-            };
-            let now = clock::now();
-            match drain.step(&seen.observed(&cell, &handshakes, now), now - began) {
-                Step::Exclude => {
-                    let mut hub = up.hub();
-                    hub.exclude(cell.id);
-                    hub.pump();
-                }
-                Step::Tell => return tell(&up, &cell),
-                Step::Look { at } => {
-                    drop(up);
-                    clock::sleep_until(began + at).await;
-                }
-            }
-        }
-    });
-}
-
-impl Seen {
-    fn observed<'a>(
-        &self,
-        cell: &Cell,
-        handshakes: &'a BTreeSet<Handshake>,
-        now: Moment,
-    ) -> Observed<'a, Handshake> {
-        // They are counted at some cost, and matter only when nothing else is left.
-        let is_counted = !self.queued && !self.arriving;
-        Observed {
-            arriving: self.arriving,
-            queued: self.queued,
-            handshakes,
-            unanswered: self.unanswered,
-            since_connection: self.last_connection.map(|at| now.since(at)),
-            open: if is_counted {
-                open_connections(cell, &self.counted_at)
-            } else {
-                0
-            },
-        }
-    }
-}
-
-/// What cannot be found out must not hold up a drain.
-fn handshakes(shared: &Shared, cell: &Cell, since: Moment) -> Arc<BTreeSet<Handshake>> {
-    let ports = {
-        let hub = shared.hub();
-        let ports = hub.arrival_ports(cell.id);
-        if let Some(seen) = hub.seen_handshakes.of(&ports, since) {
-            return seen;
-        }
-        ports
-    };
-    let seen_at = clock::now();
-    let handshakes = connections::handshakes(&ports).unwrap_or_else(|error| {
-        tracing::debug!(worker = cell.id.0, %error, "handshakes cannot be seen");
-        BTreeSet::new()
-    });
-    let handshakes = Arc::new(handshakes);
-    shared.hub().seen_handshakes = SeenHandshakes {
-        ports,
-        seen_at: Some(seen_at),
-        handshakes: Arc::clone(&handshakes),
-    };
-    handshakes
-}
-
-/// Its open connections to these ports.
-fn open_connections(cell: &Cell, ports: &[u16]) -> usize {
-    connections::open_connections(cell.pid, ports).unwrap_or_else(|error| {
-        tracing::debug!(worker = cell.id.0, %error, "its connections cannot be counted");
-        0
-    })
-}
-
-fn tell(shared: &Shared, cell: &Cell) {
-    if shared.hub().tell_to_leave(cell.id) {
-        return;
-    }
-    if let Err(error) = cell.stop() {
-        let message = format!("cannot be asked to stop: {error}");
-        shared.hub().error(cell.id, message);
-    }
-}
-
 impl Hub {
-    /// Nothing when it leaves no more: it is gone, or was told otherwise.
-    fn seen(&self, cell: &Cell) -> Option<Seen> {
-        let worker = cell.id;
+    /// Asks a worker to leave, in the order that loses nothing.
+    pub(in crate::primary) fn depart(&mut self, worker: WorkerId) {
+        if let Some(drain) = self.begin_drain(worker) {
+            let now = self.time();
+            let effects = self.machine.departs(worker, drain, now);
+            self.carry_out(effects);
+        }
+    }
+
+    pub(super) fn look_at_leaver(&self, worker: WorkerId, at: Moment) {
+        if let Some(state) = self.workers.get(&worker) {
+            tasks::drain::look_at(self.mailbox(), Arc::clone(&state.cell), at);
+        }
+    }
+
+    pub(super) fn arrivals(&self, worker: WorkerId) -> Option<Arrivals> {
+        let since = self.epoch + self.machine.departs_since(worker)?;
+        let ports = self.arrival_ports(worker);
+        let handshakes = self.seen_handshakes.of(&ports, since);
+        Some(Arrivals { ports, handshakes })
+    }
+
+    pub(super) fn handshakes_seen(
+        &mut self,
+        ports: Vec<u16>,
+        at: Moment,
+        handshakes: Arc<BTreeSet<Handshake>>,
+    ) {
+        self.seen_handshakes = SeenHandshakes {
+            ports,
+            seen_at: Some(at),
+            handshakes,
+        };
+    }
+
+    pub(super) fn leaver(&self, worker: WorkerId) -> Option<Leaver> {
         let state = self.workers.get(&worker)?;
-        if !cell.is_connected() || cell.was_told_to_stop() {
+        if !state.cell.is_connected() || state.cell.was_told_to_stop() {
             return None;
         }
-        Some(Seen {
+        Some(Leaver {
             arriving: self.has_arrivals(worker),
             queued: self.waits_in_slots(worker),
             unanswered: self.ledger.in_flight(worker) > 0,
@@ -165,6 +93,29 @@ impl Hub {
                 self.counted_at(worker)
             },
         })
+    }
+
+    pub(super) fn sees_leaver(
+        &mut self,
+        worker: WorkerId,
+        leaver: &Leaver,
+        handshakes: &BTreeSet<Handshake>,
+        open: usize,
+    ) {
+        let now = clock::now();
+        let observed = Observed {
+            arriving: leaver.arriving,
+            queued: leaver.queued,
+            handshakes,
+            unanswered: leaver.unanswered,
+            since_connection: leaver.last_connection.map(|at| now.since(at)),
+            open,
+        };
+        let workers = &self.workers;
+        let standing = |worker| workers.get(&worker).map(|state| state.cell.stands());
+        let now = now - self.epoch;
+        let effects = self.machine.sees_leaver(worker, &observed, now, &standing);
+        self.carry_out(effects);
     }
 
     /// Where a worker without a channel must have finished before its stop signal.
@@ -190,19 +141,22 @@ impl Hub {
         held.filter_map(|(_, held)| Some((held.listener, self.listeners.get(&held.listener)?)))
     }
 
-    /// Tells a worker by its channel. False when it has none.
-    fn tell_to_leave(&mut self, worker: WorkerId) -> bool {
+    /// Tells a worker to leave: by its channel, or else by its stop signal.
+    pub(super) fn tell_to_leave(&mut self, worker: WorkerId) {
         let limits = self.drain_limits;
-        let Some(channel) = self.channel_mut(worker) else {
-            return false;
-        };
-        let seq = channel.next_seq();
-        channel.queue(Outgoing {
-            bytes: outgoing::disconnect(seq, limits),
-            handle: None,
-        });
-        channel.release_hold();
-        self.keeping.put(Key::Worker(worker.0, Of::Left));
-        true
+        if let Some(channel) = self.channel_mut(worker) {
+            let seq = channel.next_seq();
+            channel.queue(Outgoing {
+                bytes: outgoing::disconnect(seq, limits),
+                handle: None,
+            });
+            channel.release_hold();
+            self.keeping.put(Key::Worker(worker.0, Of::Left));
+            return;
+        }
+        let stopped = self.workers.get(&worker).map(|state| state.cell.stop());
+        if let Some(Err(error)) = stopped {
+            self.error(worker, format!("cannot be asked to stop: {error}"));
+        }
     }
 }

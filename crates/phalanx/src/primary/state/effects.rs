@@ -31,6 +31,14 @@ impl Hub {
                     }
                 }
                 Effect::LookAt { worker, at } => self.look_at(worker, at),
+                Effect::LookAtLeaver { worker, at } => {
+                    self.look_at_leaver(worker, self.epoch + at);
+                }
+                Effect::Exclude { worker } => {
+                    self.exclude(worker);
+                    self.pump();
+                }
+                Effect::Tell { worker } => self.tell_to_leave(worker),
             }
         }
     }

@@ -88,9 +88,9 @@ impl Hub {
             Intake::Open => {
                 self.exclude(worker);
                 self.pump();
-                Drain::excluded(voice, Duration::ZERO)
+                Drain::excluded(voice, self.time())
             }
-            Intake::Refused => Drain::with_all(voice, patience, Duration::ZERO),
+            Intake::Refused => Drain::with_all(voice, patience, self.time()),
         })
     }
 

@@ -17,23 +17,13 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::message::Message;
 use crate::primary::cell::Departure;
+use crate::primary::mailbox::Reading;
 use crate::primary::sink::Fact;
 use crate::primary::sockets::channel::{Outgoing, SentHandle};
 use crate::primary::state::Hub;
 
 /// Descriptors that may wait for their message. Node has one on its way at most.
 pub(in crate::primary) const STRAYS: usize = 8;
-
-/// How a turn of reading ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::primary) enum Reading {
-    /// Everything there was has been read.
-    Drained,
-    /// There may be more.
-    More,
-    /// The other end is closed.
-    Closed,
-}
 
 impl Hub {
     /// Reads from a worker's channel, for one turn, and does what the messages say.
@@ -66,6 +56,17 @@ impl Hub {
         self.close_strays(worker);
         self.refresh(worker);
         reading
+    }
+
+    /// The socket takes bytes again. True when it is full once more.
+    pub(super) fn channel_writable(&mut self, worker: WorkerId) -> bool {
+        let Some(channel) = self.channel_mut(worker) else {
+            return false;
+        };
+        channel.unblock();
+        let full = channel.is_blocked();
+        self.refresh(worker);
+        full
     }
 
     /// Reads once. Tells how many bytes came.

@@ -17,6 +17,7 @@ mod effects;
 pub(in crate::primary) mod full;
 pub(in crate::primary) mod hang;
 pub(in crate::primary) mod health;
+pub(in crate::primary) mod inbox;
 pub(in crate::primary) mod inherited_fds;
 pub(in crate::primary) mod intake;
 pub(in crate::primary) mod intercept;
@@ -59,6 +60,7 @@ use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
 use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::DrainLimits;
+use phalanx_sys::connections::Handshake;
 use phalanx_sys::scoreboard::Scoreboard;
 use phalanx_sys::steering::{Steering, Unavailable};
 use tokio::sync::Notify;
@@ -158,7 +160,7 @@ pub(crate) struct Hub {
     listeners: BTreeMap<ListenerId, Listener>,
     ledger: Ledger<OwnedFd>,
     /// Who holds what, who is ready, and who gets connections.
-    machine: Machine,
+    machine: Machine<Handshake>,
     /// Intercepted workers that were seen to listen on sockets of their own.
     unseen: BTreeSet<WorkerId>,
     /// When the machine's time began.
@@ -437,10 +439,7 @@ impl Hub {
         if !state.cell.is_connected() || !state.cell.depart(Departure::Asked) {
             return false;
         }
-        let cell = Arc::clone(&state.cell);
-        if let Some(drain) = self.begin_drain(worker) {
-            crate::primary::state::drain::start(self.shared.clone(), cell, drain);
-        }
+        self.depart(worker);
         true
     }
 }

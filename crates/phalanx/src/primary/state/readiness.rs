@@ -40,7 +40,7 @@ impl Hub {
     }
 
     /// The time, as the machine counts it.
-    fn time(&self) -> Duration {
+    pub(super) fn time(&self) -> Duration {
         clock::now() - self.epoch
     }
 

@@ -16,7 +16,7 @@ pub(crate) struct Shared {
     hub: Mutex<Hub>,
     /// Somebody keeps the clock going.
     pub(in crate::primary) keeps_time: AtomicBool,
-    pub(crate) trees: trees::Trees,
+    pub(crate) trees: Arc<trees::Trees>,
     pub(in crate::primary) places: private::Places,
 }
 
@@ -31,7 +31,7 @@ impl Shared {
                 DispatchChoice::Auto,
             )),
             keeps_time: AtomicBool::new(false),
-            trees: trees::Trees::new(),
+            trees: Arc::new(trees::Trees::new()),
             places: private::Places::default(),
         })
     }

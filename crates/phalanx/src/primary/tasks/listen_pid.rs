@@ -2,24 +2,24 @@
 //! started (`sd_listen_fds(3)`), and where a shell or a launcher (`uv run`, `npm`) stands between, the server is
 //! another one, which passes the listeners by.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_sys::process::heirs_of;
 
-use crate::primary::Shared;
 use crate::primary::cell::Cell;
+use crate::primary::mailbox::Mailbox;
 use crate::settings::Adoption;
 
 /// So long after its start a worker that is not ready is looked at. Most are ready by then.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks once, unless the worker is ready.
-pub(in crate::primary) fn watch(shared: &Weak<Shared>, cell: &Arc<Cell>) {
+pub(in crate::primary) fn watch(mailbox: Mailbox, cell: &Arc<Cell>) {
     if cell.adoption != Adoption::Activation {
         return;
     }
-    let (shared, cell) = (Weak::clone(shared), Arc::clone(cell));
+    let cell = Arc::clone(cell);
     let until = phalanx_sys::clock::now() + PATIENCE;
     tokio::spawn(async move {
         tokio::time::sleep_until(until.into()).await;
@@ -31,13 +31,13 @@ pub(in crate::primary) fn watch(shared: &Weak<Shared>, cell: &Arc<Cell>) {
         let Ok(heirs) = tokio::task::spawn_blocking(look).await else {
             return;
         };
-        if let (Some(heir), Some(shared)) = (heirs.last(), shared.upgrade()) {
+        if let (Some(heir), Some(primary)) = (heirs.last(), mailbox.open()) {
             let message = format!(
                 "LISTEN_PID names the process that was started ({pid}), and not {heir}, which runs below it: a server \
                  there passes its listeners by. Start the server itself, by `exec` in a shell and without a launcher \
                  like `uv run`, or leave --bind out"
             );
-            shared.hub().error(cell.id, message);
+            primary.error(cell.id, message);
         }
     });
 }

@@ -1,6 +1,10 @@
-//! What waits: for lines of output, for the ends of processes, for what `/proc` shows. A task decides nothing.
+//! What waits: for what comes on channels, for lines of output, for the ends of processes, for what `/proc` shows. A task
+//! decides nothing. It knows the mailbox, and not the state.
 
+pub(in crate::primary) mod channel;
+pub(in crate::primary) mod drain;
 pub(in crate::primary) mod evidence;
+pub(in crate::primary) mod exit;
 pub(in crate::primary) mod last_lines;
 pub(in crate::primary) mod listen_pid;
 pub(in crate::primary) mod output;

@@ -13,7 +13,7 @@ mod cgroups;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use phalanx_core::clock::Moment;
@@ -25,10 +25,9 @@ use phalanx_sys::signal::Signal;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::keeper::{Keeper, Known, Ward};
-use crate::primary::Cluster;
-use crate::primary::Shared;
 use crate::primary::cell::{Cell, Departure};
 use crate::primary::clock;
+use crate::primary::mailbox::Mailbox;
 pub(crate) use cgroups::CgroupPlace;
 
 /// The variable by which descendants are known, whoever their parent is by now.
@@ -158,13 +157,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// The worker has ended and is not reaped: ends what it has left behind.
-pub(in crate::primary) async fn clear(shared: &Weak<Shared>, cell: &Arc<Cell>) {
-    let Some((tree, among, kill_timeout)) = shared.upgrade().map(|shared| {
-        let trees = &shared.trees;
-        (trees.of(cell), trees.among(), trees.options().kill_timeout)
-    }) else {
-        return;
-    };
+pub(in crate::primary) async fn clear(trees: &Trees, cell: &Arc<Cell>) {
+    let (tree, among) = (trees.of(cell), trees.among());
+    let kill_timeout = trees.options().kill_timeout;
     let ended = match cell.departure() {
         _ if cell.is_doomed() => Ended::Killed,
         None => Ended::Unasked,
@@ -289,25 +284,23 @@ fn signal(members: &BTreeSet<Member>, signal: Signal) {
     }
 }
 
-impl Cluster {
+impl Trees {
     /// Has a look at the workers' trees from now on, and starts the keeper when there is a worker.
-    pub(crate) fn watch_trees(&self, options: Options) {
-        let trees = &self.shared.trees;
+    pub(in crate::primary) fn watch(self: Arc<Self>, options: Options, mailbox: Mailbox) {
         // A cluster has one supervisor.
-        let _first = trees.options.set(options);
-        tokio::spawn(watch(Arc::downgrade(&self.shared)));
+        let _first = self.options.set(options);
+        tokio::spawn(watch(self, mailbox));
     }
 
     /// All workers are gone: ends what nobody could be told to belong to them.
-    pub(crate) async fn clear_trees(&self) {
-        let trees = &self.shared.trees;
-        let all = trees.root().map(|root| root.group().clone());
+    pub(in crate::primary) async fn clear(&self) {
+        let all = self.root().map(|root| root.group().clone());
         let tree = Tree {
-            marks: vec![trees.mark()],
+            marks: vec![self.mark()],
             cgroup: all.clone(),
             ..Tree::default()
         };
-        let among = trees.among();
+        let among = self.among();
         let clearing = Clearing {
             worker: WorkerId(0),
             cell: None,
@@ -331,26 +324,22 @@ impl Cluster {
     }
 }
 
-async fn watch(shared: Weak<Shared>) {
+async fn watch(trees: Arc<Trees>, mailbox: Mailbox) {
     let mut keeping = Keeping::default();
     let mut look_at = phalanx_sys::clock::now() + LOOK_INTERVAL;
     loop {
-        let Some(strong) = shared.upgrade() else {
+        // The first worker comes before the keeper, which has nothing to keep until then.
+        let changed = trees.changed.notified();
+        drop(tokio::time::timeout_at(look_at.into(), changed).await);
+        let Some(cells) = mailbox.open().map(|primary| primary.cells()) else {
             return;
         };
-        // The first worker comes before the keeper, which has nothing to keep until then.
-        let changed = strong.trees.changed.notified();
-        drop(tokio::time::timeout_at(look_at.into(), changed).await);
-        let cells = strong.hub().cells();
-        let news = std::mem::take(&mut *strong.trees.news());
+        let news = std::mem::take(&mut *trees.news());
         let began = phalanx_sys::clock::now();
         let looked_for = (began < look_at).then_some(news);
         let is_full = looked_for.is_none();
-        let work = move || {
-            let ward = strong.trees.ward();
-            drop(strong);
-            keeping.look(&cells, looked_for.as_ref(), &ward)
-        };
+        let all = Arc::clone(&trees);
+        let work = move || keeping.look(&cells, looked_for.as_ref(), &all.ward());
         let Some(told) = blocking(work).await else {
             return;
         };
