@@ -24,7 +24,8 @@ use std::time::Duration;
 
 use phalanx::supervisor::{Control, Outcome as Ended, Supervisor, SupervisorOptions};
 use phalanx::{
-    Adoption, Bind, DispatchChoice, PolicyName, Serialization, Settings, StartFailureKind,
+    Adoption, Bind, DispatchChoice, PolicyName, Serialization, Settings, StartError,
+    StartFailureKind,
 };
 use phalanx_sys::limits as limits_of_process;
 use phalanx_sys::process;
@@ -392,7 +393,7 @@ async fn reap_strangers(adopts: bool) {
 }
 
 fn cannot_start(error: &phalanx::Error) -> Failure {
-    let kind = if let phalanx::Error::Program { source, .. } = error {
+    let kind = if let phalanx::Error::Start(StartError::Program { source, .. }) = error {
         Some(source.kind())
     } else {
         None

@@ -10,17 +10,79 @@ use phalanx_sys::process::SpawnError;
 
 use crate::address::{Address, BadAddress};
 
-/// An error of the library.
+/// An error of the library, by what was wanted. Calls that fail for one kind of reason return that kind; `?` makes it one of these.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The role was asked for after threads were started. Reaches: the process. Call
-    /// [`init`](crate::init) first thing in `main`, before any async runtime.
+    /// What this process is could not be decided.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    /// A worker could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A message could not be sent or read.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// A system call for a worker's process or channel failed. Reaches: that worker.
+    #[error("cannot {act} of worker {worker}")]
+    Worker {
+        /// What was tried, with its object.
+        act: &'static str,
+        /// The worker.
+        worker: WorkerId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Signals or timers could not be set up. Reaches: the primary.
+    #[error("cannot set up {what}")]
+    Setup {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The limits contradict each other. Reaches: the cluster.
+    #[error(transparent)]
+    Config(#[from] phalanx_core::fleet::ConfigError),
+    /// There can be no spares. Reaches: the cluster.
+    #[error("{0}")]
+    Spares(&'static str),
+    /// A listener cannot change to this policy while it is open. Reaches: nothing; all stays as it was.
+    #[error(
+        "{address} cannot change to the policy {policy}: {why}; run the app anew with --policy {policy}"
+    )]
+    PolicyNotHere {
+        /// The policy.
+        policy: phalanx_core::policy::PolicyName,
+        /// The listener's address.
+        address: Address,
+        /// Why not.
+        why: &'static str,
+    },
+    /// No worker became ready at the start. Reaches: the cluster.
+    #[error("no worker became ready: {0}")]
+    BootFailed(String),
+    /// The worker's own code failed. Reaches: that worker.
+    #[error("the worker failed")]
+    App(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+/// What this process is could not be decided. Reaches: the process.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoleError {
+    /// The role was asked for after threads were started. Call [`init`](crate::init) first thing in `main`, before any async
+    /// runtime.
     #[error(
         "the role must be decided before threads are started: call phalanx::init() first in main"
     )]
-    RoleTooLate(#[source] Box<dyn StdError + Send + Sync>),
-    /// The channel that the environment names cannot be used. Reaches: the process.
+    TooLate(#[source] Box<dyn StdError + Send + Sync>),
+    /// The channel that the environment names cannot be used.
     #[error("cannot use the worker channel {variable}={value:?} that the environment names")]
     Channel {
         /// The variable.
@@ -31,12 +93,21 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The primary asks for something this worker does not speak. Reaches: the process.
+    /// The primary asks for something this worker does not speak.
     #[error("the channel's serialization mode {0:?} is not supported: use json")]
     Serialization(String),
-    /// A worker could not be started. Reaches: that worker.
+    /// The primary has gone meanwhile.
+    #[error("the primary cannot be told that this worker is online")]
+    Gone(#[source] MessageError),
+}
+
+/// A worker could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The system did not start this one. Reaches: that worker.
     #[error("cannot start worker {worker}")]
-    Start {
+    Worker {
         /// The worker.
         worker: WorkerId,
         /// Why.
@@ -65,29 +136,33 @@ pub enum Error {
         #[source]
         source: StartFailure,
     },
-    /// A system call for a worker's process or channel failed. Reaches: that worker.
-    #[error("cannot {act} of worker {worker}")]
-    Worker {
-        /// What was tried, with its object.
-        act: &'static str,
-        /// The worker.
-        worker: WorkerId,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+}
+
+/// An address cannot be listened on. Reaches: that listener.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
     /// A text is no address.
     #[error(transparent)]
     Address(#[from] BadAddress),
-    /// The address cannot be listened on. Reaches: that listener.
+    /// The system refused, or the primary did.
     #[error("cannot listen on {address}")]
-    Listen {
+    Refused {
         /// The address.
         address: Address,
         /// Why.
         #[source]
         source: io::Error,
     },
+    /// The primary could not be asked.
+    #[error(transparent)]
+    Channel(#[from] MessageError),
+}
+
+/// A message could not be sent or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
     /// The channel to the other side is closed. Reaches: that worker. Not worth a retry.
     #[error("the channel is closed")]
     Disconnected,
@@ -97,65 +172,22 @@ pub enum Error {
         /// What waits, in bytes.
         queued_bytes: usize,
     },
-    /// No live worker has this id.
+    /// No live worker has this id. Reaches: that message.
     #[error("no worker has the id {0}")]
     NoSuchWorker(WorkerId),
-    /// A message cannot be written as JSON.
+    /// It cannot be written as JSON. Reaches: that message.
     #[error("cannot write the message as JSON")]
     Encode(#[source] serde_json::Error),
-    /// A message is not of the expected shape.
+    /// It is not of the expected shape. Reaches: that message.
     #[error("cannot read the message")]
     Decode(#[source] serde_json::Error),
-    /// Signals or timers could not be set up. Reaches: the primary.
-    #[error("cannot set up {what}")]
-    Setup {
-        /// What.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The limits contradict each other.
-    #[error(transparent)]
-    Config(#[from] phalanx_core::fleet::ConfigError),
-    /// There can be no spares. Reaches: the cluster.
-    #[error("{0}")]
-    Spares(&'static str),
-    /// A listener cannot change to this policy while it is open. Reaches: nothing; all stays as it was.
-    #[error(
-        "{address} cannot change to the policy {policy}: {why}; run the app anew with --policy {policy}"
-    )]
-    PolicyNotHere {
-        /// The policy.
-        policy: phalanx_core::policy::PolicyName,
-        /// The listener's address.
-        address: Address,
-        /// Why not.
-        why: &'static str,
-    },
-    /// No worker became ready at the start. Reaches: the cluster.
-    #[error("no worker became ready: {0}")]
-    BootFailed(String),
-    /// The worker's own code failed. Reaches: that worker.
-    #[error("the worker failed")]
-    App(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 impl Error {
-    /// A worker was not started.
-    pub(crate) fn starting(worker: WorkerId, source: SpawnError) -> Self {
-        if let SpawnError::Intercept { source } = source {
-            Self::Intercept { worker, source }
-        } else {
-            let source = StartFailure::of(source);
-            Self::Start { worker, source }
-        }
-    }
-
     /// How much of the cluster the failure concerns.
     ///
     /// ```
-    /// use phalanx::{Error, Reach};
+    /// use phalanx::{Error, MessageError, Reach};
     ///
     /// fn next(error: &Error) -> &'static str {
     ///     match error.reach() {
@@ -164,28 +196,20 @@ impl Error {
     ///         _ => "give up",
     ///     }
     /// }
-    /// # assert_eq!(next(&Error::Disconnected), "log it and go on");
+    /// # assert_eq!(next(&MessageError::Disconnected.into()), "log it and go on");
     /// ```
     #[must_use]
     pub fn reach(&self) -> Reach {
         match self {
-            Self::Encode(_)
-            | Self::Decode(_)
-            | Self::ChannelFull { .. }
-            | Self::NoSuchWorker(_)
-            | Self::Address(_)
-            | Self::PolicyNotHere { .. } => Reach::Call,
-            Self::Listen { .. } => Reach::Listener,
-            Self::Start { .. } | Self::Worker { .. } | Self::Disconnected | Self::App(_) => {
-                Reach::Worker
+            Self::Role(_) => Reach::Process,
+            Self::Start(error) => error.reach(),
+            Self::Listen(error) => error.reach(),
+            Self::Message(error) => error.reach(),
+            Self::PolicyNotHere { .. } => Reach::Call,
+            Self::Worker { .. } | Self::App(_) => Reach::Worker,
+            Self::Setup { .. } | Self::Config(_) | Self::Spares(_) | Self::BootFailed(_) => {
+                Reach::Cluster
             }
-            Self::Intercept { .. }
-            | Self::Program { .. }
-            | Self::Setup { .. }
-            | Self::Config(_)
-            | Self::Spares(_)
-            | Self::BootFailed(_) => Reach::Cluster,
-            Self::RoleTooLate(_) | Self::Channel { .. } | Self::Serialization(_) => Reach::Process,
         }
     }
 
@@ -193,18 +217,97 @@ impl Error {
     /// short of something.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        if let Self::Start { source, .. } = self {
-            return source.kind() == StartFailureKind::Other;
+        match self {
+            Self::Start(error) => error.is_transient(),
+            Self::Listen(error) => error.is_transient(),
+            Self::Message(error) => error.is_transient(),
+            Self::Worker { source, .. } => is_shortage(source),
+            Self::Role(_)
+            | Self::Setup { .. }
+            | Self::Config(_)
+            | Self::Spares(_)
+            | Self::PolicyNotHere { .. }
+            | Self::BootFailed(_)
+            | Self::App(_) => false,
         }
-        if let Self::Worker { source, .. } | Self::Listen { source, .. } = self {
-            use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, WouldBlock};
-            return matches!(
-                source.kind(),
-                Interrupted | OutOfMemory | ResourceBusy | WouldBlock
-            );
+    }
+}
+
+impl StartError {
+    /// A worker was not started.
+    pub(crate) fn of(worker: WorkerId, source: SpawnError) -> Self {
+        if let SpawnError::Intercept { source } = source {
+            Self::Intercept { worker, source }
+        } else {
+            let source = StartFailure::of(source);
+            Self::Worker { worker, source }
         }
+    }
+
+    /// As [`Error::reach`].
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        match self {
+            Self::Worker { .. } => Reach::Worker,
+            Self::Intercept { .. } | Self::Program { .. } => Reach::Cluster,
+        }
+    }
+
+    /// As [`Error::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Worker { source, .. } if source.kind() == StartFailureKind::Other)
+    }
+}
+
+impl ListenError {
+    /// As [`Error::reach`].
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        match self {
+            Self::Address(_) => Reach::Call,
+            Self::Refused { .. } => Reach::Listener,
+            Self::Channel(error) => error.reach(),
+        }
+    }
+
+    /// As [`Error::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Address(_) => false,
+            Self::Refused { source, .. } => is_shortage(source),
+            Self::Channel(error) => error.is_transient(),
+        }
+    }
+}
+
+impl MessageError {
+    /// As [`Error::reach`].
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        match self {
+            Self::Disconnected => Reach::Worker,
+            Self::ChannelFull { .. }
+            | Self::NoSuchWorker(_)
+            | Self::Encode(_)
+            | Self::Decode(_) => Reach::Call,
+        }
+    }
+
+    /// As [`Error::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::ChannelFull { .. })
     }
+}
+
+fn is_shortage(source: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, WouldBlock};
+    matches!(
+        source.kind(),
+        Interrupted | OutOfMemory | ResourceBusy | WouldBlock
+    )
 }
 
 /// How much of a cluster a failure concerns, least first. What is not concerned goes on.

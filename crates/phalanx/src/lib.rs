@@ -96,7 +96,8 @@
 //!         Role::Worker(worker) => tokio::runtime::Runtime::new().unwrap().block_on(async {
 //!             let greeting: String = worker.message().await.unwrap()?;
 //!             worker.send(&format!("{greeting} yourself"))?;
-//!             worker.disconnect().await
+//!             worker.disconnect().await?;
+//!             Ok(())
 //!         }),
 //!     }
 //! }
@@ -107,7 +108,8 @@
 //!
 //! # When something fails
 //!
-//! [`Error::reach`] says how much of the cluster a failure concerns, and [`Error::is_transient`] whether it may pass. A worker can
+//! Each concern has its error: [`RoleError`], [`StartError`], [`ListenError`], [`MessageError`]; [`Error`] is any of them, and what
+//! else can fail. [`Error::reach`] says how much of the cluster a failure concerns, and [`Error::is_transient`] whether it may pass. A worker can
 //! harm only itself: its panics, leaks and floods of messages cost the primary nothing but a respawn.
 //!
 //! # Features
@@ -149,7 +151,10 @@ mod worker;
 pub use address::{Address, BadAddress, ToAddress};
 pub use bind::{BadBind, Bind};
 pub use builder::{Builder, Workers, builder};
-pub use error::{Error, Reach, Result, StartFailure, StartFailureKind};
+pub use error::{
+    Error, ListenError, MessageError, Reach, Result, RoleError, StartError, StartFailure,
+    StartFailureKind,
+};
 pub use event::Event;
 pub use hang::Hang;
 pub use keeper::keep_if_asked;

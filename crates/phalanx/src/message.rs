@@ -8,7 +8,7 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{MessageError, Result};
 
 /// So much of a message is shown by [`fmt::Debug`].
 const SHOWN_BYTES: usize = 256;
@@ -34,9 +34,9 @@ impl Message {
     /// Reads it as a value of this type; [`serde_json::Value`] takes any message.
     ///
     /// # Errors
-    /// [`Error::Decode`] when it is of another shape.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.0).map_err(Error::Decode)
+    /// [`MessageError::Decode`] when it is of another shape.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, MessageError> {
+        serde_json::from_str(&self.0).map_err(MessageError::Decode)
     }
 }
 

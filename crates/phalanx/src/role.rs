@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::OnceLock;
 
-use crate::error::{Error, Result};
+use crate::error::{Result, RoleError};
 use crate::primary::Cluster;
 use crate::worker::ThisWorker;
 
@@ -34,9 +34,9 @@ pub enum Role {
 /// variables is sound only while the process has one thread.
 ///
 /// # Errors
-/// [`Error::RoleTooLate`] when there are other threads already, [`Error::Channel`] and
-/// [`Error::Serialization`] when the environment names a channel that cannot be used.
-pub fn init() -> Result<Role> {
+/// [`RoleError::TooLate`] when there are other threads already, [`RoleError::Channel`] and
+/// [`RoleError::Serialization`] when the environment names a channel that cannot be used.
+pub fn init() -> Result<Role, RoleError> {
     phalanx_sys::marker::mark();
     crate::keeper::keep_if_asked();
     let (Some(id), Some(fd)) = (variable(UNIQUE_ID), variable(CHANNEL_FD)) else {
@@ -44,13 +44,13 @@ pub fn init() -> Result<Role> {
         return Ok(Role::Primary(Cluster::new()));
     };
     if let Some(mode) = variable(SERIALIZATION).filter(|mode| mode != "json") {
-        return Err(Error::Serialization(mode));
+        return Err(RoleError::Serialization(mode));
     }
     let id = parse(UNIQUE_ID, &id)?;
     let number = parse(CHANNEL_FD, &fd)?;
     phalanx_sys::env::remove(&[CHANNEL_FD, SERIALIZATION, UNIQUE_ID])
-        .map_err(|late| Error::RoleTooLate(late.into()))?;
-    let channel = phalanx_sys::channel::take_over(number).map_err(|source| Error::Channel {
+        .map_err(|late| RoleError::TooLate(late.into()))?;
+    let channel = phalanx_sys::channel::take_over(number).map_err(|source| RoleError::Channel {
         variable: CHANNEL_FD,
         value: fd,
         source,
@@ -60,7 +60,8 @@ pub fn init() -> Result<Role> {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     IS_WORKER.get_or_init(|| true);
-    Ok(Role::Worker(ThisWorker::new(id, channel)?))
+    let worker = ThisWorker::new(id, channel).map_err(RoleError::Gone)?;
+    Ok(Role::Worker(worker))
 }
 
 /// Is this process a worker? After [`init`] its answer; before it, what `init` would say.
@@ -82,8 +83,8 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn parse<T: std::str::FromStr>(variable: &'static str, value: &str) -> Result<T> {
-    value.parse().map_err(|_| Error::Channel {
+fn parse<T: std::str::FromStr>(variable: &'static str, value: &str) -> Result<T, RoleError> {
+    value.parse().map_err(|_| RoleError::Channel {
         variable,
         value: value.to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidInput, "not a number"),

@@ -11,7 +11,7 @@ use phalanx_sys::cgroup::Cgroup;
 use phalanx_sys::channel::Identity;
 use phalanx_sys::process::{self, Process};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StartError};
 use crate::primary::Cluster;
 use crate::primary::cell::{Admission, Cell};
 use crate::primary::release::launch::{Launch, Release};
@@ -85,7 +85,7 @@ impl Cluster {
             self.shared
                 .hub()
                 .take_back(worker, fork.position, &inherited);
-            Error::starting(worker, source)
+            StartError::of(worker, source)
         })?;
         let outlet = Outlet {
             worker,

@@ -33,7 +33,7 @@ pub use tasks::output::{LinesSink, OutputLine, OutputLines, OutputSink, Stream};
 pub(crate) use tasks::trees::{CgroupPlace, Options as TreeOptions};
 pub use worker::Worker;
 
-use crate::error::{Error, Result};
+use crate::error::{ListenError, MessageError, Result};
 use crate::event::Event;
 use crate::policy::MakePolicy;
 use crate::settings::{DispatchChoice, Settings};
@@ -143,7 +143,7 @@ impl Cluster {
     /// [`Cluster::setup`] said otherwise.
     ///
     /// # Errors
-    /// [`Error::Program`] and [`Error::Start`].
+    /// [`Error::Start`].
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -205,12 +205,12 @@ impl Cluster {
     /// Opens the listeners of [`Settings::bind`], before any worker has them.
     ///
     /// # Errors
-    /// [`Error::Listen`].
-    pub(crate) fn open_bound(&self) -> Result<()> {
+    /// As the system says.
+    pub(crate) fn open_bound(&self) -> Result<(), ListenError> {
         for bind in self.settings().bind {
             self.prepare_steering();
             let opened = self.shared.hub().open_bound(&bind);
-            opened.map_err(|source| Error::Listen {
+            opened.map_err(|source| ListenError::Refused {
                 address: bind.address.clone(),
                 source,
             })?;
@@ -264,9 +264,9 @@ impl Cluster {
     /// Sends a message to every connected worker. Returns how many there were.
     ///
     /// # Errors
-    /// [`Error::Encode`]. A worker that cannot take it is skipped, with an [`Event::Error`].
-    pub fn broadcast<M: Serialize + ?Sized>(&self, message: &M) -> Result<usize> {
-        let value = serde_json::to_value(message).map_err(Error::Encode)?;
+    /// [`MessageError::Encode`]. A worker that cannot take it is skipped, with an [`Event::Error`].
+    pub fn broadcast<M: Serialize + ?Sized>(&self, message: &M) -> Result<usize, MessageError> {
+        let value = serde_json::to_value(message).map_err(MessageError::Encode)?;
         Ok(self.shared.hub().broadcast(&outgoing::user(&value)))
     }
 

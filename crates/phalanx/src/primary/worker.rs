@@ -8,7 +8,7 @@ use phalanx_core::wire::outgoing;
 use phalanx_sys::signal::Signal;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, MessageError, Result};
 use crate::primary::Shared;
 use crate::primary::cell::{Cell, Departure};
 use crate::subscribers::Events;
@@ -71,11 +71,11 @@ impl Worker {
     /// Sends a message (`worker.send`). It is queued when the worker does not read just now.
     ///
     /// # Errors
-    /// [`Error::Disconnected`] when the channel is closed, [`Error::ChannelFull`] when 16 MiB wait
-    /// already, [`Error::Encode`] when it cannot be written as JSON.
-    pub fn send<M: Serialize + ?Sized>(&self, message: &M) -> Result<()> {
-        let value = serde_json::to_value(message).map_err(Error::Encode)?;
-        let shared = self.shared.upgrade().ok_or(Error::Disconnected)?;
+    /// [`MessageError::Disconnected`] when the channel is closed, [`MessageError::ChannelFull`] when 16 MiB wait
+    /// already, [`MessageError::Encode`] when it cannot be written as JSON.
+    pub fn send<M: Serialize + ?Sized>(&self, message: &M) -> Result<(), MessageError> {
+        let value = serde_json::to_value(message).map_err(MessageError::Encode)?;
+        let shared = self.shared.upgrade().ok_or(MessageError::Disconnected)?;
         shared.hub().send(self.cell.id, outgoing::user(&value))
     }
 

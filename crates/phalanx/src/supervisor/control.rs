@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::revision::Revising;
 use super::runner::{Ask, Shared};
-use crate::error::{Error, Result};
+use crate::error::{MessageError, Result};
 use crate::primary::{Cluster, RebalanceError, Rebalanced, Streams, Worker, clock};
 use crate::subscribers::Events;
 
@@ -254,12 +254,19 @@ impl Control {
     /// Sends a message to every worker, or to one. Returns how many it went to.
     ///
     /// # Errors
-    /// [`Error::NoSuchWorker`], or as [`Worker::send`](crate::Worker::send).
-    pub fn send(&self, message: &serde_json::Value, to: Option<WorkerId>) -> Result<usize> {
+    /// [`MessageError::NoSuchWorker`], or as [`Worker::send`](crate::Worker::send).
+    pub fn send(
+        &self,
+        message: &serde_json::Value,
+        to: Option<WorkerId>,
+    ) -> Result<usize, MessageError> {
         match to {
             None => self.cluster.broadcast(message),
             Some(id) => {
-                let worker = self.cluster.worker(id).ok_or(Error::NoSuchWorker(id))?;
+                let worker = self
+                    .cluster
+                    .worker(id)
+                    .ok_or(MessageError::NoSuchWorker(id))?;
                 worker.send(message).map(|()| 1)
             }
         }

@@ -241,7 +241,7 @@ impl Supervisor {
     /// Starts the app's workers.
     ///
     /// # Errors
-    /// [`Error::Config`] when the limits contradict each other, [`Error::Spares`] when there can be none, [`Error::Program`] when the program is
+    /// [`Error::Config`] when the limits contradict each other, [`Error::Spares`] when there can be none, [`StartError::Program`](crate::StartError::Program) when the program is
     /// missing or may not be executed.
     ///
     /// # Panics

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use super::Control;
 use crate::describe;
-use crate::error::Error;
+use crate::error::MessageError;
 use crate::primary::Streams;
 use crate::subscribers::Events;
 
@@ -97,7 +97,7 @@ impl App for Control {
     fn send(&self, message: &Value, to: Option<WorkerId>) -> Result<usize, NotSent> {
         Control::send(self, message, to).map_err(|error| {
             let reason = with_causes(&error);
-            if matches!(error, Error::NoSuchWorker(_)) {
+            if matches!(error, MessageError::NoSuchWorker(_)) {
                 NotSent::NoSuchWorker(reason)
             } else {
                 NotSent::Failed(reason)

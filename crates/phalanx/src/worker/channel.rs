@@ -23,7 +23,7 @@ use super::mailbox::Mailbox;
 use super::queue::{Arrived, Queue};
 use super::shed::Shed;
 use crate::address::Address;
-use crate::error::{Error, Result};
+use crate::error::{MessageError, Result};
 
 /// What may wait for the primary, in bytes, before [`Inner::send_line`] refuses.
 const QUEUE_LIMIT_BYTES: usize = 16 << 20;
@@ -127,7 +127,7 @@ impl Inner {
     }
 
     /// Writes a line that carries the next number.
-    pub(super) fn send_line(&self, line: impl FnOnce(u64) -> Vec<u8>) -> Result<()> {
+    pub(super) fn send_line(&self, line: impl FnOnce(u64) -> Vec<u8>) -> Result<(), MessageError> {
         let mut state = self.state();
         let seq = state.seq;
         state.seq += 1;
@@ -138,7 +138,7 @@ impl Inner {
     pub(super) fn ask(
         &self,
         line: impl FnOnce(u64) -> Vec<u8>,
-    ) -> Result<oneshot::Receiver<Answer>> {
+    ) -> Result<oneshot::Receiver<Answer>, MessageError> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
         let seq = state.seq;
@@ -148,7 +148,7 @@ impl Inner {
         Ok(receiver)
     }
 
-    fn write(&self, state: &mut State, line: &[u8]) -> Result<()> {
+    fn write(&self, state: &mut State, line: &[u8]) -> Result<(), MessageError> {
         Self::enqueue(state, line)?;
         if self.push(state) {
             self.blocked.notify_one();
@@ -156,12 +156,12 @@ impl Inner {
         Ok(())
     }
 
-    fn enqueue(state: &mut State, line: &[u8]) -> Result<()> {
+    fn enqueue(state: &mut State, line: &[u8]) -> Result<(), MessageError> {
         if state.closed {
-            return Err(Error::Disconnected);
+            return Err(MessageError::Disconnected);
         }
         if state.waiting.len().saturating_add(line.len()) > QUEUE_LIMIT_BYTES {
-            return Err(Error::ChannelFull {
+            return Err(MessageError::ChannelFull {
                 queued_bytes: state.waiting.len(),
             });
         }

@@ -18,7 +18,7 @@ use super::channel::Place;
 use super::queue::Queue;
 use super::stream::{Stream, StreamKind};
 use crate::address::Address;
-use crate::error::{Error, Result};
+use crate::error::{ListenError, Result};
 use crate::primary::from_sys;
 
 /// The pause after this process ran out of descriptors.
@@ -61,9 +61,9 @@ impl Listener {
         name: Option<SocketName>,
         queue: Option<Arc<Queue>>,
         handle: Option<OwnedFd>,
-    ) -> Result<Self> {
+    ) -> Result<Self, ListenError> {
         let asked = &place.address;
-        let failed = |source| Error::Listen {
+        let failed = |source| ListenError::Refused {
             address: asked.clone(),
             source,
         };

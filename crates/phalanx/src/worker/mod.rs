@@ -40,7 +40,7 @@ pub use stream::{Stream, StreamKind};
 pub use udp::UdpSocket;
 
 use crate::address::{Address, ToAddress};
-use crate::error::{Error, Result};
+use crate::error::{ListenError, MessageError, Result};
 use channel::Inner;
 use queue::Queue;
 
@@ -61,7 +61,7 @@ impl fmt::Debug for ThisWorker {
 }
 
 impl ThisWorker {
-    pub(crate) fn new(id: u32, channel: OwnedFd) -> Result<Self> {
+    pub(crate) fn new(id: u32, channel: OwnedFd) -> Result<Self, MessageError> {
         let inner = Inner::new(WorkerId(id), position_of(id), channel);
         inner.send_line(outgoing::worker::online)?;
         Ok(Self {
@@ -95,9 +95,9 @@ impl ThisWorker {
     /// address, `unix:/run/app.sock`, `unix:@name`. Port 0 lets the kernel choose one port for all workers.
     ///
     /// # Errors
-    /// [`Error::Listen`] with the primary's reason (an address in use: `AddrInUse`), [`Error::Address`],
-    /// [`Error::Disconnected`].
-    pub async fn listen(&self, address: impl ToAddress) -> Result<Listener> {
+    /// [`ListenError::Refused`] with the primary's reason (an address in use: `AddrInUse`), [`ListenError::Address`],
+    /// [`ListenError::Channel`] when the primary is gone.
+    pub async fn listen(&self, address: impl ToAddress) -> Result<Listener, ListenError> {
         let address = address.to_address()?;
         let place = self.inner.place(&address);
         let fields = listen_fields(&address, place.index);
@@ -119,7 +119,7 @@ impl ThisWorker {
     ///
     /// # Errors
     /// As [`ThisWorker::listen`].
-    pub async fn bind_udp(&self, address: SocketAddr) -> Result<UdpSocket> {
+    pub async fn bind_udp(&self, address: SocketAddr) -> Result<UdpSocket, ListenError> {
         let asked = Address::Inet(address);
         let place = self.inner.place(&asked);
         let kind = if address.is_ipv4() { "udp4" } else { "udp6" };
@@ -132,7 +132,7 @@ impl ThisWorker {
             return Err(unusable(&asked));
         };
         let socket = UdpSocket::new(self.clone(), key, place, handle);
-        let socket = socket.map_err(|source| Error::Listen {
+        let socket = socket.map_err(|source| ListenError::Refused {
             address: asked,
             source,
         })?;
@@ -149,7 +149,7 @@ impl ThisWorker {
         &self,
         address: &Address,
         fields: &Value,
-    ) -> Result<(ReplyBody, Option<OwnedFd>)> {
+    ) -> Result<(ReplyBody, Option<OwnedFd>), ListenError> {
         reader::start(&self.inner);
         let board = match self.inner.seat() {
             Some(_) => None,
@@ -158,13 +158,13 @@ impl ThisWorker {
         let answer = self
             .inner
             .ask(|seq| outgoing::worker::listen("queryServer", fields, seq))?;
-        let (body, handle) = answer.await.map_err(|_| Error::Disconnected)?;
+        let (body, handle) = answer.await.map_err(|_| MessageError::Disconnected)?;
         // Answers come in order: by now it is here, or the primary is none that has a scoreboard.
         if let Some((body, Some(fd))) = board.and_then(|mut board| board.try_recv().ok()) {
             self.sit_down(&body, fd);
         }
         match body.errno.filter(|&errno| errno < 0) {
-            Some(errno) => Err(Error::Listen {
+            Some(errno) => Err(ListenError::Refused {
                 address: address.clone(),
                 source: io::Error::from_raw_os_error(-errno),
             }),
@@ -196,19 +196,19 @@ impl ThisWorker {
     /// Sends a message to the primary (`process.send`).
     ///
     /// # Errors
-    /// [`Error::Encode`], [`Error::Disconnected`], [`Error::ChannelFull`].
-    pub fn send<M: Serialize + ?Sized>(&self, message: &M) -> Result<()> {
-        let value = serde_json::to_value(message).map_err(Error::Encode)?;
+    /// [`MessageError::Encode`], [`MessageError::Disconnected`], [`MessageError::ChannelFull`].
+    pub fn send<M: Serialize + ?Sized>(&self, message: &M) -> Result<(), MessageError> {
+        let value = serde_json::to_value(message).map_err(MessageError::Encode)?;
         self.inner.send_line(|_| outgoing::user(&value))
     }
 
     /// The next message from the primary (`process.on('message')`); nothing once the channel is closed.
     /// Messages wait until they are taken, 16 MiB of them at most: what comes beyond that is dropped, and the log says so.
     /// With several callers each message goes to one of them.
-    pub async fn message<M: DeserializeOwned>(&self) -> Option<Result<M>> {
+    pub async fn message<M: DeserializeOwned>(&self) -> Option<Result<M, MessageError>> {
         reader::start(&self.inner);
         let text = self.inner.next_message().await?;
-        Some(serde_json::from_str(&text).map_err(Error::Decode))
+        Some(serde_json::from_str(&text).map_err(MessageError::Decode))
     }
 
     /// Resolves when this worker is to leave: the primary asks it to (reload, scale, stop), it called
@@ -234,12 +234,15 @@ impl ThisWorker {
     /// hands back those it has not accepted, and tells the primary, so that its exit is no crash.
     ///
     /// # Errors
-    /// [`Error::Disconnected`] when the primary is gone.
-    pub async fn disconnect(&self) -> Result<()> {
+    /// [`MessageError::Disconnected`] when the primary is gone.
+    pub async fn disconnect(&self) -> Result<(), MessageError> {
         reader::start(&self.inner);
         self.inner.drain();
         let answer = self.inner.ask(outgoing::worker::leaving)?;
-        answer.await.map(|_| ()).map_err(|_| Error::Disconnected)
+        answer
+            .await
+            .map(|_| ())
+            .map_err(|_| MessageError::Disconnected)
     }
 
     pub(crate) fn close(&self, key: &str) {
@@ -270,8 +273,8 @@ fn position_of(id: u32) -> Position {
     Position(named.unwrap_or_else(|| id.saturating_sub(1)))
 }
 
-fn unusable(address: &Address) -> Error {
-    Error::Listen {
+fn unusable(address: &Address) -> ListenError {
+    ListenError::Refused {
         address: address.clone(),
         source: io::Error::new(
             io::ErrorKind::InvalidData,

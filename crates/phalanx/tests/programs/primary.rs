@@ -110,7 +110,8 @@ impl Primary {
             }
             "send" => {
                 let worker = self.worker(command).expect("a worker to send to");
-                worker.send(&command["message"]).map(|()| json!({}))
+                let sent = worker.send(&command["message"]);
+                sent.map(|()| json!({})).map_err(Error::from)
             }
             "disconnect" if command["worker"].is_number() => {
                 self.worker(command).expect("a worker").disconnect();

@@ -58,7 +58,7 @@ fn main() -> phalanx::Result<()> {
 fn too_late() -> phalanx::Result<()> {
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let other = std::thread::spawn(move || ended.recv());
-    let role = phalanx::init();
+    let role = phalanx::init().map_err(phalanx::Error::from);
     let answer = role
         .as_ref()
         .map_or_else(describe, |role| format!("{role:?}"));

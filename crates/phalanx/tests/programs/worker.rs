@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use phalanx::{Error, Listener, ThisWorker, UdpSocket};
+use phalanx::{Error, ListenError, Listener, MessageError, ThisWorker, UdpSocket};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -72,7 +72,7 @@ impl State {
             Some("about") => Ok(about(worker)),
             Some("spawn") => Ok(json!({"env": environment_of_a_child().await})),
             Some("disconnect") => {
-                let left = worker.disconnect().await;
+                let left = worker.disconnect().await.map_err(Error::from);
                 left.map(|()| json!({"left": worker.is_draining()}))
             }
             Some("last words") => Ok(json!({"words": "x".repeat(3 << 20)})),
@@ -93,7 +93,7 @@ impl State {
             _ => Ok(json!({"echo": command})),
         };
         done.unwrap_or_else(|error| {
-            let kind = if let Error::Listen { source, .. } = &error {
+            let kind = if let Error::Listen(ListenError::Refused { source, .. }) = &error {
                 format!("{:?}", source.kind())
             } else {
                 String::new()
@@ -156,8 +156,8 @@ fn flood(worker: &ThisWorker) -> phalanx::Result<Value> {
     for sent in 0..64 {
         match worker.send(&text) {
             Ok(()) => {}
-            Err(Error::ChannelFull { .. }) => return Ok(json!({"sent": sent})),
-            Err(error) => return Err(error),
+            Err(MessageError::ChannelFull { .. }) => return Ok(json!({"sent": sent})),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(json!({"sent": null}))

@@ -11,7 +11,7 @@ use phalanx_core::wire::splice::Serialization;
 use phalanx_sys::process::{FdMapping, SpawnPlan, resolve_program};
 use phalanx_sys::signal::Signal;
 
-use crate::error::{Error, Result, StartFailure};
+use crate::error::{Result, StartError, StartFailure};
 use crate::primary::release::directory::working_directory;
 use crate::primary::release::node_line::{self, NodeRelease, PreloadBy};
 use crate::primary::release::pinned_release::{PinnedArgument, PinnedProgram};
@@ -65,8 +65,8 @@ impl Release {
     /// the environment is copied now.
     ///
     /// # Errors
-    /// [`Error::Program`] when the program is missing or may not be executed.
-    pub(crate) fn resolve(settings: &Settings) -> Result<Self> {
+    /// [`StartError::Program`] when the program is missing or may not be executed.
+    pub(crate) fn resolve(settings: &Settings) -> Result<Self, StartError> {
         let name = settings
             .exec
             .clone()
@@ -85,7 +85,7 @@ impl Release {
             .map(|(_, value)| value.clone())
             .or_else(|| std::env::var_os("PATH"));
         let program = resolve_program(&name, path.as_deref(), &directory).map_err(|source| {
-            Error::Program {
+            StartError::Program {
                 program: PathBuf::from(&name),
                 source: StartFailure::of(source),
             }

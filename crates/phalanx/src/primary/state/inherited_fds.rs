@@ -17,7 +17,7 @@ use phalanx_sys::socket;
 
 use crate::address::Address;
 use crate::bind::Bind;
-use crate::error::{Error, Result};
+use crate::error::{Error, ListenError, Result};
 use crate::primary::Cluster;
 use crate::primary::state::open::{Asker, scope_of};
 use crate::primary::state::{Held, Hub};
@@ -130,7 +130,7 @@ impl Cluster {
     /// The socket on which a new worker speaks of itself, if it may; made beside the lock.
     ///
     /// # Errors
-    /// [`Error::Listen`] for the socket of acknowledgements, [`Error::Worker`] for the notify socket.
+    /// [`ListenError::Refused`] for the socket of acknowledgements, [`Error::Worker`] for the notify socket.
     pub(in crate::primary) fn prepare_sd_notify(
         &self,
         worker: WorkerId,
@@ -142,10 +142,11 @@ impl Cluster {
             return Ok(None);
         }
         if let Some(path) = &settings.ack_socket {
-            self.take_acks(path).map_err(|source| Error::Listen {
-                address: Address::Unix(path.clone()),
-                source,
-            })?;
+            self.take_acks(path)
+                .map_err(|source| ListenError::Refused {
+                    address: Address::Unix(path.clone()),
+                    source,
+                })?;
         }
         let notify = self.shared.places.notify_socket(settings.uid);
         let notify = notify.map_err(|source| Error::Worker {
@@ -161,14 +162,14 @@ impl Hub {
     /// Opens the listeners that a new worker is given; none for one that asks by its channel.
     ///
     /// # Errors
-    /// [`Error::Listen`] when a listener cannot be opened.
+    /// [`ListenError::Refused`] when a listener cannot be opened.
     pub(in crate::primary) fn prepare_inherited_fds(
         &mut self,
         worker: WorkerId,
         position: Position,
         settings: &Settings,
         notify: Option<NotifySocket>,
-    ) -> Result<InheritedFds> {
+    ) -> Result<InheritedFds, ListenError> {
         let mut inherited = InheritedFds {
             sockets: Vec::new(),
             notify,
@@ -184,7 +185,7 @@ impl Hub {
                 Ok(given) => inherited.sockets.push(given),
                 Err(source) => {
                     self.take_back(worker, position, &inherited);
-                    return Err(Error::Listen {
+                    return Err(ListenError::Refused {
                         address: bind.address.clone(),
                         source,
                     });

@@ -13,7 +13,7 @@ use phalanx_core::wire::{
     parse_advanced_from_worker, parse_from_worker, take_long_from_worker,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{MessageError, Result};
 use crate::event::Event;
 use crate::message::Message;
 use crate::primary::cell::Departure;
@@ -222,11 +222,15 @@ impl Hub {
     }
 
     /// An application's message to a worker.
-    pub(in crate::primary) fn send(&mut self, worker: WorkerId, bytes: Vec<u8>) -> Result<()> {
+    pub(in crate::primary) fn send(
+        &mut self,
+        worker: WorkerId,
+        bytes: Vec<u8>,
+    ) -> Result<(), MessageError> {
         let channel = self.channel_mut(worker);
-        let channel = channel.ok_or(Error::Disconnected)?;
+        let channel = channel.ok_or(MessageError::Disconnected)?;
         if !channel.queue_user(bytes) {
-            return Err(Error::ChannelFull {
+            return Err(MessageError::ChannelFull {
                 queued_bytes: channel.queued_bytes(),
             });
         }
