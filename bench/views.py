@@ -2,7 +2,8 @@
 the same app that nobody looks at, in turns. 64 Node workers print a line a second each and are under full load (wrk).
 
 Run as `python3 -B bench/views.py target/release/phalanx [--seconds S] [--turns N] [--workers N]`. It prints the processor time and the
-resident memory of the primary, and the differences of the medians. Exits with 1 if one of them is above its bound.
+resident memory of the primary, and the differences of the medians. Exits with 1 if it takes more processor time than the bound, or has more
+memory in all.
 """
 import argparse
 import http.client
@@ -16,7 +17,7 @@ import tempfile
 import threading
 import time
 
-CPU_BOUND, MEMORY_BOUND = 2.0, 20 << 20
+CPU_BOUND, MEMORY_BOUND = 2.0, 20_000_000
 START_LIMIT = 180
 SERVER = """
 const http = require('http');
@@ -156,8 +157,10 @@ def main():
                   f'{rate:7.0f} requests/s, {answers} answers', flush=True)
     medians = {key: [statistics.median(column) for column in zip(*rows)] for key, rows in taken.items()}
     cpu, memory = (more - less for more, less in zip(medians[True], medians[False]))
-    print(f'more: {cpu:.1f} % of a processor (bound {CPU_BOUND}), {memory / (1 << 20):.1f} MiB (bound {MEMORY_BOUND >> 20})')
-    sys.exit(cpu > CPU_BOUND or memory > MEMORY_BOUND)
+    whole = medians[True][1]
+    print(f'more: {cpu:.1f} % of a processor (bound {CPU_BOUND}), {memory / (1 << 20):.1f} MiB; in all {whole / 1e6:.1f} MB '
+          f'(bound {MEMORY_BOUND / 1e6:.0f})')
+    sys.exit(cpu > CPU_BOUND or whole > MEMORY_BOUND)
 
 
 if __name__ == '__main__':
