@@ -120,7 +120,7 @@ impl Exporter {
                 _ = &mut ended => true,
             };
             let sent = timeout(LIMIT, self.send()).await;
-            self.tell(sent.unwrap_or_else(|_| Err("it takes too long".into())));
+            self.tell(&sent.unwrap_or_else(|_| Err("it takes too long".into())));
             if is_last {
                 return;
             }
@@ -157,11 +157,11 @@ impl Exporter {
     }
 
     /// Tells that it fails, and that it goes again, once each.
-    fn tell(&mut self, sent: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    fn tell(&mut self, sent: &Result<(), Box<dyn std::error::Error + Send + Sync>>) {
         let collector = &self.collector;
-        match &sent {
+        match sent {
             Ok(()) if self.has_failed => {
-                tracing::info!(%collector, "the collector takes metrics again")
+                tracing::info!(%collector, "the collector takes metrics again");
             }
             Err(error) if !self.has_failed => {
                 tracing::warn!(%collector, %error, "the collector does not take metrics");

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 
 use cluster::app;
-use phalanx_testkit::{LIMIT, Load, node};
+use phalanx_testkit::{Deadline, LIMIT, Load, node};
 
 /// A request that a collector got: its head, its body.
 type Got = (String, Vec<u8>);
@@ -112,10 +112,9 @@ fn a_collector_gets_the_figures_and_the_last_ones_at_the_end() {
         .requests(30)
         .run()
         .expect_none_lost();
-    let deadline = std::time::Instant::now() + LIMIT;
+    let deadline = Deadline::after(LIMIT);
     let (head, body) = loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        let (head, body) = got.recv_timeout(left).unwrap();
+        let (head, body) = got.recv_timeout(deadline.remaining()).unwrap();
         if sum(&body, "phalanx_connections") > 29.5 {
             break (head, body);
         }

@@ -57,7 +57,7 @@ fn cafe_in_gunicorn() -> Option<AppBuilder> {
 }
 
 /// What all that counts requests says: a counter, a histogram, a summary.
-fn counted(address: SocketAddr) -> [u64; 3] {
+fn counted_by_all(address: SocketAddr) -> [u64; 3] {
     let (_, text) = get(address, "/metrics");
     let names = [
         "cafe_requests_total",
@@ -71,14 +71,14 @@ fn counted(address: SocketAddr) -> [u64; 3] {
 #[track_caller]
 fn expect_counted(address: SocketAddr, report: &Report) {
     let (least, most) = (report.ok, report.ok + report.disturbed());
-    let last = wait::eventually(LIMIT, "all requests to be counted", || {
-        let sums = counted(address);
+    let counted = wait::eventually(LIMIT, "all requests to be counted", || {
+        let sums = counted_by_all(address);
         assert!(sums.iter().all(|sum| *sum <= most), "{sums:?} of {report}");
         sums.iter().all(|sum| *sum >= least).then_some(sums)
     });
     assert!(
-        last.iter().all(|sum| *sum == last[0]) || most > least,
-        "{last:?}"
+        counted.iter().all(|sum| *sum == counted[0]) || most > least,
+        "{counted:?}"
     );
 }
 

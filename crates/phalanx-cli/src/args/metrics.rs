@@ -13,7 +13,7 @@ use crate::values;
 pub(crate) struct MetricsArgs {
     /// Serve /metrics for Prometheus, and /livez, /readyz and /startupz, on this address; a port alone is one of 127.0.0.1
     ///
-    /// Whoever reaches the address can read them. Metrics of the application itself (prom-client, Python's prometheus_client) are among them.
+    /// Whoever reaches the address can read them. Metrics of the application itself (prom-client, Python's client library) are among them.
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = address)]
     pub(crate) metrics: Option<SocketAddr>,
 

@@ -192,7 +192,11 @@ impl Key {
             serde_json::from_slice(bytes).ok()?;
         let text = |value: Value| match value {
             Value::String(text) => text,
-            other => other.to_string(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::Array(_)
+            | Value::Object(_) => value.to_string(),
         };
         let labels = labels.into_iter().map(|(name, value)| (name, text(value)));
         let mut labels: Vec<_> = labels.collect();

@@ -61,6 +61,7 @@ pub type OutputStates = Arc<dyn Fn() -> Vec<OutputStatus> + Send + Sync>;
 
 /// What an app is.
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct SupervisorOptions {
     /// Its name, for status.
     pub name: String,
