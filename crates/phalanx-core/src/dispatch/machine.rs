@@ -7,6 +7,7 @@
 //! may be chosen ([`Worker::takes_part`]) and is not shut out by a predecessor that serves.
 
 mod departures;
+mod holding;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -19,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use super::readiness::{Lack, ListenerName, Roll, Verdict};
 use super::worker::Worker;
 use crate::ids::{Generation, WorkerId};
-use crate::ledger::ListenerId;
 use departures::Departure;
 pub use words::{Comes, Effect, Held, Input, Newcomer, Share};
 
@@ -96,49 +96,6 @@ impl<Handshake> Machine<Handshake> {
             let name = ListenerName::of_request(&held.request, key);
             self.roll.listens(worker, name, now);
         }
-    }
-
-    /// What the worker holds, by key.
-    pub fn held(&self, worker: WorkerId) -> impl Iterator<Item = (&String, &Held)> {
-        let member = self.members.get(&worker);
-        member.into_iter().flat_map(|member| &member.held)
-    }
-
-    /// What the worker holds under this key.
-    #[must_use]
-    pub fn held_as(&self, worker: WorkerId, key: &str) -> Option<&Held> {
-        self.members.get(&worker)?.held.get(key)
-    }
-
-    /// Whether the worker holds this listener.
-    #[must_use]
-    pub fn holds(&self, worker: WorkerId, listener: ListenerId) -> bool {
-        self.held(worker).any(|(_, held)| held.listener == listener)
-    }
-
-    /// Who holds this listener.
-    pub fn holders(&self, listener: ListenerId) -> impl Iterator<Item = WorkerId> {
-        let members = self.members.iter();
-        let holds = move |held: &Held| held.listener == listener;
-        let holders = members.filter(move |(_, member)| member.held.values().any(holds));
-        holders.map(|(&worker, _)| worker)
-    }
-
-    /// All listeners that somebody holds.
-    #[must_use]
-    pub fn all_held(&self) -> BTreeSet<ListenerId> {
-        let held = self
-            .members
-            .values()
-            .flat_map(|member| member.held.values());
-        held.map(|held| held.listener).collect()
-    }
-
-    /// Whether the worker gets connections of any listener.
-    #[must_use]
-    pub fn serves(&self, worker: WorkerId) -> bool {
-        self.held(worker)
-            .any(|(_, held)| held.share == Share::Serves)
     }
 
     /// Whether the worker was waited for no longer, and has not opened since what it lacked then.

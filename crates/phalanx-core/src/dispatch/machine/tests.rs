@@ -2,6 +2,7 @@ use super::super::readiness::Proof;
 use super::super::worker::{Admission, Departure};
 use super::*;
 use crate::ids::{ExitStatus, Position};
+use crate::ledger::ListenerId;
 use crate::wire::{ListenRequest, Target};
 
 const QUIET: Duration = Duration::from_millis(300);
