@@ -82,9 +82,10 @@ impl Shed {
     /// Server-sent events have begun on one, or have ended.
     pub(super) fn streams(&self, begun: bool) {
         let mut state = self.state();
-        state.events = match begun {
-            true => state.events + 1,
-            false => state.events.saturating_sub(1),
+        state.events = if begun {
+            state.events + 1
+        } else {
+            state.events.saturating_sub(1)
         };
     }
 
