@@ -111,8 +111,8 @@ fn workers_that_are_forked_when_all_were_told_to_leave_are_not_refused_their_cli
             primary.process.write_line("again");
             primary.wait_for("listening", 4);
             let text = primary.text();
-            let line = text.lines().filter(|line| line.starts_with("listening"));
-            let address = line.last().unwrap().split(' ').nth(2).unwrap();
+            let mut line = text.lines().filter(|line| line.starts_with("listening"));
+            let address = line.next_back().unwrap().split(' ').nth(2).unwrap();
             primary.target = Target::Tcp(address.parse().unwrap());
             let answers = primary.answers(10);
             assert_eq!(

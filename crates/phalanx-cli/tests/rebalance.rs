@@ -8,7 +8,7 @@ use std::fs;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cluster::kept::{Kept, find};
 use cluster::session::Session;
@@ -161,7 +161,7 @@ fn upgraded_connections_stay_and_are_not_waited_for() {
     let target = app.address();
     let mut sockets: Vec<_> = (0..8).map(|_| upgraded(&target, "/ws")).collect();
     scaled(&app, 2);
-    let begun = Instant::now();
+    let begun = phalanx_sys::clock::now();
     let done = rebalance(&app);
     assert_eq!(count(&done, "above_after"), 4, "{done}");
     // A rebalance that waits takes 10 s.

@@ -63,8 +63,9 @@ pub fn report_missing(what: &str) {
     say(&format!("NOT RUN: missing {what}"));
 }
 
+/// Says something to whoever watches the tests.
 #[expect(clippy::print_stderr, reason = "a test that does not run must be seen")]
-fn say(line: &str) {
+pub fn say(line: &str) {
     eprintln!("{line}");
 }
 

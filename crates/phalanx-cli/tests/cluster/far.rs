@@ -8,7 +8,7 @@ use std::time::Duration;
 use phalanx_sys::delay::{DelayLink, SERVER};
 use phalanx_sys::identity;
 use phalanx_testkit::app::AppBuilder;
-use phalanx_testkit::{App, LIMIT, Process, missing, require};
+use phalanx_testkit::{App, LIMIT, Process, missing, require, say};
 
 thread_local! {
     /// What clients and servers of this test's thread are far from each other by.
@@ -80,7 +80,7 @@ pub(crate) fn walk(delay: u32, uid: Option<u32>, tests: &str) -> Vec<String> {
         .collect();
     assert_eq!(output.status.success(), failed.is_empty(), "{text}");
     if !failed.is_empty() {
-        eprintln!("{text}");
+        say(&text);
     }
     failed
 }
@@ -109,10 +109,8 @@ pub(crate) fn walk_far() -> Vec<String> {
             let lost = walk(delay, uid, "way_");
             // The fourth is about queues of dispatch in the kernel.
             let walked = if uid.is_none() { 11 } else { 10 };
-            eprintln!(
-                "| {standing} | {delay} ms | {} of {walked} |",
-                walked - lost.len()
-            );
+            let ok = walked - lost.len();
+            say(&format!("| {standing} | {delay} ms | {ok} of {walked} |"));
             failed.extend(lost);
         }
     }

@@ -180,12 +180,14 @@ mod tests {
             for second in 0..2_000_u64 {
                 let is_calm = second > 1_900;
                 if !is_calm && rng.below(40) == 0 {
-                    let lost = open.remove(usize::try_from(rng.below(2)).unwrap()).1;
+                    let moved = open.remove(usize::try_from(rng.below(2)).unwrap()).1;
                     open.push((next, 0));
                     next += 1;
                     // Clients that lost their connections come back to all.
                     let count = u32::try_from(open.len()).unwrap();
-                    open.iter_mut().for_each(|one| one.1 += lost / count);
+                    for one in &mut open {
+                        one.1 += moved / count;
+                    }
                 }
                 if !is_calm && rng.below(400) == 0 && open.len() < 8 {
                     open.push((next, 0));

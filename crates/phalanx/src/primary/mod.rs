@@ -123,7 +123,7 @@ impl Cluster {
     /// alone. No connection is lost by it.
     ///
     /// # Errors
-    /// [`Error::PolicyNotHere`] when the dispatch of a listener cannot carry the policy out; then
+    /// [`Error::PolicyNotHere`](crate::Error::PolicyNotHere) when the dispatch of a listener cannot carry the policy out; then
     /// nothing has changed.
     pub fn change_policy(&self, policy: PolicyName, weights: Weights) -> Result<()> {
         self.shared.hub().change_policy(policy, weights)
@@ -143,7 +143,7 @@ impl Cluster {
     /// [`Cluster::setup`] said otherwise.
     ///
     /// # Errors
-    /// [`Error::Start`].
+    /// [`Error::Start`](crate::Error::Start).
     ///
     /// # Panics
     /// Outside of a tokio runtime.

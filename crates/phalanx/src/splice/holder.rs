@@ -37,7 +37,7 @@ const SHORT_LIVES_MAX: u32 = 5;
 /// An engine that has closed its socket has ended, or does at once.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// Between two looks while nothing is said.
-const LOOK: Duration = Duration::from_secs(3600);
+const LOOK: Duration = Duration::from_hours(1);
 
 /// Holds the engine whose command line has these words behind its verb, until it ends by itself. The abstract socket of
 /// this name is opened here.

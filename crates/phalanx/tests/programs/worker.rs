@@ -46,10 +46,9 @@ pub(crate) async fn run(worker: &ThisWorker) -> phalanx::Result<()> {
     Ok(())
 }
 
-fn exit(command: &Value) -> ! {
+fn exit_code(command: &Value) -> i32 {
     let code = command["code"].as_i64();
-    let code = code.and_then(|code| i32::try_from(code).ok());
-    std::process::exit(code.unwrap_or(0))
+    code.and_then(|code| i32::try_from(code).ok()).unwrap_or(0)
 }
 
 impl State {
@@ -88,7 +87,7 @@ impl State {
                 drop(self.sockets.remove(name));
                 Ok(json!({}))
             }
-            Some("exit") => exit(command),
+            Some("exit") => std::process::exit(exit_code(command)),
             Some("abort") => std::process::abort(),
             _ => Ok(json!({"echo": command})),
         };

@@ -56,7 +56,7 @@ impl Rebalancing {
     }
 }
 
-/// What a rebalance does about streams: upgraded connections, WebSockets above all, and server-sent events.
+/// What a rebalance does about streams: upgraded connections, `WebSocket` above all, and server-sent events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "they stay or they do not")]
 pub enum Streams {

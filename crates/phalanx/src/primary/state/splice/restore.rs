@@ -172,7 +172,8 @@ impl Cluster {
                 if phalanx_sys::clock::now() >= until {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                tokio::time::sleep(RETRY).await;
+                let next = phalanx_sys::clock::now() + RETRY;
+                tokio::time::sleep_until(next.into()).await;
             }
         }
         let held = Held::new(id, request);
@@ -301,9 +302,10 @@ fn one_again(request: &ListenRequest, handle: OwnedFd) -> io::Result<Opened> {
         | Target::DatagramDescriptor(_) => None,
     };
     Ok(Opened {
-        address: match &request.target {
-            Target::UnixPath { path, .. } => crate::address::Address::Unix(path.clone()),
-            _ => address,
+        address: if let Target::UnixPath { path, .. } = &request.target {
+            crate::address::Address::Unix(path.clone())
+        } else {
+            address
         },
         by: Arc::new(handle),
         udp: false,
