@@ -60,10 +60,6 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 pub type OutputStates = Arc<dyn Fn() -> Vec<OutputStatus> + Send + Sync>;
 
 /// What an app is.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "options that have nothing to do with each other"
-)]
 #[non_exhaustive]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct SupervisorOptions {
