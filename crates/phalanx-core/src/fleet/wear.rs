@@ -138,15 +138,20 @@ fn less(limit: u64, position: Position, of: u32, part: u64) -> u64 {
 pub struct WearGauge {
     /// The last samples of memory, the newest in the lowest bit: set where it was above the limit.
     above: u32,
+    /// What it occupied at the sample before.
+    before: Option<u64>,
     told: bool,
 }
 
 impl WearGauge {
     /// Takes in one sample, and says once that the worker is worn out by one of these limits, those of its position.
-    /// One peak of memory is no wear: two of three samples must be above the limit.
+    /// One peak of memory is no wear: two of three samples must be above the limit, or would be with the next one if memory grows
+    /// on as it did. So the successor of one that leaks comes when the limit is reached, and not seconds later.
     pub fn look(&mut self, sample: &WearSample, limits: &WearLimits) -> Option<Wear> {
         let bytes = sample.memory.unwrap_or(0);
-        let is_above = limits.max_memory.is_some_and(|limit| bytes > limit);
+        let before = self.before.replace(bytes).unwrap_or(bytes);
+        let next = bytes.saturating_add(bytes.saturating_sub(before));
+        let is_above = limits.max_memory.is_some_and(|limit| next > limit);
         self.above = (self.above << 1 | u32::from(is_above)) & ((1 << SAMPLES) - 1);
         if self.told {
             return None;
@@ -202,6 +207,24 @@ mod tests {
         };
         assert_eq!(gauge.look(&takes(250), &MEMORY), Some(worn));
         assert_eq!(gauge.look(&takes(260), &MEMORY), None, "it is told once");
+    }
+
+    #[test]
+    fn one_that_grows_steadily_is_worn_when_it_reaches_the_limit() {
+        let mut gauge = WearGauge::default();
+        for bytes in [150, 160, 170, 180, 190] {
+            assert_eq!(gauge.look(&takes(bytes), &MEMORY), None, "{bytes}");
+        }
+        assert_eq!(gauge.look(&takes(198), &MEMORY), None, "once");
+        assert!(gauge.look(&takes(206), &MEMORY).is_some());
+        let mut gauge = WearGauge::default();
+        for bytes in [20, 100, 160, 175, 180, 180] {
+            assert_eq!(
+                gauge.look(&takes(bytes), &MEMORY),
+                None,
+                "a start is no leak"
+            );
+        }
     }
 
     #[test]
