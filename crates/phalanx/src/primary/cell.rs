@@ -141,6 +141,11 @@ impl Cell {
         self.standing().takes_part()
     }
 
+    /// Whether it is ready, and gets connections.
+    pub(super) fn serves(&self) -> bool {
+        self.is_ready() && self.takes_part() && self.is_connected()
+    }
+
     /// Where it stands now.
     pub(super) fn stands(&self) -> Standing {
         *self.standing()

@@ -18,14 +18,14 @@ use crate::primary::release::launch::{Launch, Release};
 use crate::primary::sockets::channel::Channel;
 use crate::primary::state::inherited_fds::InheritedFds;
 use crate::primary::state::intercept;
-use crate::primary::state::readiness;
-use crate::primary::state::sd_notify;
-use crate::primary::state::unseen;
 use crate::primary::tasks::channel::{self, Socket};
 use crate::primary::tasks::exit::{self, Watches};
 use crate::primary::tasks::last_lines::LastLines;
 use crate::primary::tasks::listen_pid;
+use crate::primary::tasks::observe;
 use crate::primary::tasks::output::{LinesSink, Outlet};
+use crate::primary::tasks::sd_notify;
+use crate::primary::tasks::unseen;
 use crate::primary::worker::Worker;
 use crate::settings::Adoption;
 use crate::watched::watch;
@@ -82,9 +82,7 @@ impl Cluster {
         });
         let inspects = fork.release.inspector(inspector);
         let process = process::spawn(plan).map_err(|source| {
-            self.shared
-                .hub()
-                .take_back(worker, fork.position, &inherited);
+            self.free_slots(fork, &inherited);
             StartError::of(worker, source)
         })?;
         let outlet = Outlet {
@@ -105,12 +103,16 @@ impl Cluster {
             Err(error) => {
                 // Nobody would ever know of it.
                 process.end();
-                self.shared
-                    .hub()
-                    .take_back(worker, fork.position, &inherited);
+                self.free_slots(fork, &inherited);
                 Err(failed("watch the process")(error))
             }
         }
+    }
+
+    /// The worker was not started: its slots are nobody's.
+    fn free_slots(&self, fork: &Fork<'_>, inherited: &InheritedFds) {
+        let mut hub = self.shared.hub();
+        hub.take_back(fork.worker, fork.position, inherited);
     }
 
     /// Registers a process that can be watched to its end. What fails from now on ends it, and its exit
@@ -140,7 +142,7 @@ impl Cluster {
             watches,
         ));
         let heard = notify.map_or(Ok(()), |notify| {
-            sd_notify::follow(shared.clone(), Arc::clone(&cell), notify)
+            sd_notify::follow(mailbox.clone(), Arc::clone(&cell), notify)
         });
         let intercepted = interception.map_or(Ok(()), |interception| {
             intercept::follow(shared.clone(), Arc::clone(&cell), interception)
@@ -151,10 +153,10 @@ impl Cluster {
                 tracing::error!(worker = cell.id.0, %error, "cannot be killed");
             }
         }
-        readiness::start(&shared, &cell, inherited.sockets());
+        observe::start(&mailbox, &cell, inherited.sockets());
         self.shared.trees.has_changed(fork.worker);
-        listen_pid::watch(mailbox, &cell);
-        unseen::watch(&shared, &cell);
+        listen_pid::watch(mailbox.clone(), &cell);
+        unseen::watch(mailbox, &cell);
         Worker { cell, shared }
     }
 

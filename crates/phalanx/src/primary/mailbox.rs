@@ -3,15 +3,26 @@
 //! Tasks know this file and not the state, so that the state may start tasks. Each call takes the lock for as long as it
 //! lasts, and none of them waits. Nothing comes of a task's words once the cluster is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use phalanx_core::clock::Moment;
-use phalanx_core::ids::{ExitStatus, WorkerId};
+use phalanx_core::dispatch::hang::{Evidence, Sight};
+use phalanx_core::dispatch::readiness::ListenerName;
+use phalanx_core::ids::{ExitStatus, Position, WorkerId};
+use phalanx_core::ledger::ListenerId;
+use phalanx_core::notify::Notice;
 use phalanx_sys::connections::Handshake;
+use phalanx_sys::process::Pid;
+use tokio::net::TcpStream;
 
 use crate::primary::cell::Cell;
+use crate::primary::tasks::evidence::Kept;
 
 /// How a turn of reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +54,25 @@ pub(in crate::primary) struct Leaver {
     pub(in crate::primary) counted_at: Vec<u16>,
 }
 
+/// How a connection of the primary's own reaches a worker, and nobody else.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::primary) enum Way {
+    /// Over the worker's slot of this listener, which is at this address.
+    Slot(ListenerId, SocketAddr),
+    /// Handed over as one of this listener.
+    Handed(ListenerId),
+}
+
+/// Somebody to have a look at.
+#[derive(Clone, Debug)]
+pub(in crate::primary) struct Look {
+    pub(in crate::primary) worker: WorkerId,
+    pub(in crate::primary) pid: Pid,
+    pub(in crate::primary) inspector: Option<u16>,
+    /// What waits in vain; nothing where it is only asked whether somebody holds it while it starts.
+    pub(in crate::primary) silent: Option<Evidence>,
+}
+
 /// The state, as tasks see it.
 pub(in crate::primary) trait Inbox: Send + Sync {
     /// Something may have come on the worker's channel: it is read, for one turn.
@@ -72,6 +102,63 @@ pub(in crate::primary) trait Inbox: Send + Sync {
         handshakes: &BTreeSet<Handshake>,
         open: usize,
     );
+
+    /// The worker has said something of itself.
+    fn noticed(&self, worker: WorkerId, notice: Notice);
+    /// The worker has failed its watchdog, so many times by now.
+    fn silent_too_long(&self, cell: &Cell, times: u32);
+    /// A process has acknowledged, as einhorn's workers do when they serve.
+    fn acknowledged(&self, pid: Pid);
+    /// The worker has given its word, or a good answer.
+    fn proves(&self, worker: WorkerId);
+    /// How the worker is asked this time: on each of its TCP listeners in turn.
+    fn way_to(&self, worker: WorkerId, turn: usize) -> Option<Way>;
+    /// The worker's position, and where its slot of this listener is reached.
+    fn probed_slot(&self, worker: WorkerId, listener: ListenerId)
+    -> Option<(Position, SocketAddr)>;
+    /// The next connection from this port is for the worker's slot.
+    ///
+    /// # Errors
+    /// When another question is under way, or the slot is gone.
+    fn begin_probe(&self, listener: ListenerId, worker: WorkerId, port: u16) -> io::Result<()>;
+    /// That connection has come, or will not.
+    fn end_probe(&self, listener: ListenerId);
+    /// Hands the worker this connection, as one of the listener.
+    ///
+    /// # Errors
+    /// When its channel is full or gone.
+    fn hand_probe(
+        &self,
+        listener: ListenerId,
+        worker: WorkerId,
+        connection: OwnedFd,
+    ) -> io::Result<()>;
+    /// The stuck worker was tried over its slot; `trial` is the connection that waits there.
+    fn tried(&self, listener: ListenerId, who: (Position, WorkerId), trial: Option<TcpStream>);
+    /// Questions are put to those whose turn it is. Returns whom to have a look at.
+    fn ask_event_loops(&self) -> Vec<Look>;
+    /// The silent were looked at, and those found `held` that start.
+    fn sees_silent(&self, pressure: f64, silent: &BTreeMap<WorkerId, Sight>, held: Vec<WorkerId>);
+    /// The worker was asked by the user's probe.
+    fn answers_probe(&self, worker: WorkerId, answers: bool);
+    /// What there was to know of a worker that hangs is kept.
+    fn hangs(&self, worker: WorkerId, silent: (Evidence, Duration), early: bool, kept: Kept);
+    /// Looks whether the worker is ready by now.
+    fn reconsider(&self, worker: WorkerId);
+    /// The worker was seen to wait for connections on a listener that it was given.
+    fn waits_on(&self, worker: WorkerId, key: &str);
+    /// Is there a worker at this position that is not ready yet?
+    fn has_newcomer(&self, position: Position) -> bool;
+    /// Is the worker online and has asked for no listener? Nothing once that question is settled.
+    fn is_silent(&self, worker: WorkerId) -> Option<bool>;
+    /// The worker listens on sockets of its own, of which it has told nobody.
+    fn listens_by_itself(&self, worker: WorkerId, names: Vec<ListenerName>);
+    /// The worker is not ready after a while: people are told what it is waited for.
+    fn tell_silence(&self, cell: &Cell);
+    /// Whether the worker lives, and has no listener of the cluster's.
+    fn lives_without_listener(&self, worker: WorkerId) -> bool;
+    /// The worker was seen to listen, on nothing of the cluster's.
+    fn listens_unseen(&self, worker: WorkerId);
 
     /// The live workers.
     fn cells(&self) -> Vec<Arc<Cell>>;

@@ -6,39 +6,28 @@
 //! what they do. While all is well this costs one message to and one from each worker with a channel every [`QUESTION`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::hang::{Evidence, Finding, Frozen, Hangs, Process, Sight, Stage};
+use phalanx_core::dispatch::hang::{Evidence, Finding, Hangs, Sight, Stage};
 use phalanx_core::fleet::{self, Wear};
 use phalanx_core::ids::WorkerId;
-use phalanx_sys::connections::open_connections;
-use phalanx_sys::pressure::cpu_stalled;
-use phalanx_sys::process::{Activity, Pid, activity, is_in_frozen_group, waits_for_inspector};
 
 use crate::event::Event;
 use crate::primary::Cluster;
-use crate::primary::Shared;
-use crate::primary::cell::Cell;
 use crate::primary::clock;
+use crate::primary::mailbox::Look;
 use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
-use crate::primary::state::probing;
-use crate::primary::tasks::evidence::{self, Subject};
+use crate::primary::tasks::evidence::{Kept, Subject};
+use crate::primary::tasks::hang::{self, QUESTION};
+use crate::primary::tasks::probing;
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(500);
-/// Between two questions to one worker.
-pub(super) const QUESTION: Duration = Duration::from_secs(2);
 /// Unanswered for so long, it is silent.
 const SILENCE: Duration = Duration::from_secs(1);
 /// A worker that is held while it starts gets so much time from each look on.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What the system says of a silent worker is waited for so long: a process whose memory is locked is slow to look at.
-const SIGHT_LIMIT: Duration = Duration::from_secs(1);
-/// Where Node opens an inspector that it is asked for by a signal.
-const INSPECTOR_PORT: u16 = 9229;
 
 /// What is known of workers that are silent.
 #[derive(Debug, Default)]
@@ -86,31 +75,14 @@ pub(crate) struct Condition {
     pub(crate) lasts: Duration,
 }
 
-/// Somebody to have a look at.
-#[derive(Clone, Debug)]
-struct Look {
-    worker: WorkerId,
-    pid: Pid,
-    inspector: Option<u16>,
-    /// What waits in vain; nothing where it is only asked whether somebody holds it while it starts.
-    silent: Option<Evidence>,
-}
-
-/// What was seen of a silent process, and when.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    at: Instant,
-    activity: Activity,
-}
-
 impl Cluster {
     /// Looks after workers that hang, from now on. Needs a runtime around it.
     pub(crate) fn watch_hangs(&self) {
         let limit = self.settings().hang.timeout;
         self.shared.hub().hang.hangs = limit.map(Hangs::new);
-        tokio::spawn(watch(Arc::downgrade(&self.shared)));
+        tokio::spawn(hang::watch(self.mailbox()));
         if let Some(path) = self.settings().hang.probe {
-            tokio::spawn(probing::ask_all(Arc::downgrade(&self.shared), path));
+            tokio::spawn(probing::ask_all(self.mailbox(), path));
         }
     }
 
@@ -138,132 +110,9 @@ impl Cluster {
     }
 }
 
-async fn watch(shared: Weak<Shared>) {
-    let mut seen: BTreeMap<WorkerId, Seen> = BTreeMap::new();
-    let mut stalled = (phalanx_sys::clock::now(), cpu_stalled());
-    loop {
-        let next = phalanx_sys::clock::now() + LOOK;
-        tokio::time::sleep_until(next.into()).await;
-        let looks = {
-            let Some(shared) = shared.upgrade() else {
-                return;
-            };
-            let mut hub = shared.hub();
-            hub.ask_all(clock::now())
-        };
-        seen.retain(|worker, _| looks.iter().any(|look| look.worker == *worker));
-        let (sights, held) = see(&looks, &mut seen).await;
-        let pressure = if sights.is_empty() {
-            0.0
-        } else {
-            let before =
-                std::mem::replace(&mut stalled, (phalanx_sys::clock::now(), cpu_stalled()));
-            share(
-                before.1,
-                stalled.1,
-                stalled.0.saturating_duration_since(before.0),
-            )
-        };
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        let mut hub = shared.hub();
-        for worker in held {
-            hub.happened(Fact::Extends {
-                worker,
-                by: PATIENCE,
-            });
-        }
-        hub.judge_silent(pressure, &sights);
-    }
-}
-
-/// What the system tells of these, and who of those that start is held.
-async fn see(
-    looks: &[Look],
-    seen: &mut BTreeMap<WorkerId, Seen>,
-) -> (BTreeMap<WorkerId, Sight>, Vec<WorkerId>) {
-    let (mut sights, mut held) = (BTreeMap::new(), Vec::new());
-    if looks.is_empty() {
-        return (sights, held);
-    }
-    let wanted = looks.to_vec();
-    let seeing =
-        tokio::task::spawn_blocking(move || wanted.iter().map(examine).collect::<Vec<_>>());
-    let found = tokio::time::timeout(SIGHT_LIMIT, seeing).await;
-    let found = found.ok().and_then(Result::ok).unwrap_or_default();
-    let now = phalanx_sys::clock::now();
-    for (index, look) in looks.iter().enumerate() {
-        let (activity, frozen) = found.get(index).copied().unwrap_or_default();
-        let Some(by) = look.silent else {
-            held.extend(frozen.map(|_| look.worker));
-            continue;
-        };
-        let before = seen.insert(look.worker, Seen { at: now, activity });
-        let mut process = before
-            .map(|before| compare(&before, &activity, now))
-            .unwrap_or_default();
-        process.frozen = frozen;
-        let silent = Some(by);
-        sights.insert(look.worker, Sight { silent, process });
-    }
-    (sights, held)
-}
-
-fn examine(look: &Look) -> (Activity, Option<Frozen>) {
-    let Ok(activity) = activity(look.pid) else {
-        return Default::default();
-    };
-    let is_inspected = || {
-        if look.silent.is_none() {
-            // Nobody may speak to it before it is ready.
-            return look.inspector.is_some() && waits_for_inspector(look.pid);
-        }
-        let ports = [look.inspector.unwrap_or(INSPECTOR_PORT)];
-        open_connections(look.pid, &ports).is_ok_and(|count| count > 0)
-    };
-    let frozen = if activity.is_traced {
-        Some(Frozen::Traced)
-    } else if activity.is_stopped {
-        Some(Frozen::Stopped)
-    } else if is_in_frozen_group(look.pid) {
-        Some(Frozen::Cgroup)
-    } else {
-        is_inspected().then_some(Frozen::Inspected)
-    };
-    (activity, frozen)
-}
-
-/// What the process did between two looks.
-fn compare(before: &Seen, activity: &Activity, now: Instant) -> Process {
-    let passed = now.saturating_duration_since(before.at);
-    let share = |before, after| share(Some(before), Some(after), passed);
-    Process {
-        frozen: None,
-        starved: share(before.activity.delayed, activity.delayed),
-        ran: share(before.activity.ran, activity.ran),
-        moves: activity.wakes > before.activity.wakes,
-    }
-}
-
-/// How much of the time that passed was added, from 0 to 1.
-fn share(before: Option<Duration>, after: Option<Duration>, passed: Duration) -> f64 {
-    let (Some(before), Some(after)) = (before, after) else {
-        return 0.0;
-    };
-    if passed.is_zero() {
-        return 0.0;
-    }
-    (after.saturating_sub(before).as_secs_f64() / passed.as_secs_f64()).min(1.0)
-}
-
-pub(super) fn serves(cell: &Cell) -> bool {
-    cell.is_ready() && cell.takes_part() && cell.is_connected()
-}
-
 impl Hub {
     /// Asks those whose turn it is. Returns whom to have a look at.
-    fn ask_all(&mut self, now: Moment) -> Vec<Look> {
+    pub(super) fn ask_all(&mut self, now: Moment) -> Vec<Look> {
         let mut looks = Vec::new();
         let here = &self.workers;
         self.hang
@@ -297,7 +146,7 @@ impl Hub {
         let state = self
             .workers
             .get_mut(&worker)
-            .filter(|state| serves(&state.cell))?;
+            .filter(|state| state.cell.serves())?;
         let position = state.cell.position();
         let has_watchdog = state.cell.watchdog.is_some();
         let by_probe = self.hang.unanswered.contains(&worker);
@@ -335,9 +184,19 @@ impl Hub {
         is_stuck.then_some(Evidence::Queue)
     }
 
-    fn judge_silent(&mut self, pressure: f64, silent: &BTreeMap<WorkerId, Sight>) {
+    /// The silent were looked at, and those found `held` that start.
+    pub(super) fn sees_silent(
+        &mut self,
+        pressure: f64,
+        silent: &BTreeMap<WorkerId, Sight>,
+        held: Vec<WorkerId>,
+    ) {
+        for worker in held {
+            let by = PATIENCE;
+            self.happened(Fact::Extends { worker, by });
+        }
         let now = clock::now();
-        let serving = self.workers.iter().filter(|(_, state)| serves(&state.cell));
+        let serving = self.workers.iter().filter(|(_, state)| state.cell.serves());
         let sights: Vec<(WorkerId, Sight)> = serving
             .map(|(&worker, _)| (worker, silent.get(&worker).copied().unwrap_or_default()))
             .collect();
@@ -378,39 +237,44 @@ impl Hub {
                     silent,
                     signal: self.settings.hang.signal,
                 };
-                tokio::spawn(give_up(self.shared.clone(), subject, early));
+                tokio::spawn(hang::give_up(self.mailbox(), subject, early));
             }
         }
     }
-}
 
-/// Keeps what is known of a worker that hangs, and has it replaced.
-async fn give_up(shared: Weak<Shared>, subject: Subject, early: bool) {
-    let (worker, by, silent) = (subject.cell.id, subject.by, subject.silent);
-    let gathering = tokio::task::spawn_blocking(move || evidence::gather(&subject));
-    let kept = tokio::time::timeout(evidence::LIMIT * 2, gathering).await;
-    let kept = kept.ok().and_then(Result::ok).unwrap_or_default();
-    let Some(shared) = shared.upgrade() else {
-        return;
-    };
-    let mut hub = shared.hub();
-    let hangs = hub.hang.hangs.as_ref();
-    if !hangs.is_some_and(|hangs| hangs.is_replaced(worker)) {
-        // It has come back meanwhile.
-        return;
+    pub(super) fn answers_probe(&mut self, worker: WorkerId, answers: bool) {
+        if answers {
+            self.hang.unanswered.remove(&worker);
+        } else {
+            self.hang.unanswered.insert(worker);
+        }
     }
-    hub.emit(&Event::Hung {
-        worker,
-        by,
-        silent,
-        early,
-        function: kept.function,
-        evidence: kept.path,
-    });
-    let wear = if early {
-        Wear::Outage { silent }
-    } else {
-        Wear::Hung { silent }
-    };
-    hub.sink.report(fleet::Event::Worn { worker, wear });
+
+    /// What there was to know of a worker that hangs is kept: it is replaced, unless it has come back meanwhile.
+    pub(super) fn hangs(
+        &mut self,
+        worker: WorkerId,
+        (by, silent): (Evidence, Duration),
+        early: bool,
+        kept: Kept,
+    ) {
+        let hangs = self.hang.hangs.as_ref();
+        if !hangs.is_some_and(|hangs| hangs.is_replaced(worker)) {
+            return;
+        }
+        self.emit(&Event::Hung {
+            worker,
+            by,
+            silent,
+            early,
+            function: kept.function,
+            evidence: kept.path,
+        });
+        let wear = if early {
+            Wear::Outage { silent }
+        } else {
+            Wear::Hung { silent }
+        };
+        self.sink.report(fleet::Event::Worn { worker, wear });
+    }
 }

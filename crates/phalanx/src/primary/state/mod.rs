@@ -29,7 +29,6 @@ pub(in crate::primary) mod open;
 mod options;
 pub(in crate::primary) mod policy;
 pub(in crate::primary) mod probe;
-mod probing;
 pub(in crate::primary) mod published;
 pub(in crate::primary) mod readiness;
 pub(in crate::primary) mod rebalance;

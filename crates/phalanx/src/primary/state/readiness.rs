@@ -14,7 +14,6 @@ use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::state::{Hub, Share};
 use crate::settings::{Adoption, Readiness, Settings};
-pub(in crate::primary) use observe::{own_listeners, start, watch_for_waiting};
 
 /// What proves that a worker with these settings serves.
 fn proof(settings: &Settings) -> Proof {
@@ -96,7 +95,7 @@ impl Hub {
     }
 
     /// The worker was seen to wait for connections on a listener that it was given.
-    fn waits_on(&mut self, worker: WorkerId, key: &str) {
+    pub(super) fn waits_on(&mut self, worker: WorkerId, key: &str) {
         let Some(state) = self.workers.get(&worker) else {
             return;
         };
@@ -138,7 +137,7 @@ impl Hub {
     }
 
     /// The worker listens on sockets of its own, of which it has told nobody.
-    fn listens_by_itself(&mut self, worker: WorkerId, names: Vec<ListenerName>) {
+    pub(super) fn listens_by_itself(&mut self, worker: WorkerId, names: Vec<ListenerName>) {
         if let Some(state) = self.workers.get_mut(&worker)
             && !std::mem::replace(&mut state.listening, true)
         {

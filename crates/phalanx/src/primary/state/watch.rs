@@ -22,7 +22,7 @@ use crate::primary::clock;
 use crate::primary::sockets::slots::Sights;
 use crate::primary::state::Hub;
 use crate::primary::state::load::Source;
-use crate::primary::state::probe;
+use crate::primary::tasks::probe;
 
 /// Between two looks, in general.
 const CALM: Duration = Duration::from_millis(250);
@@ -127,7 +127,7 @@ impl Hub {
         for (id, sights) in found {
             self.tell_batches(id, &sights.batches);
             for worker in sights.to_try {
-                probe::try_stuck(self.shared.clone(), id, worker);
+                probe::try_stuck(self.mailbox(), id, worker);
             }
         }
     }

@@ -29,8 +29,8 @@ use super::any_port;
 use crate::event::Event;
 use crate::primary::state::choice;
 use crate::primary::state::open::{Asker, scope_of};
-use crate::primary::state::readiness;
 use crate::primary::state::{Held, Hub};
+use crate::primary::tasks::observe;
 
 /// The shortest queue. The primary keeps the queue over a worker's death, and there it has to hold
 /// what comes meanwhile, whatever the program thinks of its own speed.
@@ -197,7 +197,7 @@ impl Hub {
     fn expect_no_listen(&self, worker: WorkerId, key: &str, verdict: &Verdict) {
         if let (Verdict::Plant { slot, .. }, Some(state)) = (verdict, self.workers.get(&worker)) {
             let given = (key.to_owned(), Arc::downgrade(slot));
-            readiness::watch_for_waiting(&self.shared, &state.cell, vec![given]);
+            observe::watch_for_waiting(&self.mailbox(), &state.cell, vec![given]);
         }
     }
 

@@ -5,18 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use phalanx_core::ids::WorkerId;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::primary::Shared;
-use crate::primary::state::hang::{QUESTION, serves};
-use crate::primary::state::probe;
+use crate::primary::mailbox::Mailbox;
+use crate::primary::tasks::hang::QUESTION;
+use crate::primary::tasks::probe;
 
 /// Asks every worker over and over.
-pub(super) async fn ask_all(shared: Weak<Shared>, path: String) {
+pub(in crate::primary) async fn ask_all(mailbox: Mailbox, path: String) {
     let path: Arc<str> = path.into();
     let door = Arc::new(Mutex::new(()));
     let mut questions = JoinSet::new();
@@ -30,15 +30,15 @@ pub(super) async fn ask_all(shared: Weak<Shared>, path: String) {
                 asked.remove(&worker);
             }
         }
-        let Some(serving) = serving(&shared) else {
+        let Some(serving) = serving(&mailbox) else {
             return;
         };
         for worker in serving {
             if asked.insert(worker) {
-                let (shared, path, door) = (shared.clone(), Arc::clone(&path), Arc::clone(&door));
+                let (mailbox, path, door) = (mailbox.clone(), Arc::clone(&path), Arc::clone(&door));
                 questions.spawn(async move {
-                    let answer = ask(&shared, worker, &path, turn, &door).await;
-                    note(&shared, worker, answer);
+                    let answer = ask(&mailbox, worker, &path, turn, &door).await;
+                    note(&mailbox, worker, answer);
                     worker
                 });
             }
@@ -47,15 +47,14 @@ pub(super) async fn ask_all(shared: Weak<Shared>, path: String) {
 }
 
 /// Whom to ask; none when there is no primary any more.
-fn serving(shared: &Weak<Shared>) -> Option<Vec<WorkerId>> {
-    let shared = shared.upgrade()?;
-    let hub = shared.hub();
-    let serving = hub.workers.values().filter(|state| serves(&state.cell));
-    Some(serving.map(|state| state.cell.id).collect())
+fn serving(mailbox: &Mailbox) -> Option<Vec<WorkerId>> {
+    let cells = mailbox.open()?.cells().into_iter();
+    let serving = cells.filter(|cell| cell.serves());
+    Some(serving.map(|cell| cell.id).collect())
 }
 
 async fn ask(
-    shared: &Weak<Shared>,
+    mailbox: &Mailbox,
     worker: WorkerId,
     path: &str,
     turn: usize,
@@ -63,22 +62,19 @@ async fn ask(
 ) -> io::Result<bool> {
     let stream = {
         let _turn = door.lock().await;
-        probe::connect(shared, worker, turn).await?
+        probe::connect(mailbox, worker, turn).await?
     };
     probe::exchange(stream, path).await
 }
 
-fn note(shared: &Weak<Shared>, worker: WorkerId, answer: io::Result<bool>) {
-    let Some(shared) = shared.upgrade() else {
+fn note(mailbox: &Mailbox, worker: WorkerId, answer: io::Result<bool>) {
+    let Some(primary) = mailbox.open() else {
         return;
     };
-    let mut hub = shared.hub();
     match answer {
-        Ok(_) => {
-            hub.hang.unanswered.remove(&worker);
-        }
+        Ok(_) => primary.answers_probe(worker, true),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            hub.hang.unanswered.insert(worker);
+            primary.answers_probe(worker, false);
         }
         // It could not be asked: that says nothing.
         Err(error) => tracing::debug!(worker = worker.0, %error, "cannot probe a worker"),
