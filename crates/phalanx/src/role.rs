@@ -56,9 +56,7 @@ pub fn init() -> Result<Role, RoleError> {
         source,
     })?;
     // As this program's own primary has it. A worker of this library never uses select(2).
-    if let Err(error) = phalanx_sys::limits::raise_open_files() {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
+    raise_open_files();
     IS_WORKER.get_or_init(|| true);
     let worker = ThisWorker::new(id, channel).map_err(RoleError::Gone)?;
     Ok(Role::Worker(worker))
@@ -77,6 +75,13 @@ pub fn is_worker() -> bool {
 #[must_use]
 pub fn is_primary() -> bool {
     !is_worker()
+}
+
+/// Raises the soft limit of open files to the hard one; without it, things go on with fewer.
+pub(crate) fn raise_open_files() {
+    if let Err(error) = phalanx_sys::limits::raise_open_files() {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn variable(name: &str) -> Option<String> {

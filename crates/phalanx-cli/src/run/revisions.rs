@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use phalanx::supervisor::{Control, Revise, Revision, SupervisorOptions};
 
-use super::{App, check_together, resolve_program};
+use super::app::App;
+use super::{check_together, resolve_program};
 use crate::report::{Failure, Outcome};
 use phalanx_control::exit::Exit;
 

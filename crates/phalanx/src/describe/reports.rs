@@ -7,6 +7,7 @@ use phalanx_core::fleet::{HealthSummary, Reason, Report, WorkerState};
 use phalanx_core::ids::{Generation, Position, WorkerId};
 use phalanx_core::level::{Level, counted};
 
+#[expect(clippy::too_many_lines, reason = "a table of words")]
 pub(super) fn text_of(report: &Report) -> String {
     match report {
         Report::Changed {

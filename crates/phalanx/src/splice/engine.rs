@@ -22,6 +22,7 @@ use super::holder::{HOLDER_NUMBER, LISTENER_NUMBER};
 use super::record::Record;
 use crate::error::{Error, Result};
 use crate::primary::{Cluster, Estate, Guest};
+use crate::role::raise_open_files;
 use crate::settings::{DispatchChoice, Settings};
 use crate::supervisor::{Control, Order, Orders};
 use crate::watched::watch;
@@ -112,9 +113,7 @@ impl Engine {
         let setup = |what| move |source| Error::Setup { what, source };
         let primary = phalanx_sys::channel::take_over(CONTROL_NUMBER).and_then(watch);
         let primary = primary.map_err(setup("the socket to Node's primary"))?;
-        if let Err(error) = phalanx_sys::limits::raise_open_files() {
-            tracing::debug!(%error, "the limit of open files stays as it is");
-        }
+        raise_open_files();
         let cluster = Cluster::new();
         cluster.set_scheduling_policy(options.policy.unwrap_or(PolicyName::RoundRobin));
         cluster.set_weights(options.weights.clone());

@@ -48,6 +48,7 @@ use crate::error::{Error, Result};
 use crate::policy::MakePolicy;
 use crate::primary::{Cluster, Release, TreeOptions, scheduling_from_environment};
 pub use crate::primary::{LinesSink, OutputLine, OutputLines, OutputSink, Stream};
+use crate::role::raise_open_files;
 use crate::settings::{Adoption, DispatchChoice, Settings};
 
 /// Workers that may start at the same moment, for each core, and at least.
@@ -262,9 +263,7 @@ impl Supervisor {
         let fleet = Fleet::new(options.fleet)?;
         // A program that is not there is found out before anything is started.
         let release = Release::resolve(&options.settings)?;
-        if let Err(error) = phalanx_sys::limits::raise_open_files() {
-            tracing::debug!(%error, "the limit of open files stays as it is");
-        }
+        raise_open_files();
         let cluster = Cluster::new();
         cluster.set_scheduling_policy(options.policy);
         cluster.set_weights(options.weights);
@@ -287,9 +286,7 @@ impl Supervisor {
         shared.python_book = python_metrics::PythonBook::new(options.metrics);
         let shared = Arc::new(shared);
         if options.metrics {
-            shared.meters.want();
-            cluster.count_answers(true);
-            app_metrics::AppBook::want(&shared, &cluster);
+            want_metrics(&shared, &cluster);
         }
         let samples = metrics::sample(Arc::downgrade(&shared), Arc::downgrade(&cluster.shared));
         tokio::spawn(samples);
@@ -340,4 +337,11 @@ impl Supervisor {
         // The runner ends by answering; should it be gone without, so are its workers.
         self.outcome.await.unwrap_or(Outcome::WorkersGone)
     }
+}
+
+/// Somebody reads the metrics: all that they need is counted from now on.
+fn want_metrics(shared: &Arc<runner::Shared>, cluster: &Cluster) {
+    shared.meters.want();
+    cluster.count_answers(true);
+    app_metrics::AppBook::want(shared, cluster);
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::dispatch::machine::Input;
 use phalanx_core::ids::WorkerId;
+use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{ListenRequest, outgoing};
 
 use crate::event::Event;
@@ -135,17 +136,7 @@ impl Hub {
         {
             self.begin_anew();
         }
-        let opened = if self.machine.held_as(worker, &key).is_some() {
-            Err(io::Error::from_raw_os_error(EADDRINUSE))
-        } else if self.machine.held(worker).count() >= LISTENERS_MAX {
-            let text = format!("has {LISTENERS_MAX} listeners, the most there may be: no more");
-            self.complain(worker, &text);
-            Err(io::Error::from_raw_os_error(EMFILE))
-        } else {
-            self.make_room(worker, &key)
-                .and_then(|()| self.listener_for(&key, &request, Asker::Worker))
-        };
-        let id = match opened {
+        let id = match self.open_for(worker, &key, &request) {
             Ok(id) => id,
             Err(error) if choice::is_not_ready(&error) => return Some(request),
             Err(error) => {
@@ -190,6 +181,25 @@ impl Hub {
             },
         });
         None
+    }
+
+    /// The listener that a worker asks for, unless it has it already or has too many.
+    fn open_for(
+        &mut self,
+        worker: WorkerId,
+        key: &str,
+        request: &ListenRequest,
+    ) -> io::Result<ListenerId> {
+        if self.machine.held_as(worker, key).is_some() {
+            return Err(io::Error::from_raw_os_error(EADDRINUSE));
+        }
+        if self.machine.held(worker).count() >= LISTENERS_MAX {
+            let text = format!("has {LISTENERS_MAX} listeners, the most there may be: no more");
+            self.complain(worker, &text);
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        self.make_room(worker, key)?;
+        self.listener_for(key, request, Asker::Worker)
     }
 
     /// Before a listener is opened: those that nobody serves any more must not pile up, as they do behind a
