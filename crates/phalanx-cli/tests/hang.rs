@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cluster::{app, ask, connect, get, pid_in};
+use cluster::{answer, app, ask, connect, get, pid_in};
 use phalanx_testkit::app::{AppBuilder, is_settled, pids};
 use phalanx_testkit::{App, LIMIT, Load, Signal, fixtures, node, procs, require, wait};
 use serde_json::Value;
@@ -134,28 +134,73 @@ fn the_stack_of_every_version_of_node_is_found() {
 }
 
 #[test]
-fn a_worker_that_somebody_holds_is_not_replaced() {
+fn workers_that_somebody_holds_are_not_replaced() {
     if node::require().is_none() {
         return;
     }
     let mut app = with_port(app().script("loops.js"));
-    let held = app.worker_pids()[0];
-    assert!(procs::signal(held, Signal::STOP));
-    let status = app.wait_status(LIMIT, |status| {
-        of_worker(status, held)["health"] == "frozen"
-    });
+    let held = app.worker_pids();
+    let signal = |which| {
+        for pid in &held {
+            assert!(procs::signal(*pid, which));
+        }
+    };
+    signal(Signal::STOP);
+    let queued: Vec<_> = (0..4).map(|_| send(&mut app, "/")).collect();
+    let all = |status: &Value, health: &Value| {
+        held.iter()
+            .all(|pid| of_worker(status, *pid)["health"] == *health)
+    };
+    let status = app.wait_status(LIMIT, |status| all(status, &"frozen".into()));
     assert_eq!(
-        of_worker(&status, held)["health_why"],
+        of_worker(&status, held[0])["health_why"],
         "stopped by a signal"
     );
     // Nothing is to happen, however long one waits.
-    let gone = wait::try_eventually(MUCH_LONGER, || (!procs::is_alive(held)).then_some(()));
-    assert!(gone.is_none());
-    assert_eq!(pid_in(&get(&app.address(), "/")), app.worker_pids()[1]);
-    assert!(procs::signal(held, Signal::CONT));
-    app.wait_status(LIMIT, |status| of_worker(status, held)["health"].is_null());
-    assert!(app.worker_pids().contains(&held));
+    let changed = wait::try_eventually(MUCH_LONGER, || (app.worker_pids() != held).then_some(()));
+    assert!(changed.is_none());
+    signal(Signal::CONT);
+    app.wait_status(LIMIT, |status| all(status, &Value::Null));
+    drop(queued);
+    assert_eq!(app.worker_pids(), held);
     assert!(app.stop().success());
+}
+
+#[test]
+fn a_worker_that_a_signal_has_stopped_gives_way_and_finishes_its_work() {
+    if node::require().is_none() {
+        return;
+    }
+    for dispatch in ["kernel", "handoff"] {
+        let options = ["--hang-timeout", "20s", "--dispatch", dispatch];
+        let mut app = app()
+            .workers(2)
+            .options(options)
+            .script("slow.js")
+            .start_ready();
+        let (address, before) = (app.address(), app.worker_pids());
+        let mut begun: Vec<_> = (0..4).map(|_| send(&mut app, "/?ms=4000")).collect();
+        for _ in &begun {
+            app.wait_for_line("in service", LIMIT);
+        }
+        let held = before[0];
+        assert!(procs::signal(held, Signal::STOP));
+        let load = Load::new(address)
+            .clients(4)
+            .pause(Duration::from_millis(5))
+            .start();
+        let status = app.wait_status(LIMIT, |status| {
+            is_settled(status) && !pids(status).contains(&held)
+        });
+        load.stop().expect_none_lost();
+        let answers = begun.iter_mut().map(|client| answer(client.as_mut()));
+        let answered: Vec<u32> = answers.map(|body| pid_in(&body.unwrap())).collect();
+        assert!(answered.contains(&held), "{answered:?}, not {held}");
+        let mut workers = status["workers"].as_array().unwrap().iter();
+        let why = workers.find_map(|worker| worker["recycled"]["why"].as_str());
+        assert!(why.unwrap().contains("stopped by a signal"), "{status}");
+        assert!(app.stop().success());
+    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn recovered_text(worker: WorkerId, after: Duration) -> String {
 
 fn frozen_text(worker: WorkerId, by: Frozen) -> String {
     format!(
-        "worker {worker} is frozen ({by}): it is not replaced, and gets nothing new while others do better"
+        "worker {worker} is frozen ({by}): it is not killed for it, and gets nothing new while others do better"
     )
 }
 

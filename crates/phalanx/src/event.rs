@@ -95,7 +95,7 @@ pub enum Event {
         /// What waits in vain.
         by: Evidence,
     },
-    /// The worker does not answer because somebody holds it: it gets nothing new while others do better, and is not replaced.
+    /// The worker does not answer because somebody holds it: it gets nothing new while others do better, and is not killed for it.
     Frozen {
         /// The worker.
         worker: WorkerId,

@@ -14,6 +14,9 @@
 //! * If **nobody** serves, because all of two or more are silent and burn processor time, one of them gives way after a
 //!   part of the limit ([`OUTAGE`]). It is not killed for it: its successor serves while it may finish.
 //!
+//! * One that a signal has **stopped** for a part of the limit ([`STOPPED`]) while another serves gives way, too. It is not
+//!   killed either: when its successor serves, it is continued, and may finish.
+//!
 //! A suspect that shows life is healthy again, at that moment.
 
 use std::collections::BTreeMap;
@@ -34,6 +37,11 @@ const BUSY: f64 = 0.5;
 
 /// While nobody serves, one gives way after such a part of the limit.
 pub const OUTAGE: u32 = 5;
+
+/// One that a signal has stopped gives way after such a part of the limit, or [`STOPPED_LEAST`].
+pub const STOPPED: u32 = 4;
+/// So long at least.
+pub const STOPPED_LEAST: Duration = Duration::from_secs(5);
 
 /// What waits for a worker in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +145,8 @@ pub enum Finding {
     Suspect(WorkerId, Evidence),
     /// It is silent because somebody holds it.
     Froze(WorkerId, Frozen),
+    /// A signal has stopped it for so long, while another serves: it gives way.
+    Stopped(WorkerId, Duration),
     /// It is to be replaced.
     Hung {
         /// Which.
@@ -186,8 +196,10 @@ struct Case {
     counted: Duration,
     /// For how long of that it ran.
     ran: Duration,
-    /// It gives way already, because nobody serves.
+    /// It gives way already, because nobody serves, or it was stopped.
     gives_way: bool,
+    /// For how long a signal has stopped it, as far as is known.
+    stopped: Duration,
 }
 
 impl Case {
@@ -247,6 +259,9 @@ impl Hangs {
             findings.extend(self.look_at(*worker, sight, now, pressure));
         }
         findings.extend(self.give_way(sights.len(), now));
+        if self.cases.len() < sights.len() {
+            findings.extend(self.give_way_stopped());
+        }
         self.give_up(sights.len(), now, &mut findings);
         findings
     }
@@ -271,9 +286,15 @@ impl Hangs {
             counted: Duration::ZERO,
             ran: Duration::ZERO,
             gives_way: false,
+            stopped: Duration::ZERO,
         });
         let passed = now.since(case.seen).min(LOOK_MAX);
         case.seen = now;
+        if sight.process.frozen == Some(Frozen::Stopped) {
+            case.stopped += passed;
+        } else {
+            case.stopped = Duration::ZERO;
+        }
         // The primary's own client of the inspector looks at whoever is to be replaced.
         let is_ours = |frozen| case.gives_way && frozen == Frozen::Inspected;
         let is_given_up = matches!(case.stage, Stage::Hung(_));
@@ -327,6 +348,19 @@ impl Hangs {
             silent: now.since(case.since),
             early: true,
         })
+    }
+
+    /// Has those give way that a signal has stopped for long, while others serve.
+    fn give_way_stopped(&mut self) -> impl Iterator<Item = Finding> {
+        let limit = (self.limit / STOPPED).max(STOPPED_LEAST);
+        let is_over = move |case: &Case| case.stopped >= limit && !case.gives_way;
+        let cases = self.cases.iter_mut();
+        cases
+            .filter(move |(_, case)| is_over(case))
+            .map(|(&worker, case)| {
+                case.gives_way = true;
+                Finding::Stopped(worker, case.stopped)
+            })
     }
 
     /// Gives up those whose time is over, unless most of the fleet is silent.

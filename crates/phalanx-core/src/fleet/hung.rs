@@ -5,7 +5,7 @@
 //! already. In a reload it waits for its position's turn, and is killed then, too.
 //!
 //! While no worker answers at all ([`Wear::Outage`]), one gives way before its time: its successor serves, and it is asked to finish
-//! its work, for which it has the time of any drain.
+//! its work, for which it has the time of any drain. So does one that a signal has stopped ([`Wear::Stopped`]).
 
 use super::Fleet;
 use super::action::Action;
@@ -64,7 +64,7 @@ impl Fleet {
 impl Wear {
     pub(super) fn is_hung(&self) -> bool {
         match self {
-            Self::Hung { .. } | Self::Outage { .. } => true,
+            Self::Hung { .. } | Self::Outage { .. } | Self::Stopped { .. } => true,
             Self::Memory { .. } | Self::Age { .. } | Self::Requests { .. } | Self::Asked => false,
         }
     }

@@ -74,7 +74,7 @@ impl Replaced {
                 Wear::Memory { .. } => Self::Memory,
                 Wear::Age { .. } => Self::Age,
                 Wear::Requests { .. } => Self::Requests,
-                Wear::Hung { .. } | Wear::Outage { .. } => Self::Hung,
+                Wear::Hung { .. } | Wear::Outage { .. } | Wear::Stopped { .. } => Self::Hung,
                 Wear::Asked => Self::Asked,
             }),
             Reason::OwnWish => Some(Self::OwnWish),

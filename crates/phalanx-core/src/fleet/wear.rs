@@ -79,6 +79,12 @@ pub enum Wear {
         #[serde(rename = "silent_ms", serialize_with = "as_millis")]
         silent: Duration,
     },
+    /// A signal stopped it, and nobody continues it: its successor serves, and it is continued to finish its work.
+    Stopped {
+        /// For how long it has been.
+        #[serde(rename = "stopped_ms", serialize_with = "as_millis")]
+        stopped: Duration,
+    },
     /// Somebody asked for it.
     Asked,
 }
@@ -95,6 +101,9 @@ impl fmt::Display for Wear {
             Self::Outage { silent } => {
                 let silent = silent.as_secs_f64();
                 write!(f, "nobody serves: silent for {silent:.1} s")
+            }
+            Self::Stopped { stopped } => {
+                write!(f, "stopped by a signal for {:.1} s", stopped.as_secs_f64())
             }
             Self::Asked => f.write_str("as asked"),
         }

@@ -106,10 +106,12 @@ fn one_that_is_held_is_never_given_up_and_has_all_its_time_afterwards() {
             ..SLEEPS
         });
         let found = fleet.look_for(LIMIT * 100, 0.0, &[WELL, held]);
-        assert_eq!(
-            found,
-            [(Duration::ZERO, Finding::Froze(WorkerId(2), frozen))]
-        );
+        let froze = (Duration::ZERO, Finding::Froze(WorkerId(2), frozen));
+        let is_stopped =
+            |(_, finding): &(Duration, Finding)| matches!(finding, Finding::Stopped(..));
+        let (gave_way, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_stopped);
+        assert_eq!(others, [froze]);
+        assert_eq!(gave_way.len(), usize::from(frozen == Frozen::Stopped));
         let found = fleet.look_for(LIMIT * 2, 0.0, &[WELL, silent(LOOPS)]);
         assert_eq!(given_up(&found), [(WorkerId(2), LIMIT)]);
     }
@@ -322,4 +324,31 @@ fn one_that_gave_way_early_and_does_not_recover_is_given_up_in_its_time() {
         given_up(&found),
         [(WorkerId(1), LIMIT), (WorkerId(2), LIMIT)]
     );
+}
+
+#[test]
+fn one_that_a_signal_has_stopped_gives_way_while_another_serves_and_once() {
+    let held = silent(Process {
+        frozen: Some(Frozen::Stopped),
+        ..SLEEPS
+    });
+    let mut fleet = Looked::new();
+    assert!(fleet.look_for(LIMIT * 4, 0.0, &[held, held]).len() == 2);
+    let found = fleet.look_for(LIMIT * 4, 0.0, &[WELL, held]);
+    let stopped = |(_, finding): &(Duration, Finding)| match finding {
+        Finding::Stopped(worker, stopped) => Some((*worker, *stopped)),
+        Finding::Suspect(..)
+        | Finding::Froze(..)
+        | Finding::Hung { .. }
+        | Finding::Recovered { .. }
+        | Finding::Spared { .. } => None,
+    };
+    let gave_way: Vec<_> = found.iter().filter_map(stopped).collect();
+    assert_eq!(gave_way.len(), 1);
+    let mut fleet = Looked::new();
+    let early = (LIMIT / STOPPED).saturating_sub(LOOK);
+    let found = fleet.look_for(early, 0.0, &[WELL, held]);
+    assert!(found.iter().find_map(stopped).is_none());
+    let found = fleet.look_for(LOOK * 3, 0.0, &[WELL, held]);
+    assert!(found.iter().find_map(stopped).is_some());
 }

@@ -13,6 +13,7 @@ use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::outgoing;
 use phalanx_sys::connections::Handshake;
+use phalanx_sys::signal::Signal;
 
 use crate::primary::clock;
 use crate::primary::mailbox::{Arrivals, Leaver};
@@ -48,6 +49,24 @@ impl Hub {
             let now = self.time();
             let effects = self.machine.departs(worker, drain, now);
             self.carry_out(effects);
+            self.let_go_on(worker);
+        }
+    }
+
+    /// One that a signal has stopped could not leave: it is continued.
+    fn let_go_on(&self, worker: WorkerId) {
+        let Some(state) = self.workers.get(&worker) else {
+            return;
+        };
+        if self.hang.is_stopped(worker) {
+            let id = worker.0;
+            tracing::info!(
+                worker = id,
+                "worker {id} was stopped, and is continued to leave"
+            );
+            if let Err(error) = state.cell.signal(Signal::CONT) {
+                tracing::debug!(worker = id, %error, "cannot be continued");
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::hang::{Evidence, Finding, Hangs, Sight, Stage};
+use phalanx_core::dispatch::hang::{Evidence, Finding, Frozen, Hangs, Sight, Stage};
 use phalanx_core::fleet::{self, Wear};
 use phalanx_core::ids::WorkerId;
 
@@ -36,6 +36,14 @@ pub(in crate::primary) struct HangWatch {
     questions: BTreeMap<WorkerId, Question>,
     /// Whom the probe finds silent.
     pub(super) unanswered: BTreeSet<WorkerId>,
+}
+
+impl HangWatch {
+    /// Whether a signal has stopped the worker, as far as is known.
+    pub(super) fn is_stopped(&self, worker: WorkerId) -> bool {
+        let stage = self.hangs.as_ref().and_then(|hangs| hangs.stage(worker));
+        matches!(stage, Some((Stage::Frozen(Frozen::Stopped), _)))
+    }
 }
 
 /// A question to a worker's event loop.
@@ -213,6 +221,10 @@ impl Hub {
             // That is told already.
             Finding::Suspect(_, Evidence::Queue) => {}
             Finding::Suspect(worker, by) => self.emit(&Event::Suspect { worker, by }),
+            Finding::Stopped(worker, stopped) => {
+                let wear = Wear::Stopped { stopped };
+                self.sink.report(fleet::Event::Worn { worker, wear });
+            }
             Finding::Froze(worker, by) => self.emit(&Event::Frozen { worker, by }),
             Finding::Spared { silent, of } => self.emit(&Event::Spared { silent, of }),
             Finding::Recovered { worker, after } => {
