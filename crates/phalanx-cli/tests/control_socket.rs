@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 
-use phalanx_testkit::{App, LIMIT, Process, Signal};
+use phalanx_testkit::{App, LIMIT, Process, Signal, procs};
 use serde_json::{Value, json};
 use support::{app, expect_refused};
 
@@ -187,7 +187,7 @@ fn list(app: &App, words: &[&str]) -> Process {
 fn a_stopped_primary_holds_nobody_up() {
     let mut stuck = app().workers(1).script("http.js").start_ready();
     let pid = stuck.status()["pid"].clone();
-    stuck.signal(Signal::STOP);
+    procs::suspend(u32::try_from(pid.as_u64().unwrap()).unwrap());
     // All at once: each waits for its own limit.
     let words: [&[&str]; 5] = [
         &["status"],

@@ -9,8 +9,7 @@ use cluster::release::Release;
 use cluster::{app, expect_in_turn, ids, try_get, wait_report};
 use phalanx_testkit::app::{is_settled, pids};
 use phalanx_testkit::control::Events;
-use phalanx_testkit::wait::eventually;
-use phalanx_testkit::{LIMIT, Load, Signal, node, procs};
+use phalanx_testkit::{LIMIT, Load, node, procs};
 use serde_json::{Value, json};
 
 #[test]
@@ -169,9 +168,7 @@ fn a_stopped_worker_is_replaced_by_a_reload_and_killed() {
         .start();
     let target = app.address();
     let stopped = app.worker_pids()[0];
-    assert!(procs::signal(stopped, Signal::STOP));
-    let state = || procs::stat(stopped).filter(|stat| stat.state == 'T');
-    eventually(LIMIT, "a stopped process", state);
+    procs::suspend(stopped);
     let load = Load::new(target.clone())
         .clients(40)
         .request_limit(LIMIT)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster::{app, connect, expect_in_turn, get, pid_in};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::load::Failure;
-use phalanx_testkit::wait::{eventually, try_eventually};
+use phalanx_testkit::wait::try_eventually;
 use phalanx_testkit::{
     App, LIMIT, Load, Mode, Process, Report, Signal, Target, node, procs, require,
 };
@@ -252,14 +252,6 @@ fn a_killed_worker_loses_the_connections_in_service_and_no_other() {
     }
 }
 
-/// Stops a worker, and waits until it has.
-#[track_caller]
-fn suspend(pid: u32) {
-    assert!(procs::signal(pid, Signal::STOP));
-    let state = || procs::stat(pid).filter(|stat| stat.state == 'T');
-    eventually(LIMIT, "a stopped process", state);
-}
-
 /// An app of two workers, of which the first is stopped and holds all the connections that the
 /// primary passes to it. Returns the load, and the stopped worker's pid.
 fn with_a_stopped_worker(builder: AppBuilder) -> (App, phalanx_testkit::RunningLoad, u32) {
@@ -268,7 +260,7 @@ fn with_a_stopped_worker(builder: AppBuilder) -> (App, phalanx_testkit::RunningL
     let mut app = builder.workers(2).start();
     let target = app.address();
     let stopped = app.worker_pids()[0];
-    suspend(stopped);
+    procs::suspend(stopped);
     let load = load(&target)
         .clients(MANY_CLIENTS)
         .request_limit(LIMIT * 2)
@@ -310,7 +302,7 @@ fn what_was_offered_to_a_worker_that_is_killed_in_its_drain_is_served_by_another
         let mut app = builder.workers(2).start();
         let target = app.address();
         let stopped = app.worker_pids()[1];
-        suspend(stopped);
+        procs::suspend(stopped);
         let load = load(&target)
             .clients(MANY_CLIENTS)
             .request_limit(LIMIT * 2)

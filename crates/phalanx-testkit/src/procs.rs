@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::wait::{self, Deadline};
+use crate::wait::{self, Deadline, LIMIT};
 
 /// A few fields of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,14 @@ pub fn signal(pid: u32, signal: Signal) -> bool {
     pidfd_send_signal(&pidfd, signal).is_ok()
 }
 
+/// Stops a process as `SIGSTOP` does, and waits until it has stopped.
+#[track_caller]
+pub fn suspend(pid: u32) {
+    assert!(signal(pid, Signal::STOP), "no process {pid}");
+    let state = || stat(pid).filter(|stat| stat.state == 'T');
+    wait::eventually(LIMIT, "a stopped process", state);
+}
+
 /// Waits until a process that need not be ours has ended; `false` at the deadline.
 #[must_use]
 pub fn wait_gone(pid: u32, deadline: impl Into<Deadline>) -> bool {
@@ -190,7 +198,7 @@ mod tests {
         assert!(children(id()).contains(&child.id()));
         assert!(descendants(id()).contains(&child.id()));
         assert!(signal(child.id(), Signal::KILL));
-        assert!(wait_gone(child.id(), crate::wait::LIMIT));
+        assert!(wait_gone(child.id(), LIMIT));
         assert!(!is_alive(child.id()));
         child.wait().unwrap();
         assert_eq!(stat(child.id()), None);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use phalanx_sys::steering::Steering;
-use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{App, LIMIT, Signal, Target, missing, procs};
 
 use super::{answer, ask, connect};
@@ -22,9 +21,7 @@ pub(crate) fn can_steer() -> bool {
 /// Stops a worker as `SIGSTOP` does.
 pub(crate) fn pause(app: &mut App, pid: u32) {
     assert!(app.worker_pids().contains(&pid));
-    assert!(procs::signal(pid, Signal::STOP));
-    let state = || procs::stat(pid).filter(|stat| stat.state == 'T');
-    eventually(LIMIT, "a stopped process", state);
+    procs::suspend(pid);
 }
 
 /// Lets connections queue up for the only worker, until the primary has seen it; they are answered then. The app has

@@ -2,8 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use phalanx_testkit::wait::eventually;
-use phalanx_testkit::{LIMIT, Signal, Target, procs};
+use phalanx_testkit::{Target, procs};
 
 use super::{Connection, connect, tls};
 
@@ -140,10 +139,7 @@ pub(crate) fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
 /// Stops the process of the worker, and fills its slot with requests: with so many in all slots.
 #[track_caller]
 pub(crate) fn fill(target: &Target, worker: u32, requests: usize) -> Vec<Kept> {
-    assert!(procs::signal(worker, Signal::STOP));
-    eventually(LIMIT, "a stopped process", || {
-        procs::stat(worker).filter(|stat| stat.state == 'T')
-    });
+    procs::suspend(worker);
     let mut queued: Vec<_> = (0..requests).map(|_| Kept::open(target)).collect();
     for connection in &mut queued {
         connection.ask("/");
