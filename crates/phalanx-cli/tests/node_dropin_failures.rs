@@ -47,13 +47,11 @@ fn an_engine_that_is_killed_under_load_is_replaced_and_nobody_notices() {
                 assert_eq!(answers.values().sum::<usize>(), 10, "{name}: {answers:?}");
                 load.wait_for_more(50, LIMIT);
             }
-            // Both halves are those of before, and so is the turn.
-            let answers = primary.answers(10);
-            assert_eq!(
-                answers.values().copied().collect::<Vec<_>>(),
-                [5, 5],
-                "{name}: {answers:?}"
-            );
+            // Both halves are those of before, and so is the turn; where a worker had to wait for a processor, it has missed one.
+            wait::eventually(LIMIT, &name, || {
+                let answers = primary.answers(10);
+                answers.values().all(|count| *count == 5).then_some(())
+            });
             primary.process.write_line("broadcast 7");
             primary.wait_for(" 7 true", 2);
             assert_eq!(primary.count("exit "), 0, "{name}: {}", primary.text());
