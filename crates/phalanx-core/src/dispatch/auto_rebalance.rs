@@ -1,6 +1,6 @@
 //! When connections are rebalanced without being asked for (`--rebalance auto`).
 //!
-//! Workers that have come since the last time have nothing yet that clients keep: after a scale-up, in place of one that crashed, after a reload. Some
+//! Workers that have come since the last time have nothing yet that clients keep: at the start behind the first, after a scale-up, in place of one that crashed, after a reload. Some
 //! seconds later, when the app is at rest, it is looked at how uneven it is. Ending connections costs clients something, so little
 //! unevenness is left alone ([`is_worth_it`]), there is a pause between two times, and where ending connections has not helped (clients
 //! rest, or are streams) the pause doubles.
@@ -43,7 +43,7 @@ pub fn is_worth_it(held: &[Holding]) -> bool {
 }
 
 impl AutoRebalance {
-    /// One that has seen nothing yet: those who serve first have all the same age.
+    /// One that has seen nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -57,7 +57,7 @@ impl AutoRebalance {
     /// Takes in who serves, and whether the app is at rest. True when it is time to look how uneven it is.
     pub fn look(&mut self, serving: BTreeSet<WorkerId>, is_at_rest: bool, now: Duration) -> bool {
         let has_come = |worker: &WorkerId| !self.serving.contains(worker);
-        if !self.serving.is_empty() && serving.iter().any(has_come) {
+        if serving.iter().any(has_come) {
             self.due = Some(now + SETTLING);
         }
         if !serving.is_empty() {
@@ -128,6 +128,7 @@ mod tests {
     fn it_is_time_some_seconds_after_a_worker_has_come_and_the_app_rests() {
         let mut auto = AutoRebalance::new();
         assert!(!auto.look(workers([1, 2]), true, secs(0)));
+        assert!(auto.look(workers([1, 2]), true, secs(4)), "they have come");
         assert!(
             !auto.look(workers([1, 2]), true, secs(60)),
             "nobody has come"
