@@ -49,6 +49,18 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
         .find(|file| is_program(file))
 }
 
+/// The first program of this name on `PATH` that every user may execute: what lies in somebody's home is left out.
+pub fn on_path_for_all(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let may_all = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|data| data.permissions().mode() & 0o001 != 0)
+    };
+    env::split_paths(&path)
+        .filter_map(|directory| directory.join(program).canonicalize().ok())
+        .find(|file| is_program(file) && file.ancestors().all(may_all))
+}
+
 pub(crate) fn is_program(file: &Path) -> bool {
     file.metadata()
         .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
@@ -62,5 +74,6 @@ mod tests {
     fn programs_are_found_on_the_path() {
         assert!(on_path("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(on_path("no-such-program-anywhere"), None);
+        assert!(on_path_for_all("sh").is_some_and(|path| path.is_absolute()));
     }
 }

@@ -25,6 +25,10 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// `INTERVAL`.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How often one that is ready is looked at while its successor starts. A busy one is seen accepting in some looks only, and what it
+/// serves has to be known before its successor is judged.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(10);
+
 /// How long a ready worker is looked at, for listeners that it waits on later than on the first.
 const LOOK_LIMIT: Duration = Duration::from_mins(1);
 
@@ -68,9 +72,10 @@ pub(in crate::primary) fn watch_for_waiting(
     tokio::spawn(async move {
         let mut look_at = phalanx_sys::clock::now();
         let end = look_at + LOOK_LIMIT;
+        let mut pause = LOOK_INTERVAL;
         while !sockets.is_empty() {
             let now = phalanx_sys::clock::now();
-            tokio::time::sleep_until((now + LOOK_INTERVAL).into()).await;
+            tokio::time::sleep_until((now + pause).into()).await;
             let Some(primary) = mailbox.open() else {
                 return;
             };
@@ -79,8 +84,13 @@ pub(in crate::primary) fn watch_for_waiting(
             if will_say || is_over || !cell.is_connected() {
                 return;
             }
-            // What a predecessor serves has to be known before its successor is judged.
-            if cell.is_ready() && now < look_at && !primary.has_newcomer(cell.position()) {
+            let has_successor = cell.is_ready() && primary.has_newcomer(cell.position());
+            pause = if has_successor {
+                CLOSE_INTERVAL
+            } else {
+                LOOK_INTERVAL
+            };
+            if cell.is_ready() && now < look_at && !has_successor {
                 continue;
             }
             look_at = now + INTERVAL;
