@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use phalanx_core::clock::Moment;
 use phalanx_core::fleet::{CoreCount, Event, FleetPhase, FleetView};
 
-use crate::primary::clock;
+use super::pulse::Pulse;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -15,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct CoresWatch {
     count: Option<CoreCount>,
-    next: Moment,
+    pulse: Pulse,
 }
 
 impl CoresWatch {
@@ -23,22 +22,18 @@ impl CoresWatch {
     pub(super) fn new(follows: bool, workers: u32) -> Self {
         Self {
             count: follows.then(|| CoreCount::new(workers)),
-            next: clock::now() + INTERVAL,
+            pulse: Pulse::new(INTERVAL, follows),
         }
     }
 
     /// Waits for the next look; for ever where the size is fixed.
     pub(super) async fn is_due(&self) {
-        if self.count.is_some() {
-            clock::sleep_until(self.next).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
+        self.pulse.is_due().await;
     }
 
     /// Looks, when nothing else changes the size.
     pub(super) fn look(&mut self, view: &FleetView) -> Option<Event> {
-        self.next = clock::now() + INTERVAL;
+        self.pulse.begin();
         if view.phase != FleetPhase::Running || view.rollout.is_some() {
             return None;
         }

@@ -11,6 +11,7 @@ use phalanx_core::fleet::{
 };
 use phalanx_core::ids::WorkerId;
 
+use super::pulse::Pulse;
 use crate::primary::{Cluster, clock};
 
 /// Between two looks.
@@ -22,7 +23,7 @@ pub(super) struct ElasticWatch {
     elastic: Option<Elastic>,
     /// The processor time that each had used, and when.
     used: HashMap<WorkerId, (Moment, Duration)>,
-    next: Moment,
+    pulse: Pulse,
 }
 
 impl ElasticWatch {
@@ -33,17 +34,13 @@ impl ElasticWatch {
         Self {
             elastic: range.map(Elastic::new),
             used: HashMap::new(),
-            next: clock::now() + INTERVAL,
+            pulse: Pulse::new(INTERVAL, range.is_some()),
         }
     }
 
     /// Waits for the next look; for ever where the size is fixed.
     pub(super) async fn is_due(&self) {
-        if self.elastic.is_some() {
-            clock::sleep_until(self.next).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
+        self.pulse.is_due().await;
     }
 
     /// Looks at all workers that serve. `now` is as the fleet counts it.
@@ -53,7 +50,7 @@ impl ElasticWatch {
         view: &FleetView,
         now: Duration,
     ) -> Option<Event> {
-        self.next = clock::now() + INTERVAL;
+        self.pulse.begin();
         let before = std::mem::take(&mut self.used);
         let (mut busy, mut largest) = (Vec::new(), 0);
         let ready = |state| state == WorkerState::Ready;

@@ -13,6 +13,7 @@ mod families;
 mod guests;
 mod identity;
 mod metrics;
+mod pulse;
 mod python_metrics;
 mod revision;
 mod runner;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use phalanx_core::clock::Moment;
 use phalanx_core::fleet::{Event, FleetView, WearGauge, WearLimits, WearSample, WorkerState};
 use phalanx_core::ids::{Position, WorkerId};
 
 use super::families::Families;
-use crate::primary::{Cluster, clock};
+use super::pulse::Pulse;
+use crate::primary::Cluster;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub(super) struct WearWatch {
     limits: WearLimits,
     gauges: HashMap<WorkerId, WearGauge>,
     families: Families,
-    next: Moment,
+    pulse: Pulse,
 }
 
 impl WearWatch {
@@ -29,17 +29,13 @@ impl WearWatch {
             limits,
             gauges: HashMap::new(),
             families: Families::default(),
-            next: clock::now() + INTERVAL,
+            pulse: Pulse::new(INTERVAL, limits.is_any()),
         }
     }
 
     /// Waits for the next look; for ever where there are no limits.
     pub(super) async fn is_due(&self) {
-        if self.limits.is_any() {
-            clock::sleep_until(self.next).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
+        self.pulse.is_due().await;
     }
 
     /// A spare does nothing by which it would be worn out, but may leak.
@@ -60,7 +56,7 @@ impl WearWatch {
         view: &FleetView,
         now: Duration,
     ) -> Vec<Event> {
-        self.next = clock::now() + INTERVAL;
+        self.pulse.begin();
         let mut gauges = std::mem::take(&mut self.gauges);
         let mut worn = Vec::new();
         let mut watched = Vec::new();
