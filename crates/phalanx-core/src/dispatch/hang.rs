@@ -214,8 +214,6 @@ pub struct Hangs {
     limit: Duration,
     cases: BTreeMap<WorkerId, Case>,
     spared: bool,
-    /// One has given way because nobody serves.
-    has_given_way: bool,
 }
 
 impl Hangs {
@@ -226,7 +224,6 @@ impl Hangs {
             limit,
             cases: BTreeMap::new(),
             spared: false,
-            has_given_way: false,
         }
     }
 
@@ -326,8 +323,8 @@ impl Hangs {
         };
         let stuck = self.cases.values().filter(is_stuck).count();
         let nobody_serves = stuck > 1 && stuck == seen - held;
-        self.has_given_way &= nobody_serves;
-        if !nobody_serves || self.has_given_way {
+        let one_gives_way = self.cases.values().any(|case| case.gives_way);
+        if !nobody_serves || one_gives_way {
             return None;
         }
         let waiting = self.cases.iter_mut().filter_map(|(worker, case)| {
@@ -340,7 +337,6 @@ impl Hangs {
         if case.counted * OUTAGE < self.limit {
             return None;
         }
-        self.has_given_way = true;
         case.gives_way = true;
         Some(Finding::Hung {
             worker,
