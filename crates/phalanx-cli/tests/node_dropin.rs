@@ -8,18 +8,11 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 
-use cluster::dropin::{LIMIT, Primary};
+use cluster::dropin::{LIMIT, Primary, WAYS};
 use cluster::free_port;
 use phalanx_testkit::fixtures::{fixture, root};
 use phalanx_testkit::node;
 use phalanx_testkit::{Load, Mode, Process, Target};
-
-/// Dispatch and serialization.
-const WAYS: [(&str, &str); 3] = [
-    ("handoff", "json"),
-    ("auto", "json"),
-    ("handoff", "advanced"),
-];
 
 #[test]
 fn connections_go_in_turn_and_messages_arrive() {

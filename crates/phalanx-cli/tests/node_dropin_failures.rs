@@ -7,17 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use cluster::dropin::{LIMIT, Primary};
+use cluster::dropin::{LIMIT, Primary, WAYS};
 use cluster::free_port;
 use phalanx_testkit::{Load, Mode, node, procs, wait};
 use rustix::process::Signal;
-
-/// Dispatch and serialization.
-const WAYS: [(&str, &str); 3] = [
-    ("handoff", "json"),
-    ("auto", "json"),
-    ("handoff", "advanced"),
-];
 
 #[test]
 fn an_engine_that_is_killed_under_load_is_replaced_and_nobody_notices() {

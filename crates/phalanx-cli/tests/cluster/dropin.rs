@@ -14,6 +14,13 @@ use super::get;
 /// The whole of a test is slow beside others.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
+/// Dispatch and serialization.
+pub(crate) const WAYS: [(&str, &str); 3] = [
+    ("handoff", "json"),
+    ("auto", "json"),
+    ("handoff", "advanced"),
+];
+
 /// A program that is started with the package registered.
 pub(crate) struct Primary {
     pub(crate) process: Process,
