@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Packs phalanx-cluster, and the package of the program for this platform, as npm would publish them.
-# usage: npm/pack.sh BINARY DIRECTORY     (BINARY static, so that one file serves every Linux of its processor)
+# Packs phalanx-cluster, and the package of the program for one processor, as npm would publish them.
+# usage: npm/pack.sh BINARY DIRECTORY [CPU]     BINARY is static, so that one file serves every Linux of its processor; CPU is what
+# Node calls that: x64 or arm64, this machine's by default.
 set -euo pipefail
 binary=$(realpath "$1")
 mkdir -p "$2"
 out=$(realpath "$2")
 here=$(dirname "$(realpath "$0")")
 version=$(node -p "require('$here/phalanx-cluster/package.json').version")
-cpu=$(node -p process.arch)
+cpu=${3:-$(node -p process.arch)}
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 

@@ -7,7 +7,7 @@ const { register } = require('./lib/splice.cjs');
 
 register();
 
-const OPTIONS = { name: 'name', policy: 'policy', weights: 'weights', dispatch: 'dispatch', drainTimeout: 'drain-timeout' };
+const OPTIONS = { name: 'name', policy: 'policy', weights: 'weights', dispatch: 'dispatch', listen: 'listen', drainTimeout: 'drain-timeout' };
 
 /** Sets options of the engine. Takes effect before the first worker. */
 function configure(options) {

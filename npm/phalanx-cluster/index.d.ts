@@ -8,6 +8,8 @@ export interface Options {
   weights?: string;
   /** How connections reach the workers. Default `auto`. */
   dispatch?: 'auto' | 'kernel' | 'handoff' | 'shared';
+  /** Who opens what workers listen on. Default `engine`, or `primary` where this program has replaced `net.Server.prototype.listen`. */
+  listen?: 'engine' | 'primary';
   /** How long workers are told they may take to leave: milliseconds, or a time like `'30s'`. */
   drainTimeout?: number | string;
   /** The program, where it is not the one of the package for this platform. */

@@ -30,7 +30,7 @@ use phalanx::{PolicyName, Serialization, Weights};
 
 pub(crate) use admin::AdminArgs;
 pub(crate) use config::{CheckArgs, ConfigArgs, DiffArgs, DownArgs, ImportArgs, InitArgs, UpArgs};
-pub(crate) use connections::{Adopt, BindArgs, Dispatch};
+pub(crate) use connections::{Adopt, BindArgs, Dispatch, Listen};
 pub(crate) use habits::translate;
 pub(crate) use health::HealthArgs;
 pub(crate) use limits::{LimitArgs, OnBootFailure};
@@ -96,7 +96,7 @@ pub(crate) enum Verb {
 }
 
 /// Options about workers that phalanx starts itself.
-const OF_OWN_WORKERS: [&str; 17] = [
+const OF_OWN_WORKERS: [&str; 28] = [
     "workers",
     "bind",
     "publish",
@@ -114,6 +114,17 @@ const OF_OWN_WORKERS: [&str; 17] = [
     "metrics",
     "watch",
     "admin",
+    "ready_timeout",
+    "ready_quiet",
+    "allow_fewer_listeners",
+    "settle_timeout",
+    "stop_signal",
+    "kill_timeout",
+    "max_surge",
+    "max_unavailable",
+    "max_draining",
+    "max_starting",
+    "soak",
 ];
 
 /// Run a server as a cluster, in the foreground
@@ -445,6 +456,10 @@ pub(crate) struct EngineArgs {
     /// How connections reach the workers
     #[arg(long, env = "PHALANX_DISPATCH", value_enum, default_value_t)]
     pub(crate) dispatch: Dispatch,
+
+    /// Who opens what workers listen on
+    #[arg(long, env = "PHALANX_LISTEN", value_enum, default_value_t)]
+    pub(crate) listen: Listen,
 
     /// How long workers may take to leave
     #[arg(long, env = "PHALANX_DRAIN_TIMEOUT", value_parser = values::positive_duration)]

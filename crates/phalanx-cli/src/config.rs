@@ -28,7 +28,7 @@ pub(crate) use change::{diff, left_by_reload};
 pub(crate) use flags::{page, schema};
 pub(crate) use import::import;
 pub(crate) use live::Live;
-pub(crate) use source::{Source, of_run, plain_args};
+pub(crate) use source::{Source, no_app_either, of_run, plain_args};
 pub(crate) use start::init;
 pub(crate) use tell::check;
 
@@ -157,24 +157,38 @@ pub(crate) fn names_in(path: &Path) -> Outcome<Vec<Name>> {
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
+/// Which apps the file has, in whatever profile: `has api, web`.
+fn apps_of(path: &Path) -> String {
+    let all = names_in(path).unwrap_or_default();
+    let all: Vec<_> = all.iter().map(Name::as_str).collect();
+    match &all[..] {
+        [] => "has none".to_owned(),
+        all => format!("has {}", all.join(", ")),
+    }
+}
+
+/// The app is not in the file, as it was read.
+fn lacks(path: &Path, name: &str) -> Failure {
+    let names = names_in(path).unwrap_or_default();
+    let is_in_profile = names.iter().any(|one| one.as_str() == name);
+    let shown = path.display();
+    let reason = if is_in_profile {
+        format!("{shown} has the app {name} only in another profile: choose it with --profile")
+    } else {
+        format!("{shown} has no app {name}: it {}", apps_of(path))
+    };
+    Failure::new(Exit::Config, reason)
+}
+
 /// The apps that were asked for by name, or all.
 ///
 /// # Errors
 /// When the file has none, or has not one that was asked for.
 pub(crate) fn chosen(file: &File, names: &[Name]) -> Outcome<Vec<Name>> {
     let known: Vec<&str> = file.apps.iter().map(|app| app.name.as_str()).collect();
-    let there = || {
-        let all = names_in(&file.path).unwrap_or_default();
-        let all: Vec<_> = all.iter().map(Name::as_str).collect();
-        match &all[..] {
-            [] => "it has none".to_owned(),
-            all => format!("it has {}", all.join(", ")),
-        }
-    };
     for name in names {
         if !known.contains(&name.as_str()) {
-            let reason = format!("{} has no app {name}: {}", file.path.display(), there());
-            return Err(Failure::new(Exit::Config, reason));
+            return Err(lacks(&file.path, name.as_str()));
         }
     }
     if known.is_empty() {

@@ -2,6 +2,7 @@
 //! replaces it when it is killed, and the shim by which workers start.
 
 use std::env;
+use std::io;
 use std::time::Duration;
 
 use phalanx::DispatchChoice;
@@ -11,8 +12,11 @@ use phalanx_control::names::Name;
 use phalanx_control::place::Place;
 use phalanx_control::runtime_dirs::RuntimeDirs;
 use phalanx_control::server::{self, Extras};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use crate::args::{Dispatch, EngineArgs};
+use crate::args::{Dispatch, EngineArgs, Listen};
 use crate::log::{Log, Style};
 use crate::output::{Dropped, Forming, Writer};
 use crate::report::{self, Failure, Outcome};
@@ -66,6 +70,7 @@ fn try_run(args: EngineArgs) -> Outcome {
         Dispatch::Shared => DispatchChoice::Shared,
         Dispatch::Kernel => DispatchChoice::Kernel,
     };
+    options.leaves_listeners = args.listen == Listen::Primary;
     options.no_preload = args.no_preload;
     let held = env::var(HELD_VARIABLE).ok();
     options.held = held.and_then(|ordinal| ordinal.parse().ok());
@@ -81,9 +86,15 @@ fn try_run(args: EngineArgs) -> Outcome {
     let ended = crate::to_the_end(async {
         let cannot = |error| Failure::caused(Exit::Failed, "the engine cannot run", &error);
         let engine = Engine::start(options).map_err(cannot)?;
-        let place = named.and_then(|name| open(&name, &engine));
+        let (end_server, server_ends) = oneshot::channel();
+        let served = named.and_then(|name| open(&name, &engine, server_ends));
         let ended = engine.finished().await.map_err(cannot);
-        drop(place);
+        drop(end_server);
+        if let Some((place, server)) = served {
+            // Whoever asked for the end is answered, if he takes the answer.
+            drop(timeout(ANSWER_LIMIT, server).await);
+            drop(place);
+        }
         ended
     });
     stderr.finish(FLUSH_LIMIT);
@@ -91,17 +102,19 @@ fn try_run(args: EngineArgs) -> Outcome {
 }
 
 /// Opens the control socket of an app that has a name. Without it the app runs as well.
-fn open(name: &Name, engine: &Engine) -> Option<Place> {
+fn open(
+    name: &Name,
+    engine: &Engine,
+    ends: oneshot::Receiver<()>,
+) -> Option<(Place, JoinHandle<io::Result<()>>)> {
     let control = engine.control()?;
     match Place::take(&RuntimeDirs::here(), name) {
         Ok((place, listener)) => {
-            tokio::spawn(server::serve(
-                listener,
-                control,
-                Extras::default(),
-                std::future::pending(),
-            ));
-            Some(place)
+            let server = server::serve(listener, control, Extras::default(), async {
+                // Its sender sends nothing: being dropped is the message.
+                drop(ends.await);
+            });
+            Some((place, tokio::spawn(server)))
         }
         Err(failure) => {
             tracing::warn!("no control socket for {name}: {failure}");
@@ -110,5 +123,7 @@ fn open(name: &Name, engine: &Engine) -> Option<Place> {
     }
 }
 
+/// How long the end waits for clients of the control socket to take their answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// How long the end waits for standard error to take the last lines.
 const FLUSH_LIMIT: Duration = Duration::from_millis(200);

@@ -89,7 +89,7 @@ impl Style {
     }
 
     /// As [`Style::line`], for a text that has several lines by its nature.
-    fn lines(self, level: Level, event: &str, text: &str, fields: Value) -> String {
+    pub(crate) fn lines(self, level: Level, event: &str, text: &str, fields: Value) -> String {
         match self.format {
             LogFormat::Text => {
                 let before = self.before();
@@ -215,11 +215,12 @@ struct Told {
 
 impl Told {
     fn text(&self) -> String {
-        let fields = self.fields.iter().map(|(name, value)| {
+        let fields = self.fields.iter().filter_map(|(name, value)| {
             let shown = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
-            format!(", {name}: {shown}")
+            let is_said = says(&self.message, &format!("{name} {shown}"));
+            (!is_said).then(|| format!(", {name}: {shown}"))
         });
         std::iter::once(self.message.clone())
             .chain(fields)
@@ -229,6 +230,13 @@ impl Told {
     fn add(&mut self, field: &Field, value: Value) {
         self.fields.insert(field.name().to_owned(), value);
     }
+}
+
+/// Whether a text has these words, and not as the beginning of longer ones ("worker 1" in "worker 12").
+fn says(text: &str, words: &str) -> bool {
+    let is_end = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric());
+    text.match_indices(words)
+        .any(|(at, _)| is_end(&text[at + words.len()..]))
 }
 
 impl Visit for Told {
@@ -284,6 +292,17 @@ mod tests {
         assert_eq!(json["level"], "info");
         assert_eq!(json["workers"], 2);
         assert!(json["time"].as_u64().unwrap() > 1_600_000_000_000);
+    }
+
+    #[test]
+    fn what_a_message_says_is_not_said_again() {
+        let told = |message: &str| Told {
+            message: message.to_owned(),
+            fields: Map::from_iter([("worker".to_owned(), json!(1))]),
+        };
+        assert_eq!(told("worker 1 waits").text(), "worker 1 waits");
+        assert_eq!(told("12 wait").text(), "12 wait, worker: 1");
+        assert_eq!(told("worker 12 waits").text(), "worker 12 waits, worker: 1");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::args::{LogsArgs, Whose};
 use crate::log::now_millis;
 use crate::report::{self, Failure, Outcome};
+use phalanx_control::api::{GetStatus, Status};
 use phalanx_control::client::{App, Events};
 use phalanx_control::exit::Exit;
 use phalanx_control::logs::Query;
@@ -19,17 +20,19 @@ use phalanx_core::time::utc;
 const LINES: u64 = 100;
 
 pub(crate) async fn logs(args: LogsArgs) -> Outcome {
-    let streams = open(&args).await?;
+    let (apps, mut streams): (Vec<App>, Vec<Events>) = open(&args).await?.into_iter().unzip();
     let shown = Shown {
         has_name: streams.len() > 1,
         is_terminal: io::stdout().is_terminal(),
         args,
     };
-    let mut streams: Vec<Events> = streams;
     let kept = join_all(streams.iter_mut().map(|one| shown.kept(one))).await;
     let mut kept: Vec<Value> = kept.into_iter().flatten().collect();
     // Of one moment, the order within each app stays.
     kept.sort_by_key(|line| line["time"].as_u64());
+    if let Some(whose) = shown.args.worker.filter(|_| kept.is_empty()) {
+        expect_worker(whose, &apps).await?;
+    }
     shown.print(&kept)?;
     if !shown.args.follow {
         return Ok(());
@@ -41,12 +44,16 @@ pub(crate) async fn logs(args: LogsArgs) -> Outcome {
     Ok(())
 }
 
-/// Asks the apps that are meant.
-async fn open(args: &LogsArgs) -> Outcome<Vec<Events>> {
+/// Asks the apps that are meant: those that are named, or all.
+async fn open(args: &LogsArgs) -> Outcome<Vec<(App, Events)>> {
     let query = query(args);
     let names: Vec<_> = args.names.iter().chain(&args.more_names).collect();
     if !names.is_empty() {
-        let ask = async |name| App::find(Some(name)).await?.logs(&query).await;
+        let ask = async |name| {
+            let app = App::find(Some(name)).await?;
+            let stream = app.logs(&query).await?;
+            Ok((app, stream))
+        };
         return try_join_all(names.into_iter().map(ask)).await;
     }
     let apps = App::find_all().await;
@@ -54,25 +61,24 @@ async fn open(args: &LogsArgs) -> Outcome<Vec<Events>> {
         // That none runs is told as everywhere.
         App::find(None).await?;
     }
-    let ask = async |app: App| {
-        app.logs(&query)
-            .await
-            .map_err(|failure| (app.name, failure))
+    let ask = async |app: App| match app.logs(&query).await {
+        Ok(stream) => Ok((app, stream)),
+        Err(failure) => Err((app.name, failure)),
     };
-    let (mut streams, mut refused) = (Vec::new(), Vec::new());
+    let (mut opened, mut refused) = (Vec::new(), Vec::new());
     for answer in join_all(apps.into_iter().map(ask)).await {
         match answer {
-            Ok(stream) => streams.push(stream),
+            Ok(one) => opened.push(one),
             Err((name, failure)) => refused.push(format!("{name}: {}", failure.reason)),
         }
     }
-    if streams.is_empty() {
+    if opened.is_empty() {
         return Err(Failure::new(Exit::Failed, refused.join("; ")));
     }
     for reason in refused {
         report::show_progress(&reason);
     }
-    Ok(streams)
+    Ok(opened)
 }
 
 fn query(args: &LogsArgs) -> Query {
@@ -87,12 +93,47 @@ fn query(args: &LogsArgs) -> Query {
     if args.since.is_none() && args.grep.is_none() {
         query.lines = query.lines.or(Some(LINES));
     }
-    match args.worker {
-        Some(Whose::Position(position)) => query.position = Some(position),
-        Some(Whose::Worker(worker)) => query.worker = Some(worker),
-        None => {}
+    if let Some(whose) = args.worker {
+        restrict(&mut query, whose);
     }
     query
+}
+
+fn restrict(query: &mut Query, whose: Whose) {
+    match whose {
+        Whose::Position(position) => query.position = Some(position),
+        Whose::Worker(worker) => query.worker = Some(worker),
+    }
+}
+
+/// Whoever asks for one worker's lines, and gets none at first, shall hear that there is no such worker: neither in an app nor
+/// in what is kept.
+async fn expect_worker(whose: Whose, apps: &[App]) -> Outcome {
+    for app in apps {
+        let status = app.ask(&GetStatus {}).await?;
+        if is_there(whose, &status) || is_kept(whose, app).await? {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(
+        Exit::Usage,
+        format!("there is no worker {whose}, and nothing of one is kept"),
+    ))
+}
+
+/// Whether the app has this worker, or shall have one at this position.
+fn is_there(whose: Whose, status: &Status) -> bool {
+    let is_wanted = matches!(whose, Whose::Position(position) if position < status.target);
+    let mut workers = status.workers.iter();
+    is_wanted || workers.any(|one| whose.is(one.id, one.position))
+}
+
+/// Whether a line of the worker's is kept, whatever is in it and however old it is.
+async fn is_kept(whose: Whose, app: &App) -> Outcome<bool> {
+    let mut query = Query::default();
+    query.lines = Some(1);
+    restrict(&mut query, whose);
+    Ok(app.logs(&query).await?.next().await.is_some())
 }
 
 /// Everything that has arrived, at once.
@@ -178,5 +219,25 @@ impl Shown {
             *text += content;
         }
         text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_position_whose_worker_has_crashed_is_there() {
+        let status = json!({
+            "name": "web", "pid": 4242, "policy": "round-robin", "dispatch": "handoff",
+            "target": 2, "generation": 3, "reloading": false, "stopping": false, "listeners": [],
+            "workers": [],
+        });
+        let status = serde_json::from_value(status).unwrap();
+        assert!(is_there(Whose::Position(1), &status));
+        assert!(!is_there(Whose::Position(2), &status));
+        assert!(!is_there(Whose::Worker(1), &status));
     }
 }

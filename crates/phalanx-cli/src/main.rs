@@ -28,16 +28,21 @@ mod verbs;
 use std::env;
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use args::{Cli, Verb};
 use clap::Parser;
 use phalanx_control::exit::Exit;
 use phalanx_drill::DrillArgs;
-use phalanx_sys::signal;
+use phalanx_sys::{allocator, signal};
 use report::{Failure, Outcome};
+
+/// How long a thread waits for more work that may block. All workers start at once on one each, and a stack is memory.
+const IDLE_THREAD: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     phalanx::keep_if_asked();
+    allocator::use_one_arena();
     signal::unblock_all();
     if env::args_os()
         .nth(1)
@@ -111,6 +116,7 @@ async fn drill(args: DrillArgs) -> Outcome {
 fn to_the_end(work: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(IDLE_THREAD)
         .build();
     let runtime = runtime
         .map_err(|error| Failure::caused(Exit::Failed, "cannot start the runtime", &error))?;

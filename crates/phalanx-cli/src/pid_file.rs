@@ -13,6 +13,7 @@ use std::path::Path;
 
 use phalanx_sys::directory::{Directory, FileId};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use tokio::io::unix::AsyncFd;
@@ -33,7 +34,7 @@ const BYTES_MAX: u64 = 32;
 const MODE: u32 = 0o644;
 
 impl PidFile {
-    /// Writes the file. One that names a living process is left alone.
+    /// Writes the file. One that names a living process is left alone, and so is what can be no pid file.
     pub(crate) fn create(path: &Path) -> Outcome<Self> {
         let cannot = |error: io::Error| {
             let what = format!("cannot write the pid file {}", path.display());
@@ -44,6 +45,7 @@ impl PidFile {
             directory,
             name: name.to_owned(),
         };
+        file.may_be_replaced().map_err(cannot)?;
         if let Some(pid) = file
             .named_process()
             .filter(|pid| *pid != own_pid() && is_alive(*pid))
@@ -85,6 +87,25 @@ impl PidFile {
             file: self,
             queue: AsyncFd::new(queue)?,
         })
+    }
+
+    /// A mistyped path must not cost a file, and still less a device. Nothing is opened for it: that can have an effect.
+    fn may_be_replaced(&self) -> io::Result<()> {
+        let Ok(found) = self.directory.pin(&self.name) else {
+            return Ok(());
+        };
+        let stat = fstat(&found)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let reason = if kind == FileType::Symlink {
+            return Ok(());
+        } else if kind != FileType::RegularFile {
+            "it is no regular file"
+        } else if u64::try_from(stat.st_size).is_ok_and(|bytes| bytes > BYTES_MAX) {
+            "there is a file of this name, and it holds more than a pid"
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, reason))
     }
 
     fn named_process(&self) -> Option<Pid> {
@@ -196,6 +217,27 @@ mod tests {
             fs::write(&path, stale).unwrap();
             drop(PidFile::create(&path).unwrap());
         }
+    }
+
+    #[test]
+    fn what_can_be_no_pid_file_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("server.js");
+        let text = "require('http').createServer().listen(3000);\n";
+        fs::write(&script, text).unwrap();
+        let socket = directory.path().join("app.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let cases = [
+            (&script, "holds more than a pid"),
+            (&socket, "no regular file"),
+        ];
+        for (path, reason) in cases {
+            let failure = PidFile::create(path).unwrap_err();
+            assert_eq!(failure.exit, Exit::CannotCreate);
+            assert!(failure.reason.contains(reason), "{failure}");
+        }
+        assert_eq!(fs::read_to_string(&script).unwrap(), text);
+        assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod limits;
 mod metrics;
 mod outputs;
 mod own_primary;
+mod primary_service;
 mod revisions;
 mod service;
 mod watch;
@@ -51,7 +52,7 @@ pub(crate) fn run(args: RunArgs) -> Exit {
         Err(failure) => {
             let fields = json!({"last_lines": failure.last_lines});
             // Written directly: the queue has been flushed by now, or was never made.
-            crate::report::show_log_line(&style.line(
+            crate::report::show_log_line(&style.lines(
                 Level::Error,
                 "failed",
                 &failure.reason,
@@ -67,7 +68,10 @@ fn try_run(args: RunArgs, style: Style) -> Outcome {
     drop(limits_of_process::raise_open_files());
     let (args, described) = config::of_run(args)?;
     check_together(&args)?;
-    let program = resolve_program(&args)?;
+    let program = resolve_program(&args).map_err(|failure| match described {
+        Some(_) => failure,
+        None => config::no_app_either(&args, failure),
+    })?;
     let name = args.name.clone().unwrap_or_else(|| program.name.clone());
     if args.primary {
         return own_primary::run(&args, program, &name, style);

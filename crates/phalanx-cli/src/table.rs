@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use phalanx_control::api::{
-    ListenerStatus, OutputStatus, Status, VacancyStatus, WorkerState, WorkerStatus,
+    ListenerStatus, OutputStatus, Status, Totals, VacancyStatus, WorkerState, WorkerStatus,
 };
 use phalanx_control::names::Name;
 use phalanx_control::show;
@@ -63,6 +63,7 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
             "MEMORY",
             "RESTARTS",
             "CONNECTIONS",
+            "REQUESTS",
             "SHARE",
             "OPEN",
             "RESPONSE",
@@ -70,7 +71,31 @@ pub(crate) fn status(status: &Status, now: u64) -> String {
         text.push('\n');
         text += &columns(&heads.map(str::to_owned), rows);
     }
-    text
+    text + &totals(status)
+}
+
+/// What has been counted since the start, those included that are gone; nothing before anything was.
+fn totals(status: &Status) -> String {
+    let all = status.totals;
+    if all.connections.unwrap_or(0) == 0 && all.requests.unwrap_or(0) == 0 {
+        return String::new();
+    }
+    let row = |name: String, totals: Totals| {
+        [
+            name,
+            or_dash(totals.connections.map(|count| count.to_string())),
+            or_dash(totals.requests.map(|count| count.to_string())),
+        ]
+    };
+    let rows = status.positions.iter();
+    let rows = rows.map(|one| row(format!("position {}", one.position), one.totals));
+    let rows = rows.chain([row("in all".to_owned(), all)]);
+    let heads = ["SINCE THE START", "CONNECTIONS", "REQUESTS"].map(str::to_owned);
+    format!("\n{}", columns(&heads, rows))
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
 }
 
 /// How many spares there are, where some are wanted.
@@ -138,8 +163,7 @@ fn recycled_line(worker: &WorkerStatus) -> Option<String> {
     ))
 }
 
-fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 12] {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 13] {
     [
         worker.position.to_string(),
         worker.id.to_string(),
@@ -154,6 +178,7 @@ fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 12] {
         or_dash(worker.memory_bytes.map(|bytes| format!("{}M", bytes >> 20))),
         worker.restarts.to_string(),
         or_dash(worker.connections.map(|count| count.to_string())),
+        or_dash(worker.requests.map(|count| count.to_string())),
         or_dash(worker.share.map(|share| format!("{:.1}%", share * 100.0))),
         or_dash(worker.open.map(|count| count.to_string())),
         or_dash(worker.response_us.map(response)),
@@ -284,10 +309,15 @@ mod tests {
             "workers": [
                 {"id": 5, "position": 0, "generation": 3, "pid": 4250, "state": "ready",
                  "ready_at": 1_000, "memory_bytes": 73_400_320, "restarts": 0,
-                 "recycled": {"ago_ms": 61_000, "why": "as asked"}, "connections": 12, "share": 1.0, "open": 3,
+                 "recycled": {"ago_ms": 61_000, "why": "as asked"}, "connections": 12, "requests": 40, "share": 1.0, "open": 3,
                  "response_us": 2_345},
                 {"id": 6, "position": 1, "generation": 3, "pid": null, "state": "starting",
                  "ready_at": null, "restarts": 1, "connections": null},
+            ],
+            "totals": {"connections": 37, "requests": 90},
+            "positions": [
+                {"position": 0, "connections": 30, "requests": 90},
+                {"position": 1, "connections": 7, "requests": null},
             ],
         }))
         .unwrap()
@@ -302,9 +332,14 @@ mod tests {
              listening on 127.0.0.1:3000 (handoff)\n\
              position 0: recycled 1m 1s ago, as asked\n\
              \n\
-             POSITION  ID  GEN  PID   STATE     UPTIME  MEMORY  RESTARTS  CONNECTIONS  SHARE   OPEN  RESPONSE\n\
-             0         5   3    4250  ready     1m 1s   70M     0         12           100.0%  3     2.3ms\n\
-             1         6   3    -     starting  -       -       1         -            -       -     -\n"
+             POSITION  ID  GEN  PID   STATE     UPTIME  MEMORY  RESTARTS  CONNECTIONS  REQUESTS  SHARE   OPEN  RESPONSE\n\
+             0         5   3    4250  ready     1m 1s   70M     0         12           40        100.0%  3     2.3ms\n\
+             1         6   3    -     starting  -       -       1         -            -         -       -     -\n\
+             \n\
+             SINCE THE START  CONNECTIONS  REQUESTS\n\
+             position 0       30           90\n\
+             position 1       7            -\n\
+             in all           37           90\n"
         );
     }
 

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::args::{LogArgs, LogFormat, LogTime, UpArgs};
 use crate::config;
 use crate::log::{Level, Log, Style};
-use crate::output::{Forming, Writer};
+use crate::output::{Forming, Writer, journal_takes};
 use crate::report::{Failure, Outcome};
 use crate::run::streams;
 use child::{Child, Start};
@@ -53,7 +53,7 @@ pub(crate) fn up(args: &UpArgs) -> Exit {
         Ok(()) => Exit::Done,
         Err(failure) => {
             if !failure.reason.is_empty() {
-                let line = style.line(Level::Error, "failed", &failure.reason, json!({}));
+                let line = style.lines(Level::Error, "failed", &failure.reason, json!({}));
                 crate::report::show_log_line(&line);
             }
             failure.exit
@@ -108,6 +108,9 @@ fn log_options(args: &LogArgs, style: Style, is_terminal: bool) -> Vec<String> {
     words.push(format!("--log-line-time={line_time}"));
     if args.log_format == LogFormat::Json {
         words.push("--log-format=json".to_owned());
+    } else if journal_takes(2) {
+        // Lines of workers go there from each app, with its fields; a stream has no room for them.
+        words.push(format!("--log-journal={}", journal_takes(1)));
     }
     words.extend((0..args.verbose).map(|_| "-v".to_owned()));
     words.extend((0..args.quiet).map(|_| "-q".to_owned()));

@@ -1,7 +1,7 @@
 //! What must be refused is refused with the status that `docs/exit-codes.md` names and with words that
 //! say what to do.
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,7 @@
 //! up. Needs dispatch in the kernel.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use cluster::burst::{burst, can_steer, duplicates};
 use cluster::{app, get, pid_in};

@@ -1,8 +1,8 @@
 //! Dispatch in the kernel with exactly the capabilities that docs/dispatch.md names, and what is told when one of them is missing.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
-mod support;
+use crate::cluster;
+use crate::support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

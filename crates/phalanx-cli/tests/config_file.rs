@@ -1,7 +1,7 @@
 //! `phalanx.toml`: one app of it, what a reload takes over of it, and that a wrong one disturbs nothing.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -235,6 +235,38 @@ fn a_file_is_no_obstacle_to_running_a_program() {
 }
 
 #[test]
+fn a_word_that_is_neither_program_nor_app_is_told_which_apps_there_are() {
+    const NEITHER: &str = "\"no-such\" not found; nor is it an app: ";
+    const WRONG: i32 = 78;
+    let apps = "[app.web]\n[app.api]\n[profile.production.app.shop]\ncommand = [\"cat\"]\n";
+    let place = with_file(apps);
+    let path = place.path().join("phalanx.toml").display().to_string();
+    let run = |words: &[&str]| ask(place.path(), &[&["run"], words].concat());
+    let has = format!("{path} has api, shop, web");
+    expect_refused(&run(&["no-such"]), 127, &[NEITHER, &has]);
+    // Where no app can be meant, none is spoken of.
+    let words: [&[&str]; 3] = [&["--", "no-such"], &["./no-such"], &["no-such.js"]];
+    for words in words {
+        let refused = run(words);
+        expect_refused(&refused, 127, &["no-such"]);
+        assert!(!refused.stderr.contains("app"), "{refused:?}");
+    }
+    fs::write(
+        &path,
+        "[app.web]\ncommand = [\"cat\"]\n[profile.production.app.shop]\n",
+    )
+    .unwrap();
+    let named = run(&["--config", &path, "no-such"]);
+    expect_refused(&named, WRONG, &["no app no-such: it has shop, web"]);
+    expect_refused(&run(&["shop"]), WRONG, &["shop only in another profile"]);
+    fs::write(&path, "").unwrap();
+    let has = format!("{path} has none");
+    expect_refused(&run(&["no-such"]), 127, &[NEITHER, &has]);
+    fs::remove_file(&path).unwrap();
+    expect_refused(&run(&["no-such"]), 127, &[NEITHER, "no phalanx.toml in"]);
+}
+
+#[test]
 fn a_file_that_somebody_else_left_above_is_not_taken() {
     const STRANGER: u32 = 54_321;
     let place = with_file("[app.web]\ncommand = [\"cat\"]\n");
@@ -302,6 +334,32 @@ fn check_tells_everything_that_is_wrong_and_starts_nothing() {
         "{}",
         sound.stdout
     );
+}
+
+#[test]
+fn check_refuses_a_file_without_apps_as_up_does() {
+    let place = with_file("# nothing yet\n");
+    expect_refused(&ask(place.path(), &["up"]), 78, &["has no apps"]);
+    expect_refused(
+        &ask(place.path(), &["check"]),
+        78,
+        &["phalanx.toml:1:1: it has no apps: write [app.NAME]"],
+    );
+}
+
+#[test]
+fn run_and_up_tell_each_error_of_the_file_in_a_line_of_its_own() {
+    let place = with_file("[app.web]\ncommand = [\"cat\"]\nworkerz = 2\nweightz = \"1\"\n");
+    for verb in [&["run", "web"][..], &["up"]] {
+        let refused = ask(place.path(), verb);
+        expect_refused(&refused, 78, &["toml:3:1: ", "toml:4:1: "]);
+        let lines: Vec<_> = refused.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{}", refused.stderr);
+        for line in lines {
+            assert!(line.starts_with("phalanx: "), "{line}");
+            assert!(!line.contains("\\n"), "{line}");
+        }
+    }
 }
 
 #[test]

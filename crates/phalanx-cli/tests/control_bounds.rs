@@ -1,7 +1,7 @@
 //! The control socket takes a bounded part of the primary, whatever its clients do.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -5,7 +5,7 @@
     reason = "a failed expectation of a test is a panic"
 )]
 
-mod support;
+use crate::support;
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};

@@ -2,7 +2,7 @@
 //! goes back is what was there before.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -126,7 +126,7 @@ fn a_worker_that_is_replaced_after_the_link_moved_is_still_of_its_release() {
 
 fn install(program: &Path, place: &Path) {
     let next = place.with_extension("next");
-    fs::copy(program, &next).unwrap();
+    fixtures::copy_program(program, &next);
     fs::rename(next, place).unwrap();
 }
 

@@ -5,8 +5,8 @@
     reason = "this whole file is a test"
 )]
 
-mod cluster;
-mod support;
+use crate::cluster;
+use crate::support;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use support::{app, directory, expect_refused, fixture, phalanx};
 
 /// A drill waits for its actions, and those for processors: this is only to end at all.
-const LONG: Duration = Duration::from_mins(10);
+const LONG: Duration = Duration::from_mins(30);
 
 /// Runs a drill to its end, whatever that is; its report is the JSON on standard output.
 fn drill(directory: &Path, words: &[&str]) -> (Output, Value) {
@@ -28,9 +28,13 @@ fn drill(directory: &Path, words: &[&str]) -> (Output, Value) {
     (output, report)
 }
 
+/// An answer that comes is not lost, however long it takes on a busy machine.
+const PATIENT: [&str; 2] = ["--timeout", "60s"];
+
 /// Words of a drill that a test can wait for.
 fn short<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    [&["--for", "4s", "--rate", "400", "--clients", "8"], words].concat()
+    let load = ["--for", "4s", "--rate", "400", "--clients", "8"];
+    [&load, &PATIENT[..], words].concat()
 }
 
 #[track_caller]
@@ -100,6 +104,7 @@ fn reloads_lose_nothing(server: &[&str], reloads_when_long: &str) {
     };
     let words = [
         &["drill", "--json", "--for", "6s", "--rate", "400", "-n", "2"],
+        &PATIENT[..],
         &[
             "--reloads",
             reloads,
@@ -108,7 +113,7 @@ fn reloads_lose_nothing(server: &[&str], reloads_when_long: &str) {
             "--upload-path",
             "/upload",
             "--",
-        ][..],
+        ],
         server,
     ];
     let mut command = phalanx(place.path(), &words.concat());
@@ -211,7 +216,7 @@ fn a_reload_that_cuts_connections_off_is_caught_with_cause_and_moment() {
         "--reloads",
         "2",
         "--settle",
-        "500ms",
+        "3s",
     ]);
     let (output, report) = drill(directory().path(), &words);
     expect_refused(&output, 1, &["drill failed", "lost"]);
@@ -234,7 +239,7 @@ fn a_reload_that_cuts_connections_off_is_caught_with_cause_and_moment() {
             (&"reload".into(), &true.into()),
             "{report}"
         );
-        assert!(moment["since_ms"].as_f64().unwrap() < 500.0, "{moment}");
+        assert!(moment["since_ms"].as_f64().unwrap() < 3_000.0, "{moment}");
     }
 }
 
@@ -271,9 +276,10 @@ fn a_running_app_is_drilled_by_its_name_and_nothing_is_killed_unasked() {
         return;
     }
     let mut app = app().script("http.js").workers(2).start_ready();
-    let output = app.verb([
+    let words = [
         "drill", "--json", "--for", "3s", "--rate", "400", "--mix", "new",
-    ]);
+    ];
+    let output = app.verb([&words, &PATIENT[..]].concat());
     let output = output.expect_success();
     let report: Value = serde_json::from_str(&output.stdout).unwrap();
     for (field, expected) in [("reloads", 3), ("kills", 0), ("scales", 0), ("lost", 0)] {

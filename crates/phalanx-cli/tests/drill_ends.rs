@@ -1,7 +1,7 @@
 //! Drills that do not begin, and drills that do not come to their end.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod support;
+use crate::support;
 
 use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{LIMIT, Process, Signal, node};

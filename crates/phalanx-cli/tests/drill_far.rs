@@ -2,8 +2,8 @@
 //! in which it gets its connections. In network namespaces of the drill's own.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
-mod support;
+use crate::cluster;
+use crate::support;
 
 use std::fmt;
 use std::fs;
@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use support::{directory, expect_refused, phalanx};
 
 /// A drill waits for its actions, and those for processors: this is only to end at all.
-const LONG: Duration = Duration::from_mins(5);
-const SHORT: &str = "--for 3s --rate 100 --clients 8 --reloads 2 --scales 1";
+const LONG: Duration = Duration::from_mins(15);
+const SHORT: &str = "--for 3s --rate 100 --clients 8 --timeout 60s --reloads 2 --scales 1";
 const WHOLE: &str = "--for 10s --rate 200";
 const MAIN: &str = "8080";
 const ADMIN: &str = "8081";
@@ -153,8 +153,9 @@ impl Server {
 impl Cell {
     /// What `phalanx drill` is told, after its form and length.
     fn words(self, place: &Path) -> Option<Vec<String>> {
-        // What has no channel keeps its kept connections until then. An upload from the farthest takes more than two seconds.
-        let limit = if self.delay < 200 { "2s" } else { "10s" };
+        // What has no channel keeps its kept connections until then. An upload from the farthest takes more than two seconds,
+        // and any request may on a busy machine.
+        let limit = if self.delay < 200 { "5s" } else { "10s" };
         let run = format!("--run=--drain-timeout {limit}");
         let mut words = vec![format!("--delay={}", self.delay), run];
         words.extend(match (self.standing, self.server) {

@@ -5,8 +5,8 @@
     reason = "this whole file is a test"
 )]
 
-mod cluster;
-mod support;
+use crate::cluster;
+use crate::support;
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -14,16 +14,16 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use phalanx_testkit::{Process, node, require};
+use phalanx_testkit::{Process, free_port, node, require};
 use serde_json::Value;
 use support::{directory, fixture, phalanx};
 
 /// A drill waits for its actions, and those for processors: this is only to end at all.
-const LONG: Duration = Duration::from_mins(5);
+const LONG: Duration = Duration::from_mins(15);
 
 /// A short drill of this server, with more options for `phalanx run`.
 fn short(directory: &std::path::Path, run: &str, server: &[&str]) -> Command {
-    let load = "drill --json --quiet --for 2s --rate 200 --clients 4 --mix new -n 2";
+    let load = "drill --json --quiet --for 2s --rate 200 --clients 4 --timeout 60s --mix new -n 2";
     let actions = "--reloads 1 --kills 1 --scales 0 --run";
     let words = load.split(' ').chain(actions.split(' ')).chain([run, "--"]);
     let words: Vec<_> = words.chain(server.iter().copied()).collect();
@@ -78,9 +78,7 @@ fn a_port_that_is_taken_is_no_hindrance() {
 
 #[test]
 fn a_port_that_is_free_is_kept_on_loopback() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let asked = free.local_addr().unwrap();
-    drop(free);
+    let asked = SocketAddr::from(([127, 0, 0, 1], free_port()));
     for server in servers(asked.port()) {
         let words: Vec<_> = server.iter().map(String::as_str).collect();
         let target = target(short(directory().path(), "", &words));

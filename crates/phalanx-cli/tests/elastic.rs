@@ -2,7 +2,7 @@
 //! phalanx-core; here a minute of idleness would be too long.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::fs;
 use std::path::PathBuf;

@@ -3,14 +3,14 @@
 //! servers, `PHALANX_TEST_UID` runs the primary as that user; `just eleven-ways-far` does so with all delays.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cluster::far::{NOBODY, Placed as _, begin_reload, has_links, is_unprivileged, walk, walk_far};
 use cluster::kept::{Kept, fill};
-use cluster::{app, get, pid_in, restarts, try_get, wait_report, wait_state};
+use cluster::{app, free_port, get, pid_in, restarts, try_get, wait_report, wait_state};
 use phalanx_sys::steering::Steering;
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::{App, LIMIT, Load, Mode, Signal, fixtures, missing, node, procs, require};
@@ -247,7 +247,8 @@ fn way_9_the_primary_is_replaced_and_everything_with_it() {
             let builder = two_kinds(port).map(|kinds| kinds[kind].clone());
             builder.map(|builder| builder.workers(2).placed())
         };
-        let Some(mut app) = start("0") else { return };
+        let port = free_port().to_string();
+        let Some(mut app) = start(&port) else { return };
         let target = app.address();
         let workers = app.worker_pids();
         get(&target, "/");
@@ -259,7 +260,6 @@ fn way_9_the_primary_is_replaced_and_everything_with_it() {
             );
         }
         try_get(&target, "/").unwrap_err();
-        let port = target.to_string().rsplit(':').next().unwrap().to_owned();
         let mut next = start(&port).unwrap();
         assert_eq!(next.address(), target);
         get(&target, "/");
@@ -304,7 +304,8 @@ fn kill_a_successor(app: &mut App) {
 fn way_10_signals_come_at_bad_moments() {
     let Some(builder) = newest() else { return };
     signal_the_boot(builder.clone());
-    let builder = builder.env("LISTEN_AFTER_MS", "100");
+    // So long at least a successor can be killed before it serves.
+    let builder = builder.env("LISTEN_AFTER_MS", "1000");
     let mut app = builder.workers(2).placed();
     let target = app.address();
     let load = Load::new(target.clone()).mode(Mode::KeepAlive).clients(8);

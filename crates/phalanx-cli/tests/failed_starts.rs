@@ -1,7 +1,7 @@
 //! Apps that cannot start, or whose workers cannot: told with the status that `docs/exit-codes.md` names and
 //! with words that say why.
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
-use phalanx_testkit::{LIMIT, Process, Signal};
+use phalanx_testkit::{LIMIT, Process, Signal, fixtures};
 use support::{app, expect_refused, fixture, phalanx, run_alone};
 
 #[test]
@@ -116,7 +116,7 @@ fn an_unreadable_directory_for_the_socket_is_told() {
         .unwrap();
     fs::set_permissions(binary.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = binary.path().join("phalanx");
-    fs::copy(support::PHALANX, &copy).unwrap();
+    fixtures::copy_program(support::PHALANX.as_ref(), &copy);
     let mut command = std::process::Command::new(copy);
     command
         .args(["run", "cat"])

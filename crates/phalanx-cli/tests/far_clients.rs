@@ -2,7 +2,7 @@
 //! worker is not told to leave before the handshakes that had begun have ended. In network namespaces of its own.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::net::SocketAddr;
 use std::time::Duration;

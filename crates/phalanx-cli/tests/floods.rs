@@ -2,7 +2,7 @@
 //! memory, and the other workers serve.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::time::Duration;
 

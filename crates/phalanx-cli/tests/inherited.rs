@@ -1,7 +1,7 @@
 //! What a parent leaves to the primary, and what the primary leaves to its workers: signals and limits.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod support;
+use crate::support;
 
 use std::process::Command;
 

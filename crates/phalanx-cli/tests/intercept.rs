@@ -1,7 +1,7 @@
 //! Programs that know nothing of phalanx and bind their listeners themselves.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -153,7 +153,7 @@ fn what_is_no_tcp_listener_passes_untouched() {
     needs!("python3");
     let port = free_port();
     let mut app = binds("strangers", port).start_ready();
-    assert_eq!(count(&app, "bound True True"), 2);
+    wait_for_lines(&app, "bound True True", 2);
     expect_shared(&mut app, &at(port));
     let port = free_port();
     let mut app = binds("client", port).start_ready();
@@ -164,7 +164,7 @@ fn what_is_no_tcp_listener_passes_untouched() {
             .iter()
             .any(|one| one["address"] == format!("127.0.0.1:{port}") && one["workers"] == 2)
     });
-    assert_eq!(count(&app, "connected from 127.0.0.3"), 2);
+    wait_for_lines(&app, "connected from 127.0.0.3", 2);
     assert!(get(&at(port), "/").starts_with("client"));
 }
 
@@ -293,6 +293,22 @@ fn a_port_is_published_elsewhere_for_node_and_for_all_others() {
     let mut app = publish(binds("plain", asked), asked, 0);
     let target = app.address();
     expect_shared(&mut app, &target);
+}
+
+#[test]
+fn a_port_that_is_taken_where_it_is_published_is_named() {
+    needs!("python3", "node");
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let asked = free_port();
+    let node = app().env("PORT", asked.to_string()).script("http.js");
+    for way in [binds("plain", asked), node] {
+        let way = way.option("--publish").option(format!("{port}:{asked}"));
+        let output = way.run_to_end(LIMIT);
+        let said = format!("{}{}", output.stdout, output.stderr);
+        let is_named = said.contains(&format!(":{port}, where --publish opens port {asked}"));
+        assert!(is_named, "{said}");
+    }
 }
 
 #[test]

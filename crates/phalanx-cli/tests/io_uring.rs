@@ -1,7 +1,7 @@
 //! Listeners that a program opens by `io_uring(7)`: no filter sees that, so phalanx has no part in them, and says so.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

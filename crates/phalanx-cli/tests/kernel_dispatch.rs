@@ -3,14 +3,16 @@
 //! the privilege to load an eBPF program.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use cluster::burst::{can_steer, pause};
-use cluster::{answer, app, ask, connect, expect_in_turn, free_port, get, pid_in};
+use cluster::{
+    Connection, answer, app, ask, connect, expect_in_turn, free_port, get, has_listeners, pid_in,
+};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{App, LIMIT, Load, Signal, Target, fixtures, node, procs, require};
@@ -219,6 +221,15 @@ fn a_hundred_changes_of_policy_weights_and_size_lose_nothing() {
     }
 }
 
+/// Clients that have asked, some of whom wait in the queue of a worker that is stopped.
+fn twenty_that_ask(target: &Target) -> Vec<Box<dyn Connection>> {
+    let mut clients: Vec<_> = (0..20).map(|_| connect(target).unwrap()).collect();
+    for client in &mut clients {
+        ask(client.as_mut(), "/").unwrap();
+    }
+    clients
+}
+
 #[test]
 fn what_waits_for_a_worker_that_hangs_moves_to_the_others() {
     if !can_steer() {
@@ -229,10 +240,7 @@ fn what_waits_for_a_worker_that_hangs_moves_to_the_others() {
         let target = app.address();
         let hung = app.worker_pids()[0];
         pause(&mut app, hung);
-        let mut clients: Vec<_> = (0..20).map(|_| connect(&target).unwrap()).collect();
-        for client in &mut clients {
-            ask(client.as_mut(), "/").unwrap();
-        }
+        let mut clients = twenty_that_ask(&target);
         for client in &mut clients {
             let pid = pid_in(&answer(client.as_mut()).unwrap());
             assert_ne!(pid, hung, "{server}: it is still stopped");
@@ -257,16 +265,38 @@ fn a_killed_worker_leaves_its_queue_to_its_successor() {
         let target = app.address();
         let killed = app.worker_pids()[0];
         pause(&mut app, killed);
-        let mut clients: Vec<_> = (0..20).map(|_| connect(&target).unwrap()).collect();
-        for client in &mut clients {
-            ask(client.as_mut(), "/").unwrap();
-        }
+        let mut clients = twenty_that_ask(&target);
         assert!(app.kill_worker(killed));
         for client in &mut clients {
             let pid = pid_in(&answer(client.as_mut()).unwrap());
             assert_ne!(pid, killed, "{server}");
         }
         assert!(app.stop().success(), "{server}");
+    }
+}
+
+#[test]
+fn a_killed_worker_leaves_its_queue_to_the_others_and_not_to_a_successor_that_starts() {
+    if !can_steer() || require("python3").is_none() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let serves_once = format!(
+        "mkdir {}/$PHALANX_POSITION && exec python3 {} notify; exec sleep 60",
+        place.path().display(),
+        fixtures::fixture("programs/activated.py").display()
+    );
+    let builder = app().options(["--bind", "127.0.0.1:0"]).workers(2);
+    let mut app = builder.command(["sh", "-c"]).arg(serves_once).start_ready();
+    let target = app.address();
+    let [killed, other] = app.worker_pids()[..] else {
+        panic!("two workers");
+    };
+    pause(&mut app, killed);
+    let mut clients = twenty_that_ask(&target);
+    assert!(app.kill_worker(killed));
+    for client in &mut clients {
+        assert_eq!(pid_in(&answer(client.as_mut()).unwrap()), other);
     }
 }
 
@@ -378,7 +408,9 @@ fn listeners_that_are_opened_in_one_instant_all_have_a_program() {
     }
     for (server, builder) in servers {
         let mut app = builder.workers(2).start_ready();
-        let listeners = app.status()["listeners"].as_array().unwrap().clone();
+        // A worker is ready when it has opened none for a moment, which may come before the last on a busy machine.
+        let status = app.wait_status(LIMIT, |status| has_listeners(status, 8, 2));
+        let listeners = status["listeners"].as_array().unwrap();
         let steered = listeners.iter().filter(|one| one["dispatch"] == "kernel");
         assert_eq!(steered.count(), 8, "{server}: {listeners:?}");
         let workers = app.worker_pids();

@@ -1,8 +1,8 @@
 //! Which program is Node in the end, whatever starts it: it is on a channel then, and its reloads lose nothing.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
-mod support;
+use crate::cluster;
+use crate::support;
 
 use std::env;
 use std::ffi::OsString;

@@ -2,18 +2,17 @@
 //! served, and a listener outlives the worker that closes it.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::io::ErrorKind;
-use std::time::Duration;
 
-use cluster::{answer, app, ask, connect, try_get};
+use cluster::{answer, app, ask, connect, side_by_side, try_get};
 use phalanx_sys::identity;
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::lines::Stream;
 use phalanx_testkit::load::Failure;
 use phalanx_testkit::node::NodeBinary;
-use phalanx_testkit::wait::{eventually, now};
+use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{LIMIT, Load, Report, Signal, Target, fixtures, node, require};
 
 const DISPATCHES: [&str; 3] = ["kernel", "handoff", "shared"];
@@ -23,13 +22,14 @@ fn a_stop_refuses_newcomers_and_serves_what_was_queued() {
     if node::require().is_none() {
         return;
     }
-    for dispatch in DISPATCHES {
+    side_by_side(DISPATCHES, |dispatch| {
         let builder = app().workers(1).options(["--dispatch", dispatch]);
         let mut app = builder.script("slow.js").start_ready();
         let target = app.address();
         let mut first = connect(&target).unwrap();
-        ask(first.as_mut(), "/?ms=5000&tag=first").unwrap();
+        ask(first.as_mut(), "/held?tag=first").unwrap();
         app.wait_for_line("in service first", LIMIT);
+        let mut last = connect(&target).unwrap();
         // The worker does not turn to the others before the primary has heard of the stop.
         let mut busy = connect(&target).unwrap();
         ask(busy.as_mut(), "/busy?ms=500").unwrap();
@@ -37,18 +37,16 @@ fn a_stop_refuses_newcomers_and_serves_what_was_queued() {
         for connection in &mut queued {
             ask(connection.as_mut(), "/?ms=0").unwrap();
         }
-        let began = now();
         app.signal(Signal::TERM);
+        // While the first is still in service.
         let refused = eventually(LIMIT, "a refusal", || try_get(&target, "/").err());
-        let waited = now() - began;
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{dispatch}");
-        for connection in queued.iter_mut().chain([&mut busy, &mut first]) {
+        ask(last.as_mut(), "/free").unwrap();
+        for connection in queued.iter_mut().chain([&mut busy, &mut first, &mut last]) {
             assert!(answer(connection.as_mut()).is_ok(), "{dispatch}");
         }
         assert!(app.wait_exit(LIMIT).success(), "{dispatch}");
-        // 100 ms are promised; processors are shared here.
-        assert!(waited < Duration::from_secs(3), "{dispatch}: {waited:?}");
-    }
+    });
 }
 
 /// Servers of each way to reach a worker, with a worker alone.
@@ -82,7 +80,12 @@ fn load(target: &Target) -> Load {
 #[test]
 fn the_last_worker_that_leaves_is_not_fed() {
     for (server, builder) in servers() {
+        // Whoever were to wait for one of these limits would not be there in time.
         let alone = [
+            "--drain-timeout",
+            "1h",
+            "--settle-timeout",
+            "1h",
             "--workers",
             "1",
             "--max-surge",
@@ -95,22 +98,12 @@ fn the_last_worker_that_leaves_is_not_fed() {
         let load = load(&target).start();
         for _ in 0..3 {
             load.wait_for_more(50, LIMIT);
-            let began = now();
             app.verb(["reload"]).expect_success();
-            assert_soon(server, now() - began);
         }
         load.wait_for_more(50, LIMIT);
-        let began = now();
         assert!(app.stop().success(), "{server}");
-        assert_soon(server, now() - began);
         expect_only_refused(server, &load.stop());
     }
-}
-
-/// Sooner than the limit for drains, 30 s, and than the time in which an intercepted program may finish, 5 s.
-#[track_caller]
-fn assert_soon(server: &str, time: Duration) {
-    assert!(time < Duration::from_secs(5), "{server}: {time:?}");
 }
 
 #[track_caller]
@@ -167,28 +160,25 @@ fn a_worker_that_listens_nowhere_is_asked_as_nodes_primary_asks() {
     }
 }
 
-/// How long a stop takes, and what was printed.
-fn stop_of(node: &NodeBinary, kind: &str) -> (Duration, String) {
-    let builder = app().workers(1).options(["--drain-timeout", "60s"]);
+/// Stops an app, long before the limit for drains: what was printed.
+fn stop_of(node: &NodeBinary, kind: &str) -> String {
+    let builder = app().workers(1).options(["--drain-timeout", "1h"]);
     let mut app = builder.node(node, "kept-alive.js").arg(kind).start_ready();
     let target = app.address();
     assert!(try_get(&target, "/").is_ok(), "{node:?}");
-    let began = now();
     app.signal(Signal::TERM);
     assert!(app.wait_exit(LIMIT).success(), "{node:?} {kind}");
-    (now() - began, app.lines().text(Stream::Stdout))
+    app.lines().text(Stream::Stdout)
 }
 
-/// Both beside the limit for drains, 60 s.
 #[test]
 fn a_worker_without_work_ends_at_once_and_work_after_the_answer_is_finished() {
     let versions = node::require_versions().into_iter();
-    for node in versions.filter(|node| [18, 22, 26].contains(&node.major)) {
-        let (at_once, _) = stop_of(&node, "interval");
-        assert!(at_once < Duration::from_secs(20), "{node:?}: {at_once:?}");
-        let (by_word, _) = stop_of(&node, "word");
-        assert!(by_word < Duration::from_secs(20), "{node:?}: {by_word:?}");
-        let (_, said) = stop_of(&node, "work");
+    let some = versions.filter(|node| [18, 22, 26].contains(&node.major));
+    side_by_side(some, |node| {
+        stop_of(&node, "interval");
+        stop_of(&node, "word");
+        let said = stop_of(&node, "work");
         assert!(said.contains("work is done"), "{node:?}: {said}");
-    }
+    });
 }

@@ -1,8 +1,8 @@
 //! A program of the library that runs its own primary: the verbs work on it, and it says on the terminal what happens.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
-mod support;
+use crate::cluster;
+use crate::support;
 
 use std::process::Command;
 

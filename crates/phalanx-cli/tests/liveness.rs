@@ -1,11 +1,11 @@
 //! Who is judged to be stuck, and who is not: a primary that was stopped, workers that take nothing.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::time::Duration;
 
-use cluster::{Connection, answer, app, ask, connect, get, pid_in};
+use cluster::{Connection, answer, app, ask, connect, get, pid_in, side_by_side};
 use phalanx_testkit::app::{AppBuilder, is_settled, pids};
 use phalanx_testkit::{App, LIMIT, Load, Signal, Target, fixtures, node, procs, require, wait};
 use serde_json::Value;
@@ -62,9 +62,11 @@ fn a_reload_outlasts_a_stop_of_the_primary() {
     if node::require().is_none() {
         return;
     }
+    // Shorter than the pause, and as long as can be for a machine on which Node starts slowly.
+    let limit = format!("{}ms", pause_time().as_millis() * 3 / 4);
     let mut app = app()
         .workers(2)
-        .options(["--ready-timeout", "5s"])
+        .options(["--ready-timeout", &limit])
         .script("http.js")
         .start_ready();
     let before = app.worker_pids();
@@ -122,17 +124,18 @@ fn stuck_pids(status: &Value) -> Vec<u64> {
 
 #[test]
 fn what_waits_for_a_stuck_worker_goes_to_the_others_in_every_dispatch() {
-    for (server, builder) in servers() {
+    side_by_side(servers(), |(server, builder)| {
         let mut app = builder.workers(2).start_ready();
         let target = app.address();
         let stuck = app.worker_pids()[0];
-        assert!(procs::signal(stuck, Signal::STOP));
+        procs::suspend(stuck);
         for mut client in clients(&target, 30) {
             let pid = pid_in(&answer(client.as_mut()).unwrap());
             assert_ne!(pid, stuck, "{server}: it is stopped");
         }
         app.wait_for_line("is stuck", LIMIT);
-        assert_eq!(stuck_pids(&app.status()), [u64::from(stuck)], "{server}");
+        // On a busy machine the other one may look so for a moment.
+        app.wait_status(LIMIT, |status| stuck_pids(status) == [u64::from(stuck)]);
         // It is tried again and again; no client is what it is tried with.
         let report = Load::new(target.clone())
             .clients(4)
@@ -141,28 +144,26 @@ fn what_waits_for_a_stuck_worker_goes_to_the_others_in_every_dispatch() {
             .run();
         report.expect_none_lost();
         assert!(
-            report.latency(0.95) < Duration::from_secs(1),
+            report.latency(0.95) < Duration::from_secs(1) + 10 * report.latency(0.5),
             "{server}: {report}"
         );
         assert!(procs::signal(stuck, Signal::CONT));
         app.wait_for_line("takes connections again", LIMIT);
-        assert!(stuck_pids(&app.status()).is_empty(), "{server}");
+        app.wait_status(LIMIT, |status| stuck_pids(status).is_empty());
         wait::eventually(LIMIT, "it serves again", || {
             (pid_in(&get(&target, "/")) == stuck).then_some(())
         });
         assert!(app.stop().success(), "{server}");
-    }
+    });
 }
 
 #[test]
 fn where_all_are_stuck_the_first_that_wakes_serves_all() {
-    for (server, builder) in servers() {
+    side_by_side(servers(), |(server, builder)| {
         let mut app = builder.workers(2).start_ready();
         let target = app.address();
         let workers = app.worker_pids();
-        for &worker in &workers {
-            assert!(procs::signal(worker, Signal::STOP));
-        }
+        workers.iter().copied().for_each(procs::suspend);
         let waiting = clients(&target, 30);
         app.wait_status(LIMIT, |status| stuck_pids(status).len() == 2);
         assert!(procs::signal(workers[1], Signal::CONT));
@@ -173,7 +174,7 @@ fn where_all_are_stuck_the_first_that_wakes_serves_all() {
         assert!(procs::signal(workers[0], Signal::CONT));
         app.wait_status(LIMIT, |status| stuck_pids(status).is_empty());
         assert!(app.stop().success(), "{server}");
-    }
+    });
 }
 
 #[test]
@@ -195,8 +196,12 @@ fn a_worker_that_was_busy_for_a_while_is_told_of_and_serves_again() {
         .time(Duration::from_secs(3))
         .run();
     report.expect_none_lost();
-    // Some may have been accepted before it was busy.
-    assert!(report.latency(0.9) < Duration::from_secs(2), "{report}");
+    // Some may have been accepted before it was busy. On a busy machine all take longer.
+    let usual = report.latency(0.5);
+    assert!(
+        report.latency(0.9) < Duration::from_secs(2) + 10 * usual,
+        "{report}"
+    );
     app.wait_for_line("is stuck", LIMIT);
     answer(busy.as_mut()).unwrap();
     app.wait_for_line("takes connections again", LIMIT);

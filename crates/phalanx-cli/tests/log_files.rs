@@ -1,7 +1,7 @@
 //! The log file, what becomes of lines that cannot be written, and the journal.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The time in the lines of a primary's log.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod support;
+use crate::support;
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

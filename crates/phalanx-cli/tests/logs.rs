@@ -1,7 +1,7 @@
 //! `phalanx logs`: the workers' last output, from the memory of the primary.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -143,6 +143,37 @@ fn a_reader_that_stops_holds_up_nobody_and_learns_how_much_it_missed() {
     assert!(missed > 0 && lines > 0, "{missed}, {lines}");
     // It is told of the end, too.
     assert!(app.stop().success());
+}
+
+#[test]
+fn a_worker_that_there_is_not_is_refused_whatever_else_is_asked_for() {
+    let mut app = noisy(1);
+    let former = format!("id:{}", ids(&app.status())[0]);
+    app.verb(["reload"]).expect_success();
+    let options: [&[&str]; 5] = [
+        &[],
+        &["--follow"],
+        &["--follow", "-n", "0"],
+        &["--grep", "no such line"],
+        &["--since", "0ms"],
+    ];
+    for options in options {
+        let asked = |whose| app.verb([&["logs", "--worker", whose], options].concat());
+        for (whose, word) in [
+            ("7", "no worker at position 7"),
+            ("id:99", "no worker id:99"),
+        ] {
+            let refused = asked(whose);
+            assert_eq!(refused.status.code(), Some(64), "{options:?}: {refused:?}");
+            assert!(refused.stderr.contains(word), "{options:?}: {refused:?}");
+        }
+        // One that has left is known while something of it is kept.
+        if !options.contains(&"--follow") {
+            for whose in ["0", &former] {
+                asked(whose).expect_success();
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The app's figures: what is counted stays counted, whoever has counted it.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use cluster::app;
 use phalanx_testkit::app::is_settled;

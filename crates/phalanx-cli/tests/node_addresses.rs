@@ -1,7 +1,7 @@
 //! Addresses that Node servers cannot have, and such as they close and open again.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::net::{SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
@@ -18,20 +18,18 @@ use phalanx_testkit::{App, LIMIT, Load, Target, missing, node, require};
 fn an_address_in_use_reaches_the_script_as_its_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    for node in node::require_versions() {
-        for dispatch in ["handoff", "shared", "auto"] {
-            let output = app()
-                .workers(1)
-                .options(["--dispatch", dispatch])
-                .env("PORT", &port)
-                .node(&node, "in-use.js")
-                .run_to_end(LIMIT);
-            assert!(
-                output.stdout.contains("error code = EADDRINUSE"),
-                "{node:?} {output:?}"
-            );
-            assert_eq!(output.status.code(), Some(1), "{node:?} {output:?}");
-        }
+    for (node, dispatch) in node::with_ways(&["handoff", "shared", "auto"]) {
+        let output = app()
+            .workers(1)
+            .options(["--dispatch", dispatch])
+            .env("PORT", &port)
+            .node(&node, "in-use.js")
+            .run_to_end(LIMIT);
+        assert!(
+            output.stdout.contains("error code = EADDRINUSE"),
+            "{node:?} {output:?}"
+        );
+        assert_eq!(output.status.code(), Some(1), "{node:?} {output:?}");
     }
 }
 
@@ -107,21 +105,19 @@ fn a_link_local_address_keeps_its_interface() {
     };
     let port = free_port();
     let address = |port| SocketAddrV6::new(LINK_LOCAL.parse().unwrap(), port, 0, LOOPBACK);
-    for node in node::require_versions() {
-        for dispatch in ["kernel", "handoff", "shared"] {
-            let name = format!("Node {}, {dispatch}", node.major);
-            let builder = app().workers(2).options(["--dispatch", dispatch]);
-            let builder = builder.node(&node, "scoped.js");
-            let words = [format!("{LINK_LOCAL}%lo"), port.to_string()];
-            let mut app = builder.args(words).start_ready();
-            let pids = app.worker_pids();
-            let target = Target::from(SocketAddr::from(address(port)));
-            assert_eq!(app.address().to_string(), target.to_string(), "{name}");
-            assert!(pids.contains(&pid_in(&get(&target, "/"))), "{name}");
-            let told = ask_datagram("[::]:0", address(port).into());
-            assert!(pids.contains(&pid_in(&told)), "{name}: {told}");
-            assert!(app.stop().success(), "{name}");
-        }
+    for (node, dispatch) in node::with_ways(&["kernel", "handoff", "shared"]) {
+        let name = format!("Node {}, {dispatch}", node.major);
+        let builder = app().workers(2).options(["--dispatch", dispatch]);
+        let builder = builder.node(&node, "scoped.js");
+        let words = [format!("{LINK_LOCAL}%lo"), port.to_string()];
+        let mut app = builder.args(words).start_ready();
+        let pids = app.worker_pids();
+        let target = Target::from(SocketAddr::from(address(port)));
+        assert_eq!(app.address().to_string(), target.to_string(), "{name}");
+        assert!(pids.contains(&pid_in(&get(&target, "/"))), "{name}");
+        let told = ask_datagram("[::]:0", address(port).into());
+        assert!(pids.contains(&pid_in(&told)), "{name}: {told}");
+        assert!(app.stop().success(), "{name}");
     }
 }
 

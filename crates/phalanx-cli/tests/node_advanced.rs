@@ -1,7 +1,7 @@
 //! Workers whose channel speaks V8's own serialization (`--serialization advanced`), under each Node that is supported.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::io::Read;
 use std::time::Duration;
@@ -26,51 +26,47 @@ fn messages_go_both_ways_and_connections_in_turn() {
         json!(0),
         json!(long),
     ];
-    for node in node::require_versions() {
-        for dispatch in ["handoff", "auto"] {
-            let name = format!("Node {}, {dispatch}", node.major);
-            let options = [&ADVANCED[..], &["--dispatch", dispatch]].concat();
-            let builder = app().workers(2).options(options);
-            let mut app = builder.node(&node, "messages.js").start_ready();
-            let target = app.address();
-            expect_in_turn(&mut app, &target, 6);
-            let events = app.events();
-            let count = ids(&app.status()).len();
-            for kind in &kinds {
-                app.verb(["send", &kind.to_string()]).expect_success();
-                for _ in 0..count {
-                    let message = message(&events);
-                    assert_eq!(message["echo"], *kind, "{name}: {message}");
-                }
+    for (node, dispatch) in node::with_ways(&["handoff", "auto"]) {
+        let name = format!("Node {}, {dispatch}", node.major);
+        let options = [&ADVANCED[..], &["--dispatch", dispatch]].concat();
+        let builder = app().workers(2).options(options);
+        let mut app = builder.node(&node, "messages.js").start_ready();
+        let target = app.address();
+        expect_in_turn(&mut app, &target, 6);
+        let events = app.events();
+        let count = ids(&app.status()).len();
+        for kind in &kinds {
+            app.verb(["send", &kind.to_string()]).expect_success();
+            for _ in 0..count {
+                let message = message(&events);
+                assert_eq!(message["echo"], *kind, "{name}: {message}");
             }
-            assert!(app.stop().success(), "{name}");
         }
+        assert!(app.stop().success(), "{name}");
     }
 }
 
 #[test]
 fn reloads_lose_nothing() {
-    for node in node::require_versions() {
-        for dispatch in ["handoff", "auto"] {
-            let options = [&ADVANCED[..], &["--dispatch", dispatch]].concat();
-            let mut app = app()
-                .workers(2)
-                .options(options)
-                .node(&node, "http.js")
-                .start_ready();
-            let load = Load::new(app.address()).mode(Mode::KeepAlive).clients(8);
-            let load = load.pause(Duration::from_millis(10)).start();
-            load.wait_until_ok(24, LIMIT);
-            app.verb(["reload"]).expect_success();
-            load.wait_for_more(24, LIMIT);
-            let report = load.stop();
-            assert_eq!(
-                report.disturbed(),
-                0,
-                "Node {}, {dispatch}: {report}",
-                node.major
-            );
-        }
+    for (node, dispatch) in node::with_ways(&["handoff", "auto"]) {
+        let options = [&ADVANCED[..], &["--dispatch", dispatch]].concat();
+        let mut app = app()
+            .workers(2)
+            .options(options)
+            .node(&node, "http.js")
+            .start_ready();
+        let load = Load::new(app.address()).mode(Mode::KeepAlive).clients(8);
+        let load = load.pause(Duration::from_millis(10)).start();
+        load.wait_until_ok(24, LIMIT);
+        app.verb(["reload"]).expect_success();
+        load.wait_for_more(24, LIMIT);
+        let report = load.stop();
+        assert_eq!(
+            report.disturbed(),
+            0,
+            "Node {}, {dispatch}: {report}",
+            node.major
+        );
     }
 }
 
@@ -90,12 +86,12 @@ fn what_json_cannot_say_is_an_event_of_its_bytes_and_a_handle_is_refused_in_word
         assert_eq!(read, "7 12345678901234567890n\n", "Node {}", node.major);
 
         let mut connection = connect(&app.address()).unwrap();
+        assert!(message(&events)["$v8"].is_string(), "Node {}", node.major);
         let told = events.wait_for(LIMIT, "an error", |event| event["event"] == "error");
         assert!(
             told.to_string().contains("sent a handle with a message"),
             "{told}"
         );
-        assert!(message(&events)["$v8"].is_string(), "Node {}", node.major);
         assert_eq!(connection.read(&mut [0; 1]).unwrap_or(0), 0);
         assert!(app.stop().success());
     }

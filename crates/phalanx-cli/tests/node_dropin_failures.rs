@@ -1,61 +1,81 @@
 //! Programs with a primary of their own, by Node's `cluster`: what happens when a part of phalanx fails, or is not there.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use cluster::dropin::{LIMIT, Primary, WAYS};
 use cluster::free_port;
+use phalanx_testkit::load::RunningLoad;
 use phalanx_testkit::{Load, Mode, node, procs, wait};
 use rustix::process::Signal;
 
+/// Eight clients that keep their connections and pause between requests.
+fn kept_clients(primary: &Primary) -> RunningLoad {
+    Load::new(primary.target.clone())
+        .mode(Mode::KeepAlive)
+        .clients(8)
+        .pause(Duration::from_millis(10))
+        .start()
+}
+
 #[test]
 fn an_engine_that_is_killed_under_load_is_replaced_and_nobody_notices() {
-    for node in node::require_versions() {
-        for (dispatch, serialization) in WAYS {
-            let name = format!("Node {}, {dispatch}, {serialization}", node.major);
-            let variables = [
-                ("PHALANX_DISPATCH", dispatch),
-                ("SERIALIZATION", serialization),
-            ];
-            let mut primary = Primary::start(&node, &variables);
-            let load = Load::new(primary.target.clone())
-                .mode(Mode::KeepAlive)
-                .clients(8)
-                .pause(Duration::from_millis(10))
-                .start();
-            load.wait_until_ok(100, LIMIT);
-            for kills in 1..=3 {
-                let engine = primary.engine();
-                assert!(procs::signal(engine, Signal::KILL));
-                primary.wait_for("the next one goes on", kills);
-                wait::eventually(LIMIT, "another engine", || {
-                    (primary.engine() != engine).then_some(())
-                });
-                // It takes connections when it has everything back.
-                let answers = primary.answers(10);
-                assert_eq!(answers.values().sum::<usize>(), 10, "{name}: {answers:?}");
-                load.wait_for_more(50, LIMIT);
-            }
-            // Both halves are those of before, and so is the turn; where a worker had to wait for a processor, it has missed one.
-            wait::eventually(LIMIT, &name, || {
-                let answers = primary.answers(10);
-                answers.values().all(|count| *count == 5).then_some(())
+    for (node, way) in node::with_ways(&WAYS) {
+        let (mut primary, name) = Primary::start_by(&node, way);
+        let load = kept_clients(&primary);
+        load.wait_until_ok(100, LIMIT);
+        for kills in 1..=3 {
+            let engine = primary.engine();
+            assert!(procs::signal(engine, Signal::KILL));
+            primary.wait_for("the next one goes on", kills);
+            wait::eventually(LIMIT, "another engine", || {
+                (primary.engine() != engine).then_some(())
             });
-            primary.process.write_line("broadcast 7");
-            primary.wait_for(" 7 true", 2);
-            assert_eq!(primary.count("exit "), 0, "{name}: {}", primary.text());
-            // And workers leave as politely.
-            primary.restart();
-            load.wait_for_more(24, LIMIT);
-            let report = load.stop();
-            assert_eq!(report.disturbed(), 0, "{name}: {report}");
-            assert_eq!(primary.count("exit "), 2, "{name}: {}", primary.text());
+            // It takes connections when it has everything back.
+            let answers = primary.answers(10);
+            assert_eq!(answers.values().sum::<usize>(), 10, "{name}: {answers:?}");
+            load.wait_for_more(50, LIMIT);
         }
+        // Both halves are those of before, and so is the turn; where a worker had to wait for a processor, it has missed one.
+        wait::eventually(LIMIT, &name, || {
+            let answers = primary.answers(10);
+            answers.values().all(|count| *count == 5).then_some(())
+        });
+        primary.process.write_line("broadcast 7");
+        primary.wait_for(" 7 true", 2);
+        assert_eq!(primary.count("exit "), 0, "{name}: {}", primary.text());
+        // And workers leave as politely.
+        primary.restart();
+        load.wait_for_more(24, LIMIT);
+        let report = load.stop();
+        assert_eq!(report.disturbed(), 0, "{name}: {report}");
+        assert_eq!(primary.count("exit "), 2, "{name}: {}", primary.text());
     }
+}
+
+/// A worker that was told of it may not have read it yet.
+#[test]
+fn the_script_of_workers_outlives_the_engine_that_has_named_it() {
+    let Some(node) = node::require() else { return };
+    let primary = Primary::start(&node, &[]);
+    let worker = primary.process.wait_for_line("listening", LIMIT);
+    let worker = worker.rsplit(' ').next().unwrap();
+    let told = ["cmdline", "environ"]
+        .map(|file| std::fs::read(format!("/proc/{worker}/{file}")).unwrap())
+        .concat();
+    let told = String::from_utf8_lossy(&told);
+    let mut words = told.split(['\0', '"', ' ']);
+    let script = words.find(|word| word.ends_with("/worker.cjs")).unwrap();
+    assert!(Path::new(script).exists());
+    assert!(procs::signal(primary.engine(), Signal::KILL));
+    primary.wait_for("the next one goes on", 1);
+    primary.restart();
+    assert!(Path::new(script).exists(), "{script}");
 }
 
 #[test]
@@ -84,11 +104,7 @@ fn nothing_outlives_a_primary_that_is_killed_under_load() {
     for dispatch in ["handoff", "auto"] {
         let mut primary = Primary::start(&node, &[("PHALANX_DISPATCH", dispatch)]);
         assert!(primary.process.family().len() >= 4);
-        let load = Load::new(primary.target.clone())
-            .mode(Mode::KeepAlive)
-            .clients(8)
-            .pause(Duration::from_millis(10))
-            .start();
+        let load = kept_clients(&primary);
         load.wait_until_ok(50, LIMIT);
         primary.process.signal(Signal::KILL);
         primary.process.wait_exit(LIMIT);

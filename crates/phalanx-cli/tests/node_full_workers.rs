@@ -2,7 +2,7 @@
 //! as under Node's own primary.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -95,38 +95,36 @@ fn by_worker(clients: &[Client]) -> BTreeMap<u32, usize> {
 
 #[test]
 fn a_full_worker_leaves_connections_to_one_that_has_room() {
-    for node in node::require_versions() {
-        for way in ways() {
-            let name = format!("Node {}, {way:?}", node.major);
-            let (mut app, targets) = start(&node, &way, &[EACH, 2 * EACH]);
-            let pids = app.worker_pids();
-            let even: BTreeMap<u32, usize> = pids.iter().map(|&pid| (pid, EACH)).collect();
-            let mut clients = Client::several(&targets[0], 2 * EACH);
-            assert_eq!(by_worker(&clients), even, "{name}");
-            // The other server has room of its own.
-            let others = Client::several(&targets[1], 4 * EACH);
-            assert_eq!(others.len(), 4 * EACH, "{name}");
-            // Whoever leaves makes room, for as many as have left.
-            for _ in 0..3 {
-                let gone = clients
-                    .iter()
-                    .position(|client| client.pid == pids[0])
-                    .unwrap();
-                let mut gone = clients.swap_remove(gone);
-                gone.connection
-                    .get_mut()
-                    .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                    .unwrap();
-                let mut rest = Vec::new();
-                gone.connection.read_to_end(&mut rest).unwrap();
-                let new = eventually(LIMIT, "room again", || try_one(&targets[0]));
-                assert_eq!(new.pid, pids[0], "{name}");
-                clients.push(new);
-            }
-            assert_eq!(by_worker(&clients), even, "{name}");
-            drop((clients, others));
-            assert!(app.stop().success(), "{name}");
+    for (node, way) in node::with_ways(&ways()) {
+        let name = format!("Node {}, {way:?}", node.major);
+        let (mut app, targets) = start(&node, &way, &[EACH, 2 * EACH]);
+        let pids = app.worker_pids();
+        let even: BTreeMap<u32, usize> = pids.iter().map(|&pid| (pid, EACH)).collect();
+        let mut clients = Client::several(&targets[0], 2 * EACH);
+        assert_eq!(by_worker(&clients), even, "{name}");
+        // The other server has room of its own.
+        let others = Client::several(&targets[1], 4 * EACH);
+        assert_eq!(others.len(), 4 * EACH, "{name}");
+        // Whoever leaves makes room, for as many as have left.
+        for _ in 0..3 {
+            let gone = clients
+                .iter()
+                .position(|client| client.pid == pids[0])
+                .unwrap();
+            let mut gone = clients.swap_remove(gone);
+            gone.connection
+                .get_mut()
+                .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            let mut rest = Vec::new();
+            gone.connection.read_to_end(&mut rest).unwrap();
+            let new = eventually(LIMIT, "room again", || try_one(&targets[0]));
+            assert_eq!(new.pid, pids[0], "{name}");
+            clients.push(new);
         }
+        assert_eq!(by_worker(&clients), even, "{name}");
+        drop((clients, others));
+        assert!(app.stop().success(), "{name}");
     }
 }
 
@@ -164,7 +162,7 @@ fn connections_that_come_and_go_near_the_limit_are_not_lost() {
         let (mut app, targets) = start(&node, &way, &[EACH]);
         // Two more fit into the first. Each of the four may be counted still when the next one of its client has come.
         let held = Client::several(&targets[0], EACH - 2);
-        let load = Load::new(targets[0].clone()).clients(4).requests(2000);
+        let load = Load::new(targets[0].clone()).clients(4).requests(600);
         let report = load.request_limit(LIMIT).run();
         let log = app.lines().text(Stream::Stderr);
         assert_eq!(report.disturbed(), 0, "{node:?}: {report}\n{log}");
@@ -208,20 +206,18 @@ fn full_workers_of_a_primary_by_nodes_cluster_leave_connections_too() {
     if !can_steer() {
         return;
     }
-    for node in node::require_versions() {
-        for serialization in ["json", "advanced"] {
-            let variables = [
-                ("PHALANX_DISPATCH", "kernel"),
-                ("PHALANX_POLICY", "source-hash"),
-                ("SERIALIZATION", serialization),
-            ];
-            let mut command = dropin::command(&node, "dropin/full.js", &variables);
-            command.arg(EACH.to_string());
-            let primary = Primary::of(Process::start_with_stdin(command));
-            let clients = Client::several(&primary.target, 2 * EACH);
-            let counts: Vec<usize> = by_worker(&clients).into_values().collect();
-            let name = format!("Node {}, {serialization}", node.major);
-            assert_eq!(counts, [EACH; 2], "{name}: {}", primary.text());
-        }
+    for (node, serialization) in node::with_ways(&["json", "advanced"]) {
+        let variables = [
+            ("PHALANX_DISPATCH", "kernel"),
+            ("PHALANX_POLICY", "source-hash"),
+            ("SERIALIZATION", serialization),
+        ];
+        let mut command = dropin::command(&node, "dropin/full.js", &variables);
+        command.arg(EACH.to_string());
+        let primary = Primary::of(Process::start_with_stdin(command));
+        let clients = Client::several(&primary.target, 2 * EACH);
+        let counts: Vec<usize> = by_worker(&clients).into_values().collect();
+        let name = format!("Node {}, {serialization}", node.major);
+        assert_eq!(counts, [EACH; 2], "{name}: {}", primary.text());
     }
 }

@@ -3,7 +3,7 @@
 //! should write.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,7 @@ fn a_message_to_one_worker_reaches_that_one_alone() {
         assert_eq!(all, ids.into_iter().collect(), "{node:?}");
         assert_eq!(
             app.verb(["send", "--to", "999", "1"]).status.code(),
-            Some(1)
+            Some(64)
         );
     }
 }

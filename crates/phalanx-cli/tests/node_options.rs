@@ -1,7 +1,7 @@
 //! Options of Node: which take a value, where the script is, and that none keeps a worker from its channel. Held against each Node.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster::{app, get_json};
 use phalanx_core::program::node_options::{NodeLine, takes_value};
-use phalanx_testkit::{LIMIT, Load, Mode, fixtures, node};
+use phalanx_testkit::{LIMIT, Load, Mode, fixtures, free_port, node};
 use serde_json::{Value, json};
 
 /// Prints the names of Node's options, those with a value and the others, as Node itself has them.
@@ -180,9 +180,8 @@ fn no_option_keeps_a_worker_from_its_channel() {
 fn each_worker_has_an_inspector_of_its_own_wherever_its_port_is_named() {
     let Some(node) = node::require() else { return };
     let place = place();
-    let base = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let base = base.local_addr().unwrap().port();
-    let next = u64::from(base) + 1;
+    let next = u64::from(free_port());
+    let base = next - 1;
     for (line, wanted) in [
         (
             format!("--inspect-port {base} --inspect who.js"),

@@ -1,13 +1,13 @@
 //! Drains of servers that are built on npm packages: they need nothing for it.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::kept::{Kept, find};
-use cluster::{app, begin_reload};
+use cluster::{app, begin_reload, side_by_side};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::Deadline;
 use phalanx_testkit::{LIMIT, Load, Mode, Target, fixtures, missing, node};
@@ -30,7 +30,7 @@ fn servers(package: &str, fixture: &str) -> Vec<(u32, AppBuilder)> {
 
 #[test]
 fn reloads_of_fastify_lose_nothing() {
-    for (major, builder) in servers("fastify", "fastify.js") {
+    side_by_side(servers("fastify", "fastify.js"), |(major, builder)| {
         let mut app = builder.workers(2).start();
         let load = Load::new(app.address()).mode(Mode::KeepAlive).clients(12);
         let load = load.pause(Duration::from_millis(20)).start();
@@ -43,7 +43,7 @@ fn reloads_of_fastify_lose_nothing() {
         let name = format!("Node {major}: {report}");
         assert_eq!((report.disturbed(), report.idle_closes), (0, 0), "{name}");
         assert!(report.announced_closes > 0, "{name}");
-    }
+    });
 }
 
 /// Opens a WebSocket.
@@ -68,8 +68,8 @@ fn echo(socket: &mut Kept) {
 
 #[test]
 fn a_web_socket_of_ws_outlives_the_drain_limit_until_it_closes() {
-    for (major, builder) in servers("ws", "ws.js") {
-        let limits = ["--drain-timeout", "2s", "--stream-timeout", "30s"];
+    side_by_side(servers("ws", "ws.js"), |(major, builder)| {
+        let limits = ["--drain-timeout", "2s", "--stream-timeout", "1h"];
         let mut app = builder.workers(1).options(limits).start();
         let mut socket = open_web_socket(&app.address());
         let reload = begin_reload(&mut app);
@@ -82,15 +82,15 @@ fn a_web_socket_of_ws_outlives_the_drain_limit_until_it_closes() {
         socket.send_bytes(b"\x88\x82\0\0\0\0\x03\xe8");
         socket.until(|bytes| find(bytes, close).map(|at| bytes.drain(..at + close.len()).count()));
         socket.expect_closed();
-        let output = reload.finish(Duration::from_secs(15));
+        let output = reload.finish(LIMIT);
         assert!(output.status.success(), "Node {major}: {output:?}");
-    }
+    });
 }
 
 #[test]
 fn a_web_socket_of_ws_is_cut_at_its_limit() {
-    for (major, builder) in servers("ws", "ws.js") {
-        let limits = ["--drain-timeout", "1s", "--stream-timeout", "2s"];
+    side_by_side(servers("ws", "ws.js"), |(major, builder)| {
+        let limits = ["--drain-timeout", "1s", "--stream-timeout", "6s"];
         let mut app = builder.workers(1).options(limits).start();
         let mut socket = open_web_socket(&app.address());
         let reload = begin_reload(&mut app);
@@ -98,5 +98,5 @@ fn a_web_socket_of_ws_is_cut_at_its_limit() {
         reload.finish(LIMIT).expect_success();
         socket.expect_end();
         assert_eq!(app.status()["generation"], 2, "Node {major}");
-    }
+    });
 }

@@ -1,7 +1,7 @@
 //! Unmodified Node servers of every kind, under each Node that is supported, and the ways to dispatch to them.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;

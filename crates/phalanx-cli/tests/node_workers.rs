@@ -2,7 +2,7 @@
 //! started, and how they leave.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::net::TcpListener;
 use std::time::Duration;

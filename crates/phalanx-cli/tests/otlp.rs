@@ -2,7 +2,7 @@
 #![cfg(feature = "otlp")]
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -29,11 +29,12 @@ fn collector(status: &'static str) -> (SocketAddr, Receiver<Got>) {
                 .find_map(|line| line.strip_prefix("content-length: "));
             let mut body = vec![0; length.unwrap().parse().unwrap()];
             reader.read_exact(&mut body).unwrap();
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
-            reader.get_mut().write_all(answer.as_bytes()).unwrap();
+            // Before the answer: the app may end as soon as it has that.
             if sender.send((head, body)).is_err() {
                 return;
             }
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            reader.get_mut().write_all(answer.as_bytes()).unwrap();
         }
     });
     (address, got)

@@ -1,7 +1,7 @@
 //! The script that Node workers load before their own: what an application can see of it.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use cluster::burst::{burst, can_steer, duplicates};
 use cluster::{app, get_json};

@@ -1,7 +1,7 @@
 //! Workers that run as another user than their primary: as whom, and where they may listen.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

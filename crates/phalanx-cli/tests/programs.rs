@@ -8,9 +8,8 @@
     reason = "this whole file is a test, and its figures go into the documentation"
 )]
 
-mod cluster;
-#[path = "matrix/table.rs"]
-mod table;
+use crate::cluster;
+use crate::matrix::table;
 
 use std::time::Duration;
 

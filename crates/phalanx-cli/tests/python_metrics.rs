@@ -1,36 +1,20 @@
 //! The metrics that Python applications keep with `prometheus_client`, merged over processes that come and go.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cluster::app;
-use cluster::scrape::{count, get, started, watch_counters};
+use cluster::scrape::{cafe, count, get, python, started, watch_counters, with_packages};
 use phalanx_testkit::app::{AppBuilder, is_settled};
-use phalanx_testkit::{LIMIT, Load, Report, fixtures, missing, require, wait};
-
-/// An app whose Python has the packages.
-fn python(words: &[&str]) -> Option<AppBuilder> {
-    let packages = fixtures::root().join("target/python-packages");
-    if !packages.join("prometheus_client").exists() {
-        missing!("prometheus_client: just python-packages");
-        return None;
-    }
-    let python = require("python3")?;
-    let app = app().env("PYTHONPATH", packages);
-    let app = app.env("PYTHONDONTWRITEBYTECODE", "1");
-    Some(app.command([python]).args(words))
-}
-
-/// The café, which is its own server.
-fn cafe(workers: usize) -> Option<AppBuilder> {
-    let script = fixtures::fixture("programs/counted.py");
-    Some(python(&[script.to_str().unwrap()])?.workers(workers))
-}
+use phalanx_testkit::{LIMIT, Load, Process, Report, fixtures, missing, wait};
 
 /// The café under gunicorn, with two processes of its own in each worker, which it replaces after some requests.
 fn cafe_in_gunicorn() -> Option<AppBuilder> {
@@ -48,7 +32,7 @@ fn cafe_in_gunicorn() -> Option<AppBuilder> {
     ];
     let rest = [
         "--max-requests",
-        "40",
+        "60",
         "--worker-tmp-dir",
         "/dev/shm",
         "counted:app",
@@ -90,9 +74,9 @@ fn expect_all_counted(builder: AppBuilder) {
         let stop = Arc::clone(&stop);
         std::thread::spawn(move || watch_counters(address, &stop))
     };
-    // Who is never idle is not seen to wait for connections.
+    // Who is never idle is not seen to wait for connections, nor who ends too soon.
     let load = Load::new(app.address()).clients(3).request_limit(LIMIT);
-    let load = load.pause(Duration::from_millis(10)).start();
+    let load = load.pause(Duration::from_millis(30)).start();
     load.wait_until_ok(100, LIMIT);
     for workers in ["3", "1", "2"] {
         app.verb(["reload"]).expect_success();
@@ -164,6 +148,43 @@ fn gauges_of_the_dead_go_and_others_stay() {
 /// Where the café keeps its metrics, as it says itself.
 fn told(line: &str) -> String {
     line.rsplit_once("metrics in ").unwrap().1.trim().to_owned()
+}
+
+#[test]
+fn a_worker_of_another_user_keeps_them_where_it_alone_may_look() {
+    const NOBODY: u32 = 65_534;
+    if !phalanx_sys::identity::is_root() {
+        return missing!("root, for a worker of another user");
+    }
+    let Some(python) = fixtures::on_path_for_all("python3") else {
+        return missing!("a Python that every user may execute");
+    };
+    let script = fixtures::fixture("programs/counted.py");
+    let Some(builder) = with_packages(&python, &[script.to_str().unwrap()]) else {
+        return;
+    };
+    let user = ["--user", "65534", "--group", "65534"];
+    let (mut app, address) = started(builder.workers(1).cwd("/").options(user));
+    let directory = told(&app.wait_for_line("metrics in ", LIMIT));
+    let data = fs::metadata(&directory).unwrap();
+    assert_eq!(
+        (data.uid(), data.gid(), data.mode() & 0o777),
+        (NOBODY, NOBODY, 0o700)
+    );
+    let mut stranger = Command::new("ls");
+    stranger.arg(&directory).uid(NOBODY - 1).gid(NOBODY - 1);
+    assert!(!Process::run(stranger, LIMIT).status.success());
+    let load = Load::new(app.address()).requests(20).run();
+    assert_eq!(load.ok, 20);
+    let counted = || count(&get(address, "/metrics").1, "cafe_requests_total");
+    assert_eq!(counted(), 20);
+    let victim = app.worker_pids()[0];
+    app.kill_worker(victim);
+    app.wait_status(LIMIT, |status| {
+        is_settled(status) && status["workers"][0]["restarts"] == 1
+    });
+    assert_eq!(counted(), 20, "what the dead one had counted was read");
+    assert!(app.stop().success());
 }
 
 #[test]

@@ -2,18 +2,18 @@
 //! no request is lost.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::BTreeSet;
 
 use cluster::{app, get};
 use phalanx_testkit::app::{AppBuilder, is_settled, pids};
 use phalanx_testkit::{App, LIMIT, Load, fixtures, node, require};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Leaks so much that a worker is worn out within a few seconds.
 fn leaking(builder: AppBuilder) -> AppBuilder {
-    builder.workers(2).env("LEAK_MIB", "10")
+    builder.workers(2).env("LEAK_MIB", "20")
 }
 
 /// Checks the events until so many workers have been recycled: never two positions at once.
@@ -46,12 +46,14 @@ fn expect_recycled(mut app: App, why: &str) {
     let report = load.stop();
     assert_eq!(report.failures.len(), 0, "{report:?}");
     // They go on leaking, so the fleet need never settle.
-    let status = app.status();
-    let told = status["workers"].as_array().unwrap().iter().any(|worker| {
+    let is_told = |worker: &Value| {
         let recycled = worker["recycled"]["why"].as_str();
         recycled.is_some_and(|text| text.starts_with(why)) && worker["memory_bytes"].is_u64()
+    };
+    // What a worker takes is known when it was looked at.
+    app.wait_status(LIMIT, |status| {
+        status["workers"].as_array().unwrap().iter().any(is_told)
     });
-    assert!(told, "{status}");
 }
 
 #[test]
@@ -69,7 +71,8 @@ fn what_a_child_takes_counts_for_its_worker() {
         return;
     }
     // Both processes together have some 90 MB at first; the worker alone never comes near the limit.
-    let mut app = leaking(app().script("leaks-in-child.js")).options(["--max-memory", "160M"]);
+    let options = ["--max-memory", "160M"];
+    let mut app = leaking(app().script("leaks-in-child.js")).options(options);
     app = app.env("LEAK_MIB", "20");
     expect_recycled(app.start_ready(), "memory");
 }
@@ -81,7 +84,7 @@ fn a_leaking_python_app_is_recycled_and_loses_nothing() {
     }
     let script = fixtures::fixture("programs/leaks.py");
     let app = leaking(app().command(["python3"]).arg(script));
-    let app = app.options(["--max-memory", "60M", "--settle-timeout", "300ms"]);
+    let app = app.options(["--max-memory", "60M"]);
     expect_recycled(app.start_ready(), "memory");
 }
 

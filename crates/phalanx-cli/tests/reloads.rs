@@ -1,7 +1,7 @@
 //! Rolling restarts: their limits, and releases that fail.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ fn a_release_that_is_never_ready_is_given_up_at_its_limit() {
     let release = Release::of("http.js");
     let mut app = app()
         .workers(2)
-        .options(["--ready-timeout", "5s", "--kill-timeout", "500ms"])
+        .options(["--ready-timeout", "15s", "--kill-timeout", "500ms"])
         .command([release.script()])
         .start();
     let target = app.address();
@@ -163,7 +163,8 @@ fn a_reload_keeps_within_surge_and_unavailability() {
 fn a_stopped_worker_is_replaced_by_a_reload_and_killed() {
     let mut app = app()
         .workers(2)
-        .options(["--drain-timeout", "300ms", "--kill-timeout", "300ms"])
+        // Enough for the other old worker to finish what it has.
+        .options(["--drain-timeout", "8s", "--kill-timeout", "300ms"])
         .script("http.js")
         .start();
     let target = app.address();

@@ -5,7 +5,7 @@
     reason = "a failed expectation of a test is a panic"
 )]
 
-mod support;
+use crate::support;
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -112,7 +112,13 @@ fn the_log_is_json_where_that_is_asked_for_and_silent_where_nothing_is_wrong() {
             "{event} is not in:\n{stderr}"
         );
     }
-    assert_eq!(quiet.lines().text(Stream::Stderr), "");
+    let stderr = quiet.lines().text(Stream::Stderr);
+    // A machine that is overloaded is something wrong.
+    let overload = ["the primary was late by", "the primary did not run for"];
+    let mut lines = stderr
+        .lines()
+        .filter(|line| !overload.iter().any(|part| line.contains(part)));
+    assert_eq!(lines.next(), None);
 }
 
 #[test]
@@ -392,10 +398,7 @@ fn a_listener_that_nobody_uses_is_told() {
     if phalanx_testkit::node::require().is_none() {
         return;
     }
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let unused = free.local_addr().unwrap();
-    drop(free);
-    let bind = unused.to_string();
+    let bind = format!("127.0.0.1:{}", phalanx_testkit::free_port());
     let app = app()
         .workers(1)
         .options(["--bind", &bind, "--publish", "1:9999"])

@@ -5,14 +5,13 @@
     reason = "this whole file is a test"
 )]
 
-mod cluster;
+use crate::cluster;
 
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use cluster::{PHALANX, expect_in_turn, get_json};
+use cluster::{PHALANX, expect_in_turn, free_port, get_json};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::wait::try_eventually;
 use phalanx_testkit::{App, LIMIT, Load, Signal, Target, fixtures, require};
@@ -62,8 +61,7 @@ impl Manager {
 }
 
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 fn activated(builder: AppBuilder) -> AppBuilder {

@@ -1,7 +1,7 @@
 //! A program that takes its time to be executed, as one on a slow disk or one that a scanner looks at first.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ fn the_primary_goes_on_while_a_successor_is_being_executed() {
     // A copy of its own, which nobody else executes.
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("node");
-    std::fs::copy(&node.path, &program).unwrap();
+    fixtures::copy_program(&node.path, &program);
     let mut app = app()
         .workers(1)
         .options(["--dispatch", "handoff"])

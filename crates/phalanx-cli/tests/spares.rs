@@ -1,7 +1,7 @@
 //! Warm spares: ready workers without connections, one of which takes the position of a worker that is lost, at once.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use cluster::{app, get_json, wait_report};
 use phalanx_testkit::app::{AppBuilder, is_settled, pids};

@@ -1,16 +1,19 @@
 //! Programs that open their listeners one after the other: a successor is ready when it has all of them.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cluster::{app, wait_report, wait_state};
-use phalanx_testkit::load::RunningLoad;
+use cluster::{app, free_port, side_by_side, wait_report, wait_state};
+use phalanx_testkit::app::is_settled;
+use phalanx_testkit::lines::Stream;
+use phalanx_testkit::load::{Failure, RunningLoad};
+use phalanx_testkit::wait::eventually;
 use phalanx_testkit::{App, LIMIT, Load, Target, fixtures, missing, node, require};
 
 /// How the program is adopted and its connections are dispatched.
@@ -69,7 +72,7 @@ impl Staged {
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let file = directory.path().join("plan");
         fs::write(&file, plan).unwrap();
-        let [main, admin] = free_ports();
+        let [main, admin] = [free_port(), free_port()];
         let fixture = match way {
             Way::Channel(_) => "staged.js",
             Way::Intercept(_) | Way::Activation(_) => "programs/staged.py",
@@ -135,12 +138,6 @@ fn load(port: u16) -> RunningLoad {
     let load = load.pause(Duration::from_millis(10)).start();
     load.wait_until_ok(20, LIMIT);
     load
-}
-
-/// Two ports that nobody listens on just now.
-fn free_ports() -> [u16; 2] {
-    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    free.each_ref().map(|one| one.local_addr().unwrap().port())
 }
 
 /// Reloads to a release that opens its main listener late: nothing is lost. Then to one that never opens it,
@@ -305,18 +302,17 @@ fn expect_tries_to_lose_nothing(way: Way, workers: usize) {
 
 #[test]
 fn a_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
-    for way in ["kernel", "handoff", "shared"] {
-        for workers in [1, 2] {
-            expect_tries_to_lose_nothing(Way::Channel(way), workers);
-        }
-    }
+    let cells = ["kernel", "handoff", "shared"].map(|way| [(way, 1), (way, 2)]);
+    side_by_side(cells.into_iter().flatten(), |(way, workers)| {
+        expect_tries_to_lose_nothing(Way::Channel(way), workers);
+    });
 }
 
 #[test]
 fn an_intercepted_port_that_is_tried_first_counts_only_when_it_is_open_for_good() {
-    for workers in [1, 2] {
+    side_by_side([1, 2], |workers| {
         expect_tries_to_lose_nothing(Way::Intercept(Standing::Own), workers);
-    }
+    });
 }
 
 /// A successor gets nothing before it gives its word, or answers.
@@ -358,4 +354,60 @@ fn an_intercepted_worker_is_ready_when_it_answers_well() {
 #[test]
 fn a_worker_that_is_given_its_listeners_is_ready_when_it_answers_well() {
     expect_no_request_before("http:/", Way::Activation(Standing::Own), "warms");
+}
+
+/// Nobody serves, and whoever is to serve next is killed when it listens and is not ready yet: newcomers wait.
+#[track_caller]
+fn expect_nobody_refused_without_a_worker(way: Way) {
+    const WORKERS: usize = 2;
+    let options = ["--ready", "http:/"];
+    let Some(mut staged) = Staged::start(way, WORKERS, "late", &options) else {
+        return;
+    };
+    let workers = staged.app.worker_pids();
+    let (first, last) = (workers[0], workers[1]);
+    staged.deploy("cold");
+    let loads = [load(staged.main), load(staged.admin)];
+    assert!(staged.app.kill_worker(first), "{way:?}");
+    // Each as soon as it is known to listen, and the last that serves after the first of them.
+    let mut killed = BTreeSet::from([first]);
+    let mut kill_who_is_due = |app: &mut App| {
+        for pid in app.worker_pids() {
+            let is_due = if pid == last {
+                killed.len() > 1
+            } else {
+                let output = app.lines().text(Stream::Stdout);
+                output.contains(&format!("cold {pid}\n"))
+            };
+            if is_due && !killed.contains(&pid) && app.kill_worker(pid) {
+                killed.insert(pid);
+            }
+        }
+        killed.len()
+    };
+    // Each has to start, and waits longer than the one before.
+    eventually(4 * LIMIT, "successors that listen and are killed", || {
+        (kill_who_is_due(&mut staged.app) >= 6 * WORKERS).then_some(())
+    });
+    staged.deploy("late");
+    // Who has begun before that would stay cold until its time is over.
+    eventually(4 * LIMIT, "successors that serve", || {
+        kill_who_is_due(&mut staged.app);
+        staged.app.try_status().filter(is_settled)
+    });
+    for load in loads {
+        load.wait_for_more(20, LIMIT);
+        let report = load.stop();
+        assert_eq!(report.count(Failure::Refused), 0, "{way:?}: {report}");
+    }
+}
+
+#[test]
+fn nobody_is_refused_while_successors_are_killed_before_they_serve() {
+    // Who shares a socket cannot be asked alone whether he is ready.
+    let channels = ["kernel", "handoff"].map(Way::Channel);
+    let others = [Standing::Own, Standing::Classic]
+        .map(|standing| [Way::Intercept(standing), Way::Activation(standing)]);
+    let ways = channels.into_iter().chain(others.into_iter().flatten());
+    side_by_side(ways, expect_nobody_refused_without_a_worker);
 }

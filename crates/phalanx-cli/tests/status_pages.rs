@@ -1,7 +1,7 @@
 //! The pages that show and describe the status say what it is.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::collections::BTreeSet;
 use std::fs;

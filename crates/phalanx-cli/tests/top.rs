@@ -7,9 +7,8 @@
     reason = "this whole file is a test"
 )]
 
-mod support;
-#[path = "support/terminal.rs"]
-mod terminal;
+use crate::support;
+use crate::support::terminal;
 
 use phalanx_testkit::{LIMIT, Process, Signal};
 use support::{app, expect_refused, phalanx, run_alone};

@@ -1,7 +1,7 @@
 //! Workers that are more than one process: nothing of them outlives its worker, the app, or a primary that is killed.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::fs;
 use std::net::TcpListener;
@@ -95,6 +95,33 @@ fn a_master_and_its_workers_end_with_a_primary_that_is_killed() {
 }
 
 /// No variable, group or session tells whose it is.
+/// Starts a keeper as a primary does, but for one stop before it runs, tells its number and is gone.
+const SHORT_LIVED_PRIMARY: &str = r#"
+import os, subprocess, sys
+os.dup2(os.pidfd_open(os.getpid()), 4)
+env = {"PHALANX_KEEPER": "PHALANX_TREE=of-nobody"}
+words = ["sh", "-c", 'kill -STOP $$; exec "$0"', sys.argv[1]]
+nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+keeper = subprocess.Popen(words, stdin=subprocess.PIPE, env=env, pass_fds=[4], start_new_session=True, **nowhere)
+os.waitpid(keeper.pid, os.WUNTRACED)
+print(keeper.pid, flush=True)
+"#;
+
+#[test]
+fn a_keeper_whose_primary_is_gone_before_it_looks_ends() {
+    if require("python3").is_none() {
+        return;
+    }
+    let mut primary = Command::new("python3");
+    primary.args(["-c", SHORT_LIVED_PRIMARY, PHALANX]);
+    let told = Process::run(primary, LIMIT).expect_success();
+    let keeper = told.stdout.trim().parse().unwrap();
+    procs::signal(keeper, Signal::CONT);
+    let is_gone = procs::wait_gone(keeper, LIMIT);
+    procs::signal(keeper, Signal::KILL);
+    assert!(is_gone, "the keeper waits for whoever has adopted it");
+}
+
 #[test]
 fn a_server_without_an_environment_ends_with_the_app() {
     let port = free_port();
@@ -164,11 +191,12 @@ fn a_reload_and_a_stop_leave_nothing_of_a_master_with_deaf_workers() {
         return;
     };
     let mut app = builder.start_ready();
-    let mut before = Vec::new();
-    for pid in app.worker_pids() {
-        before.extend(procs::descendants(pid));
-    }
-    assert_eq!(before.len(), 4);
+    // A master listens before it forks.
+    let before = wait::eventually(LIMIT, "all servers", || {
+        let masters = app.worker_pids().into_iter();
+        let servers: Vec<_> = masters.flat_map(procs::descendants).collect();
+        (servers.len() == 4).then_some(servers)
+    });
     app.verb(["reload"]).expect_success();
     for pid in before {
         assert!(procs::wait_gone(pid, LIMIT), "{pid} outlives its release");

@@ -1,7 +1,7 @@
 //! Which places the commands trust: nobody else's, and none that somebody else can move.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -2,7 +2,7 @@
 //! killed. What may be lost is nothing, save for what a killed worker had in service.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use cluster::{app, connect, expect_in_turn, get, pid_in};
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::load::Failure;
-use phalanx_testkit::wait::try_eventually;
+use phalanx_testkit::wait::{eventually, try_eventually};
 use phalanx_testkit::{
     App, LIMIT, Load, Mode, Process, Report, Signal, Target, node, procs, require,
 };
@@ -144,7 +144,8 @@ fn clients_that_keep_their_connections_can_repeat_what_a_reload_cut() {
     for (server, builder) in servers(&[20, 26]) {
         let mut app = builder
             .workers(2)
-            .options(["--drain-timeout", "500ms"])
+            // Idle connections wait for their next request; nobody pauses so long.
+            .options(["--drain-timeout", "5s"])
             .start();
         let target = app.address();
         let load = load(&target).mode(Mode::KeepAlive).start();
@@ -176,20 +177,21 @@ fn scaling_up_and_down_loses_nothing() {
 
 #[test]
 fn killed_workers_fail_only_what_they_had_in_service() {
-    const KILLS: usize = 15;
+    const KILLS: u64 = 15;
     for (server, builder) in servers(&[20, 26]) {
         let mut app = builder.workers(4).start();
         let target = app.address();
         let load = load(&target).start();
         load.wait_for_more(50, LIMIT);
-        let mut killed = 0;
-        for number in 0..KILLS {
+        let (mut tried, mut killed) = (0, 0);
+        eventually(2 * LIMIT, "workers to be killed", || {
             let pids = app.worker_pids();
-            killed += pids
-                .get(number % pids.len().max(1))
-                .map_or(0, |pid| u64::from(app.kill_worker(*pid)));
+            let victim = pids.get(tried % pids.len().max(1));
+            killed += victim.map_or(0, |pid| u64::from(app.kill_worker(*pid)));
+            tried += 1;
             rest(Duration::from_millis(200));
-        }
+            (killed == KILLS).then_some(())
+        });
         app.wait_ready(LIMIT);
         load.wait_for_more(50, LIMIT);
         let report = load.stop();
@@ -209,7 +211,6 @@ fn killed_workers_fail_only_what_they_had_in_service() {
             report.failed() <= killed * u64::try_from(CLIENTS).unwrap(),
             "{server}: {report}"
         );
-        assert!(killed > 5, "{server}: {killed}");
         expect_in_turn(&mut app, &target, 3);
         assert!(app.stop().success(), "{server}");
     }
@@ -224,7 +225,9 @@ fn a_killed_worker_loses_the_connections_in_service_and_no_other() {
         let mut connections: Vec<_> = (0..3)
             .map(|number| {
                 let mut connection = connect(&target).unwrap();
-                cluster::ask(connection.as_mut(), &format!("/?ms=1000&tag=n{number}")).unwrap();
+                // Those of the worker that is killed are in service until then.
+                let path = if number == 1 { "/?ms=1000&" } else { "/held?" };
+                cluster::ask(connection.as_mut(), &format!("{path}tag=n{number}")).unwrap();
                 app.wait_for_line(&format!("in service n{number}"), LIMIT);
                 connection
             })
@@ -301,21 +304,28 @@ fn what_was_offered_to_a_worker_that_is_killed_in_its_drain_is_served_by_another
     for (server, builder) in servers(&[20, 26]) {
         let mut app = builder.workers(2).start();
         let target = app.address();
-        let stopped = app.worker_pids()[1];
-        procs::suspend(stopped);
-        let load = load(&target)
-            .clients(MANY_CLIENTS)
-            .request_limit(LIMIT * 2)
-            .start();
-        load.wait_for_more(100, LIMIT);
-        let events = app.events();
-        let scaling = app.start_verb(["scale", "1"]);
-        cluster::wait_state(&events, "draining");
-        load.wait_for_more(100, LIMIT);
-        assert!(app.kill_worker(stopped));
-        scaling.finish(LIMIT).expect_success();
-        load.wait_for_more(100, LIMIT);
-        expect_none_lost(&server, &load.stop());
+        // Who is to leave is continued: on a busy machine it may have left before it is killed.
+        eventually(LIMIT * 2, "a worker is killed in its drain", || {
+            let stopped = app.worker_pids()[1];
+            procs::suspend(stopped);
+            let load = load(&target)
+                .clients(MANY_CLIENTS)
+                .request_limit(LIMIT * 2)
+                .start();
+            load.wait_for_more(100, LIMIT);
+            let events = app.events();
+            let scaling = app.start_verb(["scale", "1"]);
+            cluster::wait_state(&events, "draining");
+            load.wait_for_more(100, LIMIT);
+            let was_there = app.kill_worker(stopped);
+            scaling.finish(LIMIT).expect_success();
+            load.wait_for_more(100, LIMIT);
+            expect_none_lost(&server, &load.stop());
+            if !was_there {
+                app.verb(["scale", "2"]).expect_success();
+            }
+            was_there.then_some(())
+        });
     }
 }
 
@@ -325,7 +335,9 @@ fn what_was_offered_to_a_busy_worker_is_served_by_another_when_it_is_killed() {
     let mut app = app().workers(2).node(&node, "slow.js").start();
     let target = app.address();
     let mut busy = connect(&target).unwrap();
-    cluster::ask(busy.as_mut(), "/busy?ms=60000").unwrap();
+    // It takes nothing of the load beside: what it had in service would be lost with it.
+    cluster::ask(busy.as_mut(), "/busy?ms=300000&tag=one").unwrap();
+    app.wait_for_line("busy one", LIMIT);
     // In turn: the next connection goes to the other one.
     let free = pid_in(&get(&target, "/?ms=0"));
     let load = load(&target).clients(MANY_CLIENTS).path("/?ms=1").start();

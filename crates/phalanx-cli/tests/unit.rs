@@ -1,7 +1,7 @@
 //! `phalanx unit`: what it prints is a unit that systemd understands, and what it installs is enabled.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -162,7 +162,8 @@ fn systemd_starts_reloads_and_stops_the_app_and_is_told_of_a_reload_that_failed(
         .env("XDG_RUNTIME_DIR", place.path().join("xdg"))
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("PHALANX_RUNTIME_DIR");
-    let output = Process::run(command, LIMIT);
+    // Each step of the script has a deadline of its own.
+    let output = Process::run(command, LIMIT * 4);
     let told: Vec<_> = output
         .stdout
         .lines()

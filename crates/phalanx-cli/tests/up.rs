@@ -1,15 +1,17 @@
 //! `phalanx up` and `down`: several apps in one tree.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod support;
+use crate::support;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
-use phalanx_testkit::{LIMIT, Process, Signal};
+use phalanx_testkit::{LIMIT, Process, Signal, missing};
 use serde_json::Value;
-use support::{directory, expect_refused, fixture, phalanx};
+use support::{PHALANX, directory, expect_refused, fixture, phalanx};
 
 fn with_two(more: &str) -> tempfile::TempDir {
     let place = directory();
@@ -134,4 +136,46 @@ fn what_cannot_come_up_together_does_not_come_up() {
         78,
         &["has no app nobody", "api, bad, web"],
     );
+}
+
+#[test]
+fn under_systemd_the_lines_of_each_app_go_to_the_journal_with_its_fields() {
+    if !phalanx_sys::identity::is_root() {
+        return missing!("root, for a journal of the test's own");
+    }
+    let place = with_two("");
+    let journal = place.path().join("journal");
+    fs::create_dir(&journal).unwrap();
+    let socket = UnixDatagram::bind(journal.join("socket")).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind {} /run/systemd/journal && \
+         export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) && exec {PHALANX} up 1>&2",
+        journal.display()
+    );
+    let mut unshared = Command::new("unshare");
+    unshared.args(["--mount", "sh", "-c", &script]);
+    unshared
+        .current_dir(place.path())
+        .env("PHALANX_RUNTIME_DIR", place.path())
+        .env_remove("PHALANX_NAME")
+        .env_remove("PHALANX_PROFILE");
+    let up = Process::start(unshared);
+    let mut unseen = BTreeSet::from(["api", "web"]);
+    let mut buffer = vec![0; 64 << 10];
+    while !unseen.is_empty() {
+        let count = socket.recv(&mut buffer).unwrap();
+        let message = String::from_utf8_lossy(&buffer[..count]);
+        let has = |field: &str| message.lines().any(|line| line == field);
+        assert!(
+            has("PHALANX_GENERATION=1") && has("PHALANX_STREAM=stdout"),
+            "{message}"
+        );
+        assert!(message.contains("MESSAGE=listening on "), "{message}");
+        unseen.retain(|app| !has(&format!("PHALANX_APP={app}")));
+    }
+    // The log of each app is where it was.
+    up.wait_for_line("web | phalanx: ready: 2 of 2", LIMIT);
+    up.signal(Signal::TERM);
+    assert!(up.finish(LIMIT).status.success());
 }

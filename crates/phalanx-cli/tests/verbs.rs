@@ -1,7 +1,7 @@
 //! The verbs against running apps of unmodified Node servers: what they change, what they print, and the
 //! status they exit with.
 
-mod support;
+use crate::support;
 
 use std::fs;
 
@@ -180,7 +180,7 @@ fn send_reaches_all_workers_or_one() {
     );
     expect_refused(
         &app.verb(["send", "1", "--to", "99"]),
-        1,
+        64,
         &["not sent to app: no worker has the id 99"],
     );
 }

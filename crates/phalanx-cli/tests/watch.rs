@@ -1,7 +1,7 @@
 //! `phalanx run --watch`: a reload when a file changes, and none when nothing of the app did.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::path::Path;

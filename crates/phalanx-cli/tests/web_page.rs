@@ -6,9 +6,8 @@
     reason = "this whole file is a test"
 )]
 
-#[path = "support/browser.rs"]
-mod browser;
-mod support;
+use crate::support;
+use crate::support::browser;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -6,14 +6,14 @@
     reason = "this whole file is a test"
 )]
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use phalanx_testkit::{LIMIT, Process, require};
+use phalanx_testkit::{LIMIT, Process, require, wait};
 use support::expect_refused;
 use support::view::{ask, generation, status, with_view};
 
@@ -231,6 +231,39 @@ fn a_token_of_a_file_holds_on_loopback_too() {
         200
     );
     assert_eq!(generation(&mut app), 2);
+    assert!(app.stop().success());
+}
+
+#[test]
+fn a_token_that_is_changed_in_its_file_holds_without_a_stop() {
+    let directory = support::directory();
+    let path = directory.path().join("token");
+    fs::write(&path, "correct-horse-battery\n").unwrap();
+    let option = path.display().to_string();
+    let Some((mut app, address)) =
+        with_view(&["--admin", "127.0.0.1:0", "--admin-token-file", &option])
+    else {
+        return;
+    };
+    let host = format!("Host: {address}");
+    let answered = |token: &str| {
+        let bearer = format!("Authorization: Bearer {token}");
+        status(&ask(address, "GET /v1/status", &[&host, &bearer], ""))
+    };
+    assert_eq!(answered("correct-horse-battery"), 200);
+    fs::write(&path, "another-horse-battery\n").unwrap();
+    wait::eventually(LIMIT, "the new token to hold", || {
+        (answered("another-horse-battery") == 200).then_some(())
+    });
+    assert_eq!(answered("correct-horse-battery"), 401);
+    // A file that has no token leaves the one that holds.
+    fs::write(&path, "short\n").unwrap();
+    wait::eventually(LIMIT, "the log to tell it", || {
+        assert_eq!(answered("another-horse-battery"), 200);
+        let log = app.lines().shown();
+        log.contains("the token before stays in force")
+            .then_some(())
+    });
     assert!(app.stop().success());
 }
 

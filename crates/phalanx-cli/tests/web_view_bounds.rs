@@ -6,7 +6,7 @@
     reason = "this whole file is a test"
 )]
 
-mod support;
+use crate::support;
 
 use std::io::{Read, Write};
 

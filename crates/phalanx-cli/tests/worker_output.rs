@@ -1,7 +1,7 @@
 //! What workers print, and what becomes of it.
 #![allow(clippy::unwrap_used, reason = "this whole file is a test")]
 
-mod cluster;
+use crate::cluster;
 
 use std::process::Command;
 

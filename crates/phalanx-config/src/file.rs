@@ -1,43 +1,12 @@
 //! A file, read and put together.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::app::App;
-use crate::keys::{Key, Keys};
 use crate::problem::Problems;
 use crate::read;
-
-/// What a file is read by.
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "whoever reads a file has to say all of it"
-)]
-pub struct Context<'a> {
-    /// The keys that an app may have.
-    pub keys: &'a Keys,
-    /// The profile, whose keys come before those of the apps.
-    pub profile: Option<&'a str>,
-    /// The variables of the environment.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Reads a file with variables.
-    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
-    /// Whether a value may stand at a key; if not, why.
-    pub accepts: &'a dyn Fn(&Key, &str) -> Result<(), String>,
-    /// Whether an app may have this name; if not, why.
-    pub accepts_name: &'a dyn Fn(&str) -> Result<(), String>,
-    /// Whose variables and files with variables have to be there. Of other apps they are not looked up.
-    pub wants: &'a dyn Fn(&str) -> bool,
-}
-
-impl std::fmt::Debug for Context<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context")
-            .field("profile", &self.profile)
-            .finish_non_exhaustive()
-    }
-}
+pub use crate::read::Context;
 
 /// A file in which nothing is wrong.
 #[derive(Clone, Debug)]

@@ -13,9 +13,40 @@ use toml::de::{DeTable, DeValue};
 use crate::app::{App, Program, Setting};
 use crate::dotenv;
 use crate::expand::expand;
-use crate::file::Context;
+use crate::keys::{Key, Keys};
 use crate::problem::{Notes, Problems};
-use tables::{Draft, Tables, Text};
+use reader::Reader;
+use tables::{Draft, Text};
+
+/// What a file is read by.
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "whoever reads a file has to say all of it"
+)]
+pub struct Context<'a> {
+    /// The keys that an app may have.
+    pub keys: &'a Keys,
+    /// The profile, whose keys come before those of the apps.
+    pub profile: Option<&'a str>,
+    /// The variables of the environment.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Reads a file with variables.
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// Whether a value may stand at a key; if not, why.
+    pub accepts: &'a dyn Fn(&Key, &str) -> Result<(), String>,
+    /// Whether an app may have this name; if not, why.
+    pub accepts_name: &'a dyn Fn(&str) -> Result<(), String>,
+    /// Whose variables and files with variables have to be there. Of other apps they are not looked up.
+    pub wants: &'a dyn Fn(&str) -> bool,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("profile", &self.profile)
+            .finish_non_exhaustive()
+    }
+}
 
 pub(crate) fn read(path: &Path, text: &str, context: &Context<'_>) -> Result<Vec<App>, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -26,7 +57,7 @@ pub(crate) fn read(path: &Path, text: &str, context: &Context<'_>) -> Result<Vec
         broken.push(notes.place(&span).line);
         notes.add(&span, error.message().replace('\n', ", "));
     }
-    let tables = Tables::read(table.get_ref(), context, &mut notes);
+    let tables = Reader::new(context, &mut notes).tables(table.get_ref());
     let drafts = tables.under(context.profile, &mut notes);
     let mut apps = Vec::new();
     for draft in drafts {

@@ -220,6 +220,7 @@ fn a_configuration_of_gunicorn_becomes_an_app() {
             "--bind=127.0.0.1:8000",
             "--bind=unix:/run/g.sock",
             "--drain-timeout=20s",
+            "--ready=listen",
             "--workers=auto"
         ]
     );

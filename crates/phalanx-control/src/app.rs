@@ -10,7 +10,7 @@ use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 use serde_json::Value;
 
-use crate::api::{Rebalanced, Snapshot, Status};
+use crate::api::{Probe, Rebalanced, Snapshot, Status};
 
 /// An app whose control socket is served. Commands return when they are carried out.
 pub trait App: Clone + Send + Sync + 'static {
@@ -64,18 +64,6 @@ pub trait App: Clone + Send + Sync + 'static {
 
     /// Every event from now on, as the JSON object of docs/events.md in one line.
     fn events(&self) -> impl Stream<Item = String> + Send + 'static;
-}
-
-/// What an orchestrator asks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::exhaustive_enums, reason = "each has its path")]
-pub enum Probe {
-    /// Is the primary alive?
-    Live,
-    /// Does the app serve, and is it not about to stop?
-    Ready,
-    /// Has it served once?
-    Started,
 }
 
 /// Why a message was not sent.

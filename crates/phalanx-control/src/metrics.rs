@@ -23,7 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::app::{App, Probe};
+use crate::api::Probe;
+use crate::app::App;
 use crate::server::{ACCEPT_PAUSE, Bounds, Entrance, serve_at};
 
 /// How long a client may take to read an answer.

@@ -4,7 +4,6 @@
 //! it. No client waits for it without end. One that runs, or waits for a processor, is busy: it gets more time.
 
 use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use phalanx_sys::process::{Pid, Turns, turns};
@@ -12,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::api::GetStatus;
-use crate::client::App;
+use crate::client::{App, is_full};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 
@@ -32,11 +31,6 @@ pub enum Heard {
     Nothing(Option<i32>),
     /// It has ended.
     Ended,
-}
-
-/// A connection is not even queued: as many wait already as may.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl App {

@@ -3,12 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use phalanx_control::api::{GetStatus, Status};
 use phalanx_control::client::App;
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Failure, Outcome};
 use phalanx_sys::delay::DelayLink;
+use tokio::time::{Instant, timeout_at};
 
 use super::args::DrillArgs;
 use super::cluster::Cluster;
@@ -16,6 +18,9 @@ use super::director::Means;
 use super::launch::OpensPorts;
 use super::relay::Relay;
 use super::target::{self, Place};
+
+/// So long a drill of an app by its name waits for the first listener.
+const LISTEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the drill aims at.
 pub(super) struct Target {
@@ -50,7 +55,7 @@ pub(super) async fn aim(args: &DrillArgs, opens_ports: OpensPorts) -> Outcome<Ta
     let link = link(args)?;
     let (app, status, own) = if args.name.is_some() {
         let app = App::find(args.name.as_ref()).await?;
-        let status = app.ask(&GetStatus {}).await?;
+        let status = listening(&app, args.port).await?;
         (app, status, None)
     } else {
         let (cluster, status) = Cluster::start(args, opens_ports, link.as_ref()).await?;
@@ -73,6 +78,23 @@ pub(super) async fn aim(args: &DrillArgs, opens_ports: OpensPorts) -> Outcome<Ta
         relay,
         _link: link,
     })
+}
+
+/// The status of an app that was started a moment ago: once it listens where the drill asks, or when that takes too long.
+async fn listening(app: &App, port: Option<u16>) -> Outcome<Status> {
+    // Before the first question, so that nothing happens between that and the first event.
+    let mut events = app.events().await?;
+    let deadline = Instant::now() + LISTEN_LIMIT;
+    loop {
+        let status = app.ask(&GetStatus {}).await?;
+        if target::of_status(&status, port).is_some() {
+            return Ok(status);
+        }
+        let Ok(Some(_)) = timeout_at(deadline, events.next()).await else {
+            return Ok(status);
+        };
+        while events.next_arrived().is_some() {}
+    }
 }
 
 /// The link that `--delay` asks for; this thread is at its client's end afterwards.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phalanx_sys::clock;
 use rustix::process::{
@@ -15,10 +15,14 @@ use rustix::process::{
 use super::session::Session;
 use super::sockets::Group;
 
-/// How long a worker may take to stand still.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a worker may stand still before it is killed: its clients wait meanwhile, and that is no fault of its.
+const STILL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Kills the worker with this pid; the how manieth victim it is.
+/// Kills the worker with this pid; the how manieth victim it is. Where the machine is too busy to see in time what the worker has,
+/// it goes on, and lives.
+///
+/// # Errors
+/// Why it was not killed, as a line for people; or that what it had could not be seen.
 pub(super) fn kill(pid: u32, number: u32, session: &Session) -> Result<(), String> {
     let cannot = |error: io::Error| format!("cannot kill a worker: {error}");
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -34,9 +38,16 @@ pub(super) fn kill(pid: u32, number: u32, session: &Session) -> Result<(), Strin
         sent.map_err(|errno| cannot(errno.into()))
     };
     let group = Group::of(pid).map_err(cannot)?;
+    let limit = clock::now() + STILL_LIMIT;
     signal(Signal::STOP)?;
-    let seen = until_still(&group).and_then(|()| group.clients());
+    let seen = until_still(&group, limit).and_then(|()| group.clients());
     // Whatever was seen, nobody is left stopped.
+    if clock::now() > limit {
+        signal(Signal::CONT)?;
+        return Err(
+            "the machine is too busy to see what a worker has: it was not killed".to_owned(),
+        );
+    }
     let clients = seen.as_ref().map(Clone::clone).unwrap_or_default();
     session.account().will_kill(number, session.now(), clients);
     signal(Signal::KILL)?;
@@ -45,10 +56,9 @@ pub(super) fn kill(pid: u32, number: u32, session: &Session) -> Result<(), Strin
 }
 
 /// Waits until a group that was told to stop has done so.
-fn until_still(group: &Group) -> io::Result<()> {
-    let deadline = clock::now() + STOP_LIMIT;
+fn until_still(group: &Group, limit: Instant) -> io::Result<()> {
     while !group.stands_still() {
-        if clock::now() > deadline {
+        if clock::now() > limit {
             return Err(io::ErrorKind::TimedOut.into());
         }
         thread::yield_now();

@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use phalanx_sys::connections::remote_ports;
+
 /// A process and those of the process group that it leads.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
@@ -42,6 +44,10 @@ impl Group {
                 Err(_) => {}
             }
         }
+        if is_in_this_network(self.leader) {
+            return remote_ports(&inodes);
+        }
+        // The kernel lists another network namespace for those who are in it.
         let mut ports = BTreeSet::new();
         for table in ["tcp", "tcp6"] {
             // A kernel without IPv6 has no such table.
@@ -73,6 +79,11 @@ fn process_group(stat: &str) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(')')?;
     // State, parent, group.
     rest.split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
+fn is_in_this_network(pid: u32) -> bool {
+    let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    network(&pid.to_string()) == network("self")
 }
 
 fn state(stat: &str) -> Option<char> {

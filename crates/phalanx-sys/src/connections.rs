@@ -165,6 +165,29 @@ pub fn owner_of_peer(peer: SocketAddr, own: SocketAddr) -> io::Result<Option<u32
     Ok(owner)
 }
 
+/// The ports at the other ends of the TCP connections of these sockets, by their inode numbers; of sockets in this network namespace.
+///
+/// Costs a walk through the kernel's table of connections. Those that wait for their time to pass (`TIME_WAIT`) are not shown, so it is fast
+/// where there are many of them, and `/proc/net/tcp` is slow.
+///
+/// # Errors
+/// Those of netlink(7), where the kernel has no `inet_diag`.
+pub fn remote_ports(sockets: &BTreeSet<u64>) -> io::Result<BTreeSet<u16>> {
+    let mut ports = BTreeSet::new();
+    for family in [AddressFamily::INET, AddressFamily::INET6] {
+        list(family, ANY_PORT, CONNECTED, |answer| {
+            let inode = number(answer, INODE_AT).map(u64::from);
+            let port = answer.get(ADDRESSES_AT + 2..ADDRESSES_AT + 4);
+            let is_one = inode.is_some_and(|inode| sockets.contains(&inode));
+            let port = port
+                .filter(|_| is_one)
+                .and_then(|port| port.try_into().ok());
+            ports.extend(port.map(u16::from_be_bytes));
+        })?;
+    }
+    Ok(ports)
+}
+
 /// Whether an answer is about the socket at `local` that is connected to `remote`.
 fn names(answer: &[u8], family: AddressFamily, local: SocketAddr, remote: SocketAddr) -> bool {
     let bytes = |address| address_bytes(address, family);
@@ -198,6 +221,10 @@ const TCP: u8 = 6;
 const OPEN: u32 = 1 << 1 | 1 << 8;
 /// As [`OPEN`], or this side has closed for writing: `FIN_WAIT1` and `FIN_WAIT2`.
 const HELD: u32 = OPEN | 1 << 4 | 1 << 5;
+/// As [`HELD`], or both sides have closed: `CLOSING` and `LAST_ACK`.
+const CONNECTED: u32 = HELD | 1 << 9 | 1 << 11;
+/// For questions about the connections of all ports.
+const ANY_PORT: u16 = 0;
 /// `SYN_RECV`, by which the kernel means requests here.
 const BEGUN: u32 = 1 << 3;
 

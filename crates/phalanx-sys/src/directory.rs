@@ -284,7 +284,8 @@ impl Directory {
         if FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) == FileType::RegularFile {
             Ok(File::from(fd))
         } else {
-            Err(io::ErrorKind::InvalidInput.into())
+            let reason = "it is no regular file";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, reason))
         }
     }
 

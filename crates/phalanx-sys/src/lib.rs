@@ -18,6 +18,7 @@
 //! Linux only. The kernel must be 5.4 or newer (`waitid` on a pidfd).
 
 pub mod accounts;
+pub mod allocator;
 pub mod cgroup;
 pub mod channel;
 pub mod clock;
@@ -39,6 +40,7 @@ pub mod notify;
 pub mod pipe;
 pub mod pressure;
 pub mod process;
+mod procfs;
 pub mod random;
 pub mod scoreboard;
 pub mod signal;

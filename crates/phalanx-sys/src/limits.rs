@@ -10,6 +10,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::process::Pid;
+use crate::procfs::told;
 
 /// The soft limit of open files that this process was started with, once it was raised.
 static INHERITED: OnceLock<Option<u64>> = OnceLock::new();
@@ -120,8 +121,9 @@ pub fn descriptor_reserve() -> u64 {
 ///
 /// `NotFound` when there is no such process, `InvalidData` when the file cannot be understood.
 pub fn resident_bytes(pid: Pid) -> io::Result<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
-    let pages = resident_pages(&statm).ok_or(io::ErrorKind::InvalidData)?;
+    let mut room = [0; 256];
+    let statm = told(&format!("/proc/{pid}/statm"), &mut room)?;
+    let pages = resident_pages(statm).ok_or(io::ErrorKind::InvalidData)?;
     let page_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(u64::MAX);
     Ok(pages.saturating_mul(page_bytes))
 }
@@ -145,25 +147,36 @@ fn proportional_kib(rollup: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// The processor time that a process has used so far, all its threads together (`proc_pid_stat(5)`).
+/// The processor time that a process has used so far, all its threads together: by its clock (`clock_getcpuclockid(3)`), which costs a
+/// tenth of reading `/proc/PID/stat`, and has no ticks.
 ///
 /// # Errors
 ///
-/// `NotFound` when there is no such process, `InvalidData` when the file cannot be understood.
+/// `NotFound` when there is no such process.
+#[expect(
+    unsafe_code,
+    reason = "rustix does not know the clocks of other processes"
+)]
 pub fn cpu_time(pid: Pid) -> io::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let ticks = used_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
-    let a_second = rustix::param::clock_ticks_per_second().max(1);
-    Ok(Duration::from_millis(ticks.saturating_mul(1000) / a_second))
-}
-
-/// The name of the program, in parentheses, may contain anything; the numbers follow the last one.
-fn used_ticks(stat: &str) -> Option<u64> {
-    let (_, numbers) = stat.rsplit_once(')')?;
-    let mut numbers = numbers.split_ascii_whitespace().skip(11);
-    let user: u64 = numbers.next()?.parse().ok()?;
-    let system: u64 = numbers.next()?.parse().ok()?;
-    user.checked_add(system)
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the pointer is valid for writing a clock's number.
+    let result = unsafe { libc::clock_getcpuclockid(pid.as_raw(), &raw mut clock) };
+    if result != 0 {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut used = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is valid for writing a time.
+    let result = unsafe { libc::clock_gettime(clock, &raw mut used) };
+    if result != 0 {
+        // It was there a moment ago.
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
+    let nanoseconds = u32::try_from(used.tv_nsec).unwrap_or(0);
+    Ok(Duration::new(seconds, nanoseconds))
 }
 
 fn resident_pages(statm: &str) -> Option<u64> {
@@ -214,11 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_is_read_behind_any_name() {
-        let stat = "7 (a) 1 (b) S 1 7 7 0 -1 0 10 0 0 0 250 50 0 0 20 0 1 0";
-        assert_eq!(used_ticks(stat), Some(300));
-        assert_eq!(used_ticks("7 (a"), None);
-        assert!(cpu_time(Pid::current()).is_ok());
+    fn processor_time_of_a_process_is_that_of_its_clock() {
+        let before = crate::clock::busy();
+        let told = cpu_time(Pid::current()).unwrap();
+        assert!(before <= told && told <= crate::clock::busy());
+        let nobody = Pid::from_number(5_000_000).unwrap();
+        let error = cpu_time(nobody).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

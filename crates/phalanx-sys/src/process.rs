@@ -28,12 +28,13 @@ pub use activity::{
     Activity, Turns, activity, catches, is_in_frozen_group, portrait, turns, waits_for_inspector,
 };
 pub use error::SpawnError;
-pub use family::{acts_for, descends_from, family_of, heirs_of, is_busy};
+pub use family::{acts_for, ancestors_among, descends_from, family_of, heirs_of, is_busy, newest};
 pub use pid::{Pid, parent_pid};
 pub use plan::{FdMapping, FdSource, SpawnPlan, resolve_program};
 pub use reap::reap_strangers;
 pub use running::{ExitStatus, Process};
 pub use spawner::spawn;
 pub use tree::{
-    Among, Member, Tree, adopt_orphans, adopted, descendants_of, living_in, set_name, wait_ended,
+    Among, Member, Tree, adopt_orphans, adopted, descendants_of, inherited_pidfd, living_in,
+    own_pidfd, set_name, wait_ended,
 };

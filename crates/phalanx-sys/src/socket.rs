@@ -24,7 +24,7 @@ pub use address::{Address, Credentials, UnixName, local_address, peer_address, p
 pub use bind::{TcpOptions, UdpOptions, bind_tcp, bind_udp, bind_unix, listen};
 pub use inherit::inherited_socket;
 pub use path::{PathOptions, SocketFile, SocketPlace};
-pub(crate) use slots::attach_classic;
+pub(crate) use slots::{Classic, attach_classic};
 pub use slots::{
     add_slot, bind_slots, detach_choice, empty_slot, is_awaited, queue_length, refuse_newcomers,
 };

@@ -13,7 +13,38 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::fstat;
 
-use crate::process::{Pid, family_of};
+use crate::process::{self, Pid, family_of};
+
+/// What a look at a process tells of a socket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "a look tells nothing else")]
+pub enum Sight {
+    /// It waits for connections on it.
+    Waits,
+    /// It does not, at the moment.
+    Idle,
+    /// It may or may not: it, or one that descends from it, has an `io_uring(7)` or may not be looked into.
+    Hidden,
+}
+
+/// As [`waits_on`], and tells who cannot be seen waiting from who does not wait.
+///
+/// # Errors
+/// As [`waits_on`].
+pub fn look(pid: Pid, socket: BorrowedFd<'_>) -> io::Result<Sight> {
+    let link = format!("socket:[{}]", fstat(socket)?.st_ino);
+    let mut sight = Sight::Idle;
+    for pid in family_of(pid) {
+        let member = Member::of(pid, &link);
+        if member.waits() {
+            return Ok(Sight::Waits);
+        }
+        if member.hides() {
+            sight = Sight::Hidden;
+        }
+    }
+    Ok(sight)
+}
 
 /// Whether the process, or one that descends from it, waits for connections on `socket`, of which it has a copy:
 /// in accept(2), poll(2) or select(2), or by epoll(7). One that uses `io_uring(7)` is not seen.
@@ -23,11 +54,7 @@ use crate::process::{Pid, family_of};
 /// # Errors
 /// Those of fstat(2). What cannot be looked at, because the process has become another user, is not seen.
 pub fn waits_on(pid: Pid, socket: BorrowedFd<'_>) -> io::Result<bool> {
-    let link = format!("socket:[{}]", fstat(socket)?.st_ino);
-    let family = family_of(pid).into_iter();
-    Ok(family
-        .map(|member| Member::of(member, &link))
-        .any(|member| member.waits()))
+    Ok(look(pid, socket)? == Sight::Waits)
 }
 
 /// How a process holds a socket.
@@ -54,6 +81,8 @@ struct Member {
     /// The numbers under which it has the socket.
     sockets: BTreeSet<i32>,
     epolls: Vec<i32>,
+    /// It may be doing what is not seen in its descriptors and system calls.
+    has_ring: bool,
 }
 
 impl Member {
@@ -62,6 +91,7 @@ impl Member {
             pid,
             sockets: BTreeSet::new(),
             epolls: Vec::new(),
+            has_ring: false,
         };
         let entries = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()
@@ -78,6 +108,8 @@ impl Member {
                 member.sockets.insert(number);
             } else if target.as_os_str() == "anon_inode:[eventpoll]" {
                 member.epolls.push(number);
+            } else if target.as_os_str() == "anon_inode:[io_uring]" {
+                member.has_ring = true;
             }
         }
         member
@@ -85,6 +117,23 @@ impl Member {
 
     fn waits(&self) -> bool {
         !self.sockets.is_empty() && (self.watches() || self.blocks())
+    }
+
+    /// A zombie is not looked into by anybody but root, and does nothing.
+    fn hides(&self) -> bool {
+        let is_closed = |file: &str| {
+            let looked = File::open(format!("/proc/{}/{file}", self.pid));
+            let looked = looked.and_then(|file| file.read_at(&mut [0], 0).map(drop));
+            let is_no = |kind| {
+                matches!(
+                    kind,
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound
+                )
+            };
+            looked.is_err_and(|error| is_no(error.kind()))
+        };
+        let is_hidden = self.has_ring || is_closed("fd") || is_closed("syscall");
+        is_hidden && process::Member::of(self.pid).is_some()
     }
 
     fn watches(&self) -> bool {

@@ -3,6 +3,10 @@
 use std::env;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::Process;
+use crate::wait::LIMIT;
 
 /// The repository's root.
 #[must_use]
@@ -38,6 +42,17 @@ pub fn example(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Copies a program that is to be executed.
+///
+/// A process of its own does it: what another thread of this one forks meanwhile would have the copy open for writing
+/// until it executes, and so long the copy could not be executed (`ETXTBSY`, execve(2)).
+#[track_caller]
+pub fn copy_program(program: &Path, to: &Path) {
+    let mut copy = Command::new("cp");
+    copy.arg("--").arg(program).arg(to);
+    Process::run(copy, LIMIT).expect_success();
 }
 
 /// The first executable file of that name on `PATH`.

@@ -7,7 +7,7 @@
 //! * [`process`] starts any other program with the same captured output and the same cleanup;
 //! * [`load`] drives HTTP load and gives every failure a name and a moment;
 //! * [`wait`] is the only place that waits, always with a deadline;
-//! * [`node`] finds the Node versions, [`procs`] reads `/proc`, [`fixtures`] finds files.
+//! * [`node`] finds the Node versions, [`procs`] reads `/proc`, [`fixtures`] finds files, [`free_port`] a port.
 //!
 //! INVARIANT: whatever a test starts ends with the value that started it, even when the test
 //! panics: [`process::Process`] marks its descendants by an environment variable and kills them
@@ -34,6 +34,7 @@ mod http;
 pub mod lines;
 pub mod load;
 pub mod node;
+mod ports;
 pub mod process;
 pub mod procs;
 mod socket;
@@ -41,6 +42,7 @@ pub mod wait;
 
 pub use app::App;
 pub use load::{Load, Mode, Report, RunningLoad};
+pub use ports::free_port;
 pub use process::Process;
 pub use rustix::process::Signal;
 pub use socket::Target;

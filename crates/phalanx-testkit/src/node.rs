@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use crate::{fixtures, missing};
 
@@ -32,14 +33,17 @@ impl NodeBinary {
     }
 }
 
-/// The `node` on `PATH`.
+/// The `node` on `PATH`. It is looked for once.
 #[must_use]
 pub fn on_path() -> Option<NodeBinary> {
-    let path = fixtures::on_path("node")?;
-    Some(NodeBinary {
-        major: major_of(&path)?,
-        path,
-    })
+    static FOUND: LazyLock<Option<NodeBinary>> = LazyLock::new(|| {
+        let path = fixtures::on_path("node")?;
+        Some(NodeBinary {
+            major: major_of(&path)?,
+            path,
+        })
+    });
+    FOUND.clone()
 }
 
 /// The `node` on `PATH`; when absent, that is reported by [`missing!`](crate::missing).
@@ -54,14 +58,17 @@ pub fn require() -> Option<NodeBinary> {
 }
 
 /// All that can be found, one a major, in ascending order. The one on `PATH` goes before another
-/// of its major.
+/// of its major. They are looked for once.
 #[must_use]
 pub fn versions() -> Vec<NodeBinary> {
-    let fetched = MAJORS.into_iter().filter_map(fetched);
-    let mut by_major: BTreeMap<u32, NodeBinary> =
-        fetched.map(|binary| (binary.major, binary)).collect();
-    by_major.extend(on_path().map(|binary| (binary.major, binary)));
-    by_major.into_values().collect()
+    static FOUND: LazyLock<Vec<NodeBinary>> = LazyLock::new(|| {
+        let fetched = MAJORS.into_iter().filter_map(fetched);
+        let mut by_major: BTreeMap<u32, NodeBinary> =
+            fetched.map(|binary| (binary.major, binary)).collect();
+        by_major.extend(on_path().map(|binary| (binary.major, binary)));
+        by_major.into_values().collect()
+    });
+    FOUND.clone()
 }
 
 /// All of [`MAJORS`] that can be found; each that cannot is reported by
@@ -76,6 +83,19 @@ pub fn require_versions() -> Vec<NodeBinary> {
         }
     }
     found
+}
+
+/// The newest of [`require_versions`] with all of the ways, and each other version with one of them in turn: for what changes
+/// with the version, and with the way, but hardly with both.
+#[must_use]
+#[track_caller]
+pub fn with_ways<W: Clone>(ways: &[W]) -> Vec<(NodeBinary, W)> {
+    let mut versions = require_versions();
+    let newest = versions.pop().into_iter();
+    let newest = newest.flat_map(|node| ways.iter().map(move |way| (node.clone(), way)));
+    let others = versions.into_iter().zip(ways.iter().cycle());
+    let all = others.chain(newest);
+    all.map(|(node, way)| (node, way.clone())).collect()
 }
 
 /// A fetched binary. The package puts it in one of two places, depending on whether npm was
@@ -113,6 +133,19 @@ fn major_of(path: &Path) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_version_has_a_way_and_each_way_the_newest_version() {
+        let pairs = with_ways(&["one", "other"]);
+        let found = versions();
+        assert_eq!(pairs.len(), found.len().max(1) - 1 + 2 * found.len().min(1));
+        let others = pairs.iter().zip(&found);
+        assert!(
+            others
+                .into_iter()
+                .all(|((node, _), version)| node == version)
+        );
+    }
 
     #[test]
     fn each_version_found_is_runnable_and_listed_once() {

@@ -21,7 +21,7 @@ use crate::wait::{self, Deadline};
 /// The environment variable that marks a family of processes.
 const MARK: &str = "PHALANX_TESTKIT_MARK";
 /// How long killed processes may take to be gone.
-const KILL_LIMIT: Duration = Duration::from_secs(10);
+const KILL_LIMIT: Duration = Duration::from_mins(1);
 
 static STARTED: AtomicU64 = AtomicU64::new(0);
 

@@ -251,6 +251,13 @@ impl Builder {
         self
     }
 
+    /// How many workers may be replaced at the same time because they hang or are recycled (memory, age, requests). `max_surge` holds
+    /// besides. Default 1.
+    pub fn max_recycling(mut self, count: NonZeroU32) -> Self {
+        self.options.fleet.max_recycling = count;
+        self
+    }
+
     /// What to do when no worker becomes ready at the start. Default: give up with an error.
     pub fn on_boot_failure(mut self, policy: BootPolicy) -> Self {
         self.options.fleet.boot = policy;

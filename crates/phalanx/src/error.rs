@@ -172,6 +172,12 @@ pub enum MessageError {
         /// What waits, in bytes.
         queued_bytes: usize,
     },
+    /// Too many handles wait for the other side already. Reaches: that message. Worth a retry later.
+    #[error("{queued} handles wait for a reader that has not taken them")]
+    HandlesFull {
+        /// How many wait.
+        queued: usize,
+    },
     /// No live worker has this id. Reaches: that message.
     #[error("no worker has the id {0}")]
     NoSuchWorker(WorkerId),
@@ -289,6 +295,7 @@ impl MessageError {
         match self {
             Self::Disconnected => Reach::Worker,
             Self::ChannelFull { .. }
+            | Self::HandlesFull { .. }
             | Self::NoSuchWorker(_)
             | Self::Encode(_)
             | Self::Decode(_) => Reach::Call,
@@ -298,7 +305,7 @@ impl MessageError {
     /// As [`Error::is_transient`].
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::ChannelFull { .. })
+        matches!(self, Self::ChannelFull { .. } | Self::HandlesFull { .. })
     }
 }
 

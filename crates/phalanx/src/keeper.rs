@@ -6,7 +6,9 @@
 //! the primary is gone, it kills everybody it knows of, everybody who carries the app's mark and all their
 //! descendants, until it finds nobody any more.
 //!
-//! It has all signals blocked, no descriptor but the socket and the directory of the app's control group, no threads, and works only at the very end.
+//! It is given its primary as a pidfd: by the time that it looks for its parent, that may be another.
+//!
+//! It has all signals blocked, no descriptor but the socket, the pidfd and the directory of the app's control group, no threads, and works only at the very end.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -32,6 +34,8 @@ const VARIABLE: &str = "PHALANX_KEEPER";
 /// The name of the tree's control group, which lies in the directory that is open as [`GROUPS`].
 const GROUP_VARIABLE: &str = "PHALANX_KEEPER_CGROUP";
 const GROUPS: i32 = 3;
+/// The descriptor that means its primary.
+const PRIMARY: i32 = 4;
 const NAME: &std::ffi::CStr = c"phalanx-keeper";
 const FAREWELL: &str = "bye";
 
@@ -143,6 +147,7 @@ impl Keeper {
             FdMapping::owned(theirs.into(), 0),
             FdMapping::null(1),
             FdMapping::null(2),
+            FdMapping::owned(process::own_pidfd().map_err(link)?, PRIMARY),
         ];
         if let Some((parent, name)) = &ward.cgroup {
             plan.env.push((GROUP_VARIABLE.into(), name.into()));
@@ -189,8 +194,7 @@ impl Drop for Keeper {
 fn keep(mark: String) -> ! {
     signal::block_all();
     process::set_name(NAME);
-    let primary = process::parent_pid().and_then(Member::of);
-    let primary = primary.and_then(|primary| primary.open().ok().flatten());
+    let primary = process::inherited_pidfd(PRIMARY);
     let mut known = Known::default();
     for line in BufReader::new(io::stdin()).lines() {
         match line {
@@ -200,7 +204,7 @@ fn keep(mark: String) -> ! {
         }
     }
     // Its descriptors are closed a moment before it is gone.
-    while let Some(primary) = &primary {
+    while let Ok(primary) = &primary {
         if process::wait_ended(primary, Duration::MAX) {
             break;
         }

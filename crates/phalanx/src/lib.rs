@@ -132,6 +132,7 @@ pub mod describe;
 mod error;
 mod event;
 pub mod fleet;
+mod handle;
 mod hang;
 mod keeper;
 mod message;
@@ -156,6 +157,7 @@ pub use error::{
     StartFailureKind,
 };
 pub use event::Event;
+pub use handle::{Handle, Unsent};
 pub use hang::Hang;
 pub use keeper::keep_if_asked;
 pub use message::Message;
@@ -171,7 +173,9 @@ pub use role::{Role, init, is_primary, is_worker};
 pub use settings::{Adoption, DispatchChoice, InspectPort, Readiness, Settings, Stdio, UnixFile};
 pub use share::{BadShare, Share};
 pub use subscribers::Events;
-pub use worker::{Listener, Meter, Stream, StreamKind, ThisWorker, Timed, UdpSocket};
+pub use worker::{
+    Dismissal, Listener, Meter, OpenStream, Stream, StreamKind, ThisWorker, Timed, UdpSocket,
+};
 #[cfg(feature = "tower")]
 pub use worker::{Metered, MeteredFuture};
 #[cfg(feature = "serve")]

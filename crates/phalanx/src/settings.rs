@@ -74,8 +74,9 @@ impl Adoption {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Readiness {
-    /// That it listens. Of [`Adoption::Activation`] whatever comes first: what the program says, or that it is seen
-    /// to wait for connections; of one that says anything at all to `NOTIFY_SOCKET`, only what it says counts.
+    /// That it listens and, where its predecessor was seen to accept connections, is seen to accept them, too. Of
+    /// [`Adoption::Activation`]: that it is seen to wait for connections; one that says anything at all to `NOTIFY_SOCKET`
+    /// has to say `READY=1` besides, which is enough of one that cannot be seen (`io_uring(7)`, another user's).
     #[default]
     Auto,
     /// That it listens, or, of [`Adoption::Activation`], that it is seen to wait for connections on a listener that

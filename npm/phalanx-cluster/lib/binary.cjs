@@ -6,7 +6,7 @@ const { accessSync, constants } = require('fs');
 const { version } = require('../package.json');
 
 /** How long a program may take to say which it is. */
-const VERSION_MS = 5000;
+const VERSION_MS = 20_000;
 
 /** Throws when there is none, with the reason in one line. */
 function binary() {

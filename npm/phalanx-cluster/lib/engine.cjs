@@ -20,10 +20,22 @@ function tellPlain(error) {
   isTold = true;
 }
 
+/**
+ * Leaves listeners to Node's primary where the program means its calls to be seen, unless it has said who listens. Says
+ * so, because phalanx dispatches nothing then.
+ */
+function leaveListeners() {
+  if (settings.listen || process.env.PHALANX_LISTEN) return;
+  settings.listen = 'primary';
+  process.stderr.write("phalanx-cluster: Node's primary listens and dispatches, because this program has replaced " +
+    'net.Server.prototype.listen; PHALANX_LISTEN=engine has phalanx do so all the same\n');
+}
+
 const words = () => Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)]);
 
-function start(spawn) {
+function start(spawn, isListenReplaced) {
   program ??= fitting();
+  if (isListenReplaced) leaveListeners();
   const name = `phalanx-${process.pid}-${randomBytes(8).toString('hex')}`;
   const token = randomBytes(16).toString('hex');
   // Its own session: what a terminal sends to this program's processes is for this program to act on.
@@ -60,12 +72,12 @@ async function take(from, order) {
   if (from.isAlive) from.control.write(`${JSON.stringify({ act: 'done', number: order.number, error })}\n`);
 }
 
-/** The engine that runs. Nothing when there can be none. */
-function running(spawn) {
+/** The engine that runs. Nothing when there can be none. One that starts has to know who listens. */
+function running(spawn, isListenReplaced) {
   if (engine?.isAlive) return engine;
   if (isPlain) return undefined;
   try {
-    engine = start(spawn);
+    engine = start(spawn, isListenReplaced);
     return engine;
   } catch (error) {
     isPlain = true;

@@ -7,6 +7,7 @@
 'use strict';
 
 const childProcess = require('child_process');
+const net = require('net');
 const { constants } = require('os');
 const { isMainThread } = require('worker_threads');
 const engine = require('./engine.cjs');
@@ -15,6 +16,7 @@ const engine = require('./engine.cjs');
 const CHANNEL_MS = 1000;
 
 const { fork, spawn } = childProcess;
+const { listen } = net.Server.prototype;
 let isRegistered = false;
 
 /** Keeps 'disconnect' before 'exit', and tells the engine how the worker ended. */
@@ -51,9 +53,12 @@ function watchDisconnect(cluster) {
   });
 }
 
+/** Node's primary calls it for its workers, but for those that accept themselves. */
+const isListenReplaced = (cluster) => cluster.schedulingPolicy !== cluster.SCHED_NONE && net.Server.prototype.listen !== listen;
+
 function forkWorker(self, [script, args, options]) {
   const cluster = require('cluster');
-  const running = engine.running(spawn);
+  const running = engine.running(spawn, isListenReplaced(cluster));
   if (!running) return Reflect.apply(fork, self, [script, args, options]);
   watchDisconnect(cluster);
   const node = options.execPath ?? process.execPath;

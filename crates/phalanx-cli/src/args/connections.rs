@@ -57,6 +57,16 @@ pub(crate) enum Dispatch {
     Kernel,
 }
 
+/// Who listens for the workers of a program with a primary of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Listen {
+    /// The engine
+    #[default]
+    Engine,
+    /// Node's primary, which dispatches too
+    Primary,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Adopt {
     /// The one that fits the program and the options

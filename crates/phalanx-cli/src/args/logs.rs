@@ -1,5 +1,6 @@
 //! The command that shows the output of workers.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::LogTime;
 use crate::output::{Forming, Prefix, Turning};
 use crate::values;
 use phalanx_control::names::Name;
+use phalanx_core::ids::{Position, WorkerId};
 
 /// A log file is turned over before it is larger, and so many of those before are kept, unless it is said otherwise.
 const LOG_FILE_BYTES: u64 = 100 << 20;
@@ -100,6 +102,10 @@ pub(crate) struct OutputArgs {
     /// Whether lines of workers begin with the time, whatever holds for the log
     #[arg(long, hide = true)]
     pub(crate) log_line_time: Option<bool>,
+
+    /// The output goes to the journal, though by a pipe: standard error, and standard output too if this is true
+    #[arg(long, hide = true)]
+    pub(crate) log_journal: Option<bool>,
 }
 
 impl OutputArgs {
@@ -135,6 +141,25 @@ pub(crate) enum Whose {
     Position(u32),
     /// Of one worker.
     Worker(u32),
+}
+
+impl Whose {
+    /// Whether this worker is one of them.
+    pub(crate) fn is(self, worker: WorkerId, position: Position) -> bool {
+        match self {
+            Self::Position(wanted) => position == Position(wanted),
+            Self::Worker(wanted) => worker == WorkerId(wanted),
+        }
+    }
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Position(position) => write!(f, "at position {position}"),
+            Self::Worker(worker) => write!(f, "id:{worker}"),
+        }
+    }
 }
 
 impl FromStr for Whose {

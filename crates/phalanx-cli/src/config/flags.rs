@@ -11,7 +11,7 @@ use phalanx_config::{Key, Keys, Kind};
 use crate::args::Cli;
 
 /// Long flags of `run` that are no keys, and why.
-pub(super) const NO_KEYS: [(&str, &str); 12] = [
+pub(super) const NO_KEYS: [(&str, &str); 13] = [
     ("config", "names the file"),
     ("profile", "names a part of the file"),
     ("name", "is the name of the table"),
@@ -25,6 +25,7 @@ pub(super) const NO_KEYS: [(&str, &str); 12] = [
     ("quiet", "is of the process, which may run several apps"),
     ("log-terminal", "is hidden"),
     ("log-line-time", "is hidden"),
+    ("log-journal", "is hidden"),
     ("seed", "is hidden"),
     ("help", "asks for help"),
 ];

@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use phalanx_config::{App, File};
 
-use super::{load, locate, text_of};
+use super::{apps_of, lacks, load, locate, text_of};
 use crate::args::{Cli, RunArgs, Verb};
 use crate::report::{Failure, Outcome};
 use phalanx_control::exit::Exit;
@@ -62,7 +62,7 @@ fn source_of(args: &RunArgs, all: &[OsString]) -> Outcome<Option<(Source, bool)>
     };
     let before = &all[..all.len().saturating_sub(args.command.len())];
     let is_sure = args.config.config.is_some();
-    let is_program = before.last().is_some_and(|word| word == "--") || name.contains('/');
+    let is_program = is_program(before, name);
     if is_program && is_sure {
         let reason = "--config is for an app of the file: name it without -- and /";
         return Err(Failure::new(Exit::Usage, reason));
@@ -88,6 +88,30 @@ fn source_of(args: &RunArgs, all: &[OsString]) -> Outcome<Option<(Source, bool)>
         typed,
     };
     Ok(Some((source, is_sure)))
+}
+
+/// Whether the word behind these can be no app.
+fn is_program(before: &[OsString], word: &str) -> bool {
+    before.last().is_some_and(|word| word == "--") || word.contains('/')
+}
+
+/// Why the program that was typed is not found: if it might have been meant for an app, it is none either.
+pub(crate) fn no_app_either(args: &RunArgs, mut failure: Failure) -> Failure {
+    let all: Vec<OsString> = env::args_os().collect();
+    let before = &all[..all.len().saturating_sub(args.command.len())];
+    let Some(word) = args.command.first().and_then(|word| word.to_str()) else {
+        return failure;
+    };
+    let directory = args.cwd.as_deref().unwrap_or(Path::new("."));
+    let is_file = crate::program::is_script(word.as_ref()) || directory.join(word).exists();
+    if failure.exit == Exit::NotFound && !is_file && !is_program(before, word) {
+        let why = match locate(&args.config) {
+            Ok(path) => format!("{} {}", path.display(), apps_of(&path)),
+            Err(none) => none.reason,
+        };
+        failure.reason = format!("{}; nor is it an app: {why}", failure.reason);
+    }
+    failure
 }
 
 /// The long flags among the words.
@@ -118,10 +142,8 @@ impl Source {
         let file = load(&self.path, self.profile.as_deref(), &|name| {
             name == self.name
         })?;
-        file.app(&self.name).cloned().ok_or_else(|| {
-            let reason = format!("{} has no app {}", self.path.display(), self.name);
-            Failure::new(Exit::Config, reason)
-        })
+        let app = file.app(&self.name).cloned();
+        app.ok_or_else(|| lacks(&self.path, &self.name))
     }
 
     /// The app as the arguments of `phalanx run`. What was typed comes before what the file says.

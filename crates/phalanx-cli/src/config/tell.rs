@@ -63,6 +63,10 @@ fn deeper(shown: &Path, file: &File) -> Outcome<Vec<Problem>> {
         let what = format!("cannot change to {}", directory.display());
         Failure::caused(Exit::Failed, &what, &error)
     })?;
+    if file.apps.is_empty() {
+        let text = "it has no apps: write [app.NAME]".to_owned();
+        return Ok(vec![Problem::new(shown, Place::of("", 0), text)]);
+    }
     let problems = file.apps.iter().filter_map(|app| {
         let (place, text) = of_app(app)?;
         Some(Problem::new(

@@ -1,19 +1,15 @@
 //! The thread that writes what waits in a queue.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags, poll};
+use std::io;
 
 use super::OnDropped;
 use super::file::LogFile;
 use super::form::Form;
 use super::journal::Journal;
-use super::queue::{Change, Entry, Shared, lines_in};
+use super::queue::{Change, Entry, RETRY_AFTER, Shared, Written, lines_in};
+use super::stream::write_all;
 
-/// A write that failed is tried again after so long.
-pub(super) const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// What is formed before it is written, in bytes, about.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -46,16 +42,6 @@ impl Sink {
             (_, Change::To(_) | Change::Reopen) => {}
         }
     }
-}
-
-/// What became of some entries.
-pub(super) enum Written {
-    All,
-    /// There was no room: the lines that were left are dropped, with all that waited.
-    Part(String),
-    /// There is no use in writing more: the reader is gone, which is no reason for the app to stop serving, or
-    /// nobody waits for it any more.
-    Gone(String),
 }
 
 pub(super) fn until_closed(shared: &Shared, mut sink: Sink, form: Form, on_dropped: &OnDropped) {
@@ -165,21 +151,4 @@ pub(super) fn unfinished(piece: &[u8], left: usize) -> usize {
     }
     let newline = rest.iter().position(|&byte| byte == b'\n');
     newline.map_or(rest.len(), |newline| newline + 1)
-}
-
-/// Writes everything, also to a stream that somebody has made non-blocking: the flag belongs to the
-/// open file, which we share with whoever started us. What is left after a failure stays in `bytes`.
-pub(super) fn write_all(stream: &mut File, bytes: &mut &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => *bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                poll(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

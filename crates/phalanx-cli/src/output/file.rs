@@ -17,7 +17,7 @@ use phalanx_control::level::now_millis;
 use phalanx_sys::directory::{Directory, FileId};
 use phalanx_sys::identity;
 
-use super::drain::write_all;
+use super::stream::write_all;
 
 /// For its owner to read and write, for the group to read.
 const MODE: u32 = 0o640;

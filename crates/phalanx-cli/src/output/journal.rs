@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use phalanx_control::logs::Chunk;
 
-use super::drain::{RETRY_AFTER, Written};
-use super::queue::{Entry, Shared};
+use super::queue::{Entry, RETRY_AFTER, Shared, Written};
 use super::stream::identity;
 
 /// Where journald listens.

@@ -9,6 +9,18 @@ use phalanx_control::logs::Chunk;
 
 use super::Dropped;
 
+/// A write that failed is tried again after so long.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// What became of some entries.
+pub(super) enum Written {
+    All,
+    /// There was no room: the lines that were left are dropped, with all that waited.
+    Part(String),
+    /// There is no use in writing more: the reader is gone, which is no reason for the app to stop serving, or
+    /// nobody waits for it any more.
+    Gone(String),
+}
+
 /// What may wait for the reader of one stream: half of it in the queue, half of it being written.
 pub(super) const QUEUE_BYTES: usize = 8 << 20;
 /// Room that a queue keeps when it is empty, in entries.

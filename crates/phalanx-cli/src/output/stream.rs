@@ -1,8 +1,11 @@
-//! What the standard streams are.
+//! What the standard streams are, and how they are written to.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// Whether two descriptors are of one file.
 pub(super) fn is_same_file(one: u8, other: u8) -> bool {
@@ -23,4 +26,21 @@ pub(super) fn path_of(descriptor: u8) -> Option<PathBuf> {
     let path = fs::read_link(&link).ok()?;
     let there = fs::symlink_metadata(&path).ok()?;
     ((opened.dev(), opened.ino()) == (there.dev(), there.ino())).then_some(path)
+}
+
+/// Writes everything, also to a stream that somebody has made non-blocking: the flag belongs to the
+/// open file, which we share with whoever started us. What is left after a failure stays in `bytes`.
+pub(super) fn write_all(stream: &mut File, bytes: &mut &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => *bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

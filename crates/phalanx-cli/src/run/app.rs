@@ -55,7 +55,8 @@ impl App {
         let web_view = WebView::open(&self.args.admin, &place)?;
         options.adopts_orphans = adopt_orphans();
         options.settings.ack_socket = Some(place.ack_socket());
-        let (known, revise) = revisions::of(&self, &options);
+        let (known, revise) =
+            revisions::of(self.live.as_ref(), (&self.name, &self.inherited), &options);
         options.revise = revise;
         self.tell_start(&options);
         let watched = Watched::of(&self.args.watch, options.settings.cwd.as_deref());

@@ -24,7 +24,7 @@ pub(super) async fn listen(address: Option<SocketAddr>, log: &Log) -> Outcome<Op
     };
     let cannot = |error| {
         let what = format!("cannot serve metrics on {address} (--metrics)");
-        Failure::caused(Exit::Failed, &what, &error)
+        Failure::caused(Exit::CannotCreate, &what, &error)
     };
     let listener = TcpListener::bind(address).await.map_err(cannot)?;
     let actual = listener.local_addr().map_err(cannot)?;

@@ -65,9 +65,11 @@ impl Outputs {
         if !outputs.stderr.takes_stdout() {
             outputs.all.push(outputs.stdout.clone());
         }
-        match file {
-            Some(file) => outputs.take_file(file, style, forming).map_err(cannot)?,
-            None => outputs.take_journal(app, style).map_err(cannot)?,
+        if let Some(file) = file {
+            outputs.take_file(file, style, forming).map_err(cannot)?;
+        } else {
+            let behind = args.log_journal;
+            outputs.take_journal(app, style, behind).map_err(cannot)?;
         }
         Ok(outputs)
     }
@@ -84,9 +86,15 @@ impl Outputs {
         Ok(())
     }
 
-    /// Where a stream leads to the journal, lines of workers go there with fields.
-    fn take_journal(&mut self, app: &Name, style: Style) -> std::io::Result<()> {
-        if style.is_json() || !journal_takes(2) {
+    /// Where a stream leads to the journal, lines of workers go there with fields. Behind a pipe that is told: standard error does, and
+    /// standard output if it is true.
+    fn take_journal(
+        &mut self,
+        app: &Name,
+        style: Style,
+        behind: Option<bool>,
+    ) -> std::io::Result<()> {
+        if style.is_json() || (behind.is_none() && !journal_takes(2)) {
             return Ok(());
         }
         let journal = match Journal::connect(app.as_str()) {
@@ -103,7 +111,7 @@ impl Outputs {
         let journal = Writer::journal(journal, move |dropped| {
             told.push(dropped_line(style, "the journal", &dropped).as_bytes());
         })?;
-        if journal_takes(1) {
+        if behind.unwrap_or_else(|| journal_takes(1)) {
             self.stdout = journal.clone();
         }
         self.stderr = journal.clone();

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::primary_service::ServiceManager;
 use super::streams;
 use crate::args::{Dispatch, RunArgs};
 use crate::log::{Level, Log, Style};
@@ -136,6 +137,7 @@ impl Start {
         let mut own_env: Vec<(&str, OsString)> = vec![
             ("PHALANX_BINARY", own.into()),
             ("PHALANX_DISPATCH", dispatch.into()),
+            ("PHALANX_DRAIN_TIMEOUT", drain_timeout(args).into()),
             ("PHALANX_NAME", name.as_str().into()),
             ("PHALANX_SUPERVISED", "1".into()),
         ];
@@ -182,8 +184,15 @@ impl Start {
     }
 }
 
+/// As the engine reads it, who knows no time of nothing.
+fn drain_timeout(args: &RunArgs) -> String {
+    let limit = args.limits.drain_timeout.max(Duration::from_millis(1));
+    format!("{}ms", limit.as_millis())
+}
+
 async fn supervise(start: &Start, name: &Name, log: &Log) -> Outcome {
     let mut signals = take_signals()?;
+    let manager = ServiceManager::follow(name);
     let (mut has_worked, mut pause) = (false, FIRST_PAUSE);
     loop {
         let began = phalanx_sys::clock::now();
@@ -195,7 +204,7 @@ async fn supervise(start: &Start, name: &Name, log: &Log) -> Outcome {
             &format!("{name}: primary {pid}"),
             json!({"name": name.as_str(), "pid": pid}),
         );
-        let (status, is_asked) = follow(&mut primary, &mut signals).await?;
+        let (status, is_asked) = follow(&mut primary, &mut signals, &manager).await?;
         let (how, has_exited) = match status {
             ExitStatus::Code(0) => return Ok(()),
             ExitStatus::Code(code) => (format!("{name} ended with status {code}"), true),
@@ -242,6 +251,7 @@ fn take_signals() -> Outcome<Signals> {
 async fn follow(
     primary: &mut Process,
     signals: &mut Signals,
+    manager: &ServiceManager,
 ) -> Outcome<(ExitStatus, Option<Signal>)> {
     let cannot = |error| Failure::caused(Exit::Failed, "cannot wait for the primary", &error);
     let pidfd = primary.as_fd().try_clone_to_owned().map_err(cannot)?;
@@ -259,6 +269,7 @@ async fn follow(
                     tracing::warn!(%error, "cannot signal the primary");
                 }
                 if ends {
+                    manager.stops();
                     asked = Some(signal);
                 }
             }

@@ -2,23 +2,26 @@
 
 use std::sync::{Arc, OnceLock};
 
+use phalanx::Bind;
 use phalanx::supervisor::{Control, Revise, Revision, SupervisorOptions};
 
-use super::app::App;
 use super::{check_together, resolve_program};
+use crate::config::Live;
 use crate::report::{Failure, Outcome};
 use phalanx_control::exit::Exit;
+use phalanx_control::names::Name;
 
 /// How the app's file is read anew, if it has one; and the place for the handle of the app, which is there later.
 pub(super) fn of(
-    app: &App,
+    live: Option<&Arc<Live>>,
+    (name, inherited): (&Name, &[Bind]),
     options: &SupervisorOptions,
 ) -> (Arc<OnceLock<Control>>, Option<Revise>) {
     let known = Arc::new(OnceLock::<Control>::new());
-    let Some(live) = app.live.clone() else {
+    let Some(live) = live.cloned() else {
         return (known, None);
     };
-    let (name, inherited) = (app.name.clone(), app.inherited.clone());
+    let (name, inherited) = (name.clone(), inherited.to_vec());
     let (settings, handle) = (options.settings.clone(), Arc::clone(&known));
     let revise = move || -> Outcome<Revision> {
         let generation = handle

@@ -162,12 +162,12 @@ impl Service {
 }
 
 /// Speaks to the service manager from a thread of its own: its socket may be full, and the primary never waits.
-struct Speaker {
+pub(super) struct Speaker {
     words: SyncSender<String>,
 }
 
 impl Speaker {
-    fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let (words, spoken) = mpsc::sync_channel::<String>(WORDS_MAX);
         let speak = move || {
             for text in spoken {
@@ -181,7 +181,7 @@ impl Speaker {
         Ok(Self { words })
     }
 
-    fn tell(&self, state: &[NotifyState<'_>]) {
+    pub(super) fn tell(&self, state: &[NotifyState<'_>]) {
         let lines: Vec<_> = state.iter().map(ToString::to_string).collect();
         if self.words.try_send(lines.join("\n")).is_err() {
             tracing::warn!("the service manager does not listen");

@@ -55,6 +55,19 @@ impl Primary {
         Self::start_script(node, "dropin/main.js", variables)
     }
 
+    /// One of the [`WAYS`], with its name.
+    pub(crate) fn start_by(
+        node: &NodeBinary,
+        (dispatch, serialization): (&str, &str),
+    ) -> (Self, String) {
+        let variables = [
+            ("PHALANX_DISPATCH", dispatch),
+            ("SERIALIZATION", serialization),
+        ];
+        let name = format!("Node {}, {dispatch}, {serialization}", node.major);
+        (Self::start(node, &variables), name)
+    }
+
     pub(crate) fn start_script(
         node: &NodeBinary,
         script: &str,

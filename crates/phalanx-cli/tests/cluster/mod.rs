@@ -19,14 +19,17 @@ pub(crate) mod tls;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
 
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::control::Events;
+pub(crate) use phalanx_testkit::free_port;
 use phalanx_testkit::{App, LIMIT, Load, Process, Report, Target, fixtures};
 use serde_json::Value;
 
@@ -38,12 +41,6 @@ pub(crate) fn app() -> AppBuilder {
     App::builder(PHALANX)
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
-}
-
 /// An example of the library as a program, built when first asked for: `cargo test` builds only the
 /// examples of the package that it tests.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -53,16 +50,12 @@ pub(crate) fn example(name: &str) -> PathBuf {
         let profile = Path::new(PHALANX).parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
         build
-            .args([
-                "build",
-                "--quiet",
-                "--offline",
-                "-p",
-                "phalanx",
-                "--examples",
-            ])
+            // With the features that `cargo test --workspace` has chosen: it has built them already, then.
+            .args(["build", "--quiet", "--offline", "--workspace", "--examples"])
             .arg("--target-dir")
             .arg(profile.parent().unwrap())
+            // Set by who wants the times of the tests; cargo would build everything anew for it.
+            .env_remove("RUSTC_BOOTSTRAP")
             .current_dir(fixtures::root());
         if profile.ends_with("release") {
             build.arg("--release");
@@ -71,6 +64,32 @@ pub(crate) fn example(name: &str) -> PathBuf {
         assert!(output.status.success(), "{output:?}");
     });
     fixtures::example(name)
+}
+
+/// So many cells of a test run side by side.
+const SIDE_BY_SIDE: usize = 6;
+
+/// Tests each of the cells, some side by side: for tests that wait more than they compute. All of them are tested, also when
+/// one fails.
+pub(crate) fn side_by_side<T: Send>(
+    cells: impl IntoIterator<Item = T, IntoIter: Send>,
+    test: impl Fn(T) + Sync,
+) {
+    let cells = Mutex::new(cells.into_iter());
+    let next = || cells.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let tests = std::iter::from_fn(next)
+            .map(|cell| panic::catch_unwind(panic::AssertUnwindSafe(|| test(cell))));
+        tests.fold(Ok(()), Result::and)
+    };
+    let failed = thread::scope(|scope| {
+        let threads = [(); SIDE_BY_SIDE].map(|()| scope.spawn(work));
+        let results = threads.map(|thread| thread.join().and_then(|result| result));
+        results.into_iter().find_map(Result::err)
+    });
+    if let Some(failure) = failed {
+        panic::resume_unwind(failure);
+    }
 }
 
 /// Whether tests may take minutes.

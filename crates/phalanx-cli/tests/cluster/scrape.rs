@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use phalanx_testkit::app::AppBuilder;
 use phalanx_testkit::lines::address_in;
-use phalanx_testkit::{App, LIMIT, fixtures, missing, node};
+use phalanx_testkit::{App, LIMIT, fixtures, missing, node, require};
 
 use super::app;
 
@@ -108,4 +109,27 @@ pub(crate) fn shop(aggregator: &str) -> Option<AppBuilder> {
     node::require()?;
     let app = app().workers(2).env("NODE_PATH", packages);
     Some(app.env("AGGREGATOR", aggregator).script("prom.js"))
+}
+
+/// An app whose Python has the packages.
+pub(crate) fn python(words: &[&str]) -> Option<AppBuilder> {
+    with_packages(&require("python3")?, words)
+}
+
+/// The same for this Python.
+pub(crate) fn with_packages(python: &Path, words: &[&str]) -> Option<AppBuilder> {
+    let packages = fixtures::root().join("target/python-packages");
+    if !packages.join("prometheus_client").exists() {
+        missing!("prometheus_client: just python-packages");
+        return None;
+    }
+    let app = app().env("PYTHONPATH", packages);
+    let app = app.env("PYTHONDONTWRITEBYTECODE", "1");
+    Some(app.command([python]).args(words))
+}
+
+/// The café, which is its own server.
+pub(crate) fn cafe(workers: usize) -> Option<AppBuilder> {
+    let script = fixtures::fixture("programs/counted.py");
+    Some(python(&[script.to_str().unwrap()])?.workers(workers))
 }

@@ -1,12 +1,14 @@
 //! The programs of `docs/programs.md`: what each needs, how it becomes a worker, and how it is started.
 
+#![allow(clippy::unwrap_used, reason = "a table of tests")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cluster;
-use phalanx_testkit::{fixtures, missing, require};
+use phalanx_testkit::{fixtures, free_port, missing, require};
 
 /// How the program becomes a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +41,9 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         Self {
             directory: tempfile::tempdir().unwrap(),
-            port: free.local_addr().unwrap().port(),
+            port: free_port(),
         }
     }
 

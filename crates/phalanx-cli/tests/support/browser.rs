@@ -3,10 +3,14 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use phalanx_testkit::wait::try_eventually;
-use phalanx_testkit::{LIMIT, Process, require};
+use phalanx_testkit::{Process, require};
 use serde_json::{Value, json};
+
+/// A browser is many processes, and starts slowly on a busy machine.
+const LIMIT: Duration = Duration::from_mins(3);
 
 /// The name under which `WebDriver` hands elements out.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";

@@ -7,6 +7,9 @@
     reason = "a failed expectation of a test is a panic"
 )]
 
+pub(crate) mod browser;
+#[cfg(feature = "top")]
+pub(crate) mod terminal;
 pub(crate) mod view;
 
 use std::fs;

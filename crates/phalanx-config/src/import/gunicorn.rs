@@ -132,6 +132,8 @@ pub fn import(path: &str, text: &str, keys: &Keys) -> Imported {
     if find("bind").is_none() {
         draft.text(keys, "bind", "127.0.0.1:8000");
     }
+    // The arbiter says READY=1 before its worker has loaded the app.
+    draft.text(keys, "ready", "listen");
     if find("workers").is_none() {
         draft.text(keys, "workers", "${WEB_CONCURRENCY:-1}");
     }

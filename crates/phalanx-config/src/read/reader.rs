@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::tables::{Draft, Text, Value, Words};
+use super::Context;
+use super::tables::{Draft, Tables, Text, Value, Words};
 use super::{Span, kind_of};
 use crate::expand::is_name;
-use crate::file::Context;
 use crate::import::pm2;
 use crate::keys::{Key, Kind};
 use crate::near;
@@ -28,7 +28,20 @@ impl<'a, 'b, 'c> Reader<'a, 'b, 'c> {
 }
 
 impl Reader<'_, '_, '_> {
-    pub(super) fn unknown_table(&mut self, name: &str, span: &Span, known: &[&str]) {
+    /// All tables of the file.
+    pub(super) fn tables(&mut self, table: &DeTable<'_>) -> Tables {
+        let mut tables = Tables::default();
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "app" => tables.apps = self.apps(value, "app"),
+                "profile" => tables.profiles = self.profiles(value),
+                other => self.unknown_table(other, &key.span(), &["app", "profile"]),
+            }
+        }
+        tables
+    }
+
+    fn unknown_table(&mut self, name: &str, span: &Span, known: &[&str]) {
         let hint = match near::nearest(name, known.iter().copied()) {
             Some(meant) => format!("did you mean {meant}?"),
             None if known.len() == 1 => format!("there is only {}", known[0]),
@@ -50,7 +63,7 @@ impl Reader<'_, '_, '_> {
         table
     }
 
-    pub(super) fn apps(&mut self, value: Entry<'_, '_>, path: &str) -> BTreeMap<String, Draft> {
+    fn apps(&mut self, value: Entry<'_, '_>, path: &str) -> BTreeMap<String, Draft> {
         let mut apps = BTreeMap::new();
         let Some(table) = self.table(value, path) else {
             return apps;
@@ -72,10 +85,7 @@ impl Reader<'_, '_, '_> {
         apps
     }
 
-    pub(super) fn profiles(
-        &mut self,
-        value: Entry<'_, '_>,
-    ) -> BTreeMap<String, BTreeMap<String, Draft>> {
+    fn profiles(&mut self, value: Entry<'_, '_>) -> BTreeMap<String, BTreeMap<String, Draft>> {
         let mut profiles = BTreeMap::new();
         let Some(table) = self.table(value, "profile") else {
             return profiles;

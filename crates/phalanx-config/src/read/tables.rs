@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use toml::de::DeTable;
-
 use super::Span;
-use super::reader::Reader;
-use crate::file::Context;
 use crate::problem::Notes;
 
 /// A text, and where it stands.
@@ -77,28 +73,13 @@ impl Draft {
 }
 
 /// All tables of a file.
+#[derive(Default)]
 pub(super) struct Tables {
-    apps: BTreeMap<String, Draft>,
-    profiles: BTreeMap<String, BTreeMap<String, Draft>>,
+    pub(super) apps: BTreeMap<String, Draft>,
+    pub(super) profiles: BTreeMap<String, BTreeMap<String, Draft>>,
 }
 
 impl Tables {
-    pub(super) fn read(table: &DeTable<'_>, context: &Context<'_>, notes: &mut Notes<'_>) -> Self {
-        let mut reader = Reader::new(context, notes);
-        let mut tables = Self {
-            apps: BTreeMap::new(),
-            profiles: BTreeMap::new(),
-        };
-        for (key, value) in table {
-            match key.get_ref().as_ref() {
-                "app" => tables.apps = reader.apps(value, "app"),
-                "profile" => tables.profiles = reader.profiles(value),
-                other => reader.unknown_table(other, &key.span(), &["app", "profile"]),
-            }
-        }
-        tables
-    }
-
     /// The apps under this profile.
     pub(super) fn under(self, profile: Option<&str>, notes: &mut Notes<'_>) -> Vec<Draft> {
         let mut apps = self.apps;

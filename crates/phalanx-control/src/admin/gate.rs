@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::token::Token;
+use super::token::{Kept, Token};
 use crate::api::ErrorKind;
 use crate::server::Refusal as Answer;
 
@@ -50,7 +50,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
 /// What a request is judged by.
 #[derive(Debug)]
 pub(super) struct Gate {
-    token: Option<Token>,
+    token: Option<Kept>,
 }
 
 /// Why a request is not answered.
@@ -68,6 +68,9 @@ enum Refusal {
 pub(super) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let authority = request.uri().authority().map(Authority::as_str);
     let path = request.uri().path();
+    if let Some(token) = gate.token.as_ref().filter(|_| path.starts_with(API)) {
+        token.renew().await;
+    }
     let judged = gate.judge(request.method(), authority, path, request.headers());
     let mut response = match judged {
         Ok(()) => next.run(request).await,
@@ -83,6 +86,7 @@ pub(super) async fn guard(State(gate): State<Arc<Gate>>, request: Request, next:
 
 impl Gate {
     pub(super) fn new(token: Option<Token>) -> Self {
+        let token = token.map(Kept::new);
         Self { token }
     }
 
@@ -190,7 +194,7 @@ fn is_of(origin: &str, host: &str) -> bool {
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
-fn has(headers: &HeaderMap, token: &Token) -> bool {
+fn has(headers: &HeaderMap, token: &Kept) -> bool {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (all.next(), all.next()) else {
         return false;

@@ -5,10 +5,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use phalanx_sys::directory::{Directory, FileId};
-use phalanx_sys::random;
+use phalanx_sys::{clock, random};
 use subtle::ConstantTimeEq;
+use tokio::task::spawn_blocking;
 
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
@@ -17,12 +20,18 @@ use crate::failure::{Failure, Outcome};
 const SHORTEST: usize = 16;
 /// No token is longer.
 const LONGEST: u64 = 4096;
+/// Between two looks at the file.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Nobody but the user and root.
 const MODE: u32 = 0o600;
 
 /// A token. It is never shown.
 #[derive(Clone)]
-pub struct Token(Box<str>);
+pub struct Token {
+    text: Box<str>,
+    /// The file that it was read from, if it was.
+    source: Option<PathBuf>,
+}
 
 impl Token {
     /// Reads the token that is the first line of a file.
@@ -37,8 +46,13 @@ impl Token {
         let mut text = String::new();
         let read = file.take(LONGEST).read_to_string(&mut text);
         read.map_err(|error| Failure::caused(Exit::Usage, &what, &error))?;
-        Self::of(text.lines().next().unwrap_or_default())
-            .map_err(|reason| Failure::new(Exit::Usage, format!("{}: {reason}", path.display())))
+        let token = Self::of(text.lines().next().unwrap_or_default());
+        let token = token
+            .map_err(|reason| Failure::new(Exit::Usage, format!("{}: {reason}", path.display())))?;
+        Ok(Self {
+            source: Some(path.to_owned()),
+            ..token
+        })
     }
 
     fn of(text: &str) -> Result<Self, String> {
@@ -51,18 +65,79 @@ impl Token {
                 "a token has at least {SHORTEST} characters, in the first line"
             ));
         }
-        Ok(Self(text.into()))
+        Ok(Self {
+            text: text.into(),
+            source: None,
+        })
     }
 
     /// Whether that is the token. How long it takes depends on the length of `text` alone.
     pub(super) fn is(&self, text: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(text).into()
+        self.text.as_bytes().ct_eq(text).into()
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
+    }
+}
+
+/// The token in force. One of a file is read again while it is asked for, so that it can be changed without a stop.
+#[derive(Debug)]
+pub(super) struct Kept {
+    token: RwLock<Token>,
+    /// When the file was looked at last, and whether it could be used.
+    looked: Mutex<(Option<Instant>, bool)>,
+}
+
+impl Kept {
+    pub(super) fn new(token: Token) -> Self {
+        Self {
+            token: RwLock::new(token),
+            looked: Mutex::new((None, true)),
+        }
+    }
+
+    /// Whether that is the token in force.
+    pub(super) fn is(&self, text: &[u8]) -> bool {
+        self.token
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is(text)
+    }
+
+    fn looked(&self) -> MutexGuard<'_, (Option<Instant>, bool)> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file to be looked at now, if it is time.
+    fn due(&self) -> Option<PathBuf> {
+        let token = self.token.read().unwrap_or_else(PoisonError::into_inner);
+        let source = token.source.clone()?;
+        let now = clock::now();
+        let mut looked = self.looked();
+        if looked.0.is_some_and(|last| now - last < LOOK_AGAIN) {
+            return None;
+        }
+        looked.0 = Some(now);
+        Some(source)
+    }
+
+    /// Reads the file again, if it is time. What cannot be used changes nothing.
+    pub(super) async fn renew(&self) {
+        let Some(source) = self.due() else { return };
+        let Ok(read) = spawn_blocking(move || Token::read(&source)).await else {
+            return;
+        };
+        let was_usable = std::mem::replace(&mut self.looked().1, read.is_ok());
+        match read {
+            Ok(token) => *self.token.write().unwrap_or_else(PoisonError::into_inner) = token,
+            Err(failure) if was_usable => {
+                tracing::warn!(reason = failure.reason, "the token before stays in force");
+            }
+            Err(_) => {}
+        }
     }
 }
 
@@ -102,7 +177,11 @@ impl TokenFile {
             path: path.to_owned(),
         };
         writeln!(file, "{text}")?;
-        Ok((made, Token(text.into())))
+        let token = Token {
+            text: text.into(),
+            source: None,
+        };
+        Ok((made, token))
     }
 
     /// Where it is.

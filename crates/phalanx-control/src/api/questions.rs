@@ -47,3 +47,15 @@ impl Request for GetDifferences {
     const METHOD: Method = Method::Get;
     const PATH: &'static str = routes::DIFF;
 }
+
+/// What an orchestrator asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "each has its path")]
+pub enum Probe {
+    /// Is the primary alive?
+    Live,
+    /// Does the app serve, and is it not about to stop?
+    Ready,
+    /// Has it served once?
+    Started,
+}

@@ -51,6 +51,12 @@ pub struct Status {
     pub unseen: usize,
     /// The live workers by position, then by age.
     pub workers: Vec<WorkerStatus>,
+    /// What all workers that there ever were have counted.
+    #[serde(default)]
+    pub totals: Totals,
+    /// The same by position.
+    #[serde(default)]
+    pub positions: Vec<PositionTotals>,
     /// The primary itself.
     #[serde(default)]
     pub primary: PrimaryStatus,
@@ -60,6 +66,28 @@ pub struct Status {
     /// Where the workers' output goes, as far as it passes through the primary.
     #[serde(default)]
     pub outputs: Vec<OutputStatus>,
+}
+
+/// What has been counted since the app's start, by all workers that there ever were. It never falls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Totals {
+    /// Connections that were given to workers; nothing where nobody counts them (`shared`).
+    pub connections: Option<u64>,
+    /// Requests that were answered; nothing where nobody tells, or nobody has asked yet.
+    pub requests: Option<u64>,
+}
+
+/// What has been counted at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PositionTotals {
+    /// The position.
+    #[cfg_attr(test, schemars(with = "u32"))]
+    pub position: Position,
+    /// The sums.
+    #[serde(flatten)]
+    pub totals: Totals,
 }
 
 /// A place that the workers' output goes to.
@@ -198,6 +226,9 @@ pub struct WorkerStatus {
     pub restarts: u32,
     /// Connections that it was given in its life; nothing where nobody counts them (`shared`).
     pub connections: Option<u64>,
+    /// Requests that it has answered in its life; nothing where it does not tell, or nobody has asked yet.
+    #[serde(default)]
+    pub requests: Option<u64>,
     /// Its part of all connections that the live workers were given, from 0 to 1.
     #[serde(default)]
     pub share: Option<f64>,

@@ -143,7 +143,7 @@ fn failure_in(answer: &Value) -> Failure {
     let Ok(Failed { error }) = Failed::deserialize(answer) else {
         return Failure::new(Exit::Failed, "the primary gave no reason");
     };
-    let exit = if error.kind == ErrorKind::Invalid {
+    let exit = if matches!(error.kind, ErrorKind::Invalid | ErrorKind::NoSuchWorker) {
         Exit::Usage
     } else if error.kind == ErrorKind::DescriptionWrong {
         Exit::Config
@@ -173,9 +173,9 @@ mod tests {
             (Exit::Failed, "no")
         );
         assert_eq!(failure.last_lines, ["x"]);
-        assert_eq!(
-            failure_in(&json!({"error": {"kind": "invalid"}})).exit,
-            Exit::Usage
-        );
+        for kind in ["invalid", "no_such_worker"] {
+            let failure = failure_in(&json!({"error": {"kind": kind}}));
+            assert_eq!(failure.exit, Exit::Usage, "{kind}");
+        }
     }
 }

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use phalanx_sys::identity;
 
-use super::App;
+use super::{App, is_full};
 use crate::exit::Exit;
 use crate::failure::{Failure, Outcome};
 use crate::names::{self, Name};
-use crate::patience::is_full;
 use crate::runtime_dirs::RuntimeDirs;
 
 impl App {

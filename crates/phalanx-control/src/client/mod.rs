@@ -145,3 +145,8 @@ impl App {
         Connection::over(stream, &self.name).await
     }
 }
+
+/// A connection is not even queued: as many wait already as may.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}

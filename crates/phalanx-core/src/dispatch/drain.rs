@@ -22,7 +22,8 @@ pub const SETTLE: Duration = Duration::from_millis(100);
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// How long handshakes are waited for. A lost packet is sent again after one second, and after two more.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_millis(3500);
-/// Handshakes that are seen for so long after the exclusion may have been chosen by what was in force before it.
+/// Handshakes that are seen for so long after the exclusion, and at the first look in any case, may have been chosen by what was in
+/// force before it.
 const NOTE: Duration = LOOK;
 /// A connection is nowhere to be seen for a moment while it is being accepted, so one look is not enough.
 const QUIET_LOOKS: u32 = 2;
@@ -98,6 +99,8 @@ enum Stage<K> {
 struct Leaving<K> {
     since: Duration,
     handshakes: BTreeSet<K>,
+    /// Whether handshakes were noted at all: a look takes its time on a busy machine, and the first may come late.
+    has_noted: bool,
     /// Others can take what is left in its slots.
     is_replaceable: bool,
     /// When something was last seen to be on its way.
@@ -158,6 +161,7 @@ impl<K> Leaving<K> {
         Self {
             since,
             handshakes: BTreeSet::new(),
+            has_noted: false,
             is_replaceable,
             seen_at: None,
             quiet_looks: 0,
@@ -169,7 +173,8 @@ impl<K: Ord + Copy> Leaving<K> {
     /// Something may still be on its way to the worker.
     fn arrives(&mut self, voice: Voice, observed: &Observed<'_, K>, now: Duration) -> Option<Step> {
         let age = now.saturating_sub(self.since);
-        if age < NOTE {
+        if age < NOTE || !self.has_noted {
+            self.has_noted = true;
             self.handshakes.extend(observed.handshakes);
             return Some(look_after(now));
         }
@@ -292,6 +297,16 @@ mod tests {
                 "{told:?}"
             );
         }
+    }
+
+    #[test]
+    fn handshakes_are_noted_by_a_first_look_that_comes_late() {
+        let (begun, none) = (BTreeSet::from([1]), BTreeSet::new());
+        let mut drain = Drain::excluded(Voice::Channel, ms(0));
+        let told = follow(&mut drain, ms(60), Step::Tell, |now| {
+            quiet(if now < ms(140) { &begun } else { &none })
+        });
+        assert!(told >= ms(140) + SETTLE, "{told:?}");
     }
 
     #[test]

@@ -194,6 +194,8 @@ struct Case {
     seen: Moment,
     /// For how long it could have answered.
     counted: Duration,
+    /// For how long it had a processor or wanted none.
+    able: Duration,
     /// For how long of that it ran.
     ran: Duration,
     /// It gives way already, because nobody serves, or it was stopped.
@@ -203,8 +205,9 @@ struct Case {
 }
 
 impl Case {
+    /// Whether it ran whenever it could, however little that was on a busy machine.
     fn burns(&self) -> bool {
-        self.ran >= self.counted.mul_f64(BUSY)
+        !self.ran.is_zero() && self.ran >= self.able.mul_f64(BUSY)
     }
 }
 
@@ -281,6 +284,7 @@ impl Hangs {
             since: now,
             seen: now,
             counted: Duration::ZERO,
+            able: Duration::ZERO,
             ran: Duration::ZERO,
             gives_way: false,
             stopped: Duration::ZERO,
@@ -297,7 +301,7 @@ impl Hangs {
         let is_given_up = matches!(case.stage, Stage::Hung(_));
         let frozen = sight.process.frozen;
         if let Some(frozen) = frozen.filter(|&frozen| !is_given_up && !is_ours(frozen)) {
-            (case.counted, case.ran) = (Duration::ZERO, Duration::ZERO);
+            (case.counted, case.able, case.ran) = Default::default();
             let before = std::mem::replace(&mut case.stage, Stage::Frozen(frozen));
             return (before != case.stage).then_some(Finding::Froze(worker, frozen));
         }
@@ -306,6 +310,7 @@ impl Hangs {
             Stage::Suspect(_) => {
                 let process = &sight.process;
                 case.counted += passed.mul_f64(process.pace(pressure, evidence));
+                case.able += passed.mul_f64(1.0 - process.starved.clamp(0.0, 1.0));
                 case.ran += passed.mul_f64(process.ran.clamp(0.0, 1.0));
                 case.stage = Stage::Suspect(evidence);
             }

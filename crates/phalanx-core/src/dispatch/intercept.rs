@@ -6,6 +6,85 @@
 //! old socket, an epoll registration or a copy of the descriptor, is cut off.
 //!
 //! INVARIANT: a socket is never planted when something is attached to the one that it replaces.
+//!
+//! Which listener a socket belongs to is told by its key: what the same server asks for in every worker.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+const PREFIX: &str = "intercept:";
+/// Begins the keys of listeners on port 0.
+const ANY_PORT: &str = "intercept:any:";
+
+/// What a socket is bound for.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "made by the caller, field by field"
+)]
+pub struct Asked {
+    /// The listener's key.
+    pub key: String,
+    /// The port was named, by the program or by the primary.
+    pub is_numbered: bool,
+}
+
+/// How often a worker has bound port 0 of each address.
+///
+/// Port 0 lets the kernel choose. The n-th bind of one worker to port 0 of an address is taken for the
+/// same server as the n-th of another, so all workers of a program get the same port.
+#[derive(Debug, Default)]
+pub struct AnyPorts(BTreeMap<(IpAddr, bool), u32>);
+
+impl AnyPorts {
+    /// What a worker that binds here asks for. `only_v6`: the socket leaves IPv4 alone.
+    pub fn asked(&mut self, address: SocketAddr, only_v6: bool) -> Asked {
+        let is_numbered = address.port() != 0;
+        let key = if is_numbered {
+            key(address, only_v6)
+        } else {
+            self.next_key(address.ip(), only_v6)
+        };
+        Asked { key, is_numbered }
+    }
+
+    fn next_key(&mut self, ip: IpAddr, only_v6: bool) -> String {
+        let count = self.0.entry((ip, only_v6)).or_default();
+        *count = count.saturating_add(1);
+        let address = place(SocketAddr::new(ip, 0), only_v6);
+        format!("{ANY_PORT}{address}:{count}")
+    }
+}
+
+/// Whether it is the key of a bind to port 0.
+#[must_use]
+pub fn is_any_port(key: &str) -> bool {
+    key.starts_with(ANY_PORT)
+}
+
+/// Whether a socket that was planted under this key is what a bind to this address asks for.
+#[must_use]
+pub fn is_key_of(planted: &str, address: SocketAddr, only_v6: bool) -> bool {
+    match planted.strip_prefix(ANY_PORT) {
+        Some(rest) => {
+            let count = rest.strip_prefix(&place(address, only_v6));
+            count.is_some_and(|count| count.starts_with(':'))
+        }
+        None => planted == key(address, only_v6),
+    }
+}
+
+fn key(address: SocketAddr, only_v6: bool) -> String {
+    format!("{PREFIX}{}", place(address, only_v6))
+}
+
+/// The kernel counts every socket that is bound to one IPv6 address as one that leaves IPv4 alone
+/// (`inet6_bind`), but tells so only afterwards.
+fn place(address: SocketAddr, only_v6: bool) -> String {
+    let is_one = matches!(address, SocketAddr::V6(one) if !one.ip().is_unspecified());
+    let v6 = if only_v6 || is_one { "v6:" } else { "" };
+    format!("{v6}{address}")
+}
 
 /// What is known of the socket that a worker wants to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,5 +226,30 @@ mod tests {
         candidate.is_visible = true;
         let shared = way(candidate, Sockets::One, false);
         assert_eq!(shared, Way::Refuse(Refusal::Shared));
+    }
+
+    #[test]
+    fn the_same_server_has_the_same_key_in_every_worker() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (mut one, mut other) = (AnyPorts::default(), AnyPorts::default());
+        for _ in 0..3 {
+            let Asked { key, is_numbered } = one.asked(any, false);
+            assert_eq!(key, other.asked(any, false).key);
+            assert!(!is_numbered && is_any_port(&key));
+            assert!(is_key_of(&key, any, false));
+            assert!(!is_key_of(&key, any, true));
+            assert!(!is_key_of(&key, "127.0.0.1:80".parse().unwrap(), false));
+        }
+        let one: SocketAddr = "[::1]:80".parse().unwrap();
+        assert_eq!(key(one, true), key(one, false));
+        let v6: SocketAddr = "[::]:80".parse().unwrap();
+        assert_ne!(key(v6, true), key(v6, false));
+        assert!(!is_any_port(&key(v6, true)) && !is_any_port(&key(v6, false)));
+        assert!(is_key_of(&key(v6, true), v6, true));
+        assert!(!is_key_of(
+            &key(v6, false),
+            "[::]:8".parse().unwrap(),
+            false
+        ));
     }
 }

@@ -168,6 +168,17 @@ impl<Handshake> Machine<Handshake> {
                     self.reconsider(worker, now, standing, &mut effects);
                 }
             }
+            Input::Accepts { key } => {
+                if let Some(held) = self.held_as(worker, &key) {
+                    let name = ListenerName::of_request(&held.request, &key);
+                    self.roll.accepts(worker, name);
+                    self.reconsider(worker, now, standing, &mut effects);
+                }
+            }
+            Input::Hides => {
+                self.roll.hides(worker);
+                self.reconsider(worker, now, standing, &mut effects);
+            }
             Input::ListensByItself { names } => {
                 for name in names {
                     self.roll.listens(worker, name, now);

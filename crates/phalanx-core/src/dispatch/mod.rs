@@ -13,6 +13,7 @@ pub mod liveness;
 pub mod machine;
 pub mod readiness;
 pub mod rebalance;
+pub mod slots;
 pub mod turn;
 pub mod vitals;
 pub mod worker;

@@ -5,6 +5,9 @@
 //! before it holds at the same position; where that position is new, what all positions hold. Where nothing
 //! is known yet, a worker is ready when it has opened no further listener for a while.
 //!
+//! To listen is not yet to accept: a program may listen first and fail to load then. Where the predecessor was seen to accept
+//! connections, a successor has to be seen at it, too, as long as it can be looked at.
+//!
 //! INVARIANT: a worker that is not ready gets no new connections while another that is serves at its position.
 
 mod lack;
@@ -72,6 +75,10 @@ struct Candidate {
     generation: Generation,
     proof: Proof,
     held: BTreeSet<ListenerName>,
+    /// Where it was seen to accept connections.
+    accepting: BTreeSet<ListenerName>,
+    /// It cannot be seen to accept connections, whether it does or not.
+    is_hidden: bool,
     /// Listeners that it has closed since it is ready, and when.
     closed: BTreeMap<ListenerName, Duration>,
     /// When it last opened or closed a listener.
@@ -96,6 +103,8 @@ pub struct Roll {
     quiet: Duration,
     candidates: BTreeMap<WorkerId, Candidate>,
     known: BTreeMap<Generation, Held>,
+    /// Where ready workers were seen to accept connections.
+    accepted: Held,
     /// The generation that last became ready, by position.
     served: BTreeMap<Position, Generation>,
     /// Workers of this app open listeners to try them, and close them again.
@@ -111,6 +120,7 @@ impl Roll {
             quiet,
             candidates: BTreeMap::new(),
             known: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             served: BTreeMap::new(),
             rehearses: false,
         }
@@ -149,6 +159,8 @@ impl Roll {
                 generation,
                 proof,
                 held: BTreeSet::new(),
+                accepting: BTreeSet::new(),
+                is_hidden: false,
                 closed: BTreeMap::new(),
                 changed_at: now,
                 has_proof: proof == Proof::Running,
@@ -174,6 +186,25 @@ impl Roll {
                 .insert(name.clone());
         }
         candidate.held.insert(name);
+    }
+
+    /// The worker was seen to accept connections there.
+    pub fn accepts(&mut self, worker: WorkerId, name: ListenerName) {
+        let Some(candidate) = self.candidates.get_mut(&worker) else {
+            return;
+        };
+        if candidate.stage == Stage::Ready {
+            let accepted = self.accepted.entry(candidate.position).or_default();
+            accepted.insert(name.clone());
+        }
+        candidate.accepting.insert(name);
+    }
+
+    /// The worker cannot be seen to accept connections, whether it does or not.
+    pub fn hides(&mut self, worker: WorkerId) {
+        if let Some(candidate) = self.candidates.get_mut(&worker) {
+            candidate.is_hidden = true;
+        }
     }
 
     /// The worker is about to open another listener: if it has to be watched for those, then from now on.
@@ -205,7 +236,9 @@ impl Roll {
         for candidate in self.candidates.values_mut() {
             candidate.held.remove(name);
         }
-        for known in self.known.values_mut().flat_map(BTreeMap::values_mut) {
+        let accepted = self.accepted.values_mut();
+        let known = self.known.values_mut().flat_map(BTreeMap::values_mut);
+        for known in known.chain(accepted) {
             known.remove(name);
         }
     }
@@ -228,6 +261,9 @@ impl Roll {
             let known = self.known.entry(generation).or_default();
             known.remove(&place);
             known.insert(position, held);
+            if let Some(accepted) = self.accepted.remove(&place) {
+                self.accepted.entry(position).or_default().extend(accepted);
+            }
             self.served.remove(&place);
             self.served.insert(position, generation);
         }
@@ -307,6 +343,18 @@ impl Roll {
         all.fold(first, |common, one| &common & one)
     }
 
+    /// Where the worker listens only, and its predecessor was seen to accept connections.
+    fn unaccepted(&self, candidate: &Candidate) -> Vec<ListenerName> {
+        let accepted = self.accepted.get(&candidate.position);
+        let judged =
+            accepted.filter(|_| candidate.proof == Proof::Listeners && !candidate.is_hidden);
+        let owed = judged
+            .into_iter()
+            .flatten()
+            .filter(|&name| candidate.held.contains(name) && !candidate.accepting.contains(name));
+        owed.cloned().collect()
+    }
+
     /// Whether the worker is ready. One that is not known, or leaves, lacks everything.
     #[must_use]
     pub fn verdict(&self, worker: WorkerId, now: Duration) -> Verdict {
@@ -332,6 +380,10 @@ impl Roll {
             };
             return Verdict::Lacks(lack);
         }
+        let unaccepted = self.unaccepted(candidate);
+        if !unaccepted.is_empty() {
+            return Verdict::Lacks(Lack::Accepting(unaccepted));
+        }
         if candidate.has_proof {
             return Verdict::Ready;
         }
@@ -356,6 +408,8 @@ impl Roll {
         candidate.stage = Stage::Ready;
         let known = self.known.entry(candidate.generation).or_default();
         known.insert(candidate.position, candidate.held.clone());
+        let accepted = self.accepted.entry(candidate.position).or_default();
+        accepted.extend(candidate.accepting.iter().cloned());
         self.served.insert(candidate.position, candidate.generation);
         true
     }

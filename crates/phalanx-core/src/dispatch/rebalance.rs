@@ -16,12 +16,17 @@ use std::time::Duration;
 
 use crate::ids::WorkerId;
 
+mod answers;
+
+pub use answers::Answers;
+
 /// A rebalance ends after so long, even or not: clients need not come back.
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// Even is what is no more than so many hundredths above the share.
 const TOLERANCE: u32 = 5;
 
-/// Clients whose connections were ended are waited for so long, while nobody holds too many: then they do not come back.
+/// Clients whose connections were ended are waited for so long after the last of them came back, while nobody holds too many: then
+/// they do not come back.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Clients are more than they were once so many looks in a row say so: a client that has come back may be counted twice for one look.
@@ -70,8 +75,10 @@ pub struct Rebalance {
     last: VecDeque<u32>,
     /// How many the workers held above their shares at the beginning.
     excess: u32,
-    /// Since when nobody holds too many.
+    /// Since when nobody holds too many and nobody comes back.
     even_since: Option<Duration>,
+    /// The most that stayed, and the fewest that were ending, at one of the looks since nobody holds too many.
+    furthest: (u32, u32),
 }
 
 impl Rebalance {
@@ -84,6 +91,7 @@ impl Rebalance {
             last: VecDeque::new(),
             excess: 0,
             even_since: None,
+            furthest: (0, 0),
         }
     }
 
@@ -112,7 +120,12 @@ impl Rebalance {
         let most = keep + (keep * TOLERANCE / 100).max(1);
         // Those that cannot be moved are not waited for.
         let is_even = held.iter().all(|one| one.stays() <= most.max(one.fixed));
-        let even_since = is_even.then(|| self.even_since.unwrap_or(now));
+        let ending = held.iter().map(|one| one.ending).sum();
+        if self.even_since.is_none() {
+            self.furthest = (stay, ending);
+        }
+        let since = self.even_since.filter(|_| !self.goes_on(stay, ending));
+        let even_since = is_even.then(|| since.unwrap_or(now));
         self.even_since = even_since;
         // Those that are on their way may land so that it is even no longer.
         let are_back = stay >= clients - clients * TOLERANCE / 100;
@@ -138,6 +151,13 @@ impl Rebalance {
             aside,
             is_over: false,
         }
+    }
+
+    /// Whether clients have come back, or were let go, since the last look.
+    fn goes_on(&mut self, stay: u32, ending: u32) -> bool {
+        let (most, fewest) = self.furthest;
+        self.furthest = (most.max(stay), fewest.min(ending));
+        stay > most || ending < fewest
     }
 
     /// How many clients there are, by what stays now.
@@ -267,6 +287,27 @@ mod tests {
         let mut rebalance = Rebalance::new(at(0));
         assert!(!rebalance.look(&held(&[200, 0]), at(0)).is_over);
         assert!(rebalance.look(&held(&[200, 0]), at(10)).is_over);
+    }
+
+    #[test]
+    fn as_long_as_clients_come_back_the_others_are_waited_for() {
+        let mut rebalance = Rebalance::new(at(0));
+        rebalance.look(&held(&[100, 100, 0, 0]), at(0));
+        for (secs, back) in (1..).zip([0, 20, 40, 60]) {
+            let now = [(50, 0), (50, 0), (back / 2, 0), (back / 2, 0)];
+            assert!(!rebalance.look(&ending(&now), at(secs)).is_over, "{back}");
+        }
+        let now = [(50, 0), (50, 0), (30, 0), (30, 0)];
+        assert!(rebalance.look(&ending(&now), at(5)).is_over, "nobody came");
+    }
+
+    #[test]
+    fn as_long_as_connections_are_ending_their_clients_are_waited_for() {
+        let mut rebalance = Rebalance::new(at(0));
+        rebalance.look(&held(&[4, 0]), at(0));
+        assert!(!rebalance.look(&ending(&[(4, 2), (0, 0)]), at(1)).is_over);
+        assert!(!rebalance.look(&ending(&[(3, 1), (0, 0)]), at(2)).is_over);
+        assert!(rebalance.look(&ending(&[(3, 1), (0, 0)]), at(3)).is_over);
     }
 
     #[test]

@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use super::Fleet;
-use super::action::{Action, Failure, FailureReason};
+use super::action::Action;
 use super::amount::Amount;
-use super::change::Change;
 use super::event::Canary;
+use super::failure::{Failure, FailureReason};
 use super::report::Report;
 use super::worker::Worker;
 use crate::health::{Finding, Health, HealthSummary, judge};
@@ -167,7 +167,7 @@ impl Fleet {
         let count = stage.count(self.target);
         self.change.as_ref().is_some_and(|change| {
             let taken = u32::try_from(change.switched.len()).unwrap_or(u32::MAX);
-            taken >= count && all_done(change)
+            taken >= count && change.has_done_all()
         })
     }
 
@@ -194,7 +194,7 @@ impl Fleet {
 
     fn go_on_watching(&mut self, mut stage: CanaryStage) -> bool {
         let is_over = stage.ends_at().is_some_and(|at| self.out.is_due(at));
-        let are_ready = self.change.as_ref().is_some_and(all_done);
+        let are_ready = matches!(&self.change, Some(change) if change.has_done_all());
         if is_over && are_ready {
             if self.judge_canaries(true) {
                 return false;
@@ -321,12 +321,4 @@ impl Fleet {
         let ends_at = canary.ends_at().filter(|at| !self.out.is_due(*at))?;
         canary.tells_at().map(|at| at.min(ends_at))
     }
-}
-
-/// Whether a worker of the generation is ready at each position that was taken.
-fn all_done(change: &Change) -> bool {
-    change
-        .switched
-        .iter()
-        .all(|position| change.is_done(*position))
 }

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::action::Failure;
 use super::canary::CanaryStage;
+use super::config::Limits;
 use super::event::{CommandId, ReloadPlan};
-use super::limits::Limits;
+use super::failure::Failure;
 use super::report::Reason;
 use crate::ids::{Generation, Position};
 
@@ -164,6 +164,11 @@ impl Change {
 
     pub(super) fn has_switched(&self, position: Position) -> bool {
         self.switched.contains(&position)
+    }
+
+    /// Whether a worker of the generation was ready at each position that was taken.
+    pub(super) fn has_done_all(&self) -> bool {
+        self.switched.iter().all(|position| self.is_done(*position))
     }
 
     pub(super) fn is_done(&self, position: Position) -> bool {

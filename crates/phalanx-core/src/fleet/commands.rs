@@ -1,9 +1,11 @@
 //! What users want of a fleet. Every command gets exactly one reply: here at once, or later from
-//! whatever it set in motion.
+//! whatever it set in motion (`Fleet::command` gives each its turn).
 
-use super::action::{Action, Done, Failure, Outcome, Refusal};
+use super::action::{Action, Done, Outcome, Refusal};
 use super::config::MAX_WORKERS;
-use super::event::{Command, CommandId, ScaleTo};
+use super::elastic::Resize;
+use super::event::{CommandId, ScaleTo};
+use super::failure::Failure;
 use super::report::{Reason, Report};
 use super::seat::Seat;
 use super::verdict::HEAD_START;
@@ -39,33 +41,7 @@ impl Fleet {
         }
     }
 
-    pub(super) fn command(&mut self, id: CommandId, command: Command) {
-        match (command, &mut self.phase) {
-            (Command::Reload(plan), Phase::New | Phase::Running) => self.reload(id, plan),
-            (Command::Rollback, Phase::New | Phase::Running) => self.rollback(id),
-            (Command::Scale(to), Phase::New | Phase::Running) => self.scale(id, to),
-            (Command::Recycle(target), Phase::New | Phase::Running) => self.recycle(id, target),
-            (
-                Command::Reload(_) | Command::Rollback | Command::Scale(_) | Command::Recycle(_),
-                Phase::Ending { .. } | Phase::Finished,
-            ) => {
-                self.out.reply(id, Err(Refusal::Stopping));
-            }
-            (Command::Stop, Phase::New | Phase::Running) => self.stop(id, false),
-            (Command::StopFast, Phase::New | Phase::Running) => self.stop(id, true),
-            (Command::Stop, Phase::Ending { stops, .. }) => stops.push(id),
-            (Command::StopFast, Phase::Ending { stops, .. }) => {
-                stops.push(id);
-                self.report_stop(true);
-                self.hurry();
-            }
-            (Command::Stop | Command::StopFast, Phase::Finished) => {
-                self.out.reply(id, Ok(Done::Stopped));
-            }
-        }
-    }
-
-    fn stop(&mut self, id: CommandId, fast: bool) {
+    pub(super) fn stop(&mut self, id: CommandId, fast: bool) {
         self.report_stop(fast);
         if fast {
             self.hurry();
@@ -73,7 +49,7 @@ impl Fleet {
         self.end(Outcome::Stopped, vec![id]);
     }
 
-    fn report_stop(&mut self, fast: bool) {
+    pub(super) fn report_stop(&mut self, fast: bool) {
         self.out.report(Report::StopStarted {
             fast,
             workers: self.roster.len(),
@@ -126,7 +102,7 @@ impl Fleet {
     }
 
     /// Every worker is told to end now.
-    fn hurry(&mut self) {
+    pub(super) fn hurry(&mut self) {
         let (config, out) = (&self.config, &mut self.out);
         for worker in self.roster.workers_mut() {
             match worker.state {
@@ -148,7 +124,7 @@ impl Fleet {
 
 /// Changes of size.
 impl Fleet {
-    fn scale(&mut self, id: CommandId, to: ScaleTo) {
+    pub(super) fn scale(&mut self, id: CommandId, to: ScaleTo) {
         let to = match new_target(self.target, to) {
             Ok(to) => to,
             Err(reason) => return self.out.reply(id, Err(Refusal::Invalid { reason })),
@@ -267,6 +243,24 @@ impl Fleet {
             };
             self.out.reply(scaling.command, Err(refusal));
         }
+    }
+}
+
+impl Fleet {
+    /// The load, or the number of processors, asks for another size. A reload, a boot and a change of size under way go first: it will ask again.
+    pub(super) fn resize(&mut self, resize: Resize) {
+        let is_busy = self.change.is_some() || self.boot.is_some() || self.is_scaling();
+        let is_running = matches!(self.phase, Phase::Running);
+        if is_busy || !is_running || resize.to > MAX_WORKERS {
+            return;
+        }
+        let from = self.target;
+        self.out.report(Report::Resizes {
+            from,
+            to: resize.to,
+            why: resize.why,
+        });
+        self.set_target(resize.to);
     }
 }
 

@@ -10,9 +10,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::report::Report;
-use super::{Fleet, Phase};
-
 /// Grow when the workers were busier than this, in thousandths of their time,
 const GROW_ABOVE: u32 = 800;
 /// for so long on average.
@@ -223,24 +220,6 @@ fn reason(busy: u32, span: Duration, held_by: Option<ElasticLimit>) -> ElasticRe
         busy,
         seconds: span.as_secs(),
         held_by,
-    }
-}
-
-impl Fleet {
-    /// The load, or the number of processors, asks for another size. A reload, a boot and a change of size under way go first: it will ask again.
-    pub(super) fn resize(&mut self, resize: Resize) {
-        let is_busy = self.change.is_some() || self.boot.is_some() || self.is_scaling();
-        let is_running = matches!(self.phase, Phase::Running);
-        if is_busy || !is_running || resize.to > super::MAX_WORKERS {
-            return;
-        }
-        let from = self.target;
-        self.out.report(Report::Resizes {
-            from,
-            to: resize.to,
-            why: resize.why,
-        });
-        self.set_target(resize.to);
     }
 }
 

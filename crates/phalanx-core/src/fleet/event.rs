@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::amount::Amount;
+use super::config::{FleetConfig, Limits};
 use super::elastic::Resize;
 use super::wear::Wear;
 use crate::dispatch::readiness::Lack;
@@ -170,6 +171,19 @@ pub struct ReloadPlan {
     /// Also where workers listen only where the primary has no part in it, so that connections are lost. The fleet, which
     /// knows no listeners, does not ask: whoever hands it the plan does.
     pub allow_unseen: bool,
+}
+
+impl ReloadPlan {
+    /// The limits of this reload: its own before those of the configuration.
+    pub(super) fn limits(&self, config: &FleetConfig) -> Limits {
+        let limits = Limits::of(config);
+        Limits {
+            extra: self.max_surge.unwrap_or(limits.extra),
+            missing: self.max_unavailable.unwrap_or(limits.missing),
+            fewer_listeners: self.allow_fewer_listeners || limits.fewer_listeners,
+            ..limits
+        }
+    }
 }
 
 /// Who goes first in a reload, and for how long alone.

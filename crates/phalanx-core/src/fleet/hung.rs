@@ -11,9 +11,8 @@ use super::Fleet;
 use super::action::Action;
 use super::config::FleetConfig;
 use super::outbox::Outbox;
-use super::recycle::Recycled;
 use super::report::Reason;
-use super::wear::Wear;
+use super::wear::{Recycled, Wear};
 use super::worker::{Cause, State, Worker};
 use crate::ids::WorkerId;
 

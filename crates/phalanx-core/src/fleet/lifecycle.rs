@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::action::{Action, FailureReason};
+use super::action::Action;
+use super::failure::FailureReason;
 use super::report::{Reason, Report};
 use super::rollout::wanted_at;
-use super::seat::Seat;
+use super::seat::{Past, Seat};
 use super::verdict::{FIRST_ANSWER, Who, has_recycled};
 use super::worker::{Cause, State, Worker};
 use super::{Fleet, Phase};
@@ -87,6 +88,30 @@ impl Fleet {
         worker.enter(State::Ready, Reason::Serves, &mut self.out);
         let who = Who::from(&*worker);
         self.became_ready(who);
+    }
+
+    /// What that means to its position, to the boot and to the rollout.
+    pub(super) fn became_ready(&mut self, who: Who) {
+        if let Some(seat) = self.roster.seat_mut(who.position) {
+            seat.past = Past::Served;
+        }
+        if self.boot.take().is_some() {
+            self.out.report(Report::BootOver);
+        }
+        self.has_served |= who.generation == self.current;
+        let is_wanted = self.is_wanted(who.position);
+        let now = self.out.now();
+        if let Some(change) = &mut self.change
+            && is_wanted
+            && change.to == who.generation
+            && change.record_ready(who.position, now)
+        {
+            self.out.report(Report::RolloutProgress {
+                generation: change.to,
+                done: change.done_count(),
+                workers: self.target,
+            });
+        }
     }
 
     /// Those who soak at a position that has lost its other worker are needed now.
@@ -282,7 +307,7 @@ impl Fleet {
     /// what that one held. But where a release served already, to start it over and over mends nothing.
     fn accepts_fewer(&self, who: Who) -> bool {
         match &self.change {
-            Some(change) if change.to == who.generation() && !change.is_rollback() => {
+            Some(change) if change.to == who.generation && !change.is_rollback() => {
                 change.limits.fewer_listeners
             }
             Some(_) | None => true,
@@ -324,7 +349,7 @@ impl Fleet {
             State::Soaking { .. } => self.admit(id),
             State::Starting { .. } | State::Online { .. } => {
                 let lack = worker.lack.take();
-                if let Some(Lack::Listeners(missing)) = &lack
+                if let Some(Lack::Listeners(missing) | Lack::Accepting(missing)) = &lack
                     && self.accepts_fewer(who)
                 {
                     return self.accept(id, missing.clone());

@@ -70,9 +70,9 @@ mod config;
 mod cores;
 mod elastic;
 mod event;
+mod failure;
 mod hung;
 mod lifecycle;
-mod limits;
 mod milestones;
 mod outbox;
 mod reconcile;
@@ -95,8 +95,10 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::Serializer;
+
 pub use crate::health::HealthSummary;
-pub use action::{Action, Done, Failure, FailureReason, Outcome, Refusal};
+pub use action::{Action, Done, Outcome, Refusal};
 pub use amount::{Amount, AmountError};
 use change::{Change, QueuedReloads};
 use commands::Scaling;
@@ -106,15 +108,15 @@ pub use elastic::{
     Elastic, ElasticLimit, ElasticRange, ElasticReason, ElasticSample, Resize, ResizeReason,
 };
 pub use event::{Canary, Command, CommandId, Event, RecycleTarget, ReloadPlan, ScaleTo};
+pub use failure::{Failure, FailureReason};
 use outbox::Outbox;
-pub use recycle::Recycled;
 use recycle::Recycling;
 pub use report::{Reason, Report, WorkerState};
 use roster::Roster;
 pub use tally::{RELOAD_CLASSES_MS, ReloadEnd, Replaced, Tally};
 use verdict::Boot;
 pub use view::{FleetPhase, FleetView, RolloutView, VacancyView, WorkerView};
-pub use wear::{Wear, WearGauge, WearLimits, WearSample};
+pub use wear::{Recycled, Wear, WearGauge, WearLimits, WearSample};
 use worker::Worker;
 
 use crate::ids::{Generation, Position, WorkerId};
@@ -244,6 +246,33 @@ impl Fleet {
         self.out.take()
     }
 
+    /// What a command means now. It gets exactly one reply: at once, or later from whatever it sets in motion.
+    fn command(&mut self, id: CommandId, command: Command) {
+        match (command, &mut self.phase) {
+            (Command::Reload(plan), Phase::New | Phase::Running) => self.reload(id, plan),
+            (Command::Rollback, Phase::New | Phase::Running) => self.rollback(id),
+            (Command::Scale(to), Phase::New | Phase::Running) => self.scale(id, to),
+            (Command::Recycle(target), Phase::New | Phase::Running) => self.recycle(id, target),
+            (
+                Command::Reload(_) | Command::Rollback | Command::Scale(_) | Command::Recycle(_),
+                Phase::Ending { .. } | Phase::Finished,
+            ) => {
+                self.out.reply(id, Err(Refusal::Stopping));
+            }
+            (Command::Stop, Phase::New | Phase::Running) => self.stop(id, false),
+            (Command::StopFast, Phase::New | Phase::Running) => self.stop(id, true),
+            (Command::Stop, Phase::Ending { stops, .. }) => stops.push(id),
+            (Command::StopFast, Phase::Ending { stops, .. }) => {
+                stops.push(id);
+                self.report_stop(true);
+                self.hurry();
+            }
+            (Command::Stop | Command::StopFast, Phase::Finished) => {
+                self.out.reply(id, Ok(Done::Stopped));
+            }
+        }
+    }
+
     /// When [`Event::Tick`] is due, if no other event comes first. Stepping earlier does no harm.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
@@ -315,4 +344,9 @@ impl Fleet {
     fn is_wanted(&self, position: Position) -> bool {
         position.0 < self.target
     }
+}
+
+/// Durations leave as whole milliseconds, in fields whose names end in `_ms`.
+fn as_millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::action::Action;
 use super::census::{Census, Place};
 use super::change::Change;
-use super::config::{BootPolicy, FleetConfig};
-use super::limits::Limits;
+use super::config::{BootPolicy, FleetConfig, Limits};
 use super::outbox::Outbox;
-use super::recycle::Recycled;
 use super::report::Reason;
 use super::rollout::wanted_at;
 use super::seat::{Past, Seat};
+use super::wear::Recycled;
 use super::worker::Worker;
 use super::{Fleet, Phase};
 use crate::ids::{Generation, Position, WorkerId};
@@ -327,7 +327,13 @@ impl Fleet {
         self.last_worker = WorkerId(self.last_worker.0.saturating_add(1));
         let identity = (self.last_worker, position, generation);
         let held = position.is_spare() || self.is_to_soak(position, generation);
-        let worker = Worker::spawn(identity, held, reason, &self.config, &mut self.out);
+        self.out.push(Action::Spawn {
+            worker: self.last_worker,
+            position,
+            generation,
+            held,
+        });
+        let worker = Worker::new(identity, held, reason, &self.config, &mut self.out);
         self.roster.insert(worker);
         if let Some(seat) = self.roster.seat_mut(position)
             && seat.past == Past::Untried

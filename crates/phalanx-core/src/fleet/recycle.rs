@@ -6,17 +6,15 @@
 //! like any position that failed to start, and whoever asked by hand is told.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-use serde::Serialize;
 
 use super::Fleet;
-use super::action::{Done, Failure, Refusal};
+use super::action::{Done, Refusal};
 use super::census::{Census, Place};
 use super::event::{CommandId, RecycleTarget};
+use super::failure::Failure;
 use super::report::Reason;
 use super::seat::Seat;
-use super::wear::Wear;
+use super::wear::{Recycled, Wear};
 use super::worker::{Cause, Worker};
 use crate::ids::{Position, WorkerId};
 
@@ -41,16 +39,6 @@ struct Asked {
     command: CommandId,
     workers: BTreeSet<WorkerId>,
     of: u32,
-}
-
-/// When a position was last recycled, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[expect(clippy::exhaustive_structs, reason = "when and why")]
-pub struct Recycled {
-    /// When the worker was asked to leave, as [`Fleet::step`] counts the time.
-    pub at: Duration,
-    /// Why.
-    pub wear: Wear,
 }
 
 impl Fleet {

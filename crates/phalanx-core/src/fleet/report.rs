@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::action::{Failure, FailureReason};
 use super::amount::Amount;
 use super::elastic::ResizeReason;
+use super::failure::{Failure, FailureReason};
 use super::wear::Wear;
 use crate::dispatch::readiness::ListenerName;
 use crate::health::HealthSummary;
@@ -39,7 +39,7 @@ pub enum Report {
         /// The position.
         position: Position,
         /// How long, from now.
-        #[serde(rename = "delay_ms", serialize_with = "as_millis")]
+        #[serde(rename = "delay_ms", serialize_with = "super::as_millis")]
         delay: Duration,
         /// Failures in a row.
         failures: u32,
@@ -81,7 +81,7 @@ pub enum Report {
         /// How many there are.
         canaries: u32,
         /// How long, from now.
-        #[serde(rename = "watch_ms", serialize_with = "as_millis")]
+        #[serde(rename = "watch_ms", serialize_with = "super::as_millis")]
         watch: Duration,
     },
     /// How the canaries do, from time to time.
@@ -89,10 +89,10 @@ pub enum Report {
         /// The new generation.
         generation: Generation,
         /// Since when they are watched.
-        #[serde(rename = "elapsed_ms", serialize_with = "as_millis")]
+        #[serde(rename = "elapsed_ms", serialize_with = "super::as_millis")]
         elapsed: Duration,
         /// How long they are.
-        #[serde(rename = "watch_ms", serialize_with = "as_millis")]
+        #[serde(rename = "watch_ms", serialize_with = "super::as_millis")]
         watch: Duration,
         /// Their figures.
         canary: HealthSummary,
@@ -358,12 +358,4 @@ impl fmt::Display for Reason {
             Self::FailedToStart { failure } => failure.fmt(f),
         }
     }
-}
-
-/// Durations leave as whole milliseconds, in fields whose names end in `_ms`.
-pub(super) fn as_millis<S: Serializer>(
-    duration: &Duration,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Fleet;
-use super::action::{Failure, Refusal};
+use super::action::Refusal;
 use super::change::{Asked, Change, Direction, Kind};
+use super::config::Limits;
 use super::event::CommandId;
-use super::limits::Limits;
+use super::failure::Failure;
 use super::report::{Reason, Report};
 use super::rollout::stop_starting;
 use crate::ids::Position;

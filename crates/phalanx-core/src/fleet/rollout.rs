@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Fleet;
-use super::action::{Action, Done, Failure, FailureReason, Refusal};
+use super::action::{Action, Done, Refusal};
 use super::canary::CanaryStage;
 use super::change::{Asked, Change, Direction, Kind, QueuedReloads};
 use super::config::FleetConfig;
 use super::event::{CommandId, ReloadPlan};
-use super::limits::Limits;
+use super::failure::{Failure, FailureReason};
 use super::outbox::Outbox;
 use super::report::{Reason, Report};
 use super::worker::{Cause, Worker};
@@ -37,7 +37,7 @@ impl Fleet {
     /// A reload: begins a rollout, supersedes the one under way, or waits for the boot or a
     /// revert.
     pub(super) fn reload(&mut self, command: CommandId, plan: ReloadPlan) {
-        let limits = Limits::for_reload(&self.config, &plan);
+        let limits = plan.limits(&self.config);
         if let Err(error) = limits.check_ever(self.target) {
             let reason = error.to_string();
             return self.out.reply(command, Err(Refusal::Invalid { reason }));
@@ -72,7 +72,7 @@ impl Fleet {
             .filter(|seat| !seat.has_ready())
             .map(|seat| seat.position)
             .collect();
-        let limits = Limits::for_reload(&self.config, &plan);
+        let limits = plan.limits(&self.config);
         let canary = plan.canary.map(CanaryStage::from);
         change.supersede(
             to,
@@ -105,7 +105,7 @@ impl Fleet {
         self.change = Some(Change::forward(
             (to, Kind::Reload),
             asked.collect(),
-            Limits::for_reload(&self.config, &queued.plan),
+            queued.plan.limits(&self.config),
             queued.plan.canary.map(CanaryStage::from),
             self.out.now(),
         ));

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::config::FleetConfig;
 use super::outbox::Outbox;
-use super::recycle::Recycled;
 use super::report::Report;
-use super::wear::Wear;
+use super::wear::{Recycled, Wear};
 use super::worker::Worker;
 use crate::backoff::Backoff;
 use crate::ids::{Generation, Position, WorkerId};

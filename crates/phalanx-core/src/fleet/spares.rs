@@ -13,9 +13,10 @@
 //! [`FleetConfig::spares`]: super::FleetConfig::spares
 
 use super::Fleet;
-use super::action::{Action, Failure, FailureReason};
+use super::action::Action;
 use super::census::{Census, Place};
 use super::change::{Change, TOLERATED_KILLS};
+use super::failure::{Failure, FailureReason};
 use super::report::Reason;
 use super::seat::Seat;
 use super::verdict::Who;

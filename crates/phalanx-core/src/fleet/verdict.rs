@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::action::{Failure, FailureReason};
 use super::change::{Change, TOLERATED_KILLS};
 use super::config::BootPolicy;
-use super::report::Report;
-use super::seat::{Past, Seat};
+use super::failure::{Failure, FailureReason};
+use super::seat::Seat;
 use super::worker::Worker;
 use super::{Fleet, Phase};
 use crate::ids::{ExitStatus, Generation, Position, WorkerId};
@@ -48,9 +47,9 @@ pub(super) struct Boot {
 /// A worker, alive or just gone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Who {
-    worker: WorkerId,
-    position: Position,
-    generation: Generation,
+    pub(super) worker: WorkerId,
+    pub(super) position: Position,
+    pub(super) generation: Generation,
 }
 
 impl From<&Worker> for Who {
@@ -64,10 +63,6 @@ impl From<&Worker> for Who {
 }
 
 impl Who {
-    pub(super) fn generation(self) -> Generation {
-        self.generation
-    }
-
     fn failure(self, reason: FailureReason) -> Failure {
         Failure {
             worker: Some(self.worker),
@@ -78,29 +73,6 @@ impl Who {
 }
 
 impl Fleet {
-    pub(super) fn became_ready(&mut self, who: Who) {
-        if let Some(seat) = self.roster.seat_mut(who.position) {
-            seat.past = Past::Served;
-        }
-        if self.boot.take().is_some() {
-            self.out.report(Report::BootOver);
-        }
-        self.has_served |= who.generation == self.current;
-        let is_wanted = self.is_wanted(who.position);
-        let now = self.out.now();
-        if let Some(change) = &mut self.change
-            && is_wanted
-            && change.to == who.generation
-            && change.record_ready(who.position, now)
-        {
-            self.out.report(Report::RolloutProgress {
-                generation: change.to,
-                done: change.done_count(),
-                workers: self.target,
-            });
-        }
-    }
-
     /// A worker that was ready left unasked: by its own wish, or it crashed. Its position needs
     /// another.
     pub(super) fn lost_ready(&mut self, who: Who, ready_for: Duration, voluntary: bool) {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::recycle::Recycled;
 use super::report::WorkerState;
 use super::seat::Seat;
+use super::wear::Recycled;
 use super::worker::Cause;
 use crate::ids::{Generation, Position, WorkerId};
 

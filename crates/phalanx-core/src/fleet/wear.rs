@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::report::as_millis;
 use crate::ids::Position;
 
 /// How many of the last [`SAMPLES`] samples must be above the limit of memory.
@@ -59,7 +58,7 @@ pub enum Wear {
     /// It has been ready for long enough.
     Age {
         /// How long.
-        #[serde(rename = "age_ms", serialize_with = "as_millis")]
+        #[serde(rename = "age_ms", serialize_with = "super::as_millis")]
         age: Duration,
     },
     /// It has answered enough requests.
@@ -70,23 +69,33 @@ pub enum Wear {
     /// It does not answer.
     Hung {
         /// For how long.
-        #[serde(rename = "silent_ms", serialize_with = "as_millis")]
+        #[serde(rename = "silent_ms", serialize_with = "super::as_millis")]
         silent: Duration,
     },
     /// It does not answer, nor does any other worker: it gives way before it is given up, and may finish its work.
     Outage {
         /// For how long.
-        #[serde(rename = "silent_ms", serialize_with = "as_millis")]
+        #[serde(rename = "silent_ms", serialize_with = "super::as_millis")]
         silent: Duration,
     },
     /// A signal stopped it, and nobody continues it: its successor serves, and it is continued to finish its work.
     Stopped {
         /// For how long it has been.
-        #[serde(rename = "stopped_ms", serialize_with = "as_millis")]
+        #[serde(rename = "stopped_ms", serialize_with = "super::as_millis")]
         stopped: Duration,
     },
     /// Somebody asked for it.
     Asked,
+}
+
+/// When a position was last recycled, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::exhaustive_structs, reason = "when and why")]
+pub struct Recycled {
+    /// When the worker was asked to leave, as [`Fleet::step`](super::Fleet::step) counts the time.
+    pub at: Duration,
+    /// Why.
+    pub wear: Wear,
 }
 
 impl fmt::Display for Wear {
@@ -149,18 +158,18 @@ pub struct WearGauge {
     above: u32,
     /// What it occupied at the sample before.
     before: Option<u64>,
+    /// By how much it grew up to that sample, and up to the one before.
+    grown: [u64; 2],
     told: bool,
 }
 
 impl WearGauge {
     /// Takes in one sample, and says once that the worker is worn out by one of these limits, those of its position.
-    /// One peak of memory is no wear: two of three samples must be above the limit, or would be with the next one if memory grows
-    /// on as it did. So the successor of one that leaks comes when the limit is reached, and not seconds later.
+    /// One peak of memory is no wear: two of three samples must be above the limit, or be about to pass it.
     pub fn look(&mut self, sample: &WearSample, limits: &WearLimits) -> Option<Wear> {
         let bytes = sample.memory.unwrap_or(0);
-        let before = self.before.replace(bytes).unwrap_or(bytes);
-        let next = bytes.saturating_add(bytes.saturating_sub(before));
-        let is_above = limits.max_memory.is_some_and(|limit| next > limit);
+        let soon = self.soon(bytes);
+        let is_above = limits.max_memory.is_some_and(|limit| soon > limit);
         self.above = (self.above << 1 | u32::from(is_above)) & ((1 << SAMPLES) - 1);
         if self.told {
             return None;
@@ -181,6 +190,24 @@ impl WearGauge {
         };
         self.told = wear.is_some();
         wear
+    }
+
+    /// What memory will be soon if it grows on as it did: at the next sample, and where it grew evenly up to the last three, at the
+    /// one after that. So the successor of a worker that leaks serves when the limit is reached, and not seconds later.
+    fn soon(&mut self, bytes: u64) -> u64 {
+        let before = self.before.replace(bytes).unwrap_or(bytes);
+        let grew = bytes.saturating_sub(before);
+        let least = self.grown.into_iter().fold(grew, u64::min);
+        let most = self.grown.into_iter().fold(grew, u64::max);
+        self.grown = [self.grown[1], grew];
+        // A start grows too, but less and less.
+        let grows_evenly = most <= least.saturating_mul(2);
+        let by = if grows_evenly {
+            grew.saturating_add(least)
+        } else {
+            grew
+        };
+        bytes.saturating_add(by)
     }
 }
 
@@ -219,13 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn one_that_grows_steadily_is_worn_when_it_reaches_the_limit() {
+    fn one_that_grows_steadily_is_worn_before_it_passes_the_limit() {
         let mut gauge = WearGauge::default();
         for bytes in [150, 160, 170, 180, 190] {
             assert_eq!(gauge.look(&takes(bytes), &MEMORY), None, "{bytes}");
         }
-        assert_eq!(gauge.look(&takes(198), &MEMORY), None, "once");
-        assert!(gauge.look(&takes(206), &MEMORY).is_some());
+        assert!(gauge.look(&takes(199), &MEMORY).is_some());
         let mut gauge = WearGauge::default();
         for bytes in [20, 100, 160, 175, 180, 180] {
             assert_eq!(

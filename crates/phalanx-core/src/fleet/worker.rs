@@ -92,8 +92,8 @@ impl Cause {
 }
 
 impl Worker {
-    /// Orders the spawn of a new worker.
-    pub(super) fn spawn(
+    /// A new worker, whose spawn has been ordered.
+    pub(super) fn new(
         (id, position, generation): (WorkerId, Position, Generation),
         held: bool,
         reason: Reason,
@@ -118,12 +118,6 @@ impl Worker {
             worn: None,
             health: None,
         };
-        out.push(Action::Spawn {
-            worker: id,
-            position,
-            generation,
-            held,
-        });
         worker.report(None, WorkerState::Starting, reason, out);
         worker
     }

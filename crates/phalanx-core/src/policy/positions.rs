@@ -3,13 +3,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Position;
 
 /// Positions are numbered below this: as many as a fleet may have workers.
 pub const POSITIONS_MAX: u32 = 4096;
 
 /// Positions below [`POSITIONS_MAX`].
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PositionSet {
     /// Bit `n % 64` of word `n / 64` is position `n`. The last word, if any, is not zero.
     words: Vec<u64>,

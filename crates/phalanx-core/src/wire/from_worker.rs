@@ -11,7 +11,9 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::json::JsonCheck;
-use super::{WireError, field_error, internal_command, key_text, parse_value, unsigned};
+use super::{
+    HANDLE_RETRIES, WireError, field_error, internal_command, key_text, parse_value, unsigned,
+};
 use crate::health::{Health, Latency};
 
 pub use advanced::parse_advanced_from_worker;
@@ -93,7 +95,12 @@ pub enum FromWorker {
     /// It tells its load (`NODE_PHALANX`, `act:load`), as it was asked to.
     Load(LoadReport),
     /// It tells what it holds (`NODE_PHALANX`, `act:holds`), as it was asked to.
-    Holds(HoldReport),
+    Holds {
+        /// What it holds.
+        report: HoldReport,
+        /// The `seq` of the message that asked. A worker whose preload is older does not say it.
+        ack: Option<u64>,
+    },
     /// It tells how busy its event loop was of late (`NODE_PHALANX`, `act:loop`), as it was asked to.
     Loop {
         /// In thousandths of the time.
@@ -172,7 +179,7 @@ pub(super) fn parse_internal(command: &str, value: &Value) -> Result<FromWorker,
         "NODE_HANDLE_ACK" => Ok(FromWorker::HandleAck),
         "NODE_HANDLE_NACK" => Ok(FromWorker::HandleNack),
         "NODE_HANDLE" => {
-            let message = value.get("msg").unwrap_or(&Value::Null);
+            let message = sent_with(value);
             Ok(returned(message).unwrap_or_else(|| FromWorker::Handle {
                 message: message.to_string().into(),
             }))
@@ -262,7 +269,10 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
             .map(FromWorker::Load)
             .map_err(WireError::Json),
         "holds" => HoldReport::deserialize(value)
-            .map(FromWorker::Holds)
+            .map(|report| FromWorker::Holds {
+                report,
+                ack: value["ack"].as_u64(),
+            })
             .map_err(WireError::Json),
         "loop" => Ok(FromWorker::Loop {
             busy: u32::try_from(unsigned(value, "loop", "busy")?)
@@ -276,6 +286,19 @@ fn parse_own(value: &Value) -> Result<FromWorker, WireError> {
         }),
         _ => Ok(FromWorker::Ignored),
     }
+}
+
+/// The message that a handle was sent with. When a handle did not arrive, Node sends it again in an envelope around
+/// the envelope, up to three times.
+fn sent_with(envelope: &Value) -> &Value {
+    let mut message = envelope.get("msg").unwrap_or(&Value::Null);
+    for _ in 0..HANDLE_RETRIES {
+        if internal_command(message) != Some("NODE_HANDLE") {
+            break;
+        }
+        message = message.get("msg").unwrap_or(&Value::Null);
+    }
+    message
 }
 
 /// Whether a handle is a connection that a full worker gives back, by the message that came with it.

@@ -26,7 +26,7 @@ pub use from_worker::{
 pub use json::{JsonCheck, MAX_DEPTH};
 pub use pacing::Pacing;
 pub use to_worker::{
-    DrainLimits, ReplyBody, Shed, SocketName, ToWorker, outgoing, parse_to_worker,
+    DrainLimits, HandleType, ReplyBody, Shed, SocketName, ToWorker, outgoing, parse_to_worker,
 };
 
 use serde_json::Value;
@@ -37,6 +37,9 @@ const HANDLE: &[u8] = b"NODE_HANDLE";
 pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
 /// The line that refuses a handle (none came with its message).
 pub const HANDLE_NACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n";
+
+/// How often a handle that did not arrive is sent again, as Node does it.
+pub const HANDLE_RETRIES: u8 = 3;
 
 /// A line that is not what the protocol allows. Blast radius: this message; the channel goes on.
 #[derive(Debug, thiserror::Error)]

@@ -23,6 +23,37 @@ fn target(fields: &str) -> Target {
 }
 
 #[test]
+fn a_handle_that_node_sends_again_has_the_message_of_the_first_time() {
+    let mut line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"of":"the app"}}"#.to_owned();
+    for _ in 0..=HANDLE_RETRIES {
+        let FromWorker::Handle { message } = from(&line) else {
+            panic!("no handle: {line}");
+        };
+        assert_eq!(&*message, r#"{"of":"the app"}"#);
+        line = format!(r#"{{"cmd":"NODE_HANDLE","type":"net.Native","msg":{line}}}"#);
+    }
+}
+
+#[test]
+fn a_message_with_a_handle_is_read_as_it_was_written() {
+    for (of, name) in [
+        (HandleType::Socket, "net.Socket"),
+        (HandleType::Server, "net.Server"),
+        (HandleType::Udp4, "dgram.Socket"),
+        (HandleType::Udp6, "dgram.Socket"),
+    ] {
+        let line = outgoing::user_handle(&json!({"n": 1}), of);
+        let line = std::str::from_utf8(&line).unwrap().trim_end();
+        assert!(
+            line.starts_with(r#"{"cmd":"NODE_HANDLE""#) && line.contains(name),
+            "{line}"
+        );
+        let read = parse_to_worker(line.as_bytes()).unwrap();
+        assert_eq!(read, ToWorker::Handle(json!({"n": 1})));
+    }
+}
+
+#[test]
 fn reads_the_captured_lines_of_node() {
     assert_eq!(
         from(r#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#),

@@ -33,7 +33,12 @@ pub enum ToWorker {
         lane: u8,
     },
     /// Keep so many connections, end what is above that politely, and tell what is held (`NODE_PHALANX`, `act:shed`).
-    Shed(Shed),
+    Shed {
+        /// What is wanted.
+        wanted: Shed,
+        /// The `seq` that what it tells answers.
+        seq: u64,
+    },
     /// The answer to a message of this worker.
     Reply {
         /// The `seq` it answers.
@@ -105,6 +110,20 @@ pub struct SocketName {
     pub port: u16,
 }
 
+/// As what Node's receiver makes a handle of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "all that travels")]
+pub enum HandleType {
+    /// A connection (`net.Socket`).
+    Socket,
+    /// A listener (`net.Server`).
+    Server,
+    /// A UDP socket of IPv4 (`dgram.Socket`).
+    Udp4,
+    /// A UDP socket of IPv6.
+    Udp6,
+}
+
 /// What a worker is to do about its connections while they are rebalanced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the whole order")]
@@ -132,10 +151,13 @@ pub fn parse_to_worker(line: &[u8]) -> Result<ToWorker, WireError> {
             // The primary's probe: a handle message without a handle, to be answered with a NACK.
             None => Ok(ToWorker::Handle(Value::Null)),
         },
-        Some("NODE_PHALANX") if value["act"] == "shed" => Ok(ToWorker::Shed(Shed {
-            keep: value["keep"].as_u64().and_then(|keep| keep.try_into().ok()),
-            streams: value["streams"] == true,
-        })),
+        Some("NODE_PHALANX") if value["act"] == "shed" => Ok(ToWorker::Shed {
+            wanted: Shed {
+                keep: value["keep"].as_u64().and_then(|keep| keep.try_into().ok()),
+                streams: value["streams"] == true,
+            },
+            seq: unsigned(&value, "shed", "seq")?,
+        }),
         Some("NODE_PHALANX") if value["act"] == "position" => Ok(ToWorker::Position {
             position: u32::try_from(unsigned(&value, "position", "position")?)
                 .map_err(|_| field_error("position", "position"))?,
@@ -174,7 +196,7 @@ fn parse_cluster(value: &Value, handle: bool) -> Result<ToWorker, WireError> {
 
 /// The lines themselves, newline included.
 pub mod outgoing {
-    use super::{DrainLimits, Duration, Shed, SocketName, Value, json};
+    use super::{DrainLimits, Duration, HandleType, Shed, SocketName, Value, json};
 
     fn line(value: &Value) -> Vec<u8> {
         let mut bytes = value.to_string().into_bytes();
@@ -186,6 +208,22 @@ pub mod outgoing {
     #[must_use]
     pub fn user(message: &Value) -> Vec<u8> {
         line(message)
+    }
+
+    /// An application's message that a descriptor goes with, in both directions.
+    #[must_use]
+    pub fn user_handle(message: &Value, of: HandleType) -> Vec<u8> {
+        let (name, datagram) = match of {
+            HandleType::Socket => ("net.Socket", None),
+            HandleType::Server => ("net.Server", None),
+            HandleType::Udp4 => ("dgram.Socket", Some("udp4")),
+            HandleType::Udp6 => ("dgram.Socket", Some("udp6")),
+        };
+        let mut envelope = json!({"cmd": "NODE_HANDLE", "type": name, "msg": message});
+        if let Some(datagram) = datagram {
+            envelope["dgramType"] = datagram.into();
+        }
+        line(&envelope)
     }
 
     /// `{"cmd":"NODE_CLUSTER","act":"disconnect"}`: to be sent once a worker, never twice. The limits are
@@ -410,12 +448,12 @@ pub mod outgoing {
             line(&json!({"cmd": "NODE_PHALANX", "act": "patience", "patience": millis}))
         }
 
-        /// What this worker holds, as it was asked to tell.
+        /// What this worker holds, as the message `ack` asked it to tell.
         #[must_use]
-        pub fn holds(report: HoldReport, seq: u64) -> Vec<u8> {
+        pub fn holds(report: HoldReport, ack: u64, seq: u64) -> Vec<u8> {
             line(&json!({
                 "cmd": "NODE_PHALANX", "act": "holds", "open": report.open, "ending": report.ending,
-                "fixed": report.fixed, "seq": seq,
+                "fixed": report.fixed, "ack": ack, "seq": seq,
             }))
         }
 

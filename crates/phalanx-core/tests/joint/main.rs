@@ -7,7 +7,7 @@
 //! planting a fault (`fault`) that breaks it.
 //!
 //! `PHALANX_JOINT_HISTORIES` says how many to play, `PHALANX_JOINT_SEED` replays one aloud. What is not simulated here:
-//! slots and shared sockets, whose queues are the kernel's.
+//! shared sockets, whose queue is the kernel's, and slots, which `tests/slots` simulates.
 
 #[cfg(test)]
 mod dispatch;

@@ -8,17 +8,18 @@ use std::time::Duration;
 use phalanx_sys::clock;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
-use crate::cause::{self, Cause};
+use super::failed::{Failed, Origin};
+use super::opening::Opening;
+use crate::cause::Cause;
 use crate::request::{Body, Message};
 use crate::response::{Reader, Response};
 use crate::session::Session;
 
-/// A slow reader's receive buffer, its bites, the pause between two, and how many it takes slowly.
-const SLOW_BUFFER_BYTES: u32 = 4 << 10;
+/// A slow reader's bites, the pause between two, and how many it takes slowly.
 const SLOW_BITE_BYTES: usize = 2 << 10;
 const SLOW_PAUSE: Duration = Duration::from_millis(10);
 const SLOW_BITES: u32 = 50;
@@ -34,23 +35,11 @@ const FILLING: [u8; 16 << 10] = [b'x'; 16 << 10];
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
-    /// The client's port.
-    pub(super) port: u16,
-    /// When it was asked for.
-    pub(super) connected_at: Duration,
+    pub(super) origin: Origin,
     /// What has come and was not yet taken.
     pub(super) input: Vec<u8>,
     /// Responses that it has carried.
     pub(super) responses: u64,
-}
-
-/// Why something failed, in the words of the client.
-#[derive(Clone, Debug)]
-pub(super) struct Failed {
-    pub(super) cause: Cause,
-    pub(super) detail: String,
-    /// Bytes of a response had come.
-    pub(super) response_has_begun: bool,
 }
 
 /// How an exchange ended that did not fail.
@@ -80,52 +69,19 @@ pub(super) enum Fitness {
     Spoken,
 }
 
-impl Failed {
-    pub(super) fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self {
-            cause,
-            detail: detail.into(),
-            response_has_begun: false,
-        }
-    }
-
-    fn reading(error: Option<&io::Error>, response_has_begun: bool) -> Self {
-        Self {
-            cause: cause::of_reading(error, response_has_begun),
-            detail: error.map(io::Error::to_string).unwrap_or_default(),
-            response_has_begun,
-        }
-    }
-}
-
 impl Connection {
     pub(super) async fn open(
         address: SocketAddr,
         session: &Session,
         slow: bool,
     ) -> Result<Self, Failed> {
-        let failed =
-            |error: io::Error| Failed::new(cause::of_connecting(&error), error.to_string());
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        };
-        let socket = socket.map_err(|error| Failed::new(Cause::ClientFault, error.to_string()))?;
-        if slow {
-            // A larger buffer would only make the client less slow.
-            drop(socket.set_recv_buffer_size(SLOW_BUFFER_BYTES));
-        }
-        // The moment before: this task may learn of the connection long after the server has it.
-        let connected_at = session.now();
-        let stream = socket.connect(address).await.map_err(failed)?;
+        let opening = Opening::begin(address, slow, session.now())?;
+        let (stream, origin) = opening.finish().await?;
         // A request is written at once: waiting for more would only add to its latency.
         drop(stream.set_nodelay(true));
-        let port = stream.local_addr().map_err(failed)?.port();
         Ok(Self {
             stream,
-            port,
-            connected_at,
+            origin,
             input: Vec::new(),
             responses: 0,
         })

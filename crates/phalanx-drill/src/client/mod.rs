@@ -4,6 +4,8 @@
 //! closed before it uses it again, and sends a request again where it may. Each of these is counted apart.
 
 mod connection;
+mod failed;
+mod opening;
 mod websocket;
 
 use std::sync::Arc;
@@ -17,7 +19,8 @@ use super::cause::Cause;
 use super::mix::Way;
 use super::request::{self, Message, Questions};
 use super::session::Session;
-use connection::{Answer, Connection, End, Failed, Fitness};
+use connection::{Answer, Connection, End, Fitness};
+use failed::Failed;
 
 /// How long an idle client rests between two requests.
 const IDLE_MILLIS: std::ops::Range<u64> = 20..400;
@@ -293,14 +296,16 @@ impl Client {
         requests: usize,
     ) {
         let at = self.session.now();
+        let origin = connection.map(|connection| connection.origin);
+        let origin = origin.or(failed.origin);
         let incident = Incident {
             at,
             way: self.way,
             fate,
             trouble: Trouble {
                 cause: failed.cause,
-                port: connection.map(|connection| connection.port),
-                connected_at: connection.map_or(at, |connection| connection.connected_at),
+                port: origin.map(|origin| origin.port),
+                connected_at: origin.map_or(at, |origin| origin.connected_at),
                 sent_at: asking.began_at,
                 detail: failed.detail.clone(),
             },

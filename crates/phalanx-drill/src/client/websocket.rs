@@ -9,7 +9,8 @@ use phalanx_sys::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::connection::{Connection, Failed};
+use super::connection::Connection;
+use super::failed::Failed;
 use super::{Asking, Client};
 use crate::account::Fate;
 use crate::cause::{self, Cause};

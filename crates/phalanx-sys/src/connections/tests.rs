@@ -57,6 +57,27 @@ fn the_other_end_of_a_connection_has_an_owner_while_it_is_open() {
     }
 }
 
+#[test]
+fn the_other_ends_of_sockets_are_found_and_listeners_have_none() {
+    let own_sockets = || sockets_of(Pid::current()).unwrap().into_iter().collect();
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else {
+            continue;
+        };
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let port = client.local_addr().unwrap().port();
+        // The client's own end is a socket of this process too; its other end is the listener's port.
+        let found = remote_ports(&own_sockets()).unwrap();
+        assert!(!found.contains(&port), "it waits to be accepted");
+        let accepted = listener.accept().unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(remote_ports(&own_sockets()).unwrap().contains(&port));
+        assert!(remote_ports(&BTreeSet::new()).unwrap().is_empty());
+        drop((accepted, client));
+        assert!(!remote_ports(&own_sockets()).unwrap().contains(&port));
+    }
+}
+
 #[expect(unsafe_code, reason = "rustix has no name for this option")]
 fn defer_accept(listener: &TcpListener) {
     let seconds: libc::c_int = 10;

@@ -1,8 +1,10 @@
 //! Who descends from whom.
 
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::{fs, io};
 
 use super::Pid;
+use crate::procfs::told;
 
 /// Longest line of descent that is followed.
 const GENERATIONS_MAX: usize = 64;
@@ -24,6 +26,52 @@ pub fn descends_from(pid: Pid, ancestor: Pid) -> Option<bool> {
         }
     }
     Some(false)
+}
+
+/// The ancestors of these processes that are `among` those, which means that these were started by them or by their descendants. Numbers
+/// may be of threads, which descend as their processes do, and of processes that are gone, which tell nothing.
+#[must_use]
+pub fn ancestors_among(
+    pids: impl IntoIterator<Item = Pid>,
+    among: &BTreeSet<Pid>,
+) -> BTreeSet<Pid> {
+    let mut known: BTreeMap<Pid, Option<Pid>> = BTreeMap::new();
+    known.insert(Pid::current(), None);
+    let mut found = BTreeSet::new();
+    for pid in pids {
+        let mut line = Vec::new();
+        let mut at = parent_of(pid);
+        let ancestor = loop {
+            let Some(here) = at.filter(|_| line.len() < GENERATIONS_MAX) else {
+                break None;
+            };
+            if among.contains(&here) {
+                break Some(here);
+            }
+            if let Some(&before) = known.get(&here) {
+                break before;
+            }
+            line.push(here);
+            at = parent_of(here);
+        };
+        known.extend(line.into_iter().map(|here| (here, ancestor)));
+        found.extend(ancestor);
+    }
+    found
+}
+
+/// The number that the kernel gave to the newest process or thread (`/proc/loadavg`, `proc_loadavg(5)`). Numbers are given in turn, and begin
+/// again when they are used up.
+///
+/// # Errors
+///
+/// When the file cannot be read, `InvalidData` when it cannot be understood.
+pub fn newest() -> io::Result<u32> {
+    let mut room = [0; 128];
+    let line = told("/proc/loadavg", &mut room)?;
+    let number = line.split_ascii_whitespace().nth(4);
+    let number = number.and_then(|number| number.parse().ok());
+    number.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Whether one of the user ids of `pid` is `uid`: real, effective, saved, or that of the file system (proc(5)); `None`
@@ -110,7 +158,8 @@ pub(super) fn adopted_children() -> Vec<Pid> {
 
 /// Nothing for the first process of a namespace, and for one that is not there.
 fn parent_of(pid: Pid) -> Option<Pid> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut room = [0; 1024];
+    let stat = told(&format!("/proc/{pid}/stat"), &mut room).ok()?;
     // The name may contain anything, parentheses included; the state and the parent follow it.
     let (_, fields) = stat.rsplit_once(')')?;
     Pid::from_number(fields.split_ascii_whitespace().nth(1)?.parse().ok()?)
@@ -134,9 +183,25 @@ mod tests {
         let (me, parent) = (Pid::current(), parent_pid().unwrap());
         assert_eq!(descends_from(me, parent), Some(true));
         assert_eq!(descends_from(me, me), Some(true));
-        assert_eq!(descends_from(parent, me), Some(false));
+        // The parent may be the first process of its namespace, of which nobody knows a parent.
+        let is_known = parent_of(parent).is_some();
+        assert_eq!(descends_from(parent, me), is_known.then_some(false));
         let nobody = Pid::from_number(5_000_000).unwrap();
         assert_eq!(descends_from(nobody, me), None);
         assert!(family_of(parent).contains(&me));
+        let among = BTreeSet::from([parent]);
+        let started = [me, nobody];
+        assert_eq!(ancestors_among(started, &among), among);
+        assert_eq!(ancestors_among([parent], &among), BTreeSet::new());
+    }
+
+    #[test]
+    fn whatever_starts_has_the_newest_number_for_a_moment() {
+        let before = newest().unwrap();
+        let mut started = std::process::Command::new("true").spawn().unwrap();
+        let after = newest().unwrap();
+        // Others start something meanwhile, and numbers begin again.
+        assert_ne!(before, after);
+        started.wait().unwrap();
     }
 }

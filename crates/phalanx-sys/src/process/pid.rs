@@ -36,6 +36,10 @@ impl Pid {
             .map(Pid)
     }
 
+    pub(crate) fn as_raw(self) -> i32 {
+        self.0.get()
+    }
+
     pub(crate) fn as_rustix(self) -> Option<rustix::process::Pid> {
         rustix::process::Pid::from_raw(self.0.get())
     }

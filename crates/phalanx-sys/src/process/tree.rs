@@ -173,6 +173,26 @@ pub fn adopted() -> BTreeSet<Member> {
     families.map(|entry| entry.member).collect()
 }
 
+/// A pidfd of this process, for one that is to wait for its end: who asks for its parent's number instead may learn that of
+/// whoever has adopted it (getppid(2)).
+///
+/// # Errors
+///
+/// Those of `pidfd_open(2)`, such as `EMFILE`.
+pub fn own_pidfd() -> io::Result<OwnedFd> {
+    let number = Pid::current().as_rustix().ok_or(io::ErrorKind::NotFound)?;
+    Ok(retry_on_intr(|| pidfd_open(number, PidfdFlags::empty()))?)
+}
+
+/// The pidfd that this process has inherited as descriptor `number`; from then on it is close-on-exec.
+///
+/// # Errors
+///
+/// `EBADF` when it is not open, or was not inherited.
+pub fn inherited_pidfd(number: i32) -> io::Result<OwnedFd> {
+    crate::fd::adopt_inherited(number)
+}
+
 /// Waits until the process that a pidfd means has ended, at most for `limit`. False when it has not.
 #[must_use]
 pub fn wait_ended(pidfd: impl AsFd, limit: Duration) -> bool {

@@ -24,7 +24,6 @@ use rustix::net::{Shutdown, shutdown, sockopt};
 use super::bind::{TcpOptions, bind_tcp, listen};
 use super::{Address, local_address};
 use crate::fd;
-use crate::steering::Classic;
 
 /// Binds the slots of a listener; all of them listen. With port 0, the kernel chooses one port for
 /// all. [`TcpOptions::reuse_port`] makes no difference: slots always form a group, even one alone.
@@ -181,6 +180,9 @@ fn with_port(
 fn attach_placeholder(socket: BorrowedFd<'_>) -> io::Result<()> {
     attach_classic(socket, &[(libc::BPF_RET | libc::BPF_K, 0, 0, 0)])
 }
+
+/// One instruction of classic BPF: operation, jumps if true and if false, operand.
+pub(crate) type Classic = (u32, u8, u8, u32);
 
 /// Has a classic BPF program choose among the sockets of the group, in place of any before
 /// (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{Shutdown, shutdown};
 
-use crate::socket::attach_classic;
+use crate::socket::{Classic, attach_classic};
 
 /// A program has at most so many instructions (`BPF_MAXINSNS`).
 const INSTRUCTIONS_MAX: usize = 4096;
@@ -157,9 +157,6 @@ impl ClassicGroup {
         u32::try_from(number).ok()
     }
 }
-
-/// One instruction of classic BPF: operation, jumps if true and if false, operand.
-pub(crate) type Classic = (u32, u8, u8, u32);
 
 /// Offsets below these read the packet from its network header, and what the kernel knows of it
 /// (`linux/filter.h`).

@@ -31,7 +31,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use classic::Classic;
 pub use classic::{ClassicGroup, Draw, Member, SHARES_MAX};
 pub use error::{SteeringError, Unavailable};
 pub use memory::{ORDER_MAX, POSITIONS_MAX};

@@ -121,17 +121,17 @@ fn fastest_goes_where_an_answer_comes_first() {
     };
     let board = cluster.steering.scoreboard();
     let seats = [0, 1, 2].map(|at| board.seat(at, Lane::Odd).unwrap());
-    for (seat, millis) in seats.iter().zip([40, 2, 9]) {
-        // Outstanding requests keep it from being forgotten while the test runs.
+    for (seat, millis) in seats.iter().zip([4000, 200, 900]) {
+        // Outstanding requests keep it from being forgotten while the test runs, and such times from being outwaited.
         seat.began();
         seat.began();
         seat.ended(Duration::from_millis(millis));
     }
-    // Scores: 40 ms × 2, 2 ms × 2, 9 ms × 2; a connection that waits counts as outstanding.
+    // Scores: 4 s × 2, 0.2 s × 2, 0.9 s × 2; a connection that waits counts as outstanding.
     assert_eq!(
         cluster.spread(7),
         [0, 7, 0],
-        "until 2 ms × 9 is as much as 9 ms × 2"
+        "until 0.2 s × 9 is as much as 0.9 s × 2"
     );
     assert_eq!(cluster.next(), 2, "ties in turn");
 }

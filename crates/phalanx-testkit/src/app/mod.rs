@@ -198,12 +198,13 @@ impl App {
         command
     }
 
-    /// Asks the primary to stop by `SIGTERM` and waits until it and all workers are gone.
+    /// Asks the primary to stop by `SIGTERM` and waits until it and all workers are gone and all that they printed is there.
     #[track_caller]
     pub fn stop(&mut self) -> std::process::ExitStatus {
         self.process.signal(Signal::TERM);
         let status = self.process.wait_exit(LIMIT);
         self.process.wait_family_gone(LIMIT);
+        self.process.lines().wait_end(LIMIT);
         status
     }
 }

@@ -182,7 +182,7 @@ impl<'a> Client<'a> {
 
     /// Rests for the pause; the end of the load cuts it short.
     fn rest(&self) {
-        let pause = Deadline::after(self.load.pause);
+        let pause = Deadline::after(self.load.rest());
         wait::try_eventually(pause, || {
             self.progress.stop.load(Ordering::Relaxed).then_some(())
         });

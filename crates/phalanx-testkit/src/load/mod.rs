@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub use report::{Failure, FailureSample, Report};
 
 use crate::socket::Target;
-use crate::wait::{self, Deadline};
+use crate::wait::{self, Deadline, LIMIT};
 use client::Client;
 use report::Tally;
 
@@ -43,11 +43,15 @@ pub struct Load {
     requests: u64,
     time: Option<Duration>,
     request_limit: Duration,
-    pause: Duration,
+    pause: Option<Duration>,
 }
 
+/// How long a client of a load without a count rests between two requests: what is tested beside it, and other tests, need
+/// the processors, too.
+const BREATH: Duration = Duration::from_millis(1);
+
 impl Load {
-    /// `GET /` from one client with a connection for each request, 10 s for each at most.
+    /// `GET /` from one client with a connection for each request, [`LIMIT`] for each at most.
     pub fn new(target: impl Into<Target>) -> Self {
         Self {
             target: target.into(),
@@ -56,8 +60,8 @@ impl Load {
             path: "/".to_owned(),
             requests: u64::MAX,
             time: None,
-            request_limit: Duration::from_secs(10),
-            pause: Duration::ZERO,
+            request_limit: LIMIT,
+            pause: None,
         }
     }
 
@@ -98,10 +102,17 @@ impl Load {
     }
 
     /// How long each client rests between two requests. A kept connection that the server closes
-    /// meanwhile is noticed before the next request and is no failure.
+    /// meanwhile is noticed before the next request and is no failure. Without this: a millisecond, or not at all in a load
+    /// of so many requests.
     pub fn pause(mut self, pause: Duration) -> Self {
-        self.pause = pause;
+        self.pause = Some(pause);
         self
+    }
+
+    fn rest(&self) -> Duration {
+        let is_counted = self.requests < u64::MAX;
+        let usual = if is_counted { Duration::ZERO } else { BREATH };
+        self.pause.unwrap_or(usual)
     }
 
     /// Starts the clients.

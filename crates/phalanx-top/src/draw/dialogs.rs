@@ -97,6 +97,8 @@ fn over(
     look: Look,
 ) {
     lines.push(Line::styled(foot, look.style(Tone::Quiet)));
+    let room = usize::from(frame.area().width.saturating_sub(6));
+    let lines: Vec<_> = lines.iter().flat_map(|line| wrapped(line, room)).collect();
     let width = lines.iter().map(Line::width).max().unwrap_or(0);
     let (width, height) = (count(width + 6), count(lines.len() + 2));
     let area: Rect = frame
@@ -110,4 +112,30 @@ fn over(
     frame.render_widget(Clear, area);
     frame.render_widget(block, area);
     put(frame, inner, lines);
+}
+
+/// The line in as many as it needs, cut between words.
+fn wrapped(line: &Line<'static>, room: usize) -> Vec<Line<'static>> {
+    if line.width() <= room {
+        return vec![line.clone()];
+    }
+    let mut texts = vec![String::new()];
+    for word in line.to_string().split_whitespace() {
+        match texts.last_mut() {
+            Some(last) if last.is_empty() => last.push_str(word),
+            Some(last) if last.chars().count() + 1 + word.chars().count() <= room => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            Some(_) | None => texts.push(word.to_owned()),
+        }
+    }
+    let style = line
+        .spans
+        .first()
+        .map_or(line.style, |span| line.style.patch(span.style));
+    texts
+        .into_iter()
+        .map(|text| Line::styled(text, style))
+        .collect()
 }

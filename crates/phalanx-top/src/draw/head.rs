@@ -18,7 +18,7 @@ pub(super) fn lines(model: &Model, look: Look, width: u16) -> Vec<Line<'static>>
         return waiting(model, look);
     };
     let mut lines = vec![title(status, look), second(model, status, look)];
-    lines.push(rate(model, look, usize::from(width)));
+    lines.push(rate(model, status, look, usize::from(width)));
     if let Some(rollout) = model.rollout.as_ref().filter(|one| one.is_shown(model.now)) {
         lines.push(progress(rollout, look));
         lines.extend(rollout.sides.as_ref().map(|sides| comparison(sides, look)));
@@ -121,18 +121,19 @@ fn lost(reason: &str, age: u64, look: Look) -> Line<'static> {
 }
 
 /// What all workers have to do, now and before.
-fn rate(model: &Model, look: Look, width: usize) -> Line<'static> {
+fn rate(model: &Model, status: &Status, look: Look, width: usize) -> Line<'static> {
     let Some(now) = model.rate.last() else {
         return Line::default();
     };
     let positions = model.figures.iter().flat_map(|figures| &figures.positions);
     let mut requests = positions.filter_map(|one| one.requests_per_second);
-    let what = if requests.next().is_some() {
-        "requests"
+    let (what, all) = if requests.next().is_some() {
+        ("requests", status.totals.requests)
     } else {
-        "connections"
+        ("connections", status.totals.connections)
     };
-    let head = format!(" {:>6} {what}/s ", text::rate(now));
+    let all = all.map_or_else(String::new, |all| format!(" {all} in all "));
+    let head = format!(" {:>6} {what}/s {all}", text::rate(now));
     let left = width.saturating_sub(head.chars().count() + 1);
     Line::from_iter([
         Span::styled(head, look.style(Tone::Title)),

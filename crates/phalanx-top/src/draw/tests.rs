@@ -61,7 +61,7 @@ fn everything_fits_into_80_by_24() {
     let expected = [
         " web  2 of 2 workers ready  generation 3  round-robin  kernel",
         " listening on 127.0.0.1:3000  up 12s  primary 12M, lag 0.4ms",
-        "   1600 requests/s                                                          ▁▄█",
+        "   1600 requests/s  480 in all                                              ▁▄█",
         "",
         "  POS STATE     SHARE  OPEN  REQ/S    P50    P99    LAG  CPU   MEM RST",
         "▸   0 ready     50.0%     3    800  640µs  1.7ms  120µs  31%   70M   0      ▁▄█",
@@ -231,4 +231,13 @@ fn dialogs_lie_over_the_picture() {
             assert!(text.contains(expected), "{text}");
         }
     }
+}
+
+#[test]
+fn a_question_is_whole_in_a_narrow_terminal() {
+    let mut model = busy();
+    type_in(&mut model, &[Key::Letter('c')]);
+    let text = picture(&model, RICH, 40, 24).join("\n");
+    assert!(text.contains("any other key: no"), "{text}");
+    assert!(text.contains('?'), "{text}");
 }

@@ -22,6 +22,7 @@ pub(crate) fn status_of(workers: &Value) -> Input {
         "listeners": [{"address": "127.0.0.1:3000", "dispatch": "kernel", "workers": 2}],
         "primary": {"loop_lag_p50_ms": 0.1, "loop_lag_p99_ms": 0.4, "loop_lag_max_ms": 1.0, "memory_bytes": 12_582_912,
                     "memory_idle_bytes": null},
+        "totals": {"connections": 60, "requests": 480},
         "workers": workers,
     });
     Input::Status(Box::new(serde_json::from_value(status).unwrap()), None)

@@ -22,6 +22,8 @@ const phalanxShed = (attempt, { makeLast, chunkGoesOn }, http2, { sorted, server
   let subscribed = false;
   let fixed = 0;
   let fixedAt = 0;
+  /** Whether streams were to end when `fixed` was counted. */
+  let fixedWithout = false;
 
   const open = () => {
     let count = 0;
@@ -104,10 +106,11 @@ const phalanxShed = (attempt, { makeLast, chunkGoesOn }, http2, { sorted, server
     return foreign + (streamsToo ? 0 : streams.filter((socket) => !ending.has(socket)).length);
   }
 
-  return (wanted, streamsToo) => {
+  return (wanted, streamsToo, asked) => {
     keep = wanted ?? undefined;
     known = servers();
-    if (now() - fixedAt >= STREAMS_MS) {
+    if (now() - fixedAt >= STREAMS_MS || streamsToo !== fixedWithout) {
+      fixedWithout = streamsToo;
       fixed = countFixed(streamsToo);
       fixedAt = now();
     }
@@ -115,7 +118,8 @@ const phalanxShed = (attempt, { makeLast, chunkGoesOn }, http2, { sorted, server
     if (isMore() && streamsToo) attempt(endStreams);
     subscribe(keep !== undefined);
     const held = open();
-    const report = { cmd: 'NODE_PHALANX', act: 'holds', open: held, ending: ending.size, fixed: Math.min(fixed, held) };
+    const figures = { open: held, ending: ending.size, fixed: Math.min(fixed, held) };
+    const report = { cmd: 'NODE_PHALANX', act: 'holds', ...figures, ack: asked };
     if (process.connected) Reflect.apply(send, process, [report, () => {}]);
   };
 };

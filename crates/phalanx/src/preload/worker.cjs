@@ -82,12 +82,12 @@
 
   let shed;
 
-  function ofPhalanx({ act, wanted, key, backlog, id, position, lease, keep, streams }, handle) {
+  function ofPhalanx({ act, wanted, key, backlog, id, position, lease, keep, streams, seq }, handle) {
     if (act === 'shed') {
       const http1 = { makeLast, chunkGoesOn };
       const http2 = { sessions, sessionOf, endSession, hasEvents, isEvents };
       shed ??= phalanxShed(attempt, http1, http2, { sorted, servers, above, symbolValue });
-      shed(keep, streams);
+      shed(keep, streams, seq);
     }
     if (act === 'position') takePosition(position);
     if (act === 'watch-health') health.watch(wanted);

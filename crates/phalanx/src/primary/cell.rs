@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use phalanx_core::dispatch::worker::{Admission, Departure};
 use phalanx_core::dispatch::worker::{Ending, StopWord, Worker as Standing};
@@ -36,6 +36,8 @@ pub(super) struct Cell {
     stop_signal: Signal,
     /// It has said something to its notify socket.
     speaks: AtomicBool,
+    /// It has said that it is ready.
+    has_word: AtomicBool,
     /// Where it stands towards connections, and how hard it was told to end.
     standing: Mutex<Standing>,
     /// Rings when the channel closed, or the process ended.
@@ -46,6 +48,28 @@ pub(super) struct Cell {
     cgroup: Option<Cgroup>,
     /// Descendants of its that were seen.
     relatives: Mutex<BTreeSet<Member>>,
+    /// The memory that it occupies, as it was read last.
+    pub(super) memory: MemoryRead,
+}
+
+/// What was read of a worker's memory last, for all who look once a second.
+#[derive(Debug, Default)]
+pub(super) struct MemoryRead(Mutex<Option<(Instant, u64)>>);
+
+impl MemoryRead {
+    /// It is no use any more after so long.
+    const FRESH: Duration = Duration::from_secs(1);
+
+    pub(super) fn keep(&self, bytes: Option<u64>) {
+        let read = bytes.map(|bytes| (phalanx_sys::clock::now(), bytes));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = read;
+    }
+
+    pub(super) fn kept(&self) -> Option<u64> {
+        let (at, bytes) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let age = phalanx_sys::clock::now().saturating_duration_since(at);
+        (age < Self::FRESH).then_some(bytes)
+    }
 }
 
 impl Cell {
@@ -87,12 +111,14 @@ impl Cell {
             last: LastLines::default(),
             settle_timeout: settings.settle_timeout.unwrap_or(Settings::SETTLE_TIMEOUT),
             speaks: AtomicBool::new(false),
+            has_word: AtomicBool::new(false),
             standing: Mutex::new(Standing::new(Admission::Open)),
             stop_signal: settings.stop_signal.unwrap_or(Signal::TERM),
             changed: Notify::new(),
             process: Mutex::new(process),
             cgroup: None,
             relatives: Mutex::default(),
+            memory: MemoryRead::default(),
         }
     }
 
@@ -224,6 +250,14 @@ impl Cell {
 
     pub(super) fn set_speaks(&self) {
         self.speaks.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_word(&self) -> bool {
+        self.has_word.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_word(&self) {
+        self.has_word.store(true, Ordering::Release);
     }
 
     pub(super) fn set_ready(&self) {

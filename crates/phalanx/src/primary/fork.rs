@@ -14,12 +14,13 @@ use phalanx_sys::process::{self, Process};
 use crate::error::{Error, Result, StartError};
 use crate::primary::Cluster;
 use crate::primary::cell::{Admission, Cell};
+use crate::primary::release::inherited_fds::InheritedFds;
 use crate::primary::release::launch::{Launch, Release};
 use crate::primary::sockets::channel::Channel;
-use crate::primary::state::inherited_fds::InheritedFds;
-use crate::primary::state::intercept;
+use crate::primary::state::inherited_fds;
 use crate::primary::tasks::channel::{self, Socket};
 use crate::primary::tasks::exit::{self, Watches};
+use crate::primary::tasks::intercept;
 use crate::primary::tasks::last_lines::LastLines;
 use crate::primary::tasks::listen_pid;
 use crate::primary::tasks::observe;
@@ -48,7 +49,7 @@ impl Cluster {
     /// fleet's are started where blocking is allowed. Either it is registered when this returns, or it is not
     /// there.
     pub(crate) fn start(&self, fork: &Fork<'_>) -> Result<Worker> {
-        self.keep_time();
+        self.shared.keep_time();
         let worker = fork.worker;
         let failed = |act| {
             move |source: io::Error| Error::Worker {
@@ -145,7 +146,7 @@ impl Cluster {
             sd_notify::follow(mailbox.clone(), Arc::clone(&cell), notify)
         });
         let intercepted = interception.map_or(Ok(()), |interception| {
-            intercept::follow(shared.clone(), Arc::clone(&cell), interception)
+            intercept::follow(mailbox.clone(), Arc::clone(&cell), interception)
         });
         if let Err(error) = heard.and(intercepted) {
             tracing::error!(worker = cell.id.0, %error, "cannot hear what it says, and kills it");
@@ -184,7 +185,7 @@ impl Cluster {
         socket: Option<(Socket, Identity)>,
         inherited: &InheritedFds,
     ) {
-        let (held, generation) = (inherited.held().collect(), fork.generation);
+        let (held, generation) = (inherited_fds::held(inherited).collect(), fork.generation);
         let Some((socket, peer)) = socket else {
             let mut hub = self.shared.hub();
             hub.adopt(Arc::clone(cell), generation, None, held);
@@ -196,12 +197,15 @@ impl Cluster {
             peer,
             fork.release.settings().serialization,
         );
-        let notice = Arc::clone(&channel.blocked_notice);
+        let notices = (
+            Arc::clone(&channel.blocked_notice),
+            Arc::clone(&channel.unread),
+        );
         self.shared
             .hub()
             .adopt(Arc::clone(cell), generation, Some(channel), held);
         let mailbox = self.mailbox();
-        tokio::spawn(channel::follow(mailbox, cell.id, socket, notice));
+        tokio::spawn(channel::follow(mailbox, cell.id, socket, notices));
     }
 }
 

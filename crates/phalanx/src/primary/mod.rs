@@ -44,9 +44,9 @@ use cell::Cell;
 use mailbox::Mailbox;
 use release::launch;
 pub(crate) use sink::Reports;
+pub(crate) use sockets::listening::from_sys;
 pub(crate) use state::Shared;
 pub(crate) use state::app_metrics::AppAnswer;
-pub(crate) use state::open::from_sys;
 pub(crate) use state::tally::{Figures, ListenerFigures};
 
 /// The cluster, as its primary sees it: the counterpart of Node's `cluster` module.
@@ -358,7 +358,7 @@ impl Cluster {
         self.shared.trees.clear().await;
     }
 
-    fn mailbox(&self) -> Mailbox {
+    pub(in crate::primary) fn mailbox(&self) -> Mailbox {
         state::inbox::mailbox(&Arc::downgrade(&self.shared))
     }
 

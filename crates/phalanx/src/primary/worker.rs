@@ -9,6 +9,7 @@ use phalanx_sys::signal::Signal;
 use serde::Serialize;
 
 use crate::error::{Error, MessageError, Result};
+use crate::handle::{Handle, Unsent};
 use crate::primary::Shared;
 use crate::primary::cell::{Cell, Departure};
 use crate::subscribers::Events;
@@ -47,9 +48,21 @@ impl Worker {
     /// The memory that its process occupies, in bytes.
     pub(crate) fn memory_bytes(&self) -> Option<u64> {
         let is_there = self.cell.process().is_some();
-        is_there
+        let bytes = is_there
             .then(|| phalanx_sys::limits::resident_bytes(self.cell.pid).ok())
-            .flatten()
+            .flatten();
+        self.cell.memory.keep(bytes);
+        bytes
+    }
+
+    /// The same, as somebody has read it within the last second, or anew.
+    pub(crate) fn memory_bytes_lately(&self) -> Option<u64> {
+        self.cell.memory.kept().or_else(|| self.memory_bytes())
+    }
+
+    /// Whether descendants of its process were seen that may live still.
+    pub(crate) fn has_started_something(&self) -> bool {
+        !self.cell.relatives().is_empty()
     }
 
     /// How many descriptors its process has open.
@@ -77,6 +90,33 @@ impl Worker {
         let value = serde_json::to_value(message).map_err(MessageError::Encode)?;
         let shared = self.shared.upgrade().ok_or(MessageError::Disconnected)?;
         shared.hub().send(self.cell.id, outgoing::user(&value))
+    }
+
+    /// Sends a message and a socket with it (`worker.send(message, handle)`). The socket is closed here when the worker has
+    /// it; a duplicate of it stays ([`Handle::try_clone`], Node's `keepOpen`). Messages behind it wait until the worker has
+    /// acknowledged it. One that does not arrive, because the worker has too many files open, is sent again, three times at most; then
+    /// it is closed, and there is an [`Event::Error`](crate::Event::Error).
+    ///
+    /// # Errors
+    /// As [`Worker::send`], and [`MessageError::HandlesFull`] when 256 wait already. The socket comes back with the error.
+    pub fn send_with_handle<M: Serialize + ?Sized>(
+        &self,
+        message: &M,
+        handle: impl Into<Handle>,
+    ) -> Result<(), Unsent> {
+        let handle = handle.into();
+        let value = match serde_json::to_value(message) {
+            Ok(value) => value,
+            Err(error) => {
+                let error = MessageError::Encode(error);
+                return Err(Unsent { error, handle });
+            }
+        };
+        let Some(shared) = self.shared.upgrade() else {
+            let error = MessageError::Disconnected;
+            return Err(Unsent { error, handle });
+        };
+        shared.hub().send_handle(self.cell.id, &value, handle)
     }
 
     /// What happens to it from now on (`worker.on(…)`); ends after its exit. Subscribe right after the

@@ -48,6 +48,8 @@ pub struct EngineOptions {
     pub weights: Weights,
     /// How it gets there.
     pub dispatch: DispatchChoice,
+    /// Leave all listeners, and the dispatch of their connections, to Node's primary.
+    pub leaves_listeners: bool,
     /// How long workers are told they may take to leave; as long again for streams. Default: as long as they like.
     pub drain_timeout: Option<Duration>,
     /// Leave out the script that lets workers drain politely.
@@ -67,6 +69,7 @@ impl EngineOptions {
             policy: None,
             weights: Weights::default(),
             dispatch: DispatchChoice::Auto,
+            leaves_listeners: false,
             drain_timeout: None,
             no_preload: false,
             held: None,
@@ -118,6 +121,7 @@ impl Engine {
         cluster.set_scheduling_policy(options.policy.unwrap_or(PolicyName::RoundRobin));
         cluster.set_weights(options.weights.clone());
         cluster.set_dispatch(options.dispatch);
+        cluster.leave_listeners(options.leaves_listeners);
         if let Some(drain) = options.drain_timeout {
             cluster.set_drain_limits(DrainLimits {
                 drain,

@@ -8,6 +8,9 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Key {
+    /// What locks the directory of the script that the engine with this pid has told workers of: nobody removes it
+    /// while they start.
+    Script(u32),
     /// The listener of this key, and its dispatch; with its socket, unless workers have one each.
     Listener(String),
     /// Something of the worker with this id.

@@ -20,14 +20,16 @@ use super::hello::{
 use crate::primary::release::node_line::{NodeRelease, PreloadBy};
 use crate::primary::release::preload::node_options;
 use phalanx_core::program::node_options::split_variable;
+use phalanx_sys::process::{Member, Pid};
 
 const CHANNEL_VARIABLE: &str = "NODE_CHANNEL_FD";
 const MODE_VARIABLE: &str = "NODE_CHANNEL_SERIALIZATION_MODE";
 const ID_VARIABLE: &str = "NODE_UNIQUE_ID";
 const OPTIONS_VARIABLE: &str = "NODE_OPTIONS";
 
-/// How long an engine that was started just now may take to listen, and any to answer.
-const ENGINE_LIMIT: Duration = Duration::from_secs(2);
+/// How long an engine that was started just now may take to listen, and any to answer. A worker that is late is better than one
+/// that runs on plain Node, and a machine can be busy when all workers start.
+const ENGINE_LIMIT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(2);
 
 /// Becomes Node, with these arguments. Returns only with the reason why it could not.
@@ -143,7 +145,7 @@ fn connect(named: &str) -> io::Result<UnixStream> {
             Ok(engine) => break engine,
             // It was started at the same time as this worker.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                if phalanx_sys::clock::now() >= until {
+                if phalanx_sys::clock::now() >= until || !is_alive(pid) {
                     return Err(io::Error::new(error.kind(), "its engine does not answer"));
                 }
                 phalanx_sys::clock::pause(RETRY);
@@ -160,6 +162,11 @@ fn connect(named: &str) -> io::Result<UnixStream> {
         ));
     }
     Ok(engine)
+}
+
+fn is_alive(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(Pid::from_number);
+    pid.and_then(Member::of).is_some_and(Member::is_alive)
 }
 
 fn hear(engine: &UnixStream) -> io::Result<(Welcome, Option<OwnedFd>)> {

@@ -10,8 +10,7 @@ use phalanx_core::exposition::Family;
 use phalanx_core::ids::WorkerId;
 use tokio::sync::{mpsc, watch};
 
-use super::runner::Shared;
-use crate::primary::{AppAnswer, Cluster, Worker};
+use crate::primary::{AppAnswer, Cluster, Worker, clock};
 
 /// How long a reader waits for workers; for who is later, the last answer stands.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
@@ -41,8 +40,8 @@ impl AppBook {
     }
 
     /// Workers are told that they will be asked, and their answers are taken from now on.
-    pub(super) fn want(shared: &Arc<Shared>, cluster: &Cluster) {
-        let mut state = shared.app_book.state();
+    pub(super) fn want(self: &Arc<Self>, cluster: &Cluster) {
+        let mut state = self.state();
         if std::mem::replace(&mut state.is_wanted, true) {
             return;
         }
@@ -50,7 +49,7 @@ impl AppBook {
         let (sender, answers) = mpsc::unbounded_channel();
         tokio::spawn(take(
             answers,
-            Arc::downgrade(shared),
+            Arc::downgrade(self),
             Arc::downgrade(&cluster.shared),
         ));
         cluster.want_app_metrics(sender);
@@ -58,31 +57,30 @@ impl AppBook {
 
     /// Asks all workers, and gives what they and those before them have told.
     pub(super) async fn gather(
-        shared: &Arc<Shared>,
+        self: &Arc<Self>,
         cluster: &Cluster,
+        now: Duration,
     ) -> (Vec<Family>, AppMetricsFigures) {
-        Self::want(shared, cluster);
-        let book = &shared.app_book;
-        let mut answers = book.answers.subscribe();
+        self.want(cluster);
+        let mut answers = self.answers.subscribe();
         let number = {
-            let mut state = book.state();
+            let mut state = self.state();
             state.number += 1;
             state.number
         };
-        book.state().answered.clear();
+        self.state().answered.clear();
         let owing = cluster.ask_app_metrics(number);
         let has_all = |_: &u64| {
-            let state = book.state();
+            let state = self.state();
             let mut owing = owing.difference(&state.mute);
             owing.all(|worker| state.answered.contains(worker))
         };
-        drop(tokio::time::timeout(ANSWER_LIMIT, answers.wait_for(has_all)).await);
+        drop(clock::within(ANSWER_LIMIT, answers.wait_for(has_all)).await);
         let live: BTreeSet<WorkerId> = cluster.workers().iter().map(Worker::id).collect();
-        let now = shared.now();
-        let shared = Arc::clone(shared);
+        let book = Arc::clone(self);
         // Many workers with many metrics take their time.
         let merged = tokio::task::spawn_blocking(move || {
-            let mut state = shared.app_book.state();
+            let mut state = book.state();
             let late: BTreeSet<WorkerId> = owing.difference(&state.answered).copied().collect();
             let count = late.difference(&state.mute).count();
             state.mute = late.intersection(&live).copied().collect();
@@ -99,7 +97,7 @@ impl AppBook {
 
 async fn take(
     mut answers: mpsc::UnboundedReceiver<AppAnswer>,
-    shared: Weak<Shared>,
+    book: Weak<AppBook>,
     cluster: Weak<crate::primary::Shared>,
 ) {
     while let Some(AppAnswer {
@@ -109,11 +107,10 @@ async fn take(
     }) = answers.recv().await
     {
         let told = tokio::task::spawn_blocking(move || Told::parse(&text)).await;
-        let (Some(shared), Some(cluster)) = (shared.upgrade(), cluster.upgrade()) else {
+        let (Some(book), Some(cluster)) = (book.upgrade(), cluster.upgrade()) else {
             return;
         };
         let lives = Cluster { shared: cluster }.worker(worker).is_some();
-        let book = &shared.app_book;
         let mut state = book.state();
         match told {
             Ok(Ok(told)) => state.merged.tell(worker, position, told, lives),

@@ -2,24 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use phalanx_control::api::{
-    Adoption, Dispatch, HealthState, RecycledStatus, Status, VacancyStatus, WorkerStatus,
-};
 use phalanx_core::command::{CommandError, CommandErrorKind};
 use phalanx_core::fleet::{
     Command, ConfigError, Done, Failure, FleetConfig, FleetView, RecycleTarget, Refusal,
-    ReloadPlan, ScaleTo, WorkerView,
+    ReloadPlan, ScaleTo,
 };
 use phalanx_core::ids::WorkerId;
 use phalanx_core::policy::{PolicyName, Weights};
 use tokio::sync::{mpsc, oneshot};
 
-use super::revision::Revising;
+use super::revision::{InForce, Revising};
 use super::runner::{Ask, Shared};
 use crate::error::{MessageError, Result};
-use crate::primary::{Cluster, RebalanceError, Rebalanced, Streams, Worker, clock};
+use crate::primary::{Cluster, RebalanceError, Rebalanced, Streams, clock};
 use crate::subscribers::Events;
 
 /// Commands and questions for a running app. Cheap to clone, works from any thread and runtime.
@@ -168,6 +164,53 @@ impl Control {
         }
     }
 
+    /// Reads the description of the app, and replaces all workers by it.
+    async fn reload_revised(
+        &self,
+        revising: &Revising,
+        plan: ReloadPlan,
+    ) -> Result<Done, CommandError> {
+        let invalid =
+            |reason| CommandError::new(CommandErrorKind::DescriptionWrong, reason, Vec::new());
+        let revision = revising.read().await.map_err(invalid)?;
+        let wanted = InForce::of(&revision);
+        self.take_over(&wanted)
+            .map_err(|error| invalid(error.to_string()))?;
+        let done = self.replace_all(plan).await;
+        let generation = match &done {
+            Ok(Done::Reloaded { generation }) => *generation,
+            Ok(_) => return done,
+            Err(refused) => {
+                // A newer command has said what is to stand.
+                if refused.kind != CommandErrorKind::Superseded {
+                    let before = revising.in_force().clone();
+                    // It held until now, so it can be held again.
+                    drop(self.take_over(&before));
+                }
+                return done;
+            }
+        };
+        let before = std::mem::replace(&mut *revising.in_force(), wanted.clone());
+        (revision.taken)(generation);
+        if before.policy != wanted.policy {
+            let (policy, weights) = wanted.policy;
+            if let Err(error) = self.change_policy(policy, weights) {
+                tracing::error!(%error, "the policy stays as it is");
+            }
+        }
+        if before.fleet.workers != wanted.fleet.workers {
+            self.scale(ScaleTo::Exactly(wanted.fleet.workers)).await?;
+        }
+        done
+    }
+
+    fn take_over(&self, wanted: &InForce) -> Result<(), ConfigError> {
+        self.configure(wanted.fleet.clone())?;
+        self.cluster.set_drain_limits(wanted.limits);
+        self.cluster.setup(wanted.settings.clone());
+        Ok(())
+    }
+
     /// Returns to the release before the present one, as carefully as a reload; a reload under way is
     /// undone instead.
     ///
@@ -300,108 +343,4 @@ impl Control {
             .iter()
             .any(|worker| worker.pid() == pid)
     }
-
-    fn worker_status(&self, worker: &WorkerView, now: Duration) -> WorkerStatus {
-        let id = worker.worker;
-        let load = self.cluster.load(id);
-        let process = self.cluster.worker(id);
-        let condition = self.cluster.condition(id);
-        let lag = self.cluster.loop_lag(id);
-        WorkerStatus {
-            id,
-            position: worker.position,
-            generation: worker.generation,
-            pid: process.as_ref().map(Worker::pid),
-            memory_bytes: process.and_then(|process| process.memory_bytes()),
-            recycled: worker.recycled.map(|recycled| RecycledStatus {
-                ago_ms: millis(now.saturating_sub(recycled.at)),
-                why: recycled.wear.to_string(),
-            }),
-            state: worker.state.into(),
-            says: self.cluster.says(id),
-            stuck_ms: self.cluster.stuck_for(id).map(millis),
-            health: condition.as_ref().map(|one| HealthState::from(one.state)),
-            health_ms: condition.as_ref().map(|one| millis(one.lasts)),
-            health_why: condition.map(|one| one.why),
-            loop_lag_us: lag.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX)),
-            ready_at: self.shared.ready_at(id),
-            restarts: worker.restarts,
-            connections: self.cluster.connections(id),
-            share: None,
-            open: load.map(|load| load.open),
-            response_us: load.map(|load| load.response_us).filter(|&time| time > 0),
-        }
-    }
-
-    /// The app's state, now.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let view = self.view();
-        let listeners = self.cluster.listener_status();
-        let dispatch = listeners
-            .first()
-            .map_or(Dispatch::Auto, |listener| listener.dispatch.clone());
-        let now = self.shared.now();
-        let workers = view
-            .workers
-            .iter()
-            .map(|worker| self.worker_status(worker, now));
-        let vacancies = view.vacancies.iter().map(|vacancy| VacancyStatus {
-            position: vacancy.position,
-            restarts: vacancy.restarts,
-            retry_in_ms: vacancy.retry_at.map(|at| millis(at.saturating_sub(now))),
-            crash_loop: vacancy.crash_loop,
-        });
-        let workers = with_shares(workers.collect());
-        Status {
-            name: self.shared.name.clone(),
-            pid: std::process::id(),
-            policy: self.cluster.policy_text().as_str().into(),
-            weights: self.cluster.weights_text(),
-            dispatch,
-            adoption: Some(Adoption::from(self.cluster.settings().adoption.as_str())),
-            target: view.target,
-            spares: view.spares,
-            generation: view.generation,
-            previous: view.previous,
-            reloading: view.rollout.is_some(),
-            watching: view.rollout.is_some_and(|rollout| rollout.watching),
-            stopping: self.is_leaving()
-                || matches!(
-                    view.phase,
-                    phalanx_core::fleet::FleetPhase::Stopping
-                        | phalanx_core::fleet::FleetPhase::Finished
-                ),
-            listeners,
-            unseen: self.cluster.unseen_count(),
-            workers,
-            primary: self.shared.measured.status(&self.cluster),
-            vacancies: vacancies.collect(),
-            outputs: self
-                .shared
-                .outputs
-                .as_ref()
-                .map(|states| states())
-                .unwrap_or_default(),
-        }
-    }
-}
-
-/// Fills in each worker's part of the connections.
-fn with_shares(mut workers: Vec<WorkerStatus>) -> Vec<WorkerStatus> {
-    let all: u64 = workers.iter().filter_map(|worker| worker.connections).sum();
-    for worker in &mut workers {
-        worker.share = worker.connections.and_then(|count| share(count, all));
-    }
-    workers
-}
-
-/// `part` of `all` to four places; nothing of nothing.
-fn share(part: u64, all: u64) -> Option<f64> {
-    let places = part.checked_mul(10_000)?.checked_div(all)?;
-    Some(f64::from(u32::try_from(places).ok()?) / 10_000.0)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,9 @@
 //! What workers occupy together with the processes that they have started, for the limit of memory.
 //!
 //! Memory that a family shares (pages from before a fork) counts once. That is slow to find out, so it is done beside the loop, and for workers
-//! that have started something; whether one has is looked up every few seconds. The others cost nothing but that.
+//! that have started something, as whoever looks after their trees has found out. The others cost nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_core::ids::WorkerId;
@@ -11,16 +11,12 @@ use phalanx_sys::limits::{proportional_bytes, resident_bytes};
 use phalanx_sys::process::{Pid, family_of};
 use tokio::task::JoinHandle;
 
-/// Every so many looks it is looked up who has started something.
-const SEARCH: u32 = 5;
-
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Families {
     /// What families of more than one take, in bytes.
     taken: Arc<Mutex<BTreeMap<WorkerId, u64>>>,
     looking: Option<JoinHandle<()>>,
-    looks: u32,
 }
 
 impl Families {
@@ -30,31 +26,22 @@ impl Families {
         taken.get(&worker).copied()
     }
 
-    /// Has a look at these, unless the last one goes on still. Needs a runtime around it.
+    /// Has a look at these, who have started something, unless the last one goes on still. Needs a runtime around it.
     pub(super) fn look(&mut self, workers: Vec<(WorkerId, Pid)>) {
-        if self
-            .looking
-            .as_ref()
-            .is_some_and(|task| !task.is_finished())
-        {
+        let looks = |task: &JoinHandle<()>| !task.is_finished();
+        if self.looking.as_ref().is_some_and(looks) {
             return;
         }
-        let searches = self.looks.is_multiple_of(SEARCH);
-        self.looks = self.looks.wrapping_add(1);
-        let known: BTreeSet<WorkerId> = {
+        let are_known = {
             let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            taken.keys().copied().collect()
+            !taken.is_empty()
         };
-        let wanted: Vec<_> = workers
-            .into_iter()
-            .filter(|(worker, _)| searches || known.contains(worker))
-            .collect();
-        if wanted.is_empty() && known.is_empty() {
+        if workers.is_empty() && !are_known {
             return;
         }
         let taken = Arc::clone(&self.taken);
         self.looking = Some(tokio::task::spawn_blocking(move || {
-            let found = wanted.into_iter();
+            let found = workers.into_iter();
             let found = found.filter_map(|(worker, pid)| Some((worker, family_bytes(pid)?)));
             let found = found.collect();
             *taken.lock().unwrap_or_else(PoisonError::into_inner) = found;

@@ -99,7 +99,10 @@ impl Control {
         let fleet = Fleet::new(FleetConfig::default())?;
         let measured = vitals::Measured::start(cluster);
         let shared = Arc::new(Shared::new(name.to_owned(), fleet, (None, None), measured));
-        let samples = metrics::sample(Arc::downgrade(&shared), Arc::downgrade(&cluster.shared));
+        let samples = metrics::sample(
+            Arc::downgrade(&shared.meters),
+            Arc::downgrade(&cluster.shared),
+        );
         tokio::spawn(samples);
         let control = Self::new(cluster.clone(), shared, commands, None).with_guests();
         Ok((control, Orders(inbox)))

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use phalanx_control::api::{
-    AppMetricsFigures, ListenerPosition, ListenerSnapshot, PositionFigures, PrimaryFigures,
+    AppMetricsFigures, ListenerPosition, ListenerSnapshot, PositionFigures, PrimaryFigures, Probe,
     ReloadFigures, Snapshot,
 };
-use phalanx_control::app::Probe;
 use phalanx_core::exposition::{self, Family, Format};
 use phalanx_core::fleet::{
     FleetPhase, FleetView, RELOAD_CLASSES_MS, ReloadEnd, Replaced, Tally, WorkerState,
@@ -24,7 +23,6 @@ use phalanx_core::ids::Position;
 pub(super) use sampler::{Meters, sample};
 
 use super::Control;
-use super::app_metrics::AppBook;
 use super::runner::Shared;
 use crate::primary::{Figures, ListenerFigures, Worker};
 use sampler::{Known, Sample};
@@ -60,7 +58,8 @@ impl Control {
 
     /// The same as families of figures, for other forms of telling them.
     pub async fn families(&self) -> Vec<Family> {
-        let gathered = AppBook::gather(self.shared(), self.cluster());
+        let shared = self.shared();
+        let gathered = shared.app_book.gather(self.cluster(), shared.now());
         let (mut snapshot, (own, figures)) = tokio::join!(self.snapshot(), gathered);
         let (shared, cluster) = (Arc::clone(self.shared()), self.cluster().clone());
         let all = tokio::task::spawn_blocking(move || {
@@ -215,7 +214,7 @@ impl Control {
 }
 
 /// Connections by position, where anybody counts them.
-fn connections(figures: &Figures) -> BTreeMap<Position, u64> {
+pub(super) fn connections(figures: &Figures) -> BTreeMap<Position, u64> {
     let mut sums = BTreeMap::new();
     for listener in &figures.listeners {
         for (&position, at) in &listener.positions {
@@ -340,9 +339,9 @@ struct Rates<'a> {
 impl<'a> Rates<'a> {
     fn of(known: &'a Known) -> Self {
         Self {
-            new: known.newest.as_ref(),
-            old: known.for_rates.as_ref(),
-            oldest: known.oldest.as_ref(),
+            new: known.newest.as_deref(),
+            old: known.for_rates.as_deref(),
+            oldest: known.oldest.as_deref(),
         }
     }
 

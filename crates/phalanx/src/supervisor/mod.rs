@@ -20,6 +20,8 @@ mod runner;
 #[cfg(feature = "control")]
 pub(crate) mod serve;
 mod signals;
+mod status;
+mod totals;
 mod vitals;
 mod wear;
 
@@ -38,8 +40,8 @@ pub(crate) use guests::{Order, Orders};
 pub use control::Control;
 pub use phalanx_control::api::{
     ListenerPosition, ListenerSnapshot, ListenerStatus, OutputStatus, PositionFigures,
-    PrimaryFigures, PrimaryStatus, RecycledStatus, ReloadFigures, Snapshot, Status, VacancyStatus,
-    WorkerStatus,
+    PositionTotals, PrimaryFigures, PrimaryStatus, RecycledStatus, ReloadFigures, Snapshot, Status,
+    Totals, VacancyStatus, WorkerStatus,
 };
 pub use phalanx_core::command::{CommandError, CommandErrorKind};
 pub use revision::{Revise, Revision};
@@ -200,6 +202,14 @@ pub fn starts_first() -> NonZeroU32 {
     NonZeroU32::new(cores.saturating_sub(1)).unwrap_or(NonZeroU32::MIN)
 }
 
+fn tree_options(options: &SupervisorOptions) -> TreeOptions {
+    TreeOptions {
+        adopts: options.adopts_orphans,
+        cgroups: options.cgroups,
+        kill_timeout: options.fleet.kill_timeout,
+    }
+}
+
 /// What a worker is told when it is to leave.
 fn drain_limits(options: &SupervisorOptions) -> DrainLimits {
     DrainLimits {
@@ -252,11 +262,7 @@ impl Supervisor {
     pub fn start(options: SupervisorOptions) -> Result<Self> {
         let limits = drain_limits(&options);
         let revising = revision::Revising::new(&options);
-        let trees = TreeOptions {
-            adopts: options.adopts_orphans,
-            cgroups: options.cgroups,
-            kill_timeout: options.fleet.kill_timeout,
-        };
+        let trees = tree_options(&options);
         if let Some(reason) = options.spares_refused() {
             return Err(Error::Spares(reason));
         }
@@ -284,12 +290,15 @@ impl Supervisor {
             measured,
         );
         shared.stop_delay = options.pre_stop_delay;
-        shared.python_book = python_metrics::PythonBook::new(options.metrics);
+        shared.python_book = Arc::new(python_metrics::PythonBook::new(options.metrics));
         let shared = Arc::new(shared);
         if options.metrics {
             want_metrics(&shared, &cluster);
         }
-        let samples = metrics::sample(Arc::downgrade(&shared), Arc::downgrade(&cluster.shared));
+        let samples = metrics::sample(
+            Arc::downgrade(&shared.meters),
+            Arc::downgrade(&cluster.shared),
+        );
         tokio::spawn(samples);
         let control = Control::new(cluster.clone(), Arc::clone(&shared), commands, revising);
         cluster.watch_trees(trees);
@@ -344,5 +353,5 @@ impl Supervisor {
 fn want_metrics(shared: &Arc<runner::Shared>, cluster: &Cluster) {
     shared.meters.want();
     cluster.count_answers(true);
-    app_metrics::AppBook::want(shared, cluster);
+    shared.app_book.want(cluster);
 }

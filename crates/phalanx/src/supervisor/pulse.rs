@@ -33,3 +33,29 @@ impl Pulse {
         self.next = self.next.map(|_| clock::now() + self.interval);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primary::clock::by_hand::ByHand;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn a_look_is_due_an_interval_after_the_one_before_began() {
+        let hand = ByHand::new();
+        let mut pulse = Pulse::new(SECOND, true);
+        hand.pass(SECOND * 3).await;
+        pulse.is_due().await;
+        pulse.begin();
+        let next = tokio::spawn(async move { pulse.is_due().await });
+        hand.pass(SECOND / 2).await;
+        assert!(!next.is_finished());
+        hand.pass(SECOND / 2).await;
+        assert!(next.is_finished());
+        let never = Pulse::new(SECOND, false);
+        let never = tokio::spawn(async move { never.is_due().await });
+        hand.pass(SECOND * 3).await;
+        assert!(!never.is_finished());
+    }
+}

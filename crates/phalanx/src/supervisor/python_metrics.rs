@@ -14,7 +14,6 @@ use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::python_metrics::{Figures, FileName};
 use phalanx_sys::process::{Pid, descends_from};
 
-use super::runner::Shared;
 use crate::primary::{Cluster, MetricsDirectory, Release, Worker};
 
 /// Tells the library where to keep them, and that there are several processes.
@@ -113,11 +112,11 @@ impl PythonBook {
     }
 
     /// A worker is gone: what it has left is folded, beside the loop.
-    pub(super) fn fold(shared: &Arc<Shared>, cluster: &Cluster) {
-        if shared.python_book.is_wanted {
-            let (shared, cluster) = (Arc::clone(shared), cluster.clone());
+    pub(super) fn fold(self: &Arc<Self>, cluster: &Cluster) {
+        if self.is_wanted {
+            let (book, cluster) = (Arc::clone(self), cluster.clone());
             tokio::task::spawn_blocking(move || {
-                let mut state = shared.python_book.state();
+                let mut state = book.state();
                 state.fold(&live(&cluster));
             });
         }

@@ -6,14 +6,12 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use phalanx_core::command::{CommandError, CommandErrorKind};
-use phalanx_core::fleet::{Done, FleetConfig, ReloadPlan, ScaleTo};
+use phalanx_core::fleet::FleetConfig;
 use phalanx_core::ids::Generation;
 use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::DrainLimits;
 use tokio::runtime::Handle;
 
-use super::control::Control;
 use super::{SupervisorOptions, drain_limits};
 use crate::settings::Settings;
 
@@ -29,7 +27,7 @@ pub struct Revision {
     pub policy: (PolicyName, Weights),
     limits: DrainLimits,
     /// Told when it has been taken over, with the generation.
-    taken: Box<dyn FnOnce(Generation) + Send>,
+    pub(super) taken: Box<dyn FnOnce(Generation) + Send>,
 }
 
 impl Revision {
@@ -63,15 +61,15 @@ pub type Revise = Arc<dyn Fn() -> Result<Revision, String> + Send + Sync>;
 
 /// What was taken over.
 #[derive(Clone)]
-struct InForce {
-    settings: Settings,
-    fleet: FleetConfig,
-    policy: (PolicyName, Weights),
-    limits: DrainLimits,
+pub(super) struct InForce {
+    pub(super) settings: Settings,
+    pub(super) fleet: FleetConfig,
+    pub(super) policy: (PolicyName, Weights),
+    pub(super) limits: DrainLimits,
 }
 
 impl InForce {
-    fn of(revision: &Revision) -> Self {
+    pub(super) fn of(revision: &Revision) -> Self {
         Self {
             settings: revision.settings.clone(),
             fleet: revision.fleet.clone(),
@@ -103,64 +101,14 @@ impl Revising {
         }))
     }
 
-    fn in_force(&self) -> MutexGuard<'_, InForce> {
+    pub(super) fn in_force(&self) -> MutexGuard<'_, InForce> {
         self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read(&self) -> Result<Revision, String> {
+    pub(super) async fn read(&self) -> Result<Revision, String> {
         let revise = Arc::clone(&self.revise);
         let read = self.runtime.spawn_blocking(move || revise());
         let lost = |_| "the description of the app could not be read".to_owned();
         read.await.map_err(lost)?
-    }
-}
-
-impl Control {
-    /// Reads the description of the app, and replaces all workers by it.
-    pub(super) async fn reload_revised(
-        &self,
-        revising: &Revising,
-        plan: ReloadPlan,
-    ) -> Result<Done, CommandError> {
-        let invalid =
-            |reason| CommandError::new(CommandErrorKind::DescriptionWrong, reason, Vec::new());
-        let revision = revising.read().await.map_err(invalid)?;
-        let wanted = InForce::of(&revision);
-        self.take_over(&wanted)
-            .map_err(|error| invalid(error.to_string()))?;
-        let done = self.replace_all(plan).await;
-        let generation = match &done {
-            Ok(Done::Reloaded { generation }) => *generation,
-            Ok(_) => return done,
-            Err(refused) => {
-                // A newer command has said what is to stand.
-                if refused.kind != CommandErrorKind::Superseded {
-                    let before = revising.in_force().clone();
-                    // It held until now, so it can be held again.
-                    drop(self.take_over(&before));
-                }
-                return done;
-            }
-        };
-        let before = std::mem::replace(&mut *revising.in_force(), wanted.clone());
-        (revision.taken)(generation);
-        if before.policy != wanted.policy {
-            let (policy, weights) = wanted.policy;
-            if let Err(error) = self.change_policy(policy, weights) {
-                tracing::error!(%error, "the policy stays as it is");
-            }
-        }
-        if before.fleet.workers != wanted.fleet.workers {
-            self.scale(ScaleTo::Exactly(wanted.fleet.workers)).await?;
-        }
-        done
-    }
-
-    fn take_over(&self, wanted: &InForce) -> Result<(), phalanx_core::fleet::ConfigError> {
-        self.configure(wanted.fleet.clone())?;
-        let cluster = self.cluster();
-        cluster.set_drain_limits(wanted.limits);
-        cluster.setup(wanted.settings.clone());
-        Ok(())
     }
 }

@@ -42,9 +42,9 @@ pub(super) struct Shared {
     sink: Option<LinesSink>,
     pub(super) outputs: Option<OutputStates>,
     pub(super) measured: Measured,
-    pub(super) meters: Meters,
-    pub(super) app_book: AppBook,
-    pub(super) python_book: PythonBook,
+    pub(super) meters: Arc<Meters>,
+    pub(super) app_book: Arc<AppBook>,
+    pub(super) python_book: Arc<PythonBook>,
     /// How long the app is not ready before it stops, and since when it is.
     pub(super) stop_delay: Duration,
     pub(super) leaving_since: OnceLock<Moment>,
@@ -70,9 +70,9 @@ impl Shared {
             sink,
             outputs,
             measured,
-            meters: Meters::default(),
-            app_book: AppBook::default(),
-            python_book: PythonBook::default(),
+            meters: Arc::default(),
+            app_book: Arc::default(),
+            python_book: Arc::default(),
             stop_delay: Duration::ZERO,
             leaving_since: OnceLock::new(),
             state: Mutex::new(State {
@@ -155,7 +155,7 @@ pub(super) async fn run(
     (mut wear, mut elastic, mut cores): (WearWatch, ElasticWatch, CoresWatch),
     finish: oneshot::Sender<Outcome>,
 ) {
-    cluster.keep_time();
+    cluster.shared.keep_time();
     let (started_ones, mut starts) = mpsc::unbounded_channel();
     let mut runner = Runner {
         cluster,
@@ -368,7 +368,7 @@ impl Runner {
                 WorkerState::Ready => drop(state.ready_at.insert(*worker, epoch_millis())),
                 WorkerState::Gone => {
                     state.ready_at.remove(worker);
-                    PythonBook::fold(&self.shared, &self.cluster);
+                    self.shared.python_book.fold(&self.cluster);
                 }
                 WorkerState::Starting
                 | WorkerState::Online

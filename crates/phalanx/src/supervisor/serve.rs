@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use phalanx_control::api::{self, Snapshot, Status};
-use phalanx_control::app::{App, NotSent, Probe};
+use phalanx_control::api::{self, Probe, Snapshot, Status};
+use phalanx_control::app::{App, NotSent};
 use phalanx_control::exit::Exit;
 use phalanx_control::failure::{Outcome, with_causes};
 use phalanx_control::names::Name;
@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use super::Control;
 use crate::describe;
 use crate::error::MessageError;
-use crate::primary::Streams;
+use crate::primary::{Streams, clock};
 use crate::subscribers::Events;
 
 /// How long a client may take to read its last answer.
@@ -151,7 +151,7 @@ impl Served {
     async fn finish(self) {
         drop(self.end);
         // A client that does not take its answer does not hold up the end.
-        drop(tokio::time::timeout(ANSWER_LIMIT, self.server).await);
+        let _is_answered = clock::within(ANSWER_LIMIT, self.server).await;
     }
 }
 
@@ -172,7 +172,7 @@ impl Beside {
     /// The app has ended: the last is told and answered.
     pub(crate) async fn finish(self) {
         if let Some(told) = self.told {
-            drop(tokio::time::timeout(ANSWER_LIMIT, told).await);
+            let _is_told = clock::within(ANSWER_LIMIT, told).await;
         }
         if let Some(served) = self.served {
             served.finish().await;

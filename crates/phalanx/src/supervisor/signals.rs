@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use phalanx_core::fleet::ScaleTo;
 use phalanx_sys::signal::Signal;
-use phalanx_sys::{clock, terminal};
+use phalanx_sys::terminal;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::control::Control;
+use crate::primary::clock;
 use crate::watched::watch;
 
 /// How long after the end of its terminal a SIGHUP is still due to that: shells pass it on at once.
@@ -239,7 +240,7 @@ impl Terminal {
 
     fn note(&mut self) {
         self.descriptor = None;
-        self.gone_at = Some(clock::now());
+        self.gone_at = Some(clock::real_now());
     }
 
     /// How long ago it was hung up.
@@ -248,7 +249,7 @@ impl Terminal {
         if self.descriptor.as_ref().is_some_and(is_gone) {
             self.note();
         }
-        self.gone_at.map(|at| clock::now().duration_since(at))
+        self.gone_at.map(|at| clock::real_now().duration_since(at))
     }
 }
 

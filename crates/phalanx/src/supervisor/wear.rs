@@ -59,7 +59,7 @@ impl WearWatch {
         self.pulse.begin();
         let mut gauges = std::mem::take(&mut self.gauges);
         let mut worn = Vec::new();
-        let mut watched = Vec::new();
+        let mut families = Vec::new();
         let is_watched = |state| matches!(state, WorkerState::Ready | WorkerState::Spare);
         for seen in view.workers.iter().filter(|seen| is_watched(seen.state)) {
             let Some(worker) = cluster.worker(seen.worker) else {
@@ -80,10 +80,12 @@ impl WearWatch {
                 worn.push(Event::Worn { worker, wear });
             }
             self.gauges.insert(seen.worker, gauge);
-            watched.push((seen.worker, worker.process_id()));
+            if worker.has_started_something() {
+                families.push((seen.worker, worker.process_id()));
+            }
         }
         if self.limits.max_memory.is_some() {
-            self.families.look(watched);
+            self.families.look(families);
         }
         worn
     }

@@ -3,8 +3,9 @@
 //! INVARIANT: a connection that arrived is answered exactly once: accepted when the application takes
 //! it from its listener, returned when this worker leaves or closes the listener before that.
 
+mod handles;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,21 +13,20 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use phalanx_core::ids::{Position, WorkerId};
-use phalanx_core::wire::{DrainLimits, HANDLE_ACK, HANDLE_NACK, ReplyBody, ToWorker, outgoing};
+use phalanx_core::wire::{
+    DrainLimits, HANDLE_ACK, HANDLE_NACK, ReplyBody, Shed as Wanted, ToWorker, outgoing,
+};
 use phalanx_sys::scoreboard::{Lane, Scoreboard, Seat};
-use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use super::health::Counts;
 use super::leaving::Leaving;
-use super::mailbox::Mailbox;
+use super::mailbox::{Letter, Mailbox};
+use super::outbox::Outbox;
 use super::queue::{Arrived, Queue};
 use super::shed::Shed;
 use crate::address::Address;
 use crate::error::{MessageError, Result};
-
-/// What may wait for the primary, in bytes, before [`Inner::send_line`] refuses.
-const QUEUE_LIMIT_BYTES: usize = 16 << 20;
 
 /// How long the end of this worker waits for a primary that does not read its last messages.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub(super) struct Inner {
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<u8>,
+    outbox: Outbox,
     seq: u64,
     unacknowledged: u32,
     answers: HashMap<u64, oneshot::Sender<Answer>>,
@@ -90,14 +90,14 @@ impl Drop for Inner {
     /// What was sent and the socket has not taken yet is written before the process ends.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.is_empty() || state.closed {
+        if state.outbox.is_empty() || state.closed {
             return;
         }
         let written = self.channel.try_clone().and_then(|channel| {
-            let mut channel = UnixStream::from(channel);
+            let channel = UnixStream::from(channel);
             channel.set_write_timeout(Some(LAST_WORDS_LIMIT))?;
             channel.set_nonblocking(false)?;
-            channel.write_all(&state.waiting)
+            state.outbox.push_all(channel.as_fd())
         });
         if let Err(error) = written {
             tracing::debug!(%error, "the primary did not take the last messages");
@@ -150,9 +150,7 @@ impl Inner {
 
     fn write(&self, state: &mut State, line: &[u8]) -> Result<(), MessageError> {
         Self::enqueue(state, line)?;
-        if self.push(state) {
-            self.blocked.notify_one();
-        }
+        self.push(state);
         Ok(())
     }
 
@@ -160,36 +158,19 @@ impl Inner {
         if state.closed {
             return Err(MessageError::Disconnected);
         }
-        if state.waiting.len().saturating_add(line.len()) > QUEUE_LIMIT_BYTES {
-            return Err(MessageError::ChannelFull {
-                queued_bytes: state.waiting.len(),
-            });
-        }
-        // The acknowledgements of handles ride along: they are counted, not numbered.
-        for _ in 0..std::mem::take(&mut state.unacknowledged) {
-            state.waiting.extend_from_slice(HANDLE_ACK);
-        }
-        state.waiting.extend_from_slice(line);
-        Ok(())
+        Self::acknowledge_connections(state);
+        state.outbox.put(line)
     }
 
-    /// Writes what waits. True when the socket took not all of it.
-    fn push(&self, state: &mut State) -> bool {
-        while !state.waiting.is_empty() {
-            match phalanx_sys::channel::send(self.channel.as_fd(), &state.waiting, None) {
-                Ok(count) => drop(state.waiting.drain(..count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) => {
-                    tracing::debug!(%error, "the channel takes no more");
-                    state.waiting.clear();
-                }
-            }
+    /// Writes what may be written; the rest is the business of the channel's task.
+    fn push(&self, state: &mut State) {
+        if state.outbox.push(self.channel.as_fd()) {
+            self.blocked.notify_one();
         }
-        false
     }
 
     pub(super) fn flush(&self) -> bool {
-        self.push(&mut self.state())
+        self.state().outbox.push(self.channel.as_fd())
     }
 
     pub(super) fn handle(&self, message: ToWorker, handles: &mut VecDeque<OwnedFd>) {
@@ -213,26 +194,28 @@ impl Inner {
                 self.drain();
             }
             ToWorker::Handle(message) => {
-                let arrived = handles.pop_front().is_some();
-                let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };
+                let arrived = handles.pop_front();
+                let taken = arrived.is_some_and(|handle| self.deliver(&message, Some(handle)));
+                let answer = if taken { HANDLE_ACK } else { HANDLE_NACK };
                 self.acknowledge(&mut self.state(), answer);
-                if arrived {
-                    self.deliver(&message);
-                }
             }
             ToWorker::Position { position, lane } => self.takes_position(position, lane),
-            ToWorker::Shed(wanted) => self.sheds(wanted.keep),
+            ToWorker::Shed { wanted, seq } => self.sheds(wanted, seq),
             ToWorker::WatchHealth { wanted } => self.health.watch(wanted),
-            ToWorker::User(message) => self.deliver(&message),
-            ToWorker::HandleAck | ToWorker::HandleNack | ToWorker::Ignored => {}
+            ToWorker::User(message) => {
+                self.deliver(&message, None);
+            }
+            ToWorker::HandleAck => self.handle_answered(true),
+            ToWorker::HandleNack => self.handle_answered(false),
+            ToWorker::Ignored => {}
         }
     }
 
     /// Connections are rebalanced: keeps so many, and tells what it holds.
-    fn sheds(&self, keep: Option<u32>) {
-        self.shed.keep(keep);
+    fn sheds(&self, wanted: Wanted, asked: u64) {
+        self.shed.keep(wanted);
         let report = self.shed.report(self.held());
-        if let Err(error) = self.send_line(|seq| outgoing::worker::holds(report, seq)) {
+        if let Err(error) = self.send_line(|seq| outgoing::worker::holds(report, asked, seq)) {
             tracing::debug!(%error, "the primary is gone");
         }
     }
@@ -251,17 +234,6 @@ impl Inner {
         if let Err(error) = self.send_line(|seq| outgoing::worker::close(&key, seq)) {
             tracing::debug!(%error, "the primary is gone");
         }
-    }
-
-    fn acknowledge(&self, state: &mut State, answer: &[u8]) {
-        if let Err(error) = self.write(state, answer) {
-            tracing::debug!(%error, "the primary is gone");
-        }
-    }
-
-    fn deliver(&self, message: &Value) {
-        self.state().messages.put(message.to_string().into());
-        self.message.notify_one();
     }
 
     fn connection(&self, key: &str, seq: Option<u64>, connection: Option<OwnedFd>) {
@@ -332,7 +304,7 @@ impl Inner {
         }
     }
 
-    pub(super) async fn next_message(&self) -> Option<Box<str>> {
+    pub(super) async fn next_message(&self) -> Option<Letter> {
         loop {
             let arrived = self.message.notified();
             {
@@ -412,6 +384,7 @@ impl Inner {
         {
             let mut state = self.state();
             state.closed = true;
+            state.outbox.clear();
             state.answers.clear();
         }
         self.drain();

@@ -5,9 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use phalanx_core::health::Health;
-use phalanx_core::wire::outgoing;
-
-use super::channel::Inner;
 
 /// How often the primary is told.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -50,29 +47,19 @@ impl Counts {
         }
     }
 
+    /// What the primary is told now; nothing while there is nothing to tell.
+    pub(super) fn to_tell(&self) -> Option<Health> {
+        let mut state = self.state();
+        state.told_at = Some(phalanx_sys::clock::now());
+        // Whoever has no meter would seem to answer nothing.
+        (state.health.requests > 0).then(|| state.health.clone())
+    }
+
     /// Waits until the primary is to be told.
     pub(super) async fn is_due(&self) {
         let told_at = self.state().told_at;
         if let Some(told_at) = told_at {
             tokio::time::sleep_until((told_at + INTERVAL).into()).await;
-        }
-    }
-}
-
-impl Inner {
-    pub(super) fn tell_health(&self) {
-        let health = {
-            let mut state = self.health.state();
-            state.told_at = Some(phalanx_sys::clock::now());
-            state.health.clone()
-        };
-        if health.requests == 0 {
-            // Whoever has no meter would seem to answer nothing.
-            return;
-        }
-        let told = self.send_line(|seq| outgoing::worker::health(&health, seq));
-        if let Err(error) = told {
-            tracing::debug!(%error, "the primary is gone");
         }
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use phalanx_core::wire::outgoing;
+
 use super::channel::Inner;
 
 /// Times the requests of this worker. Cheap to clone, works from any thread.
@@ -76,6 +78,18 @@ impl Timed {
         }
         if let Some(seat) = inner.seat() {
             seat.ended(time);
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn tell_health(&self) {
+        let Some(health) = self.health.to_tell() else {
+            return;
+        };
+        let told = self.send_line(|seq| outgoing::worker::health(&health, seq));
+        if let Err(error) = told {
+            tracing::debug!(%error, "the primary is gone");
         }
     }
 }

@@ -8,6 +8,7 @@ mod leaving;
 mod listener;
 mod mailbox;
 mod meter;
+mod outbox;
 mod queue;
 mod reader;
 #[cfg(feature = "serve")]
@@ -36,11 +37,13 @@ pub use listener::Listener;
 pub use meter::{Meter, Timed};
 #[cfg(feature = "serve")]
 pub use serve::{Plainly, Serve, Served, serve, serve_with};
+pub use shed::{Dismissal, OpenStream};
 pub use stream::{Stream, StreamKind};
 pub use udp::UdpSocket;
 
 use crate::address::{Address, ToAddress};
 use crate::error::{ListenError, MessageError, Result};
+use crate::handle::{Handle, Unsent};
 use channel::Inner;
 use queue::Queue;
 
@@ -204,11 +207,50 @@ impl ThisWorker {
 
     /// The next message from the primary (`process.on('message')`); nothing once the channel is closed.
     /// Messages wait until they are taken, 16 MiB of them at most: what comes beyond that is dropped, and the log says so.
-    /// With several callers each message goes to one of them.
+    /// With several callers each message goes to one of them. A socket that came with it is closed: see
+    /// [`ThisWorker::message_with_handle`].
     pub async fn message<M: DeserializeOwned>(&self) -> Option<Result<M, MessageError>> {
         reader::start(&self.inner);
-        let text = self.inner.next_message().await?;
-        Some(serde_json::from_str(&text).map_err(MessageError::Decode))
+        let letter = self.inner.next_message().await?;
+        Some(serde_json::from_str(&letter.text).map_err(MessageError::Decode))
+    }
+
+    /// Sends a message to the primary, and a socket with it (`process.send(message, handle)`). The socket is closed here
+    /// when the primary has it; a duplicate of it stays ([`Handle::try_clone`], Node's `keepOpen`). Messages behind it wait until
+    /// the primary has acknowledged it, also those that this library sends by itself. One that does not arrive is sent
+    /// again, three times at most, and closed then.
+    ///
+    /// # Errors
+    /// As [`ThisWorker::send`], and [`MessageError::HandlesFull`] when 256 wait already. The socket comes back with the error.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, which it needs to hear of the acknowledgement.
+    pub fn send_with_handle<M: Serialize + ?Sized>(
+        &self,
+        message: &M,
+        handle: impl Into<Handle>,
+    ) -> Result<(), Unsent> {
+        reader::start(&self.inner);
+        let handle = handle.into();
+        match serde_json::to_value(message) {
+            Ok(value) => self.inner.send_handle(&value, handle),
+            Err(error) => {
+                let error = MessageError::Encode(error);
+                Err(Unsent { error, handle })
+            }
+        }
+    }
+
+    /// As [`ThisWorker::message`], with the socket that came with the message, if one did
+    /// (`process.on('message', (message, handle) => …)`). 64 sockets wait at most: the primary is told that further ones did not
+    /// arrive, and sends each again three times before it gives up.
+    pub async fn message_with_handle<M: DeserializeOwned>(
+        &self,
+    ) -> Option<Result<(M, Option<Handle>), MessageError>> {
+        reader::start(&self.inner);
+        let letter = self.inner.next_message().await?;
+        let message = serde_json::from_str(&letter.text).map_err(MessageError::Decode);
+        Some(message.map(|message| (message, letter.handle)))
     }
 
     /// Resolves when this worker is to leave: the primary asks it to (reload, scale, stop), it called
@@ -228,6 +270,33 @@ impl ThisWorker {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.inner.leaving.has_begun()
+    }
+
+    /// Says that the program has a stream: a connection on which HTTP is no longer spoken (a `WebSocket`), and which it ends when
+    /// [`OpenStream::dismissed`] says so. `phalanx rebalance --streams` moves such streams, and leaves all others where they are. Hold what this
+    /// returns until the connection is closed.
+    ///
+    /// ```no_run
+    /// # async fn speak(worker: phalanx::ThisWorker, mut socket: tokio::net::TcpStream) -> std::io::Result<()> {
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// let stream = worker.stream();
+    /// let mut heard = [0; 4096];
+    /// loop {
+    ///     tokio::select! {
+    ///         count = socket.read(&mut heard) => match count? {
+    ///             0 => return Ok(()),
+    ///             count => println!("{:?}", &heard[..count]),
+    ///         },
+    ///         _ = stream.dismissed() => return socket.write_all(b"\x88\x02\x03\xe9").await,
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stream(&self) -> OpenStream {
+        reader::start(&self.inner);
+        OpenStream::new(self.clone())
     }
 
     /// Leaves the cluster by its own wish (`cluster.worker.disconnect`): takes no more connections,

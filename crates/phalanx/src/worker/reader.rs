@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use phalanx_core::wire::{Frame, Frames, MAX_MESSAGE_TO_WORKER_BYTES, parse_to_worker};
 
@@ -25,6 +26,7 @@ async fn follow(inner: Arc<Inner>) {
     let mut reader = Reader::new();
     let mut full = false;
     loop {
+        let retry_at = inner.retry_at();
         tokio::select! {
             readable = socket.readable() => {
                 let Ok(mut readable) = readable else { return inner.close() };
@@ -46,8 +48,15 @@ async fn follow(inner: Arc<Inner>) {
                 }
             }
             () = inner.health.is_due(), if inner.health.is_watched() => inner.tell_health(),
+            () = until(retry_at), if retry_at.is_some() => inner.retry(),
             () = inner.blocked.notified(), if !full => full = inner.flush(),
         }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
     }
 }
 

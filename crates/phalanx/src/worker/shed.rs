@@ -1,13 +1,16 @@
 //! Connections that a worker is to end politely although it stays, so that their clients come to others.
 //!
 //! The primary says how many to keep, again and again, and is told each time what is held. Only connections that HTTP is spoken on can
-//! be ended politely; the others (upgraded ones, those with server-sent events, those that are not served by [`serve`](crate::serve)) are fixed.
+//! be ended politely; the others (upgraded ones, those with server-sent events, those that are not served by [`serve`](crate::serve)) are fixed, unless
+//! the primary wants streams ended and the program has said that it ends this one when it is told ([`OpenStream`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use phalanx_core::wire::HoldReport;
+use phalanx_core::wire::{HoldReport, Shed as Wanted};
 use tokio::sync::Notify;
+
+use super::ThisWorker;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -29,17 +32,32 @@ struct State {
     events: u32,
     /// Those that were told to end, and are there still.
     ending: u32,
+    /// Streams are to end, too.
+    wants_streams: bool,
+    /// Streams that the program ends when it is told.
+    streams: u32,
+    /// Those of them that were told, and are there still.
+    ending_streams: u32,
 }
 
 impl State {
     /// What is held now, where the scoreboard counts so many.
     fn report(&self, held: u32) -> HoldReport {
-        let open = held.max(self.spoken);
+        let open = held.max(self.spoken.saturating_add(self.streams));
+        let movable = if self.wants_streams { self.streams } else { 0 };
+        let fixed = open - self.spoken + self.events.min(self.spoken);
         HoldReport {
             open,
-            ending: self.ending,
-            fixed: open - self.spoken + self.events.min(self.spoken),
+            ending: self.ending + self.ending_streams,
+            fixed: fixed.saturating_sub(movable),
         }
+    }
+
+    /// How many connections are to end that have not been told, where the scoreboard counts so many.
+    fn excess(&self, held: u32) -> u32 {
+        let HoldReport { open, ending, .. } = self.report(held);
+        let keep = self.keep.unwrap_or(u32::MAX);
+        open.saturating_sub(ending).saturating_sub(keep)
     }
 }
 
@@ -49,10 +67,13 @@ impl Shed {
     }
 
     /// So many are to be kept.
-    pub(super) fn keep(&self, keep: Option<u32>) {
-        self.state().keep = keep;
-        self.is_wanted.store(keep.is_some(), Ordering::Release);
-        if keep.is_some() {
+    pub(super) fn keep(&self, wanted: Wanted) {
+        let mut state = self.state();
+        (state.keep, state.wants_streams) = (wanted.keep, wanted.streams);
+        drop(state);
+        self.is_wanted
+            .store(wanted.keep.is_some(), Ordering::Release);
+        if wanted.keep.is_some() {
             self.bell.notify_waiters();
         }
     }
@@ -60,6 +81,85 @@ impl Shed {
     /// What is held now, where the scoreboard counts so many.
     pub(super) fn report(&self, held: u32) -> HoldReport {
         self.state().report(held)
+    }
+
+    /// Whether one more stream is to end, where the scoreboard counts so many: what HTTP is spoken on goes first.
+    fn take_stream(&self, held: impl FnOnce() -> u32) -> bool {
+        if !self.is_wanted.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut state = self.state();
+        let others = state.spoken.saturating_sub(state.events + state.ending);
+        let is_one_more = state.wants_streams && state.excess(held()) > others;
+        if is_one_more {
+            state.ending_streams += 1;
+        }
+        is_one_more
+    }
+
+    /// Waits until one more stream is to end, and takes that on.
+    async fn stream_turn(&self, held: impl Fn() -> u32) {
+        loop {
+            let mut bell = std::pin::pin!(self.bell.notified());
+            bell.as_mut().enable();
+            if self.take_stream(&held) {
+                return;
+            }
+            bell.await;
+        }
+    }
+}
+
+/// Why a stream is to end ([`OpenStream::dismissed`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dismissal {
+    /// This worker is to leave ([`ThisWorker::draining`]).
+    Leaving,
+    /// This worker stays, and has more than its share: `phalanx rebalance --streams`.
+    Rebalance,
+}
+
+/// A connection on which the program no longer speaks HTTP, a `WebSocket` above all, and which it ends when it is told. From
+/// [`ThisWorker::stream`]. Hold it for as long as the connection is open.
+#[derive(Debug)]
+pub struct OpenStream {
+    worker: ThisWorker,
+    was_told: AtomicBool,
+}
+
+impl OpenStream {
+    pub(super) fn new(worker: ThisWorker) -> Self {
+        worker.inner.shed.state().streams += 1;
+        Self {
+            worker,
+            was_told: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits until this stream is to end. End it as its protocol has it: a `WebSocket` with code 1001 ("going away"). The client connects
+    /// again, and lands on another worker. Whoever has been told once is told at once again.
+    pub async fn dismissed(&self) -> Dismissal {
+        let inner = &self.worker.inner;
+        if !self.was_told.load(Ordering::Acquire) {
+            tokio::select! {
+                biased;
+                () = inner.leaving.wait() => return Dismissal::Leaving,
+                () = inner.shed.stream_turn(|| inner.held()) => {}
+            }
+            self.was_told.store(true, Ordering::Release);
+        }
+        Dismissal::Rebalance
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut state = self.worker.inner.shed.state();
+        state.streams = state.streams.saturating_sub(1);
+        if *self.was_told.get_mut() {
+            state.ending_streams = state.ending_streams.saturating_sub(1);
+        }
     }
 }
 
@@ -95,11 +195,7 @@ impl Shed {
             return false;
         }
         let mut state = self.state();
-        let Some(keep) = state.keep else {
-            return false;
-        };
-        let HoldReport { open, ending, .. } = state.report(held());
-        let is_one_more = open.saturating_sub(ending) > keep;
+        let is_one_more = state.excess(held()) > 0;
         if is_one_more {
             state.ending += 1;
         }
@@ -123,20 +219,27 @@ impl Shed {
 mod tests {
     use super::*;
 
+    fn kept(keep: impl Into<Option<u32>>) -> Wanted {
+        Wanted {
+            keep: keep.into(),
+            streams: false,
+        }
+    }
+
     #[test]
     fn as_many_are_kept_as_is_wanted_however_often_it_is_said() {
         let shed = Shed::default();
         (0..4).for_each(|_| shed.begun());
         assert!(!shed.take(|| 4));
-        shed.keep(Some(2));
+        shed.keep(kept(2));
         assert!(shed.take(|| 4) && shed.take(|| 4) && !shed.take(|| 4));
-        shed.keep(Some(2));
+        shed.keep(kept(2));
         assert!(!shed.take(|| 4), "two are ending");
         shed.ended(true);
         assert!(!shed.take(|| 3), "one of the two has ended");
-        shed.keep(Some(1));
+        shed.keep(kept(1));
         assert!(shed.take(|| 3));
-        shed.keep(None);
+        shed.keep(kept(None));
         assert!(!shed.take(|| 3));
     }
 
@@ -149,5 +252,26 @@ mod tests {
         assert_eq!((report.open, report.ending, report.fixed), (6, 0, 3));
         // Where there is no scoreboard.
         assert_eq!(shed.report(0).open, 4);
+    }
+
+    #[test]
+    fn streams_end_where_that_is_wanted_and_after_everything_else() {
+        let shed = Shed::default();
+        (0..2).for_each(|_| shed.begun());
+        shed.state().streams = 3;
+        assert_eq!(shed.report(5).fixed, 3);
+        shed.keep(kept(1));
+        assert!(!shed.take_stream(|| 5), "they stay unless it is wanted");
+        let wanted = |keep| Wanted {
+            keep: Some(keep),
+            streams: true,
+        };
+        shed.keep(wanted(3));
+        assert_eq!(shed.report(5).fixed, 0);
+        assert!(!shed.take_stream(|| 5), "two others can end");
+        assert!(shed.take(|| 5) && shed.take(|| 5) && !shed.take(|| 5));
+        shed.keep(wanted(2));
+        assert!(shed.take_stream(|| 5) && !shed.take_stream(|| 5));
+        assert_eq!(shed.report(5).ending, 3);
     }
 }

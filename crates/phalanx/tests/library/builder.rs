@@ -116,6 +116,14 @@ fn hup_is_a_rolling_restart_too() {
 }
 
 #[test]
+fn as_many_workers_are_recycled_at_once_as_the_builder_says() {
+    let server = Server::start_with(3, |command| {
+        command.env("PROBE_RECYCLING", "2");
+    });
+    server.wait_workers(5);
+}
+
+#[test]
 fn term_lets_requests_finish_and_exits_with_0() {
     let mut server = Server::start(2);
     let mut client = Client::connect(&server.address);

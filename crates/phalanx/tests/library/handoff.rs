@@ -217,8 +217,15 @@ fn a_policy_of_the_programs_own_sees_the_load_and_chooses() {
     let workers = [probe.fork().0, probe.fork().0];
     let address = workers.map(|worker| probe.serve(worker, "127.0.0.1:0"))[0].clone();
     assert_eq!(get(&address).worker, workers[1]);
-    let open: Vec<_> = (0..3).map(|_| Client::connect(&address)).collect();
-    assert_eq!(get(&address).worker, workers[0], "the other has three open");
+    // More than three, if one is counted still that has been closed.
+    let mut open: Vec<_> = (0..3).map(|_| Client::connect(&address)).collect();
+    wait::eventually(LIMIT, "the other has three open", || {
+        let is_full = get(&address).worker == workers[0];
+        if !is_full {
+            open.push(Client::connect(&address));
+        }
+        is_full.then_some(())
+    });
     drop(open);
     wait::eventually(LIMIT, "the other has room again", || {
         (get(&address).worker == workers[1]).then_some(())

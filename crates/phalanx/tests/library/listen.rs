@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use phalanx_testkit::{LIMIT, Signal, wait};
+use phalanx_testkit::{LIMIT, Signal, free_port, wait};
 use serde_json::{Value, json};
 
 use crate::probe::{Client, Probe, get};
@@ -199,10 +199,7 @@ fn one_address_twice_in_one_worker_is_in_use() {
 fn a_listener_closed_by_all_is_free_and_can_be_had_again() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("again.sock");
-    // An address of loopback that no other test uses, so that its port stays free.
-    let free = TcpListener::bind("127.0.7.1:0").unwrap();
-    let tcp = free.local_addr().unwrap().to_string();
-    drop(free);
+    let tcp = format!("127.0.7.1:{}", free_port());
     let mut probe = Probe::start();
     let (worker, _) = probe.fork();
     for at in [tcp, format!("unix:{}", file.display())] {
@@ -226,8 +223,8 @@ fn a_listener_can_be_closed_and_had_again_in_one_go() {
     let unix = format!("unix:{}/again.sock", directory.path().display());
     let mut probe = Probe::start();
     let (worker, _) = probe.fork();
-    // A port of an address of loopback that no other test uses.
-    for at in ["127.0.7.2:7272", &unix] {
+    let tcp = format!("127.0.7.2:{}", free_port());
+    for at in [&tcp, &unix] {
         probe.listen(worker, at);
         for _ in 0..20 {
             probe.listen_with(worker, json!({"do": "close and listen", "at": at}));

@@ -1,5 +1,7 @@
 //! Connections that a worker had not accepted: however it goes, another one serves them.
 
+use std::time::Duration;
+
 use phalanx_testkit::{LIMIT, Signal, procs, wait};
 use serde_json::json;
 
@@ -15,7 +17,13 @@ struct Scene {
 }
 
 impl Scene {
+    /// What waits for a worker that takes nothing for a second moves to another one. On a busy machine that may be before it is
+    /// seen to wait; then the scene is set anew.
     fn set() -> Self {
+        wait::eventually(LIMIT, "six are offered to the idle worker", Self::try_set)
+    }
+
+    fn try_set() -> Option<Self> {
         let mut probe = Probe::start();
         let idle = probe.fork();
         let (serving, _) = probe.fork();
@@ -30,14 +38,14 @@ impl Scene {
         // The others are served; these six are on their way and stay there.
         let pid = probe.pid();
         let held = || (procs::fd_count(pid).unwrap() == before + 6).then_some(());
-        wait::eventually(LIMIT, "six are offered to the idle worker", held);
-        Self {
+        wait::try_eventually(Duration::from_secs(1), held)?;
+        Some(Self {
             probe,
             idle,
             serving,
             address,
             clients,
-        }
+        })
     }
 
     #[track_caller]

@@ -10,6 +10,7 @@
 
 mod builder;
 mod channel;
+mod handles;
 mod handoff;
 mod listen;
 mod loss;

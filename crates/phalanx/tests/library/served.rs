@@ -60,7 +60,7 @@ fn expect_closed(stream: &mut TcpStream) {
 
 #[test]
 fn a_client_that_does_not_finish_its_head_is_closed() {
-    let server = server("HEADER_TIMEOUT_MS", "200");
+    let server = server("HEADER_TIMEOUT_MS", "1500");
     let mut silent = server.connect();
     let mut slow = server.connect();
     slow.write_all(b"GET / HTTP/1.1\r\nhost: ").unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use phalanx_testkit::{LIMIT, Process, node};
+use phalanx_testkit::{LIMIT, Process, free_port, node};
 use serde_json::json;
 
 use crate::probe::{Probe, command};
@@ -115,9 +115,7 @@ fn a_node_worker_inspects_on_the_port_it_was_given() {
         "console.log(JSON.stringify({url: require('inspector').url()})); process.disconnect()";
     fs::write(&script, print).unwrap();
     let mut probe = Probe::start();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = free_port();
     // The port in `--inspect` is not the one that counts.
     let args = ["--inspect=127.0.0.1:9229", script.to_str().unwrap()];
     probe.done(json!({"do": "setup", "exec": node.path, "args": args, "inspect_port": port}));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use phalanx::{ThisWorker, Workers};
+use phalanx::fleet::Amount;
+use phalanx::{Builder, ThisWorker, Workers};
 use serde_json::json;
 
 use crate::serve;
@@ -26,7 +27,7 @@ pub(crate) fn run() -> phalanx::Result<()> {
     } else {
         Duration::ZERO
     };
-    phalanx::builder()
+    recycling(phalanx::builder())
         .ready_quiet(quiet)
         .workers(workers)
         .respawn(respawn)
@@ -35,7 +36,25 @@ pub(crate) fn run() -> phalanx::Result<()> {
         .run(serve)
 }
 
+/// Every worker is too old after a second, where a test says how many are to be replaced at once.
+fn recycling(builder: Builder) -> Builder {
+    let count = std::env::var("PROBE_RECYCLING").ok();
+    match count.and_then(|count| count.parse().ok()) {
+        Some(count) => builder
+            .max_age(Duration::from_secs(1))
+            .max_surge(Amount::Count(8))
+            .max_recycling(count),
+        None => builder,
+    }
+}
+
 async fn serve(worker: ThisWorker) -> Result<(), Failed> {
+    let first = std::env::args().nth(3).and_then(|count| count.parse().ok());
+    if std::env::var_os("PROBE_RECYCLING").is_some() && first < Some(worker.id().0) {
+        // A successor that never serves keeps its predecessor.
+        worker.draining().await;
+        return Ok(());
+    }
     if std::env::var_os("PROBE_FAIL").is_some() {
         return Err("told to fail".into());
     }

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, Request};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http_body::Frame;
 use hyper_util::rt::TokioIo;
+use phalanx::{Dismissal, ThisWorker};
 use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
 use tokio::time::{Interval, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -35,6 +38,7 @@ fn main() -> phalanx::Result<()> {
         let app = Router::new()
             .route("/", get(|| async { pid() }))
             .route("/slow", get(slow))
+            .merge(gated())
             .route(
                 "/kept",
                 get(|| async { ([("connection", "keep-alive")], pid()) }),
@@ -45,7 +49,9 @@ fn main() -> phalanx::Result<()> {
             )
             .route("/events", get(events))
             .route("/large", get(|| async { "x".repeat(LARGE_BYTES) }))
-            .route("/upgrade", any(upgrade));
+            .route("/upgrade", any(upgrade))
+            .route("/stream", any(stream))
+            .with_state(worker.clone());
         let listener = worker.listen("127.0.0.1:0").await?;
         if std::env::var("CERTIFIED").is_ok_and(|value| value == "1") {
             let tls = TlsAcceptor::from(Arc::new(tls_config()));
@@ -83,6 +89,23 @@ async fn slow(Query(wait): Query<Wait>) -> String {
     pid()
 }
 
+/// A request for `/held` is answered when another one has come for `/free`.
+fn gated<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let gate = Arc::new(Semaphore::new(0));
+    let wait = Arc::clone(&gate);
+    let held = async move || {
+        assert!(wait.acquire().await.is_err(), "it has no permits");
+        pid()
+    };
+    let free = async move || {
+        gate.close();
+        pid()
+    };
+    Router::new()
+        .route("/held", get(held))
+        .route("/free", get(free))
+}
+
 fn interval_after(period: Duration) -> Interval {
     tokio::time::interval_at(tokio::time::Instant::now() + period, period)
 }
@@ -117,6 +140,29 @@ async fn upgrade(mut request: Request) -> Response {
         // The client ends it, or the process does.
         drop(tokio::io::copy(&mut read, &mut write).await);
     });
+    switches()
+}
+
+/// An echo that says "bye" and ends when it is told to go to another worker.
+async fn stream(State(worker): State<ThisWorker>, mut request: Request) -> Response {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let stream = TokioIo::new(upgraded.await.unwrap());
+        let open = worker.stream();
+        let (mut read, mut write) = tokio::io::split(stream);
+        let is_told = tokio::select! {
+            _ = tokio::io::copy(&mut read, &mut write) => false,
+            why = open.dismissed() => why == Dismissal::Rebalance,
+        };
+        if is_told {
+            write.write_all(b"bye").await.unwrap();
+            write.shutdown().await.unwrap();
+        }
+    });
+    switches()
+}
+
+fn switches() -> Response {
     let headers: HeaderMap = [("connection", "upgrade"), ("upgrade", "echo")]
         .into_iter()
         .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))

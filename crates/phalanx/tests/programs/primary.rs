@@ -1,19 +1,19 @@
 //! The primary of the probe: commands in, events and answers out.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::sync::Arc;
 
 use phalanx::policy::{Field, Policy};
 use phalanx::supervisor::{OutputLine, Stream};
 use phalanx::{
-    Cluster, DispatchChoice, Error, Event, Events, InspectPort, PolicyName, Position, Settings,
-    Signal, Stdio, Worker, WorkerId,
+    Cluster, DispatchChoice, Error, Event, Events, Handle, InspectPort, Message, PolicyName,
+    Position, Serialization, Settings, Signal, Stdio, Worker, WorkerId,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::{describe, print};
+use crate::{describe, handles, print};
 
 /// Texts of a size that only tests of sizes use are told by their length.
 const LONG_TEXT_BYTES: usize = 1 << 20;
@@ -40,6 +40,8 @@ struct Primary {
     cluster: Option<Cluster>,
     /// Every worker it has started, also those that are gone.
     workers: BTreeMap<u32, Worker>,
+    /// Messages whose handles nobody has taken yet.
+    kept: Vec<Message>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -64,12 +66,16 @@ pub(crate) async fn run(cluster: Cluster) {
     let mut primary = Primary {
         cluster: Some(cluster),
         workers: BTreeMap::new(),
+        kept: Vec::new(),
     };
     loop {
         tokio::select! {
             biased;
             event = events.next(), if !ended => {
                 ended = event.is_none();
+                if let Some(Event::Message { worker, message }) = &event {
+                    primary.see(*worker, message);
+                }
                 print(&event.map_or(json!({"events": "ended"}), shown));
             }
             command = inbox.recv() => match command {
@@ -113,6 +119,14 @@ impl Primary {
                 let sent = worker.send(&command["message"]);
                 sent.map(|()| json!({})).map_err(Error::from)
             }
+            "send handle" => {
+                let worker = self.worker(command).expect("a worker to send to");
+                let (handle, address) = handles::open(command);
+                let sent = worker.send_with_handle(&command["message"], handle);
+                sent.map(|()| json!({"address": address}))
+                    .map_err(Error::from)
+            }
+            "release" => Ok(json!({"released": self.kept.drain(..).count()})),
             "disconnect" if command["worker"].is_number() => {
                 self.worker(command).expect("a worker").disconnect();
                 Ok(json!({}))
@@ -176,6 +190,29 @@ impl Primary {
             }
             other => panic!("unknown command {other:?}"),
         })
+    }
+
+    /// A message asks for what becomes of the handle that comes with it: `take` or `keep`; else it is closed.
+    fn see(&mut self, worker: WorkerId, message: &Message) {
+        if !message.has_handle() {
+            return;
+        }
+        let wants = message.parse::<Value>().expect("JSON");
+        if wants["keep"] == true {
+            self.kept.push(message.clone());
+        }
+        if wants["take"] == true {
+            let handle = message.take_handle().expect("a handle is there");
+            assert!(message.take_handle().is_none(), "it has one owner");
+            let (name, address) = handles::about(&handle);
+            if let Handle::TcpStream(mut stream) = handle {
+                // It takes so few bytes at once.
+                stream
+                    .write_all(b"from the primary\n")
+                    .expect("it takes them");
+            }
+            print(&json!({"took": name, "address": address, "of": worker, "message": wants}));
+        }
     }
 
     fn worker(&self, command: &Value) -> Option<&Worker> {
@@ -244,6 +281,9 @@ fn settings(command: &Value) -> Settings {
     }
     for (name, value) in pairs(&command["env"]) {
         settings = settings.env(name, value);
+    }
+    if command["serialization"] == "advanced" {
+        settings = settings.serialization(Serialization::Advanced);
     }
     if let Some(silent) = command["silent"].as_bool() {
         settings = settings.silent(silent);

@@ -16,6 +16,7 @@
 )]
 
 mod builder;
+mod handles;
 mod primary;
 mod rogue;
 mod serve;

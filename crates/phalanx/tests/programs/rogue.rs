@@ -1,8 +1,10 @@
 //! A worker that does not use the library: it writes to its channel what it is told, byte by byte.
-//! What it is told comes as messages: `{"raw": TEXT}`, `{"fill": BYTES}`, `{"descriptors": COUNT}`.
+//! What it is told comes as messages: `{"raw": TEXT}`, `{"fill": BYTES}`, `{"descriptors": COUNT}`, `{"handles": COUNT}`. With
+//! `PROBE_ROGUE=nack` it says of each handle that it did not arrive.
 //! Every other line from the primary it prints.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
@@ -16,6 +18,7 @@ pub(crate) fn run() {
     channel
         .set_nonblocking(false)
         .expect("a socket can be blocking");
+    let refuses = std::env::var("PROBE_ROGUE").is_ok_and(|how| how == "nack");
     let reader = channel.try_clone().expect("a socket can be duplicated");
     for line in BufReader::new(reader).lines().map_while(Result::ok) {
         let told: Value = serde_json::from_str(&line).expect("the primary writes JSON");
@@ -31,7 +34,23 @@ pub(crate) fn run() {
                 let sent = phalanx_sys::channel::send(channel.as_fd(), bytes, Some(handle));
                 sent.expect("the primary reads");
             }
+        } else if let Some(count) = told["handles"].as_u64() {
+            let line =
+                b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":{\"keep\":true}}\n";
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("there are ports");
+            for _ in 0..count {
+                while let Err(error) =
+                    phalanx_sys::channel::send(channel.as_fd(), line, Some(socket.as_fd()))
+                {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock, "the primary reads");
+                    std::thread::yield_now();
+                }
+            }
         } else {
+            if told["cmd"] == "NODE_HANDLE" && refuses {
+                let answer = b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n";
+                channel.write_all(answer).expect("the primary reads");
+            }
             crate::print(&json!({"rogue": std::process::id(), "got": told}));
         }
     }

@@ -14,7 +14,8 @@ use phalanx::{ThisWorker, Workers};
 fn main() -> phalanx::Result<()> {
     phalanx::builder()
         .workers(Workers::Exactly(1))
-        .drain_timeout(Duration::from_secs(2))
+        // A tenth of it is for the end, which may come late on a busy machine.
+        .drain_timeout(Duration::from_secs(10))
         .stream_timeout(Duration::ZERO)
         .run(serve)
 }

@@ -1,13 +1,16 @@
 //! A worker of the probe: it does what messages tell it and answers each with a message.
 
 use std::collections::HashMap;
+use std::io;
 
-use phalanx::{Error, ListenError, Listener, MessageError, ThisWorker, UdpSocket};
+use phalanx::{Error, Handle, ListenError, Listener, MessageError, ThisWorker, UdpSocket};
 use serde_json::{Value, json};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 
-use crate::describe;
 use crate::serve;
+use crate::{describe, handles};
 
 #[derive(Default)]
 struct State {
@@ -23,11 +26,14 @@ pub(crate) async fn run(worker: &ThisWorker) -> phalanx::Result<()> {
     loop {
         tokio::select! {
             biased;
-            command = worker.message::<Value>() => match command {
+            command = worker.message_with_handle::<Value>() => match command {
                 None => break,
                 Some(command) => {
-                    let command = command?;
-                    let mut answer = state.obey(worker, &command).await;
+                    let (command, handle) = command?;
+                    let mut answer = match handle {
+                        Some(handle) => take(worker, handle).await,
+                        None => state.obey(worker, &command).await,
+                    };
                     answer["n"] = command["n"].clone();
                     // The primary may be gone by now.
                     drop(worker.send(&answer));
@@ -76,6 +82,14 @@ impl State {
             }
             Some("last words") => Ok(json!({"words": "x".repeat(3 << 20)})),
             Some("flood") => flood(worker),
+            Some("send handle") => {
+                let count = command["count"].as_u64().unwrap_or(1);
+                let sent = (0..count).try_for_each(|_| {
+                    let (handle, _) = handles::open(command);
+                    worker.send_with_handle(&command["message"], handle)
+                });
+                sent.map(|()| json!({"sent": count})).map_err(Error::from)
+            }
             Some("print") => {
                 crate::print(&command["text"]);
                 Ok(json!({}))
@@ -147,6 +161,41 @@ impl State {
         let name = command["as"].as_str().unwrap_or("main");
         self.listeners.get(name).expect("a listener of that name")
     }
+}
+
+/// Says who it is over the socket that came with a message: to whoever is there, or comes first.
+async fn take(worker: &ThisWorker, handle: Handle) -> Value {
+    let said = format!("from {}\n", std::process::id());
+    let (name, address) = handles::about(&handle);
+    let done = match handle {
+        Handle::TcpStream(stream) => say(TcpStream::from_std(stream), &said).await,
+        Handle::TcpListener(listener) => {
+            let listener = TcpListener::from_std(listener).expect("it does not block");
+            // The answer goes first: the client waits for it.
+            drop(worker.send(&json!({"got": name, "address": address})));
+            let accepted = listener.accept().await.map(|(stream, _)| stream);
+            say(accepted, &said).await
+        }
+        Handle::UnixListener(listener) => {
+            let listener = UnixListener::from_std(listener).expect("it does not block");
+            drop(worker.send(&json!({"got": name, "address": address})));
+            let accepted = listener.accept().await.map(|(stream, _)| stream);
+            say(accepted, &said).await
+        }
+        Handle::UdpSocket(socket) => {
+            let socket = tokio::net::UdpSocket::from_std(socket).expect("it does not block");
+            drop(worker.send(&json!({"got": name, "address": address})));
+            let (_, peer) = socket.recv_from(&mut [0; 64]).await.expect("a datagram");
+            socket.send_to(said.as_bytes(), peer).await.map(|_| ())
+        }
+        other @ (Handle::UnixStream(_) | _) => panic!("no such handle was sent: {other:?}"),
+    };
+    done.expect("the other side is there");
+    json!({"got": name, "address": address})
+}
+
+async fn say(stream: io::Result<impl AsyncWrite + Unpin>, said: &str) -> io::Result<()> {
+    stream?.write_all(said.as_bytes()).await
 }
 
 /// Sends until the channel says that it is full.

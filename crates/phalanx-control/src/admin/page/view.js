@@ -41,6 +41,8 @@ export function tiles(state) {
   put("rate-name", total.isRequests ? "Requests a second" : "Connections a second");
   put("rate-head", total.isRequests ? "Requests/s" : "Connections/s");
   put("rate", words.rate(total.rate));
+  const all = total.isRequests ? status.totals?.requests : status.totals?.connections;
+  put("rate-all", all == null ? "" : `${all} in all`);
   trend(element("rate-trend"), total.trend);
   const worst = (name) => {
     const known = state.rows.map((row) => row[name]).filter((value) => value != null);

@@ -315,6 +315,36 @@ fn nobody_gives_way_early_while_one_serves_or_those_that_are_silent_sleep() {
 }
 
 #[test]
+fn loops_are_told_from_sleep_however_little_processor_time_there_is() {
+    for starved in [0.5, 0.66, 0.8, 0.9, 0.97] {
+        let loops = silent(Process {
+            starved,
+            // Two clocks never agree to the last digit.
+            ran: (1.0 - starved) * 0.99,
+            ..LOOPS
+        });
+        let mut fleet = Looked::new();
+        let found = fleet.look_for(LIMIT * 5, 0.9, &[loops, loops]);
+        assert_eq!(early(&found).len(), 1, "{starved}");
+        assert_eq!(given_up(&found).len(), 2, "{starved}");
+    }
+    let sleeps = silent(Process {
+        starved: 0.02,
+        ran: 0.01,
+        ..LOOPS
+    });
+    let never_runs = silent(Process {
+        starved: 1.0,
+        ..SLEEPS
+    });
+    for sight in [sleeps, never_runs] {
+        let mut fleet = Looked::new();
+        let found = fleet.look_for(LIMIT * 5, 0.9, &[sight, sight]);
+        assert_eq!((early(&found), given_up(&found)), (vec![], vec![]));
+    }
+}
+
+#[test]
 fn one_that_gave_way_early_and_does_not_recover_is_given_up_in_its_time() {
     let mut fleet = Looked::new();
     let both = [silent(LOOPS), silent(LOOPS)];

@@ -85,6 +85,13 @@ pub enum Input {
         /// Which.
         key: String,
     },
+    /// It was seen to accept connections on what it holds under this key.
+    Accepts {
+        /// Which.
+        key: String,
+    },
+    /// It cannot be seen to accept connections, whether it does or not.
+    Hides,
     /// It listens on sockets of its own.
     ListensByItself {
         /// Where.

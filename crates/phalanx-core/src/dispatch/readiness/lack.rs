@@ -17,6 +17,8 @@ pub enum Lack {
     Listeners(Vec<ListenerName>),
     /// It listens nowhere; its predecessor held these listeners.
     EveryListener(Vec<ListenerName>),
+    /// It listens on these, but is not seen to accept connections there, as its predecessor was.
+    Accepting(Vec<ListenerName>),
     /// It has not said that it is ready.
     Word,
     /// It has not answered well.
@@ -42,6 +44,11 @@ impl fmt::Display for Lack {
                     joined(names)
                 )
             }
+            Self::Accepting(names) => write!(
+                f,
+                "it listens on {}, but is not seen to accept connections there, as its predecessor does",
+                joined(names)
+            ),
             Self::Word => f.write_str("it has not said that it is ready"),
             Self::Answer => f.write_str("it does not answer well"),
         }

@@ -292,3 +292,35 @@ proptest! {
         prop_assert!(!app.0.is_shut(WorkerId(2)));
     }
 }
+
+#[test]
+fn who_listens_and_does_not_accept_where_its_predecessor_did_is_not_ready() {
+    let lacks = || Verdict::Lacks(Lack::Accepting(vec![":80".into()]));
+    let mut app = App::new();
+    app.serves(1, 0, 1, &[":80", ":9000"]);
+    app.0.accepts(WorkerId(1), ":80".into());
+    app.starts(2, 0, 2);
+    app.listens(2, &[":80", ":9000"]);
+    assert_eq!(app.verdict(2), lacks());
+    app.0.proves(WorkerId(2));
+    assert_eq!(app.verdict(2), lacks(), "its word alone is not enough");
+    app.0.accepts(WorkerId(2), ":80".into());
+    assert_eq!(app.verdict(2), Verdict::Ready);
+    app.starts(3, 1, 2);
+    app.listens(3, &[":80", ":9000"]);
+    assert_eq!(app.verdict(3), Verdict::Ready, "nobody was seen there");
+}
+
+#[test]
+fn who_cannot_be_seen_accepting_is_ready_by_listening() {
+    let mut app = App::new();
+    app.starts(1, 0, 1);
+    app.listens(1, &[":80"]);
+    app.0.accepts(WorkerId(1), ":80".into());
+    assert!(app.0.settle(WorkerId(1)));
+    app.starts(2, 0, 2);
+    app.listens(2, &[":80"]);
+    assert!(matches!(app.verdict(2), Verdict::Lacks(Lack::Accepting(_))));
+    app.0.hides(WorkerId(2));
+    assert_eq!(app.verdict(2), Verdict::Ready);
+}

@@ -97,7 +97,7 @@ fn judge(message: FromWorker) -> OfWorker {
         | FromWorker::Full { .. }
         | FromWorker::Returned { .. }
         | FromWorker::Load(_)
-        | FromWorker::Holds(_)
+        | FromWorker::Holds { .. }
         | FromWorker::Loop { .. }
         | FromWorker::Health(_)
         | FromWorker::Patience { .. } => OfWorker::Taken(message),

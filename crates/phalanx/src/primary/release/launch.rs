@@ -13,11 +13,10 @@ use phalanx_sys::signal::Signal;
 
 use crate::error::{Result, StartError, StartFailure};
 use crate::primary::release::directory::working_directory;
+use crate::primary::release::inherited_fds::InheritedFds;
 use crate::primary::release::node_line::{self, NodeRelease, PreloadBy};
 use crate::primary::release::pinned_release::{PinnedArgument, PinnedProgram};
 use crate::primary::release::preload;
-use crate::primary::state::inherited_fds::InheritedFds;
-use crate::primary::state::spares;
 use crate::settings::{Adoption, Settings, Stdio};
 
 /// The descriptor number at which a worker finds its channel, as Node.js does it.
@@ -155,7 +154,7 @@ impl Release {
         ] {
             env.insert(name.into(), value.into());
         }
-        for (name, value) in spares::variables(launch.position) {
+        for (name, value) in position_variables(launch.position) {
             match value {
                 Some(value) => drop(env.insert(name.into(), value)),
                 None => drop(env.remove(OsStr::new(name))),
@@ -300,4 +299,15 @@ fn own_program() -> PathBuf {
 pub(crate) fn remember_own_program() {
     let _path: PathBuf = own_program();
     drop(working_directory());
+}
+
+/// What a worker finds in its environment of its position. A spare has none yet.
+fn position_variables(position: Position) -> [(&'static str, Option<OsString>); 3] {
+    let number = (!position.is_spare()).then(|| OsString::from(position.to_string()));
+    let is_spare = position.is_spare().then(|| OsString::from("1"));
+    [
+        ("NODE_APP_INSTANCE", number.clone()),
+        ("PHALANX_POSITION", number),
+        ("PHALANX_SPARE", is_spare),
+    ]
 }

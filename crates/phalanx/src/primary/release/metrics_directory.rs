@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use phalanx_sys::directory::Directory;
 use phalanx_sys::{identity, random};
 
-use crate::primary::release::private::clear_files;
-
 /// Such a directory. Dropping it removes it with its files.
 #[derive(Debug)]
 pub(crate) struct MetricsDirectory {
@@ -73,5 +71,14 @@ impl Drop for MetricsDirectory {
     fn drop(&mut self) {
         clear_files(&self.directory);
         drop(self.base.remove_directory(&self.name));
+    }
+}
+
+/// Removes all files of it.
+pub(super) fn clear_files(directory: &Directory) {
+    for name in directory.names().into_iter().flatten() {
+        if let Ok(file) = directory.pin(&name) {
+            drop(directory.remove(&name, file.id()));
+        }
     }
 }

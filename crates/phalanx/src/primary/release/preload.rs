@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -53,7 +54,14 @@ pub(crate) fn node_options(option: &OsStr, own: Option<&OsStr>, publish: bool) -
 impl Places {
     /// Where the script is. None when there is no place for it: workers run without.
     pub(in crate::primary) fn preload_script(&self) -> Option<PathBuf> {
-        match self.with(SCRIPT, |private| Ok(private.script())) {
+        self.locked_preload_script().map(|(script, _)| script)
+    }
+
+    /// As [`Places::preload_script`], and what keeps it there when this process is killed.
+    pub(in crate::primary) fn locked_preload_script(&self) -> Option<(PathBuf, OwnedFd)> {
+        match self.with(SCRIPT, |private| {
+            Ok((private.script(), private.share_lock()?))
+        }) {
             Ok(script) => Some(script),
             Err(error) => {
                 static TOLD: OnceLock<()> = OnceLock::new();

@@ -3,12 +3,13 @@
 //!
 //! Only this user can change it, and everybody can pass through: a worker may run as another user. Nobody else can
 //! move it either, or it lies elsewhere. It is removed when the cluster ends. Until then it is locked: what nobody has
-//! locked was left by a primary that was killed. Its pid would not tell: a primary in another container may share the
+//! locked was left by a primary that was killed, and by its holder if it had one. Its pid would not tell: a primary in another container may share the
 //! place, and does not see this one's processes.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +19,7 @@ use phalanx_sys::directory::{Directory, FileId};
 use phalanx_sys::lock::FileLock;
 use phalanx_sys::notify::{self, NotifySocket};
 
-use crate::primary::release::metrics_directory::MetricsDirectory;
+use crate::primary::release::metrics_directory::{MetricsDirectory, clear_files};
 
 /// The file that is locked; it is always there.
 const LOCK: &str = "worker.cjs";
@@ -121,6 +122,14 @@ impl Private {
         self.path.join(LOCK)
     }
 
+    /// The lock, for another process too: nobody sweeps the directory while one of them has it.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub(in crate::primary) fn share_lock(&self) -> io::Result<OwnedFd> {
+        self.lock.as_fd().try_clone_to_owned()
+    }
+
     /// Directories for temporary files are swept, on some machines.
     pub(in crate::primary) fn is_there(&self) -> bool {
         let held = FileId::of(&self.lock);
@@ -183,15 +192,6 @@ fn clear(directory: &Directory) {
             }
             Ok(file) => drop(directory.remove(&name, file.id())),
             Err(_) => {}
-        }
-    }
-}
-
-/// Removes all files of it.
-pub(super) fn clear_files(directory: &Directory) {
-    for name in directory.names().into_iter().flatten() {
-        if let Ok(file) = directory.pin(&name) {
-            drop(directory.remove(&name, file.id()));
         }
     }
 }

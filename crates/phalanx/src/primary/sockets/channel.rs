@@ -4,6 +4,8 @@
 //! INVARIANT: handles are answered in the order sent, so `sent` is a queue whose front the next ACK
 //! or NACK belongs to. One writer: the hub's lock is held for every call.
 
+mod handles;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +18,9 @@ use phalanx_sys::channel::Identity;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use crate::primary::state::splice::Splice;
+use crate::handle::Unread;
+use crate::primary::sockets::outgoing::{Origin, Outgoing, SentHandle, Waiting};
+use crate::primary::sockets::splice::Splice;
 
 /// What may wait for one worker, in bytes, before [`Channel::queue_user`] refuses.
 const QUEUE_LIMIT_BYTES: usize = 16 << 20;
@@ -28,40 +32,6 @@ const QUEUE_LIMIT: usize = 16_384;
 /// Handles on their way to one worker, without its ACK or NACK. Connections have a window of their own.
 const SENT_LIMIT: usize = 64;
 
-/// A message to be written, with the descriptor that goes with it.
-#[derive(Clone, Debug)]
-pub(in crate::primary) struct Outgoing {
-    pub(in crate::primary) bytes: Vec<u8>,
-    pub(in crate::primary) handle: Option<Arc<OwnedFd>>,
-}
-
-/// A handle on its way, until its ACK or NACK.
-#[derive(Debug)]
-pub(in crate::primary) enum SentHandle {
-    /// A connection, by its number in the ledger.
-    Connection(u64),
-    /// Nothing: only the answer matters.
-    Probe,
-    /// A listener; kept, because one that did not arrive has to be sent again.
-    Listener(Outgoing),
-    /// One of Node's primary, who waits for the answer.
-    Forwarded,
-}
-
-/// Who has made a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    Own,
-    /// Node's primary; it is only passed on.
-    Forwarded,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    message: Outgoing,
-    origin: Origin,
-}
-
 #[derive(Debug)]
 pub(in crate::primary) struct Channel {
     pub(in crate::primary) socket: Arc<AsyncFd<OwnedFd>>,
@@ -70,7 +40,13 @@ pub(in crate::primary) struct Channel {
     pub(in crate::primary) frames: Frames,
     /// Descriptors received, in order, for the `NODE_HANDLE` lines to come.
     pub(in crate::primary) received: VecDeque<OwnedFd>,
+    /// What it sent and nobody has taken yet.
+    pub(in crate::primary) unread: Arc<Unread>,
+    /// Its last handle is to be acknowledged when there are fewer of those.
+    pub(in crate::primary) owes_ack: bool,
     pub(in crate::primary) sent: VecDeque<SentHandle>,
+    /// A handle of the application that did not arrive, until it is sent again.
+    delayed: Option<Waiting>,
     /// How often something came from the worker.
     pub(in crate::primary) heard: u64,
     /// When the question, or the first handle on its way, was sent that has no answer yet.
@@ -104,7 +80,10 @@ impl Channel {
             peer,
             frames: Frames::of(serialization),
             received: VecDeque::new(),
+            unread: Arc::default(),
+            owes_ack: false,
             sent: VecDeque::new(),
+            delayed: None,
             heard: 0,
             asked_at: None,
             answers: false,
@@ -149,6 +128,7 @@ impl Channel {
             && !is_within
             && self.waiting.is_empty()
             && !self.is_probing()
+            && !self.awaits_answer()
             && self.pacing.may_send_handle()
     }
 
@@ -239,7 +219,7 @@ impl Channel {
     /// Writes what waits, until the socket is full or the pacing asks for an acknowledgement first.
     /// A broken channel is left alone: its reader sees the end.
     pub(in crate::primary) fn flush(&mut self) {
-        while !self.blocked {
+        while !self.blocked && !self.awaits_answer() {
             let Some(Waiting { message, .. }) = self.waiting.front() else {
                 return;
             };
@@ -283,12 +263,8 @@ impl Channel {
         }
         if self.written == whole {
             self.written = 0;
-            if let Some(Waiting { message, origin }) = self.waiting.pop_front().filter(|_| carries)
-            {
-                self.sent.push_back(match origin {
-                    Origin::Own => SentHandle::Listener(message),
-                    Origin::Forwarded => SentHandle::Forwarded,
-                });
+            if let Some(waiting) = self.waiting.pop_front().filter(|_| carries) {
+                self.sent.push_back(waiting.into_sent());
             }
         }
     }
@@ -298,7 +274,8 @@ impl Channel {
     /// Node gives a descriptor to the first line in a read that may have one, and a read may hold plain
     /// bytes and the line behind them: so the probe travels alone, and no handle follows before its answer.
     pub(in crate::primary) fn probe(&mut self) {
-        if self.sent.is_empty() && self.waiting.is_empty() && !self.blocked {
+        let is_idle = self.sent.is_empty() && self.waiting.is_empty() && self.delayed.is_none();
+        if is_idle && !self.blocked {
             self.sent.push_back(SentHandle::Probe);
             self.asked_at = Some(phalanx_sys::clock::now());
             self.pacing.handle(outgoing::PROBE.len());
@@ -310,7 +287,7 @@ impl Channel {
     }
 
     /// A question or a handle was answered.
-    pub(in crate::primary) fn was_answered(&mut self) {
+    fn was_answered(&mut self) {
         let now = phalanx_sys::clock::now();
         if let Some(asked_at) = self.asked_at.take() {
             self.lag = Some(now.saturating_duration_since(asked_at));

@@ -4,7 +4,6 @@
 //! (`dispatch/listener.rs`).
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
@@ -12,13 +11,13 @@ use phalanx_core::dispatch::listener::{Stance, Unheld, is_given_up};
 use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
-use phalanx_core::wire::{ListenRequest, Target};
+use phalanx_core::wire::Target;
 
 use crate::primary::clock;
+use crate::primary::mailbox::{Alarm, Until};
 use crate::primary::state::Hub;
 use crate::primary::state::intake::PATIENCE;
-use crate::primary::state::open::Asker;
-use crate::primary::state::published::Placed;
+use crate::primary::tasks::timer;
 use crate::splice::record::{Key, Of};
 
 /// So many are kept at most: a worker that opens and closes one port after the other must not fill the primary's table.
@@ -86,38 +85,13 @@ impl Hub {
         if std::mem::replace(&mut self.abandoned.is_watched, true) {
             return;
         }
-        let until = clock::now() + time;
-        let shared = self.shared.clone();
-        tokio::spawn(async move {
-            clock::sleep_until(until).await;
-            if let Some(shared) = shared.upgrade() {
-                shared.hub().look_at_abandoned();
-            }
-        });
+        let until = Until::At(clock::now() + time);
+        timer::ring(self.mailbox(), until, Alarm::Abandoned);
     }
 
-    /// Opens a listener. One that was abandoned may stand in its way: a worker that closed its server on a free port
-    /// and listens again names the port, which is another request.
-    ///
-    /// # Errors
-    /// As bind(2) and listen(2).
-    pub(in crate::primary) fn open_or_make_way(
-        &mut self,
-        request: &ListenRequest,
-        by: Asker,
-    ) -> io::Result<Placed> {
-        match self.open_published(request, by) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && self.make_way(&request.target) =>
-            {
-                self.open_published(request, by)
-            }
-            other => other,
-        }
-    }
-
-    /// Closes the abandoned listeners at the port. True if there was one.
-    fn make_way(&mut self, target: &Target) -> bool {
+    /// A listener cannot be opened at this port. One that was abandoned may stand in its way: a worker that closed its
+    /// server on a free port and listens again names the port, which is another request. Closes those; true if there was one.
+    pub(in crate::primary) fn make_way(&mut self, target: &Target) -> bool {
         let (Target::Tcp { port, .. } | Target::Udp { port, .. }) = *target else {
             return false;
         };
@@ -136,7 +110,7 @@ impl Hub {
     }
 
     /// Closes what the app has given up, and forgets what somebody holds again.
-    fn look_at_abandoned(&mut self) {
+    pub(super) fn look_at_abandoned(&mut self) {
         self.abandoned.is_watched = false;
         let now = clock::now();
         let patience = self.patience_with_leavers();

@@ -11,7 +11,7 @@ use phalanx_core::wire::outgoing;
 use tokio::sync::mpsc;
 
 use super::Hub;
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::sockets::outgoing::Outgoing;
 
 /// How an answer begins that was asked for here; prom-client writes its fields in this order.
 const ANSWER: &str = r#"{"type":"prom-client:getMetricsRes","requestId":"phalanx:"#;

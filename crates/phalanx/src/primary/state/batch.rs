@@ -13,9 +13,9 @@ use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::outgoing;
 
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::sockets::listening::BACKLOG;
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::Hub;
-use crate::primary::state::listeners::BACKLOG;
 
 impl Hub {
     /// Tells workers to accept in batches from this listener, or to stop that.

@@ -1,31 +1,29 @@
-//! Dispatch by handoff: accept in batches, choose a worker, pass the descriptor on.
+//! Dispatch by handoff: accept in batches, choose a worker, pass the descriptor on. `tasks/accept.rs` waits for who connects.
 //!
 //! The kernel's backlog is the queue: a listener accepts nothing while no worker has room, or while a
 //! returned connection of its own still waits for another worker.
 
-use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
-use std::task::{Poll, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::policy::{ClientHash, PolicyName};
+use phalanx_sys::scoreboard::Scoreboard;
 use phalanx_sys::socket::{self, AcceptError, accept};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use crate::primary::Shared;
+use crate::primary::mailbox::{Accepting, Alarm, Mailbox, Until};
 use crate::primary::state::Hub;
-use crate::primary::state::load::Board;
+use crate::primary::state::load::{Board, Source};
+use crate::primary::tasks::accept::Acceptor;
+use crate::primary::tasks::timer;
 use crate::watched::watch;
 
 /// Connections accepted in one turn; then other tasks have theirs.
 const BATCH: usize = 64;
-/// The pause after the process ran out of descriptors or memory.
-const EXHAUSTION_PAUSE: Duration = Duration::from_millis(50);
 /// When every worker has returned a connection, it is offered to all again after this time.
 const FORGIVE_AFTER: Duration = Duration::from_millis(50);
 
@@ -33,61 +31,13 @@ const FORGIVE_AFTER: Duration = Duration::from_millis(50);
 /// nothing for so long. One that keeps up answers several times meanwhile.
 const PATIENCE: Duration = Duration::from_millis(25);
 
-/// How a turn of accepting ended.
-pub(in crate::primary) enum Turn {
-    /// The queue is empty.
-    Empty,
-    /// There may be more.
-    More,
-    /// Nobody has room.
-    Full,
-    /// Out of descriptors or memory.
-    Exhausted,
-    /// The listener is gone.
-    Closed,
-}
-
-/// Accepts until it is dropped.
-#[derive(Debug)]
-struct Accepting {
-    /// The task only borrows it while it works: the address is free the moment this is dropped.
-    socket: Arc<AsyncFd<Arc<OwnedFd>>>,
-    task: tokio::task::AbortHandle,
-}
-
-impl Accepting {
-    fn start(
-        shared: Weak<Shared>,
-        listener: ListenerId,
-        socket: Arc<AsyncFd<Arc<OwnedFd>>>,
-        room: Arc<Notify>,
-    ) -> Self {
-        let accepting = accept_loop(shared, listener, Arc::downgrade(&socket), room);
-        Self {
-            socket,
-            task: tokio::spawn(accepting).abort_handle(),
-        }
-    }
-
-    /// Whether no connection waits.
-    fn is_idle(&self) -> bool {
-        !socket::has_waiting(self.socket.get_ref().as_fd())
-    }
-}
-
-impl Drop for Accepting {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// A listener from which the primary accepts.
 #[derive(Debug)]
 pub(in crate::primary) struct Handed {
     pub(in crate::primary) socket: Arc<OwnedFd>,
-    accepting: Accepting,
+    acceptor: Acceptor,
     /// Its sockets that have lost their path, and may have connections left.
-    former: Vec<Accepting>,
+    former: Vec<Acceptor>,
     /// Rings when a worker has room again; only after `starved` was set.
     room: Arc<Notify>,
     starved: bool,
@@ -98,14 +48,14 @@ impl Handed {
     /// # Errors
     /// When the socket cannot be watched.
     pub(in crate::primary) fn start(
-        shared: Weak<Shared>,
+        mailbox: Mailbox,
         id: ListenerId,
         socket: Arc<OwnedFd>,
     ) -> io::Result<Self> {
         let room = Arc::new(Notify::new());
         let watched = Arc::new(watch(Arc::clone(&socket))?);
         Ok(Self {
-            accepting: Accepting::start(shared, id, watched, Arc::clone(&room)),
+            acceptor: Acceptor::start(mailbox, id, watched, Arc::clone(&room)),
             socket,
             former: Vec::new(),
             room,
@@ -120,64 +70,30 @@ impl Handed {
     /// When the socket cannot be watched.
     pub(in crate::primary) fn start_anew(
         &mut self,
-        shared: Weak<Shared>,
+        mailbox: Mailbox,
         id: ListenerId,
         socket: Arc<OwnedFd>,
     ) -> io::Result<()> {
         let watched = Arc::new(watch(Arc::clone(&socket))?);
         let room = Arc::clone(&self.room);
-        let accepting = Accepting::start(shared, id, watched, room);
+        let acceptor = Acceptor::start(mailbox, id, watched, room);
         self.former.retain(|former| !former.is_idle());
         self.former
-            .push(std::mem::replace(&mut self.accepting, accepting));
+            .push(std::mem::replace(&mut self.acceptor, acceptor));
         self.socket = socket;
         Ok(())
     }
 
     /// Whether connections wait at sockets that have lost their path.
     pub(in crate::primary) fn has_former_arrivals(&self) -> bool {
-        !self.former.iter().all(Accepting::is_idle)
+        !self.former.iter().all(Acceptor::is_idle)
     }
-}
-
-async fn accept_loop(
-    shared: Weak<Shared>,
-    listener: ListenerId,
-    socket: Weak<AsyncFd<Arc<OwnedFd>>>,
-    room: Arc<Notify>,
-) {
-    loop {
-        let turn = poll_fn(|cx| {
-            let (Some(socket), Some(shared)) = (socket.upgrade(), shared.upgrade()) else {
-                return Poll::Ready(Turn::Closed);
-            };
-            let Ok(mut readable) = ready!(socket.poll_read_ready(cx)) else {
-                return Poll::Ready(Turn::Closed);
-            };
-            let turn = shared.hub().accept_turn(listener, socket.get_ref());
-            if matches!(turn, Turn::Empty) {
-                readable.clear_ready();
-            }
-            Poll::Ready(turn)
-        });
-        match turn.await {
-            Turn::Empty => {}
-            Turn::More => tokio::task::yield_now().await,
-            Turn::Full => room.notified().await,
-            Turn::Exhausted => tokio::time::sleep_until(deadline(EXHAUSTION_PAUSE)).await,
-            Turn::Closed => return,
-        }
-    }
-}
-
-fn deadline(after: Duration) -> tokio::time::Instant {
-    (phalanx_sys::clock::now() + after).into()
 }
 
 impl Hub {
-    fn accept_turn(&mut self, id: ListenerId, socket: &OwnedFd) -> Turn {
+    pub(super) fn accept_turn(&mut self, id: ListenerId, socket: &OwnedFd) -> Accepting {
         if !self.listeners.contains_key(&id) {
-            return Turn::Closed;
+            return Accepting::Closed;
         }
         for _ in 0..BATCH {
             if self.ledger.has_waiting(id) || !self.ledger.has_room(id) {
@@ -189,35 +105,35 @@ impl Hub {
                         return self.starve(id);
                     }
                 }
-                Err(AcceptError::WouldBlock) => return Turn::Empty,
+                Err(AcceptError::WouldBlock) => return Accepting::Empty,
                 Err(AcceptError::Connection(error)) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(AcceptError::Exhausted(error)) => {
                     self.warn_exhausted(id, &error);
-                    return Turn::Exhausted;
+                    return Accepting::Exhausted;
                 }
                 Err(error) => {
                     tracing::error!(%error, "a listener accepts no more");
-                    return Turn::Closed;
+                    return Accepting::Closed;
                 }
             }
         }
-        Turn::More
+        Accepting::More
     }
 
     fn handed_mut(&mut self, id: ListenerId) -> Option<&mut Handed> {
         self.listeners.get_mut(&id)?.carrier.handed_mut()
     }
 
-    fn starve(&mut self, id: ListenerId) -> Turn {
+    fn starve(&mut self, id: ListenerId) -> Accepting {
         if let Some(handed) = self.handed_mut(id) {
             handed.starved = true;
         }
         if self.ledger.awaits_turn(id) {
             self.lose_patience_later();
         }
-        Turn::Full
+        Accepting::Full
     }
 
     fn warn_exhausted(&mut self, id: ListenerId, error: &io::Error) {
@@ -293,6 +209,39 @@ impl Hub {
         }
     }
 
+    /// A connection is handed over to the worker: it counts from now on.
+    pub(in crate::primary) fn count_offered(&self, worker: WorkerId) {
+        if let Some((board, position)) = self.row_of(worker) {
+            board.chosen(position);
+        }
+    }
+
+    /// Offers to the worker came to nothing.
+    pub(in crate::primary) fn count_returned(&self, worker: WorkerId, count: usize) {
+        if let Some((board, position)) = self.row_of(worker) {
+            for _ in 0..count {
+                board.not_chosen(position);
+            }
+        }
+    }
+
+    /// The worker accepted a connection. One that tells nothing of its load counts what it was
+    /// offered only.
+    pub(in crate::primary) fn count_accepted(&self, worker: WorkerId) {
+        let source = self
+            .workers
+            .get(&worker)
+            .map(|state| state.load_source.source);
+        if source == Some(Source::Unknown) {
+            self.count_returned(worker, 1);
+        }
+    }
+
+    fn row_of(&self, worker: WorkerId) -> Option<(&Scoreboard, u32)> {
+        let position = self.workers.get(&worker)?.cell.position();
+        Some((self.board.as_deref()?, position.0))
+    }
+
     fn after_offer(&mut self, worker: WorkerId) {
         if let Some(channel) = self
             .workers
@@ -347,20 +296,18 @@ impl Hub {
     }
 
     /// After a while, who has no room and answers nothing is not waited for any more.
-    fn lose_patience_later(&mut self) {
+    pub(super) fn lose_patience_later(&mut self) {
         if std::mem::replace(&mut self.waiting_for_turn, true) {
             return;
         }
-        let shared = self.shared.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep_until(deadline(PATIENCE)).await;
-            if let Some(shared) = shared.upgrade() {
-                let mut hub = shared.hub();
-                hub.waiting_for_turn = false;
-                hub.ledger.lose_patience();
-                hub.pump();
-            }
-        });
+        let at = Until::Later(PATIENCE);
+        timer::ring(self.mailbox(), at, Alarm::TurnAwaited);
+    }
+
+    pub(super) fn loses_patience(&mut self) {
+        self.waiting_for_turn = false;
+        self.ledger.lose_patience();
+        self.pump();
     }
 
     fn next_waiting(&mut self) -> Option<(usize, WorkerId, ListenerId)> {
@@ -386,22 +333,20 @@ impl Hub {
 
     /// After a while, returned connections may go to those that returned them, and channels that
     /// failed are tried again.
-    fn forgive_later(&mut self) {
+    pub(super) fn forgive_later(&mut self) {
         if std::mem::replace(&mut self.forgiving, true) {
             return;
         }
-        let shared = self.shared.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep_until(deadline(FORGIVE_AFTER)).await;
-            if let Some(shared) = shared.upgrade() {
-                let mut hub = shared.hub();
-                hub.forgiving = false;
-                hub.ledger.forgive();
-                let workers: Vec<_> = hub.workers.keys().copied().collect();
-                for worker in workers {
-                    hub.refresh(worker);
-                }
-            }
-        });
+        let at = Until::Later(FORGIVE_AFTER);
+        timer::ring(self.mailbox(), at, Alarm::Forgive);
+    }
+
+    pub(super) fn forgives(&mut self) {
+        self.forgiving = false;
+        self.ledger.forgive();
+        let workers: Vec<_> = self.workers.keys().copied().collect();
+        for worker in workers {
+            self.refresh(worker);
+        }
     }
 }

@@ -17,7 +17,7 @@ use phalanx_sys::signal::Signal;
 
 use crate::primary::clock;
 use crate::primary::mailbox::{Arrivals, Leaver};
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::Hub;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::listeners::Listener;
@@ -25,19 +25,22 @@ use crate::primary::tasks;
 use crate::splice::record::{Key, Of};
 
 /// The handshakes that were seen last. All who leave at the same time share one walk through the kernel's table: 500
-/// drains with a walk each would hold up the primary for seconds.
+/// drains with a walk each would take seconds.
 #[derive(Debug, Default)]
 pub(in crate::primary) struct SeenHandshakes {
     ports: Vec<u16>,
-    seen_at: Option<Moment>,
+    /// When the walk began, and when it ended.
+    seen: Option<(Moment, Moment)>,
     handshakes: Arc<BTreeSet<Handshake>>,
+    walk: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl SeenHandshakes {
     /// What is good for somebody who was excluded at `since`.
     fn of(&self, ports: &[u16], since: Moment) -> Option<Arc<BTreeSet<Handshake>>> {
-        let seen_at = self.seen_at.filter(|&at| at >= since)?;
-        let is_fresh = clock::now().since(seen_at) < LOOK && self.ports == ports;
+        let (_, ended) = self.seen.filter(|&(began, _)| began >= since)?;
+        // What has ended since the walk is taken for a handshake a little longer, and costs the drain a look.
+        let is_fresh = clock::now().since(ended) < LOOK && self.ports == ports;
         is_fresh.then(|| Arc::clone(&self.handshakes))
     }
 }
@@ -80,20 +83,24 @@ impl Hub {
         let since = self.epoch + self.machine.departs_since(worker)?;
         let ports = self.arrival_ports(worker);
         let handshakes = self.seen_handshakes.of(&ports, since);
-        Some(Arrivals { ports, handshakes })
+        let walk = Arc::clone(&self.seen_handshakes.walk);
+        Some(Arrivals {
+            ports,
+            handshakes,
+            walk,
+        })
     }
 
     pub(super) fn handshakes_seen(
         &mut self,
         ports: Vec<u16>,
-        at: Moment,
+        began: Moment,
         handshakes: Arc<BTreeSet<Handshake>>,
     ) {
-        self.seen_handshakes = SeenHandshakes {
-            ports,
-            seen_at: Some(at),
-            handshakes,
-        };
+        let seen = &mut self.seen_handshakes;
+        seen.ports = ports;
+        seen.seen = Some((began, clock::now()));
+        seen.handshakes = handshakes;
     }
 
     pub(super) fn leaver(&self, worker: WorkerId) -> Option<Leaver> {
@@ -169,7 +176,9 @@ impl Hub {
                 bytes: outgoing::disconnect(seq, limits),
                 handle: None,
             });
-            channel.release_hold();
+            if let Some(splice) = &mut channel.splice {
+                splice.release_hold();
+            }
             self.keeping.put(Key::Worker(worker.0, Of::Left));
             return;
         }

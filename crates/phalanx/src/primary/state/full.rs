@@ -13,7 +13,7 @@ use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{HANDLE_ACK, HANDLE_NACK, outgoing};
 use phalanx_sys::socket;
 
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::Hub;
 
 /// For so long a full worker returns nothing after nobody had room.

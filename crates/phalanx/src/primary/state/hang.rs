@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
-use phalanx_core::dispatch::hang::{Evidence, Finding, Frozen, Hangs, Sight, Stage};
+use phalanx_core::dispatch::hang::{Evidence, Finding, Frozen, Hangs, OUTAGE, Sight, Stage};
 use phalanx_core::fleet::{self, Wear};
 use phalanx_core::ids::WorkerId;
 
@@ -20,7 +20,7 @@ use crate::primary::clock;
 use crate::primary::mailbox::Look;
 use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
-use crate::primary::tasks::evidence::{Kept, Subject};
+use crate::primary::tasks::evidence::{self, Kept, Subject};
 use crate::primary::tasks::hang::{self, QUESTION};
 use crate::primary::tasks::probing;
 
@@ -138,10 +138,13 @@ impl Hub {
             let cell = &state.cell;
             let starts = !cell.is_ready() && cell.departure().is_none();
             if starts || silent.is_some() {
+                let held = self.held_by(worker);
+                let serves = held.filter_map(|(_, listener)| listener.address.inet());
                 looks.push(Look {
                     worker,
                     pid: cell.pid,
                     inspector: cell.inspector,
+                    serves: serves.map(|address| address.port()).collect(),
                     silent,
                 });
             }
@@ -243,10 +246,13 @@ impl Hub {
                 let Some(state) = self.workers.get(&worker) else {
                     return;
                 };
+                let timeout = self.settings.hang.timeout.unwrap_or_default();
+                let enough = if early { timeout / OUTAGE } else { timeout };
                 let subject = Subject {
                     cell: Arc::clone(&state.cell),
                     by: evidence,
                     silent,
+                    limit: evidence::limit(silent, enough),
                     signal: self.settings.hang.signal,
                 };
                 tokio::spawn(hang::give_up(self.mailbox(), subject, early));

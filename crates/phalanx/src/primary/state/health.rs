@@ -6,7 +6,6 @@
 //! message without a handle from its event loop); that needs nothing but the channel. Nothing of this costs anything while nobody watches.
 
 use std::collections::BTreeMap;
-use std::sync::Weak;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
@@ -16,10 +15,11 @@ use phalanx_core::health::Health;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::outgoing;
 
-use crate::primary::Shared;
 use crate::primary::clock;
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::mailbox::{Alarm, Until};
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::Hub;
+use crate::primary::tasks::timer;
 
 /// Between two looks at a worker.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -39,20 +39,6 @@ impl HealthWatch {
     }
 }
 
-async fn probe_all(shared: Weak<Shared>, watch: u64) {
-    loop {
-        clock::sleep_until(clock::now() + INTERVAL).await;
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        let mut hub = shared.hub();
-        if hub.health.number != watch {
-            return;
-        }
-        hub.probe_workers(clock::now());
-    }
-}
-
 impl Hub {
     pub(in crate::primary) fn watch_health(&mut self, wanted: bool) {
         if self.health.is_on() == wanted {
@@ -65,7 +51,8 @@ impl Hub {
         }
         self.answered.watch_begins();
         if wanted {
-            tokio::spawn(probe_all(self.shared.clone(), self.health.number));
+            let alarm = Alarm::Health(self.health.number);
+            timer::ring(self.mailbox(), Until::At(clock::now() + INTERVAL), alarm);
         }
     }
 
@@ -102,6 +89,15 @@ impl Hub {
         {
             self.sink.report(fleet::Event::Health { worker, health });
         }
+    }
+
+    /// Looks at those who serve. When to look again; never, when that watch has ended.
+    pub(super) fn look_at_health(&mut self, watch: u64) -> Option<Until> {
+        if self.health.number != watch {
+            return None;
+        }
+        self.probe_workers(clock::now());
+        Some(Until::At(clock::now() + INTERVAL))
     }
 
     fn probe_workers(&mut self, now: Moment) {

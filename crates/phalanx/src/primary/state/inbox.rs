@@ -14,12 +14,19 @@ use phalanx_core::ids::{ExitStatus, Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::notify::Notice;
 use phalanx_sys::connections::Handshake;
+use phalanx_sys::directory::FileId;
 use phalanx_sys::process::Pid;
+use phalanx_sys::steering::Steering;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::primary::cell::Cell;
 use crate::primary::clock;
-use crate::primary::mailbox::{Arrivals, Inbox, Leaver, Look, Mailbox, Reading, Way};
+use crate::primary::mailbox::{
+    Accepting, Alarm, Arrivals, Decision, Flow, Inbox, Leaver, Look, Mailbox, Query, Question,
+    Reading, Until, Way,
+};
+use crate::primary::sockets::splice::Side;
 use crate::primary::state::{Hub, Shared};
 use crate::primary::tasks::evidence::Kept;
 
@@ -45,6 +52,10 @@ impl Inbox for Shared {
         self.hub().channel_writable(worker)
     }
 
+    fn handle_read(&self, worker: WorkerId) {
+        self.hub().handle_read(worker);
+    }
+
     fn channel_closed(&self, worker: WorkerId) {
         self.hub().channel_closed(worker);
     }
@@ -65,8 +76,8 @@ impl Inbox for Shared {
         self.hub().arrivals(worker)
     }
 
-    fn handshakes_seen(&self, ports: Vec<u16>, at: Moment, found: Arc<BTreeSet<Handshake>>) {
-        self.hub().handshakes_seen(ports, at, found);
+    fn handshakes_seen(&self, ports: Vec<u16>, began: Moment, found: Arc<BTreeSet<Handshake>>) {
+        self.hub().handshakes_seen(ports, began, found);
     }
 
     fn leaver(&self, worker: WorkerId) -> Option<Leaver> {
@@ -156,6 +167,18 @@ impl Inbox for Shared {
         self.hub().waits_on(worker, key);
     }
 
+    fn accepts(&self, worker: WorkerId, key: &str) {
+        self.hub().accepts(worker, key);
+    }
+
+    fn hides(&self, worker: WorkerId) {
+        self.hub().hides(worker);
+    }
+
+    fn socket_of(&self, worker: WorkerId, key: &str) -> Option<Arc<OwnedFd>> {
+        self.hub().socket_of(worker, key)
+    }
+
     fn has_newcomer(&self, position: Position) -> bool {
         self.hub().has_newcomer(position)
     }
@@ -178,6 +201,66 @@ impl Inbox for Shared {
 
     fn listens_unseen(&self, worker: WorkerId) {
         self.hub().listens_unseen(worker);
+    }
+
+    fn rings(&self, alarm: Alarm) -> Option<(Until, Alarm)> {
+        self.hub().rings(alarm)
+    }
+
+    fn accept(&self, listener: ListenerId, socket: &OwnedFd) -> Accepting {
+        self.hub().accept_turn(listener, socket)
+    }
+
+    fn read_side(&self, worker: WorkerId, side: Side) -> Flow {
+        self.hub().read_side(worker, side)
+    }
+
+    fn side_writable(&self, worker: WorkerId, side: Side) -> bool {
+        self.hub().side_writable(worker, side)
+    }
+
+    fn side_state(&self, worker: WorkerId, side: Side) -> Option<(bool, bool)> {
+        self.hub().side_state(worker, side)
+    }
+
+    fn side_closed(&self, worker: WorkerId, side: Side) {
+        self.hub().side_closed(worker, side);
+    }
+
+    fn holder_writable(&self) {
+        self.hub().holder_writable();
+    }
+
+    fn decide(&self, worker: WorkerId, question: &mut Question) -> Decision {
+        self.hub().decide(worker, question)
+    }
+
+    fn serves_on(&self, worker: WorkerId, key: &str) {
+        self.hub().serves_on(worker, key);
+    }
+
+    fn keeps_file(&self, file: FileId) -> bool {
+        self.hub().keeps_file(file)
+    }
+
+    fn any_port_decided(&self) -> Arc<Notify> {
+        Arc::clone(&self.hub().any_port_decided)
+    }
+
+    fn end_trial(&self, worker: WorkerId) {
+        self.hub().end_trial(worker);
+    }
+
+    fn lacking_program(&self) -> Option<Arc<Steering>> {
+        self.hub().lacking_program()
+    }
+
+    fn waited_for_program(&self, worker: WorkerId) {
+        self.hub().waited_for_program(worker, 0);
+    }
+
+    fn ask_again(&self, query: Query) -> Option<Query> {
+        self.hub().ask_again(query)
     }
 
     fn cells(&self) -> Vec<Arc<Cell>> {

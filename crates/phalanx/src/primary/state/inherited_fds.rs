@@ -1,129 +1,37 @@
-//! What a worker of activation is given: its listeners as open descriptors, and the variables by which
-//! programs find them: those of systemd (`sd_listen_fds(3)`) and those of einhorn, side by side.
+//! Opens the listeners that a worker of activation is given ([`InheritedFds`]), and finds them again when a worker asks for one of
+//! them by its channel.
 
-use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{ListenRequest, Target, outgoing};
 use phalanx_sys::notify::NotifySocket;
-use phalanx_sys::process::FdMapping;
 use phalanx_sys::socket;
 
 use crate::address::Address;
 use crate::bind::Bind;
 use crate::error::{Error, ListenError, Result};
 use crate::primary::Cluster;
-use crate::primary::state::open::{Asker, scope_of};
+use crate::primary::release::inherited_fds::{Given, InheritedFds, key};
+use crate::primary::sockets::listening::scope_of;
+use crate::primary::state::open::Asker;
 use crate::primary::state::{Held, Hub};
 use crate::settings::{Adoption, Readiness, Settings};
 
 /// Begins the key of a listener that no worker has asked for by its channel.
 const UNCLAIMED: &str = "bound:";
 
-/// `SD_LISTEN_FDS_START`.
-const FIRST_NUMBER: i32 = 3;
-
-/// What one worker is given.
-#[derive(Debug, Default)]
-pub(crate) struct InheritedFds {
-    sockets: Vec<Given>,
-    /// The name and the primary's end of the socket on which the worker speaks of itself.
-    pub(in crate::primary) notify: Option<NotifySocket>,
-}
-
-#[derive(Debug)]
-struct Given {
-    name: String,
-    listener: ListenerId,
-    request: ListenRequest,
-    socket: Arc<OwnedFd>,
-    family: &'static str,
-}
-
-impl InheritedFds {
-    /// Variables beside those that every worker has.
-    pub(in crate::primary) fn env(
-        &self,
-        position: Position,
-        settings: &Settings,
-    ) -> Vec<(OsString, OsString)> {
-        let mut env = Vec::new();
-        let mut set = |name: String, value: String| env.push((name.into(), value.into()));
-        if let Some(notify) = &self.notify {
-            set("NOTIFY_SOCKET".to_owned(), notify.name.clone());
-        }
-        if let Some(limit) = settings.watchdog {
-            set("WATCHDOG_USEC".to_owned(), limit.as_micros().to_string());
-        }
-        if self.sockets.is_empty() {
-            return env;
-        }
-        let count = self.sockets.len();
-        let names: Vec<_> = self.sockets.iter().map(|one| one.name.as_str()).collect();
-        set("LISTEN_FDS".to_owned(), count.to_string());
-        set("LISTEN_FDNAMES".to_owned(), names.join(":"));
-        set(
-            "EINHORN_MASTER_PID".to_owned(),
-            std::process::id().to_string(),
-        );
-        set("EINHORN_CHILD_INDEX".to_owned(), position.to_string());
-        set("EINHORN_FD_COUNT".to_owned(), count.to_string());
-        for (index, (number, given)) in (FIRST_NUMBER..).zip(&self.sockets).enumerate() {
-            set(format!("EINHORN_FD_{index}"), number.to_string());
-            set(
-                format!("EINHORN_FD_FAMILY_{index}"),
-                given.family.to_owned(),
-            );
-        }
-        if let Some(path) = &settings.ack_socket {
-            env.push(("EINHORN_SOCK_PATH".into(), path.clone().into()));
-        }
-        env
-    }
-
-    /// Variables that hold the worker's own pid.
-    pub(in crate::primary) fn own_pid_env(&self, settings: &Settings) -> Vec<OsString> {
-        let mut names = Vec::new();
-        if !self.sockets.is_empty() {
-            names.push("LISTEN_PID".into());
-        }
-        if settings.watchdog.is_some() {
-            names.push("WATCHDOG_PID".into());
-        }
-        names
-    }
-
-    /// The descriptors, from 3 on.
-    pub(in crate::primary) fn fds(&self) -> impl Iterator<Item = FdMapping> {
-        let numbered = (FIRST_NUMBER..).zip(&self.sockets);
-        numbered.map(|(number, given)| FdMapping::shared(Arc::clone(&given.socket), number))
-    }
-
-    /// The sockets, by the keys under which the worker holds them; this keeps none of them open.
-    pub(in crate::primary) fn sockets(&self) -> Vec<(String, Weak<OwnedFd>)> {
-        let sockets = self.sockets.iter().enumerate();
-        let socket = |(index, given): (usize, &Given)| (key(index), Arc::downgrade(&given.socket));
-        sockets.map(socket).collect()
-    }
-
-    /// What the worker holds from its start on, under keys of its own.
-    pub(in crate::primary) fn held(&self) -> impl Iterator<Item = (String, Held)> {
-        let held = |(index, given): (usize, &Given)| {
-            (key(index), Held::new(given.listener, given.request.clone()))
-        };
-        self.sockets.iter().enumerate().map(held)
-    }
-}
-
-/// The key of the socket of this index.
-fn key(index: usize) -> String {
-    format!("given:{index}")
+/// What the worker holds from its start on, under keys of its own.
+pub(in crate::primary) fn held(inherited: &InheritedFds) -> impl Iterator<Item = (String, Held)> {
+    let held = |(index, given): (usize, &Given)| {
+        (key(index), Held::new(given.listener, given.request.clone()))
+    };
+    inherited.sockets.iter().enumerate().map(held)
 }
 
 impl Cluster {

@@ -45,7 +45,7 @@ impl Listener {
         let sockets = match &mut self.carrier {
             Carrier::Handoff(handed) => vec![&handed.socket],
             Carrier::Shared(socket) => vec![&*socket],
-            Carrier::Kernel(slots) => slots.close_intake(),
+            Carrier::Kernel(slots) => slots.close_intake().collect(),
         };
         for socket in sockets {
             if let Err(error) = socket::refuse_newcomers(socket.as_fd()) {
@@ -73,6 +73,11 @@ impl Hub {
         for listener in self.listeners.values_mut() {
             listener.refuse_newcomers();
         }
+    }
+
+    /// Whoever connects from now on is let in.
+    pub(super) fn let_newcomers_in(&mut self) {
+        self.intake = Intake::Open;
     }
 
     /// Lets a worker begin to leave: it is excluded at once, unless all leave and there is something to take first.

@@ -14,7 +14,7 @@ use phalanx_core::policy::{Load, Loads};
 use phalanx_core::wire::{LoadReport, outgoing};
 use phalanx_sys::scoreboard::{Lane, Scoreboard, Seat};
 
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::Hub;
 use crate::settings::DispatchChoice;
 
@@ -191,43 +191,10 @@ impl Hub {
         self.policy.needs_load() || self.custom_policy.is_some()
     }
 
-    /// A connection is handed over to the worker: it counts from now on.
-    pub(in crate::primary) fn count_offered(&self, worker: WorkerId) {
-        if let Some((board, position)) = self.row_of(worker) {
-            board.chosen(position);
-        }
-    }
-
-    /// Offers to the worker came to nothing.
-    pub(in crate::primary) fn count_returned(&self, worker: WorkerId, count: usize) {
-        if let Some((board, position)) = self.row_of(worker) {
-            for _ in 0..count {
-                board.not_chosen(position);
-            }
-        }
-    }
-
-    /// The worker accepted a connection. One that tells nothing of its load counts what it was
-    /// offered only.
-    pub(in crate::primary) fn count_accepted(&self, worker: WorkerId) {
-        let source = self
-            .workers
-            .get(&worker)
-            .map(|state| state.load_source.source);
-        if source == Some(Source::Unknown) {
-            self.count_returned(worker, 1);
-        }
-    }
-
     /// The worker is gone: what it had open counts no more.
     pub(in crate::primary) fn forget_load(&self, worker: WorkerId) {
         if let (Some(board), Some(state)) = (&self.board, self.workers.get(&worker)) {
             board.worker_gone(state.cell.position().0, state.load_source.lane);
         }
-    }
-
-    fn row_of(&self, worker: WorkerId) -> Option<(&Scoreboard, u32)> {
-        let position = self.workers.get(&worker)?.cell.position();
-        Some((self.board.as_deref()?, position.0))
     }
 }

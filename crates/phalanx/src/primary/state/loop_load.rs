@@ -8,7 +8,7 @@ use phalanx_core::clock::Moment;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::outgoing;
 
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::Hub;
 use crate::primary::{Cluster, clock};
 

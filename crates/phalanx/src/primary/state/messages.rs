@@ -3,27 +3,29 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phalanx_core::dispatch::turn::Turn;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::{
-    Frame, FromWorker, HANDLE_ACK, HANDLE_NACK, MAX_MESSAGE_BYTES, WireError, outgoing,
-    parse_advanced_from_worker, parse_from_worker, take_long_from_worker,
+    Frame, FromWorker, MAX_MESSAGE_BYTES, WireError, outgoing, parse_advanced_from_worker,
+    parse_from_worker, take_long_from_worker,
 };
 
 use crate::error::{MessageError, Result};
 use crate::event::Event;
 use crate::message::Message;
 use crate::primary::cell::Departure;
-use crate::primary::mailbox::Reading;
+use crate::primary::mailbox::{Alarm, Reading, Until};
 use crate::primary::sink::Fact;
-use crate::primary::sockets::channel::{Outgoing, SentHandle};
+use crate::primary::sockets::outgoing::{Answered, Outgoing, SentHandle};
 use crate::primary::state::Hub;
+use crate::primary::tasks::timer;
 
 /// Descriptors that may wait for their message. Node has one on its way at most.
 pub(in crate::primary) const STRAYS: usize = 8;
+/// A listener that did not arrive is sent again after this time.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 impl Hub {
     /// Reads from a worker's channel, for one turn, and does what the messages say.
@@ -171,7 +173,7 @@ impl Hub {
             FromWorker::Full { key, full } => self.full_told(worker, &key, full),
             FromWorker::Returned { key } => self.connection_returned(worker, &key),
             FromWorker::Load(report) => self.load_told(worker, report),
-            FromWorker::Holds(report) => self.rebalancing.told(worker, report),
+            FromWorker::Holds { report, ack } => self.rebalancing.told(worker, report, ack),
             FromWorker::Loop { busy } => self.loop_told(worker, busy),
             FromWorker::Health(health) => self.health_told(worker, health),
             FromWorker::User(message) => {
@@ -181,7 +183,7 @@ impl Hub {
                 if says_ready(&message) {
                     self.says_ready_by_message(worker);
                 }
-                self.tell_message(worker, message);
+                self.tell_message(worker, Message::new(message));
             }
             FromWorker::Patience { by } => self.has_streams(worker, by),
             FromWorker::Ignored => {}
@@ -273,20 +275,18 @@ impl Hub {
         let Some(channel) = self.channel_mut(worker) else {
             return;
         };
-        let Some(sent) = channel
-            .sent
-            .pop_front()
-            .filter(|_| channel.pacing.answered())
-        else {
-            self.complain(worker, "answered a handle that was not sent");
-            return;
+        let sent = match channel.handle_answered(arrived) {
+            Some(Answered::Done(sent)) => sent,
+            Some(Answered::Again) => return self.send_delayed(worker),
+            None => return self.complain(worker, "answered a handle that was not sent"),
         };
-        channel.answers = true;
-        channel.flush();
-        channel.was_answered();
         match sent {
             SentHandle::Forwarded => self.answer_primary(worker, arrived),
             _ if arrived => {}
+            SentHandle::Application(_) => self.complain(
+                worker,
+                "did not receive a handle that was sent to it, time after time: it was closed",
+            ),
             SentHandle::Connection(seq) => {
                 if self.ledger.returned(worker, seq) {
                     self.count_returned(worker, 1);
@@ -298,18 +298,27 @@ impl Hub {
     }
 
     /// A listener did not arrive (the worker was out of descriptors): it still waits for its answer.
-    fn send_again(&mut self, worker: WorkerId, message: Outgoing) {
-        let shared = self.shared.clone();
-        let at = phalanx_sys::clock::now() + std::time::Duration::from_millis(100);
-        tokio::spawn(async move {
-            tokio::time::sleep_until(at.into()).await;
-            if let Some(shared) = shared.upgrade() {
-                let mut hub = shared.hub();
-                if let Some(channel) = hub.channel_mut(worker) {
-                    channel.queue_again(message);
-                }
-            }
-        });
+    fn send_again(&self, worker: WorkerId, message: Outgoing) {
+        let alarm = Alarm::SendAgain(worker, message);
+        timer::ring(self.mailbox(), Until::Later(AGAIN_AFTER), alarm);
+    }
+
+    pub(super) fn sends_again(&mut self, worker: WorkerId, message: Outgoing) {
+        if let Some(channel) = self.channel_mut(worker) {
+            channel.queue_again(message);
+        }
+    }
+
+    /// The same for a handle of the application: what is behind it waits.
+    fn send_delayed(&self, worker: WorkerId) {
+        let alarm = Alarm::SendDelayed(worker);
+        timer::ring(self.mailbox(), Until::Later(AGAIN_AFTER), alarm);
+    }
+
+    pub(super) fn sends_delayed(&mut self, worker: WorkerId) {
+        if let Some(channel) = self.channel_mut(worker) {
+            channel.send_delayed();
+        }
     }
 
     fn offer_answered(&mut self, worker: WorkerId, seq: u64, accepted: bool) {
@@ -354,27 +363,11 @@ impl Hub {
         self.pump();
     }
 
-    fn handle_received(&mut self, worker: WorkerId, message: Arc<str>) {
-        let Some(channel) = self.channel_mut(worker) else {
-            return;
-        };
-        let arrived = channel.received.pop_front().is_some();
-        let answer = if arrived { HANDLE_ACK } else { HANDLE_NACK };
-        self.write(worker, answer.to_vec());
-        if arrived {
-            self.complain(
-                worker,
-                "sent a handle with a message: no program in the primary could take it, and it was closed",
-            );
-            self.tell_message(worker, message);
-        }
-    }
-
     /// A message of the application, to whoever wants to see it.
-    fn tell_message(&mut self, worker: WorkerId, json: Arc<str>) {
-        tracing::trace!(worker = worker.0, bytes = json.len(), "sent a message");
+    pub(super) fn tell_message(&mut self, worker: WorkerId, message: Message) {
+        let bytes = message.as_json().len();
+        tracing::trace!(worker = worker.0, bytes, "sent a message");
         if self.sink.want_messages(worker) {
-            let message = Message::new(json);
             self.emit(&Event::Message { worker, message });
         }
     }

@@ -6,15 +6,14 @@
 
 pub(in crate::primary) mod abandoned;
 pub(in crate::primary) mod admit;
-pub(in crate::primary) mod anew;
+mod alarms;
 pub(in crate::primary) mod answered;
 pub(in crate::primary) mod app_metrics;
 pub(in crate::primary) mod batch;
-pub(in crate::primary) mod choice;
 pub(in crate::primary) mod dispatch;
 pub(in crate::primary) mod drain;
-mod effects;
 pub(in crate::primary) mod full;
+mod handles;
 pub(in crate::primary) mod hang;
 pub(in crate::primary) mod health;
 pub(in crate::primary) mod inbox;
@@ -25,11 +24,12 @@ pub(in crate::primary) mod listeners;
 pub(in crate::primary) mod load;
 mod loop_load;
 pub(in crate::primary) mod messages;
+mod one_socket;
 pub(in crate::primary) mod open;
 mod options;
 pub(in crate::primary) mod policy;
 pub(in crate::primary) mod probe;
-pub(in crate::primary) mod published;
+mod program;
 pub(in crate::primary) mod readiness;
 pub(in crate::primary) mod rebalance;
 pub(in crate::primary) mod recall;
@@ -55,7 +55,7 @@ use phalanx_core::dispatch::complaints::Complaints;
 use phalanx_core::dispatch::machine::Machine;
 pub(in crate::primary) use phalanx_core::dispatch::machine::{Held, Share};
 use phalanx_core::dispatch::readiness::Lack;
-use phalanx_core::ids::{ExitStatus, Generation, Position, WorkerId};
+use phalanx_core::ids::{ExitStatus, Position, WorkerId};
 use phalanx_core::ledger::{Ledger, ListenerId};
 use phalanx_core::policy::{PolicyName, Weights};
 use phalanx_core::wire::DrainLimits;
@@ -85,7 +85,7 @@ use crate::primary::state::requests::Awaited;
 use crate::primary::state::sd_notify::Acks;
 use crate::primary::state::splice::Keeping;
 use crate::primary::state::tally::Tally;
-use crate::primary::state::watch::Pulse;
+use crate::primary::state::watch::{Pulse, Watch};
 use crate::primary::tasks::output::LinesSink;
 use crate::settings::{DispatchChoice, Settings};
 
@@ -133,11 +133,13 @@ pub(crate) struct Hub {
     /// Makes the policy for each listener, where the program brings its own.
     custom_policy: Option<MakePolicy>,
     dispatch: DispatchChoice,
+    /// Node's own primary opens what its workers ask for.
+    leaves_listeners: bool,
     /// The means to dispatch in the kernel, or why there are none; nothing before it was asked for.
     steering: Option<Result<Arc<Steering>, Unavailable>>,
     /// Where loads are kept; nothing before somebody counts.
     board: Option<Arc<Scoreboard>>,
-    /// What canaries are watched by.
+    /// Whether those answer that are watched while there are canaries.
     health: HealthWatch,
     answered: Answered,
     app_metrics: AppMetrics,
@@ -151,8 +153,8 @@ pub(crate) struct Hub {
     intake: Intake,
     abandoned: Abandoned,
     seen_handshakes: SeenHandshakes,
-    /// Somebody looks after the slots.
-    watching: bool,
+    /// What is looked after.
+    watch: Watch,
     /// Takes what workers of the low-level style print.
     output: Option<LinesSink>,
     workers: BTreeMap<WorkerId, WorkerState>,
@@ -205,6 +207,7 @@ impl Hub {
             weights: Weights::default(),
             custom_policy: None,
             dispatch,
+            leaves_listeners: false,
             steering: None,
             board: None,
             health: HealthWatch::default(),
@@ -217,7 +220,7 @@ impl Hub {
             intake: Intake::default(),
             abandoned: Abandoned::default(),
             seen_handshakes: SeenHandshakes::default(),
-            watching: false,
+            watch: Watch::default(),
             output: None,
             workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
@@ -304,48 +307,6 @@ impl Hub {
             || u32::try_from(taken.len()).unwrap_or(u32::MAX),
             |(index, _)| index,
         ))
-    }
-
-    /// A worker's process was started.
-    pub(in crate::primary) fn adopt(
-        &mut self,
-        cell: Arc<Cell>,
-        generation: Generation,
-        channel: Option<Channel>,
-        held: BTreeMap<String, Held>,
-    ) {
-        let event = Event::Fork {
-            worker: cell.id,
-            position: cell.position(),
-            generation,
-            pid: cell.pid.as_u32(),
-        };
-        self.tally.has_position(cell.position());
-        let worker = cell.id;
-        let mut older = self.workers.values().rev();
-        let predecessor = older.find(|state| state.cell.position() == cell.position());
-        let load_source = LoadSource::new(predecessor.map(|state| &state.load_source));
-        self.workers.insert(
-            cell.id,
-            WorkerState {
-                cell,
-                channel,
-                online: false,
-                listening: false,
-                last_handoff: None,
-                says: None,
-                load_source,
-                pulse: Pulse::default(),
-                calls: Calls::default(),
-                complaints: Complaints::default(),
-                awaited: Awaited::default(),
-                unknown_listeners: 0,
-            },
-        );
-        for (key, held) in held {
-            self.machine.hold(worker, &key, held);
-        }
-        self.emit(&event);
     }
 
     /// The channel ended: the worker drained, or lost it. What it had not accepted goes to others.

@@ -1,18 +1,33 @@
 //! Readiness of workers: what they are seen to do is told to the machine (`phalanx_core::dispatch::machine`), which
-//! decides who is ready and who gets connections; `effects.rs` carries it out.
+//! decides who is ready and who gets connections; what it answers is carried out here. Nowhere else does a worker begin to get
+//! connections.
 
 mod observe;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_core::dispatch::machine::{Comes, Input, Newcomer};
+use phalanx_core::dispatch::complaints::Complaints;
+use phalanx_core::dispatch::listener::Carrier;
+use phalanx_core::dispatch::machine::{Comes, Effect, Input, Newcomer};
 use phalanx_core::dispatch::readiness::{ListenerName, Proof, is_debugger};
+use phalanx_core::fleet;
 use phalanx_core::ids::{Generation, WorkerId};
+use phalanx_core::ledger::ListenerId;
 
 use crate::event::Event;
 use crate::primary::cell::Cell;
 use crate::primary::clock;
-use crate::primary::state::{Hub, Share};
+use crate::primary::mailbox::{Alarm, Until};
+use crate::primary::sink::Fact;
+use crate::primary::sockets::channel::Channel;
+use crate::primary::state::intercept::Calls;
+use crate::primary::state::load::LoadSource;
+use crate::primary::state::requests::Awaited;
+use crate::primary::state::watch::Pulse;
+use crate::primary::state::{Held, Hub, Share, WorkerState};
+use crate::primary::tasks::timer;
 use crate::settings::{Adoption, Readiness, Settings};
 
 /// What proves that a worker with these settings serves.
@@ -41,6 +56,48 @@ impl Hub {
     /// The time, as the machine counts it.
     pub(super) fn time(&self) -> Duration {
         clock::now() - self.epoch
+    }
+
+    /// A worker's process was started.
+    pub(in crate::primary) fn adopt(
+        &mut self,
+        cell: Arc<Cell>,
+        generation: Generation,
+        channel: Option<Channel>,
+        held: BTreeMap<String, Held>,
+    ) {
+        let event = Event::Fork {
+            worker: cell.id,
+            position: cell.position(),
+            generation,
+            pid: cell.pid.as_u32(),
+        };
+        self.tally.has_position(cell.position());
+        let worker = cell.id;
+        let mut older = self.workers.values().rev();
+        let predecessor = older.find(|state| state.cell.position() == cell.position());
+        let load_source = LoadSource::new(predecessor.map(|state| &state.load_source));
+        self.workers.insert(
+            cell.id,
+            WorkerState {
+                cell,
+                channel,
+                online: false,
+                listening: false,
+                last_handoff: None,
+                says: None,
+                load_source,
+                pulse: Pulse::default(),
+                calls: Calls::default(),
+                complaints: Complaints::default(),
+                awaited: Awaited::default(),
+                unknown_listeners: 0,
+            },
+        );
+        for (key, held) in held {
+            self.machine.hold(worker, &key, held);
+        }
+        self.emit(&event);
     }
 
     /// Tells the machine what was seen of a worker, and does what it says.
@@ -100,6 +157,12 @@ impl Hub {
             return;
         };
         if state.cell.adoption == Adoption::Intercept {
+            self.step(
+                worker,
+                Input::Accepts {
+                    key: key.to_owned(),
+                },
+            );
             return self.serves_on(worker, key);
         }
         self.note_takers();
@@ -127,6 +190,25 @@ impl Hub {
         for (worker, key) in takers {
             self.machine.takes(worker, &key, now);
         }
+    }
+
+    /// The worker was seen to accept connections on a listener that it has asked for.
+    pub(super) fn accepts(&mut self, worker: WorkerId, key: &str) {
+        self.step(
+            worker,
+            Input::Accepts {
+                key: key.to_owned(),
+            },
+        );
+    }
+
+    /// The worker cannot be seen to accept connections: of one that was given its listeners, its word is enough.
+    pub(super) fn hides(&mut self, worker: WorkerId) {
+        let state = self.workers.get(&worker);
+        if state.is_some_and(|state| state.cell.adoption == Adoption::Activation) {
+            return self.proves(worker);
+        }
+        self.step(worker, Input::Hides);
     }
 
     /// The worker has given its word, or a good answer.
@@ -194,5 +276,106 @@ impl Hub {
         let state = self.workers.get(&worker);
         let is_ready = state.is_none_or(|state| state.cell.is_ready());
         !is_ready && self.machine.serves(worker) && self.disconnect(worker)
+    }
+}
+
+/// What the machine decides, carried out: the one place where a worker begins to get connections.
+impl Hub {
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Serve { worker, listener } => self.serve(worker, listener),
+                Effect::HasBegun { worker } => self.has_begun(worker),
+                Effect::HasProven { worker } => self.has_proven(worker),
+                Effect::Ready {
+                    worker,
+                    given,
+                    is_without,
+                } => self.is_ready(worker, &given, is_without),
+                Effect::Lacks { worker, lack } => {
+                    if self.is_supervised() {
+                        self.happened(Fact::Lacks { worker, lack });
+                    }
+                }
+                Effect::LookAt { worker, at } => self.look_at(worker, at),
+                Effect::LookAtLeaver { worker, at } => {
+                    self.look_at_leaver(worker, self.epoch + at);
+                }
+                Effect::Exclude { worker } => {
+                    self.exclude(worker);
+                    self.pump();
+                }
+                Effect::Tell { worker } => self.tell_to_leave(worker),
+            }
+        }
+    }
+
+    /// The worker gets its share of the listener's connections, by whatever carries them.
+    fn serve(&mut self, worker: WorkerId, id: ListenerId) {
+        let (Some(state), Some(listener)) =
+            (self.workers.get(&worker), self.listeners.get_mut(&id))
+        else {
+            return;
+        };
+        let position = state.cell.position();
+        match &mut listener.carrier {
+            Carrier::Handoff(_) => self.ledger.join(id, worker, position),
+            Carrier::Shared(_) => {}
+            Carrier::Kernel(slots) => slots.serves(position, worker),
+        }
+    }
+
+    fn has_begun(&mut self, worker: WorkerId) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        state.listening = true;
+        let speaks = state.channel.is_some();
+        self.sink.report(fleet::Event::Serves { worker });
+        self.limit_offers(worker);
+        if speaks {
+            if self.needs_load() {
+                self.watch_load_of(worker, true);
+            }
+            self.watch_newcomer(worker);
+        }
+        self.pump();
+    }
+
+    fn has_proven(&mut self, worker: WorkerId) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        state.listening = true;
+        state.cell.set_ready();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.trees.has_changed(worker);
+        }
+    }
+
+    fn is_ready(&mut self, worker: WorkerId, given: &[ListenerId], is_without: bool) {
+        let Some(state) = self.workers.get(&worker) else {
+            return;
+        };
+        let speaks = state.channel.is_some();
+        self.prepare_next();
+        self.warn_of_sharing(worker);
+        for id in given {
+            if let Some(listener) = self.listeners.get(id) {
+                let address = listener.address.clone();
+                self.emit(&Event::Listening { worker, address });
+            }
+        }
+        if is_without && !speaks {
+            self.emit(&Event::Serves { worker });
+        }
+        if self.is_supervised() {
+            self.happened(Fact::Ready { worker });
+        }
+    }
+
+    fn look_at(&self, worker: WorkerId, at: Duration) {
+        let at = Until::At(self.epoch + at);
+        timer::ring(self.mailbox(), at, Alarm::Reconsider(worker));
     }
 }

@@ -1,24 +1,28 @@
 //! Rebalancing, carried out: asks workers what they hold, has those that hold more than their share end connections politely, and
 //! keeps newcomers away from them meanwhile. What is decided is in `phalanx_core::dispatch::rebalance`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use phalanx_core::clock::Moment;
 use phalanx_core::dispatch::auto_rebalance::is_worth_it;
 use phalanx_core::dispatch::listener::Dispatch;
-use phalanx_core::dispatch::rebalance::{Holding, Rebalance};
+use phalanx_core::dispatch::rebalance::{Answers, Holding, Rebalance};
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::wire::{HoldReport, Shed, outgoing};
+use tokio::sync::oneshot;
 
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::mailbox::{Alarm, Until};
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::Hub;
-use crate::primary::{Cluster, Shared, clock};
+use crate::primary::tasks::timer;
+use crate::primary::{Cluster, clock};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long answers are waited for. Whoever gives none the first time cannot tell; later, what he told last holds.
+/// How long the first answers are waited for: whoever gives none cannot tell.
+const FIRST_ANSWERS: Duration = Duration::from_secs(5);
+/// How long later ones are: then what was told last holds.
 const ANSWERS: Duration = Duration::from_secs(1);
 
 /// The rebalance under way, if one is.
@@ -30,11 +34,13 @@ struct UnderWay {
     machine: Rebalance,
     streams: Streams,
     wish: Wish,
-    held: BTreeMap<WorkerId, HoldReport>,
-    /// Who has not answered yet.
-    asked: BTreeSet<WorkerId>,
+    answers: Answers,
     asked_at: Moment,
+    awaits_outcome: oneshot::Sender<Outcome>,
 }
+
+/// Nothing where it was not worth it.
+type Outcome = Result<Option<Rebalanced>, RebalanceError>;
 
 /// Who wants connections rebalanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +53,14 @@ enum Wish {
 
 impl Rebalancing {
     /// A worker tells what it holds.
-    pub(in crate::primary) fn told(&mut self, worker: WorkerId, report: HoldReport) {
-        if let Some(under_way) = &mut self.0
-            && under_way.asked.remove(&worker)
-        {
-            under_way.held.insert(worker, report);
+    pub(in crate::primary) fn told(
+        &mut self,
+        worker: WorkerId,
+        report: HoldReport,
+        ack: Option<u64>,
+    ) {
+        if let Some(under_way) = &mut self.0 {
+            under_way.answers.told(holding(worker, report), ack);
         }
     }
 }
@@ -108,10 +117,9 @@ impl Cluster {
     /// [`RebalanceError`].
     pub async fn rebalance(&self, streams: Streams) -> Result<Rebalanced, RebalanceError> {
         let wish = Wish::Asked;
-        self.shared.hub().begin_rebalance(streams, wish)?;
         // Whoever asked may go away: what has begun is brought to its end all the same.
-        let running = tokio::spawn(run(Arc::downgrade(&self.shared)));
-        let done = running.await.unwrap_or(Err(RebalanceError::Untold))?;
+        let outcome = self.shared.hub().begin_rebalance(streams, wish)?;
+        let done = outcome.await.unwrap_or(Err(RebalanceError::Untold))?;
         // INVARIANT: what was asked for is done.
         done.ok_or(RebalanceError::Untold)
     }
@@ -122,29 +130,18 @@ impl Cluster {
     /// As there.
     pub(crate) async fn rebalance_if_worth_it(&self) -> Result<Option<Rebalanced>, RebalanceError> {
         let wish = Wish::IfWorthIt;
-        self.shared.hub().begin_rebalance(Streams::Stay, wish)?;
-        let running = tokio::spawn(run(Arc::downgrade(&self.shared)));
-        running.await.unwrap_or(Err(RebalanceError::Untold))
-    }
-}
-
-/// Nothing where it was not worth it.
-async fn run(shared: Weak<Shared>) -> Result<Option<Rebalanced>, RebalanceError> {
-    loop {
-        clock::sleep_until(clock::now() + LOOK).await;
-        let Some(shared) = shared.upgrade() else {
-            return Err(RebalanceError::Untold);
-        };
-        let mut hub = shared.hub();
-        if let Some(outcome) = hub.look_at_balance() {
-            hub.end_rebalance();
-            return outcome;
-        }
+        let outcome = self.shared.hub().begin_rebalance(Streams::Stay, wish)?;
+        outcome.await.unwrap_or(Err(RebalanceError::Untold))
     }
 }
 
 impl Hub {
-    fn begin_rebalance(&mut self, streams: Streams, wish: Wish) -> Result<(), RebalanceError> {
+    /// The outcome comes when it is over.
+    fn begin_rebalance(
+        &mut self,
+        streams: Streams,
+        wish: Wish,
+    ) -> Result<oneshot::Receiver<Outcome>, RebalanceError> {
         if self.rebalancing.0.is_some() {
             return Err(RebalanceError::UnderWay);
         }
@@ -152,24 +149,34 @@ impl Hub {
         if listeners.any(|listener| listener.carrier.dispatch() == Dispatch::Shared) {
             return Err(RebalanceError::Shared);
         }
+        let (awaits_outcome, outcome) = oneshot::channel();
         self.rebalancing.0 = Some(UnderWay {
             machine: Rebalance::new(clock::now() - self.epoch),
             streams,
             wish,
-            held: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            answers: Answers::default(),
             asked_at: clock::now(),
+            awaits_outcome,
         });
         self.ask_to_keep(None);
-        Ok(())
+        timer::ring(self.mailbox(), next_look(), Alarm::Balance);
+        Ok(outcome)
     }
 
-    fn end_rebalance(&mut self) {
+    /// Has a look. When to look again; never, when it is over.
+    pub(super) fn rebalances(&mut self) -> Option<Until> {
+        let Some(outcome) = self.look_at_balance() else {
+            return Some(next_look());
+        };
         self.set_at_share(&BTreeSet::new());
-        self.rebalancing.0 = None;
+        if let Some(under_way) = self.rebalancing.0.take() {
+            // Who asked may be gone.
+            let _is_heard = under_way.awaits_outcome.send(outcome).is_ok();
+        }
         for worker in self.serving() {
             self.shed(worker, Shed::default());
         }
+        None
     }
 
     /// The workers that have their share of newcomers.
@@ -180,29 +187,29 @@ impl Hub {
     }
 
     /// Looks, and has done what follows. The outcome when it is over.
-    fn look_at_balance(&mut self) -> Option<Result<Option<Rebalanced>, RebalanceError>> {
+    fn look_at_balance(&mut self) -> Option<Outcome> {
         let now = clock::now();
         let serving = self.serving();
         let under_way = self.rebalancing.0.as_mut()?;
         let UnderWay {
-            held,
-            asked,
+            answers,
             asked_at,
             machine,
             wish,
             ..
         } = under_way;
-        held.retain(|worker, _| serving.contains(worker));
-        asked.retain(|worker| serving.contains(worker));
-        if !asked.is_empty() {
-            if now < *asked_at + ANSWERS {
+        answers.retain(&serving);
+        if answers.are_awaited() {
+            let is_first = answers.lack_a_first();
+            let patience = if is_first { FIRST_ANSWERS } else { ANSWERS };
+            if now < *asked_at + patience {
                 return None;
             }
-            if asked.iter().any(|worker| !held.contains_key(worker)) {
+            if is_first {
                 return Some(Err(RebalanceError::Untold));
             }
         }
-        let held: Vec<Holding> = held.iter().map(holding).collect();
+        let held = answers.held();
         if std::mem::replace(wish, Wish::Asked) == Wish::IfWorthIt && !is_worth_it(&held) {
             return Some(Ok(None));
         }
@@ -228,11 +235,13 @@ impl Hub {
         let Some(under_way) = &mut self.rebalancing.0 else {
             return;
         };
-        under_way.asked = serving.iter().copied().collect();
         under_way.asked_at = clock::now();
         let streams = under_way.streams == Streams::End;
         for worker in serving {
-            self.shed(worker, Shed { keep, streams });
+            let asked = self.shed(worker, Shed { keep, streams });
+            if let Some(under_way) = &mut self.rebalancing.0 {
+                under_way.answers.asked(worker, asked);
+            }
         }
     }
 
@@ -249,21 +258,26 @@ impl Hub {
         self.pump();
     }
 
-    fn shed(&mut self, worker: WorkerId, shed: Shed) {
-        let Some(channel) = self.channel_mut(worker) else {
-            return;
-        };
-        if channel.has_room_for_answers() {
-            let number = channel.next_seq();
-            channel.queue(Outgoing {
-                bytes: outgoing::shed(shed, number),
-                handle: None,
-            });
+    /// The number of the message; none where it could not be sent.
+    fn shed(&mut self, worker: WorkerId, shed: Shed) -> Option<u64> {
+        let channel = self.channel_mut(worker)?;
+        if !channel.has_room_for_answers() {
+            return None;
         }
+        let number = channel.next_seq();
+        channel.queue(Outgoing {
+            bytes: outgoing::shed(shed, number),
+            handle: None,
+        });
+        Some(number)
     }
 }
 
-fn holding((&worker, report): (&WorkerId, &HoldReport)) -> Holding {
+fn next_look() -> Until {
+    Until::At(clock::now() + LOOK)
+}
+
+fn holding(worker: WorkerId, report: HoldReport) -> Holding {
     Holding {
         worker,
         open: report.open,

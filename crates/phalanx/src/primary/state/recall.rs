@@ -17,7 +17,8 @@ use phalanx_core::wire::{ToWorker, parse_to_worker};
 use phalanx_sys::channel::WorkerEnd;
 
 use crate::primary::release::launch::CHANNEL_NUMBER;
-use crate::primary::sockets::channel::{Channel, SentHandle};
+use crate::primary::sockets::channel::Channel;
+use crate::primary::sockets::outgoing::SentHandle;
 use crate::primary::state::Hub;
 
 /// More than a message with a connection has, and than what travels in one piece.

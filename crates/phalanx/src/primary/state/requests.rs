@@ -11,10 +11,12 @@ use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::{ListenRequest, outgoing};
 
 use crate::event::Event;
-use crate::primary::sockets::channel::Outgoing;
-use crate::primary::state::choice;
+use crate::primary::mailbox::Query;
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::open::Asker;
+use crate::primary::state::program::is_not_ready;
 use crate::primary::state::{Held, Hub, Share};
+use crate::primary::tasks::program;
 use crate::splice::record::{Key, Of};
 
 const EACCES: i32 = 13;
@@ -82,17 +84,28 @@ impl Hub {
             let error = io::Error::from_raw_os_error(EMFILE);
             return self.refuse_listen(worker, seq, (&key, &place), &error);
         }
-        let mut waiting = Some(request);
-        let attempt = move |hub: &mut Self| {
-            if let Some(request) = waiting.take() {
-                waiting = hub.answer_query(worker, seq, request);
-            }
-            if waiting.is_none() {
-                hub.waited_for_program(worker, bytes);
-            }
-            waiting.is_none()
+        let query = Query {
+            worker,
+            seq,
+            bytes,
+            request,
         };
-        tokio::spawn(choice::with_program(self.shared.clone(), attempt));
+        tokio::spawn(program::ask_again(self.mailbox(), query));
+    }
+
+    /// Answers, if there is a program now; else gives the question back.
+    pub(super) fn ask_again(&mut self, query: Query) -> Option<Query> {
+        let Query {
+            worker,
+            seq,
+            bytes,
+            request,
+        } = query;
+        let unanswered = self.answer_query(worker, seq, request);
+        if unanswered.is_none() {
+            self.waited_for_program(worker, bytes);
+        }
+        unanswered.map(|request| Query { request, ..query })
     }
 
     /// The worker waits until there is a program for its listener, and is not ready before. False when it asks for too
@@ -122,7 +135,7 @@ impl Hub {
         request: ListenRequest,
     ) -> Option<ListenRequest> {
         let key = listener_key(&request);
-        let place = request.target.to_string();
+        let place = self.place_shown(&request);
         let state = self.workers.get(&worker)?;
         if state.cell.departure().is_some() {
             // As Node does it: a worker that leaves gets no answer.
@@ -138,7 +151,7 @@ impl Hub {
         }
         let id = match self.open_for(worker, &key, &request) {
             Ok(id) => id,
-            Err(error) if choice::is_not_ready(&error) => return Some(request),
+            Err(error) if is_not_ready(&error) => return Some(request),
             Err(error) => {
                 self.refuse_listen(worker, seq, (&key, &place), &error);
                 return None;
@@ -241,7 +254,16 @@ impl Hub {
         (key, place): (&str, &str),
         error: &io::Error,
     ) {
-        self.complain(worker, &format!("cannot listen on {place}: {error}"));
+        let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+        let way_out = if is_taken {
+            "; `ss -ltnp` shows whose it is: end that, or choose another"
+        } else {
+            ""
+        };
+        self.complain(
+            worker,
+            &format!("cannot listen on {place}: {error}{way_out}"),
+        );
         let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
         let unnamed = if is_refused { EACCES } else { EINVAL };
         let errno = error.raw_os_error().unwrap_or(unnamed);
@@ -287,12 +309,13 @@ impl Hub {
 /// Listeners that are not the primary's.
 impl Hub {
     /// It says that it listens where it has not asked for anything. Nobody is believed because he says so: what the
-    /// kernel shows of it proves that it serves, and is owed by its successors (`readiness.rs`). False when it says so
-    /// without end, and is not listened to any more.
+    /// kernel shows of it proves that it serves, and is owed by its successors (`readiness.rs`). Where Node's primary
+    /// opens everything, that believes it too. False when it says so without end, and is not listened to any more.
     fn listens_elsewhere(&mut self, worker: WorkerId) -> bool {
         let Some(state) = self.workers.get_mut(&worker) else {
             return false;
         };
+        state.listening |= self.leaves_listeners;
         state.unknown_listeners = state.unknown_listeners.saturating_add(1);
         let is_told = state.unknown_listeners <= UNKNOWN_MAX;
         if !is_told {

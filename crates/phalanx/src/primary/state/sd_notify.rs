@@ -20,7 +20,7 @@ use crate::primary::mailbox::Mailbox;
 use crate::primary::sink::Fact;
 use crate::primary::state::Hub;
 use crate::primary::tasks::sd_notify;
-use crate::settings::Readiness;
+use crate::settings::{Adoption, Readiness};
 
 /// Acknowledgements that may wait for their workers: strangers cannot fill the primary's memory.
 const EARLY_MAX: usize = 64;
@@ -57,8 +57,12 @@ impl Hub {
         }
     }
 
+    /// A program that was given its listeners may say so before it has loaded (gunicorn does): where nothing but its word is
+    /// asked for, it is enough; else it is to be seen accepting connections, too.
     fn says_ready(&mut self, cell: &Cell) {
+        cell.set_word();
         match cell.readiness {
+            Readiness::Auto if cell.adoption == Adoption::Activation => {}
             Readiness::Auto | Readiness::Notify => self.proves(cell.id),
             Readiness::Listen | Readiness::Http(_) | Readiness::Exec => {}
         }

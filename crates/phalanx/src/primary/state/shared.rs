@@ -1,12 +1,13 @@
 //! The lock: whatever is decided is decided while it is held, and nothing waits under it.
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phalanx_core::policy::PolicyName;
 
 use super::Hub;
+use crate::primary::clock;
 use crate::primary::release::private;
 use crate::primary::tasks::trees;
 use crate::settings::{DispatchChoice, Settings};
@@ -15,7 +16,7 @@ use crate::settings::{DispatchChoice, Settings};
 pub(crate) struct Shared {
     hub: Mutex<Hub>,
     /// Somebody keeps the clock going.
-    pub(in crate::primary) keeps_time: AtomicBool,
+    keeps_time: AtomicBool,
     pub(crate) trees: Arc<trees::Trees>,
     pub(in crate::primary) places: private::Places,
 }
@@ -34,6 +35,14 @@ impl Shared {
             trees: Arc::new(trees::Trees::new()),
             places: private::Places::default(),
         })
+    }
+
+    /// Has the clock kept going from now on. Needs a runtime around it.
+    pub(crate) fn keep_time(self: &Arc<Self>) {
+        if !self.keeps_time.swap(true, Ordering::AcqRel) {
+            let cluster = Arc::downgrade(self);
+            tokio::spawn(clock::keep_while(move || cluster.strong_count() > 0));
+        }
     }
 
     pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {

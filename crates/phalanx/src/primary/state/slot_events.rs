@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use phalanx_core::ids::WorkerId;
+use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 
+use crate::primary::mailbox::{Alarm, Until};
 use crate::primary::state::Hub;
+use crate::primary::tasks::timer;
 
 /// How long a slot without a holder waits for a successor that inherits it.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -43,17 +45,17 @@ impl Hub {
             .get_mut(&id)
             .and_then(|listener| listener.carrier.slots_mut());
         if slots.is_some_and(|slots| slots.gone(position, worker)) {
-            let shared = self.shared.clone();
-            let until = phalanx_sys::clock::now() + MOMENT;
-            tokio::spawn(async move {
-                tokio::time::sleep_until(until.into()).await;
-                if let Some(shared) = shared.upgrade()
-                    && let Some(listener) = shared.hub().listeners.get_mut(&id)
-                    && let Some(slots) = listener.carrier.slots_mut()
-                {
-                    slots.give_up(position);
-                }
-            });
+            let alarm = Alarm::SlotUnheld(id, position);
+            timer::ring(self.mailbox(), Until::Later(MOMENT), alarm);
+        }
+    }
+
+    /// Nobody has inherited the slot.
+    pub(super) fn give_up_slot(&mut self, id: ListenerId, position: Position) {
+        if let Some(listener) = self.listeners.get_mut(&id)
+            && let Some(slots) = listener.carrier.slots_mut()
+        {
+            slots.give_up(position);
         }
     }
 

@@ -4,29 +4,16 @@
 //! those of workers that do not serve yet, so the kernel's plan does not name them, and the ledger offers it nothing. Where no
 //! choice is made (`shared` dispatch: datagrams, Unix sockets of programs without a channel) it cannot be kept apart; that is said.
 
-use std::ffi::OsString;
-
 use phalanx_core::dispatch::listener::Dispatch;
 use phalanx_core::dispatch::machine::Input;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::wire::outgoing;
 
 use crate::primary::Cluster;
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::sockets::outgoing::Outgoing;
 use crate::primary::state::Hub;
 use crate::primary::state::listeners::Listener;
 use crate::primary::state::load::LoadSource;
-
-/// What a worker finds in its environment of its position. A spare has none yet.
-pub(in crate::primary) fn variables(position: Position) -> [(&'static str, Option<OsString>); 3] {
-    let number = (!position.is_spare()).then(|| OsString::from(position.to_string()));
-    let is_spare = position.is_spare().then(|| OsString::from("1"));
-    [
-        ("NODE_APP_INSTANCE", number.clone()),
-        ("PHALANX_POSITION", number),
-        ("PHALANX_SPARE", is_spare),
-    ]
-}
 
 impl Cluster {
     /// The spare holds that position from now on, and has its share of the connections.

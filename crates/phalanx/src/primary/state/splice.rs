@@ -7,49 +7,41 @@
 
 mod entry;
 mod keeping;
-mod linger;
 mod pieces;
 mod restore;
-mod upstream;
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use phalanx_core::dispatch::turn::Turn;
 use phalanx_core::ids::{ExitStatus, WorkerId};
 use phalanx_core::ledger::ListenerId;
-use phalanx_core::wire::splice::{Cutter, Serialization};
+use phalanx_core::wire::splice::Serialization;
 use phalanx_sys::channel::Identity;
 use phalanx_sys::process::Pid;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
 
 use crate::primary::Cluster;
-use crate::primary::Shared;
-use crate::primary::cell::Cell;
 use crate::primary::clock;
+use crate::primary::mailbox::{Alarm, Flow, Until};
 use crate::primary::release::preload;
-use crate::primary::sockets::channel::{Channel, Outgoing};
+use crate::primary::sockets::splice::{Side, Splice, Upstream};
 use crate::primary::state::Hub;
 use crate::primary::state::intake::Intake;
 use crate::primary::state::messages::STRAYS;
+use crate::primary::tasks::splice;
+use crate::primary::tasks::timer;
 use crate::watched::watch;
 pub(in crate::primary) use keeping::Keeping;
 pub(crate) use restore::Estate;
-use upstream::Upstream;
 
 /// A side is not read while so much waits for the other.
 const WAITING_MAX: usize = 1 << 20;
 /// A listener that no worker has stays open for so long, and while one starts that may ask for it: who restarts his
 /// workers one after the other, and has one, refuses nobody.
 const UNHELD_MAX: Duration = Duration::from_secs(1);
-
-/// So long after a worker's end Node's primary has told how it ended, if it ever does.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// A worker that Node's own primary has started.
 #[derive(Debug)]
@@ -60,46 +52,6 @@ pub(crate) struct Guest {
     pub(crate) serialization: Serialization,
     /// The end of its channel that Node's primary has given it.
     pub(crate) upstream: OwnedFd,
-}
-
-/// What stands behind a worker's channel: the channel to Node's primary.
-#[derive(Debug)]
-pub(in crate::primary) struct Splice {
-    from_worker: Cutter,
-    upstream: Upstream,
-    serialization: Serialization,
-    /// A message of Node's primary was forwarded in part.
-    pub(in crate::primary) is_within: bool,
-    /// What is to be written behind it.
-    pub(in crate::primary) behind: VecDeque<Outgoing>,
-    /// The worker is about to be told to leave: what comes behind that waits.
-    holds: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Worker,
-    Primary,
-}
-
-/// How a turn of reading ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    Drained,
-    More,
-    /// The other side does not read.
-    Paused,
-    Closed,
-}
-
-impl Channel {
-    /// What comes behind the word to leave may follow.
-    pub(in crate::primary) fn release_hold(&mut self) {
-        if let Some(splice) = &mut self.splice {
-            splice.holds = false;
-            splice.upstream.notice.notify_one();
-        }
-    }
 }
 
 impl Cluster {
@@ -115,7 +67,7 @@ impl Cluster {
             serialization,
             upstream,
         } = guest;
-        self.keep_time();
+        self.shared.keep_time();
         phalanx_sys::socket::set_nonblocking(upstream.as_fd())?;
         let (ours, theirs) = phalanx_sys::channel::pair()?;
         let identity = Identity::of(theirs.as_fd())?;
@@ -127,77 +79,25 @@ impl Cluster {
         hub.keep_worker(id);
         let no_preload = hub.settings.no_preload;
         drop(hub);
-        let option = (!no_preload)
-            .then(|| self.shared.places.preload_script())
-            .flatten()
-            .map(|script| preload::option(&script));
-        entry.follow(&self.shared);
+        let script = (!no_preload)
+            .then(|| self.shared.places.locked_preload_script())
+            .flatten();
+        let option = script.map(|(script, lock)| {
+            self.shared.hub().keep_script(lock);
+            preload::option(&script)
+        });
+        entry.follow(&self.mailbox());
         Ok((theirs, option))
+    }
+
+    /// Whether Node's primary opens itself what its workers ask for.
+    pub(crate) fn leave_listeners(&self, leaves: bool) {
+        self.shared.hub().leaves_listeners = leaves;
     }
 
     /// Node's primary has reaped a worker of its own: this is how it ended.
     pub(crate) fn guest_exited(&self, worker: WorkerId, status: ExitStatus) {
         self.shared.hub().exited(worker, status);
-    }
-}
-
-/// Reads one side of a spliced channel, and writes it when it was full and is not any more.
-async fn follow(
-    shared: Weak<Shared>,
-    worker: WorkerId,
-    side: Side,
-    socket: Arc<AsyncFd<OwnedFd>>,
-    notice: Arc<Notify>,
-) {
-    let (mut full, mut paused) = (false, false);
-    loop {
-        tokio::select! {
-            readable = socket.readable(), if !paused => {
-                let (Ok(mut readable), Some(shared)) = (readable, shared.upgrade()) else { return };
-                let flow = shared.hub().read_side(worker, side);
-                match flow {
-                    Flow::Drained => readable.clear_ready(),
-                    Flow::More => {
-                        drop(readable);
-                        drop(shared);
-                        tokio::task::yield_now().await;
-                    }
-                    Flow::Paused => paused = true,
-                    Flow::Closed => return shared.hub().side_closed(worker, side),
-                }
-            }
-            writable = socket.writable(), if full => {
-                let (Ok(mut writable), Some(shared)) = (writable, shared.upgrade()) else { return };
-                full = shared.hub().side_writable(worker, side);
-                if full {
-                    writable.clear_ready();
-                }
-            }
-            () = notice.notified() => {
-                let state = shared.upgrade().and_then(|shared| shared.hub().side_state(worker, side));
-                let Some((is_full, may_read)) = state else { return };
-                (full, paused) = (is_full, !may_read);
-            }
-        }
-    }
-}
-
-/// A worker is gone when its process has ended and its channel is closed. How it ended tells who reaps it; should he
-/// not, it is forgotten after a while.
-async fn follow_end(shared: Weak<Shared>, cell: Arc<Cell>, pidfd: Option<AsyncFd<OwnedFd>>) {
-    if let Some(pidfd) = pidfd {
-        drop(pidfd.readable().await);
-    }
-    loop {
-        let changed = cell.changed.notified();
-        if !cell.is_connected() {
-            break;
-        }
-        changed.await;
-    }
-    clock::sleep_until(clock::now() + TOLD_WITHIN).await;
-    if let Some(shared) = shared.upgrade() {
-        shared.hub().exited(cell.id, ExitStatus::Unknown);
     }
 }
 
@@ -207,7 +107,7 @@ impl Hub {
     }
 
     /// Whether this side is full, and may be read. Nothing when the worker has left.
-    fn side_state(&mut self, worker: WorkerId, side: Side) -> Option<(bool, bool)> {
+    pub(super) fn side_state(&mut self, worker: WorkerId, side: Side) -> Option<(bool, bool)> {
         let channel = self.channel_mut(worker)?;
         let (full, waiting) = (channel.is_blocked(), channel.queued_bytes());
         let splice = channel.splice.as_ref()?;
@@ -221,7 +121,7 @@ impl Hub {
     }
 
     /// A side takes bytes again. True when it is full once more.
-    fn side_writable(&mut self, worker: WorkerId, side: Side) -> bool {
+    pub(super) fn side_writable(&mut self, worker: WorkerId, side: Side) -> bool {
         let Some(channel) = self.channel_mut(worker) else {
             return false;
         };
@@ -242,7 +142,7 @@ impl Hub {
             .is_some_and(|splice| splice.upstream.unblock())
     }
 
-    fn read_side(&mut self, worker: WorkerId, side: Side) -> Flow {
+    pub(super) fn read_side(&mut self, worker: WorkerId, side: Side) -> Flow {
         let begun = phalanx_sys::clock::now();
         let mut turn = Turn::default();
         let flow = loop {
@@ -306,7 +206,7 @@ impl Hub {
     }
 
     /// A side has ended: the other ends too, when it has everything.
-    fn side_closed(&mut self, worker: WorkerId, side: Side) {
+    pub(super) fn side_closed(&mut self, worker: WorkerId, side: Side) {
         let Some(channel) = self.channel_mut(worker) else {
             return;
         };
@@ -322,7 +222,7 @@ impl Hub {
         self.channel_closed(worker);
         self.close_unheld(held);
         // Whoever hears of the end finds the addresses free that were to be.
-        linger::until_written(rest);
+        splice::write_rest(rest);
     }
 
     /// Node's primary has workers again, while those that `cluster.disconnect()` meant still leave: as there, what was
@@ -335,7 +235,7 @@ impl Hub {
 
     /// A worker has gone that held these: who is left without a holder closes after a while, or with the last worker
     /// when all were told to leave.
-    fn close_unheld(&mut self, listeners: Vec<ListenerId>) {
+    pub(super) fn close_unheld(&mut self, listeners: Vec<ListenerId>) {
         if self.intake == Intake::Refused && self.cells().iter().all(|cell| !cell.is_connected()) {
             self.intake = Intake::Open;
             for id in self.unserved() {
@@ -354,24 +254,20 @@ impl Hub {
         if listeners.is_empty() {
             return;
         }
-        let shared = self.shared.clone();
-        tokio::spawn(async move {
-            loop {
-                clock::sleep_until(clock::now() + UNHELD_MAX).await;
-                let Some(shared) = shared.upgrade() else {
-                    return;
-                };
-                let mut hub = shared.hub();
-                let mut workers = hub.workers.values();
-                if workers.any(|state| state.cell.is_connected() && !state.listening) {
-                    continue;
-                }
-                for id in listeners {
-                    hub.close_if_unheld(id);
-                }
-                return;
-            }
-        });
+        let alarm = Alarm::Unheld(listeners);
+        timer::ring(self.mailbox(), unheld_until(), alarm);
+    }
+
+    /// Closes what nobody holds by now. When to look again: while a worker starts, it may ask for it.
+    pub(super) fn look_at_unheld(&mut self, listeners: &[ListenerId]) -> Option<Until> {
+        let mut workers = self.workers.values();
+        if workers.any(|state| state.cell.is_connected() && !state.listening) {
+            return Some(unheld_until());
+        }
+        for &id in listeners {
+            self.close_if_unheld(id);
+        }
+        None
     }
 
     fn close_if_unheld(&mut self, id: ListenerId) {
@@ -381,11 +277,6 @@ impl Hub {
     }
 }
 
-impl Splice {
-    fn cutter(&mut self, side: Side) -> &mut Cutter {
-        match side {
-            Side::Worker => &mut self.from_worker,
-            Side::Primary => &mut self.upstream.cutter,
-        }
-    }
+fn unheld_until() -> Until {
+    Until::At(clock::now() + UNHELD_MAX)
 }

@@ -2,11 +2,10 @@
 //! grow, and counts that drift.
 //!
 //! A worker that hangs says nothing; only what waits for it shows it. Who is stuck and when it is tried again is
-//! decided by [`phalanx_core::dispatch::liveness`]; here is looked, and carried out. The task runs while there are
-//! listeners, and looks [`CALM`] apart; much more often only while a policy goes by the length of queues.
+//! decided by [`phalanx_core::dispatch::liveness`]; here is looked, and carried out. There are looks while there are
+//! listeners, [`CALM`] apart; much more often only while a policy goes by the length of queues.
 
 use std::collections::BTreeMap;
-use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use phalanx_core::clock::Moment;
@@ -17,12 +16,12 @@ use phalanx_sys::scoreboard::Drift;
 
 use crate::event::Event;
 use crate::primary::Cluster;
-use crate::primary::Shared;
 use crate::primary::clock;
+use crate::primary::mailbox::{Alarm, Until};
 use crate::primary::sockets::slots::Sights;
 use crate::primary::state::Hub;
 use crate::primary::state::load::Source;
-use crate::primary::tasks::probe;
+use crate::primary::tasks::{probe, timer};
 
 /// Between two looks, in general.
 const CALM: Duration = Duration::from_millis(250);
@@ -40,43 +39,16 @@ pub(in crate::primary) struct Pulse {
     heard: u64,
 }
 
-/// Starts to look, unless somebody looks already.
-pub(in crate::primary) fn start(hub: &mut Hub) {
-    if std::mem::replace(&mut hub.watching, true) {
-        return;
-    }
-    let shared = hub.shared.clone();
-    tokio::spawn(watch(shared));
-}
-
-async fn watch(shared: Weak<Shared>) {
-    let mut drift = Drifts::default();
-    let mut interval = CALM;
-    loop {
-        let next = phalanx_sys::clock::now() + interval;
-        tokio::time::sleep_until(next.into()).await;
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        let mut hub = shared.hub();
-        if hub.listeners.is_empty() {
-            hub.watching = false;
-            return;
-        }
-        let now = clock::now();
-        hub.look_at_slots(now);
-        hub.look_at_offers(now);
-        hub.tell_stuck(now);
-        interval = if hub.needs_load() && hub.look_at_queues(&mut drift) {
-            EAGER
-        } else {
-            CALM
-        };
-    }
+/// Who is looked after.
+#[derive(Debug, Default)]
+pub(in crate::primary) struct Watch {
+    /// A timer after which there is a look is running.
+    is_on: bool,
+    drifts: Drifts,
 }
 
 /// The drift of each position, and when it was looked at.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Drifts {
     last: Option<Instant>,
     by_position: BTreeMap<Position, Drift>,
@@ -84,7 +56,7 @@ struct Drifts {
 
 impl Drifts {
     fn is_due(&mut self) -> bool {
-        let now = phalanx_sys::clock::now();
+        let now = clock::real_now();
         let due = self
             .last
             .is_none_or(|last| now.saturating_duration_since(last) >= DRIFT);
@@ -116,6 +88,28 @@ impl Hub {
             .filter_map(|listener| listener.carrier.slots())
             .map(|slots| slots.waiting(position, worker))
             .fold(0, u32::saturating_add)
+    }
+
+    /// Starts to look, unless that is done already.
+    pub(super) fn look_after_slots(&mut self) {
+        if !std::mem::replace(&mut self.watch.is_on, true) {
+            self.watch.drifts = Drifts::default();
+            timer::ring(self.mailbox(), Until::Later(CALM), Alarm::Watch);
+        }
+    }
+
+    /// Has a look. When to look again; never, when there are no listeners.
+    pub(super) fn look_around(&mut self) -> Option<Until> {
+        if self.listeners.is_empty() {
+            self.watch.is_on = false;
+            return None;
+        }
+        let now = clock::now();
+        self.look_at_slots(now);
+        self.look_at_offers(now);
+        self.tell_stuck(now);
+        let is_eager = self.needs_load() && self.look_at_queues();
+        Some(Until::Later(if is_eager { EAGER } else { CALM }))
     }
 
     fn look_at_slots(&mut self, now: Moment) {
@@ -205,11 +199,11 @@ impl Hub {
 
     /// Sets the load of workers that tell nothing, and corrects the counts of the others. True if there
     /// are any of the former.
-    fn look_at_queues(&mut self, drifts: &mut Drifts) -> bool {
+    fn look_at_queues(&mut self) -> bool {
         let Some(board) = self.board.clone() else {
             return false;
         };
-        let drift_due = drifts.is_due();
+        let drift_due = self.watch.drifts.is_due();
         let mut silent = false;
         let mut waiting: BTreeMap<Position, (u32, bool)> = BTreeMap::new();
         for (&worker, state) in &self.workers {
@@ -230,10 +224,31 @@ impl Hub {
             if !tells {
                 board.set_open(position.0, waiting);
             } else if drift_due {
-                let drift = drifts.by_position.entry(position).or_default();
+                let drift = self.watch.drifts.by_position.entry(position).or_default();
                 board.correct(position.0, drift.look(board.surplus(position.0, waiting)));
             }
         }
         silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phalanx_core::policy::PolicyName;
+
+    use super::*;
+    use crate::primary::Shared;
+    use crate::primary::clock::by_hand::ByHand;
+
+    #[tokio::test]
+    async fn nobody_is_looked_after_when_there_are_no_listeners() {
+        let hand = ByHand::new();
+        let shared = Shared::new(PolicyName::RoundRobin);
+        shared.hub().look_after_slots();
+        hand.pass(CALM.saturating_sub(Duration::from_millis(1)))
+            .await;
+        assert!(shared.hub().watch.is_on);
+        hand.pass(Duration::from_millis(1)).await;
+        assert!(!shared.hub().watch.is_on);
     }
 }

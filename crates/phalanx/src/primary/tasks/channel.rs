@@ -7,6 +7,7 @@ use phalanx_core::ids::WorkerId;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+use crate::handle::Unread;
 use crate::primary::mailbox::{Mailbox, Reading};
 
 /// The primary's end of a channel, watched.
@@ -17,7 +18,7 @@ pub(in crate::primary) async fn follow(
     mailbox: Mailbox,
     worker: WorkerId,
     socket: Socket,
-    blocked: Arc<Notify>,
+    (blocked, unread): (Arc<Notify>, Arc<Unread>),
 ) {
     let mut full = false;
     loop {
@@ -43,6 +44,10 @@ pub(in crate::primary) async fn follow(
                     writable.clear_ready();
                 }
             }
+            () = unread.changed.notified() => match mailbox.open() {
+                Some(primary) => primary.handle_read(worker),
+                None => return,
+            },
             () = blocked.notified() => {
                 if mailbox.is_gone() {
                     return;

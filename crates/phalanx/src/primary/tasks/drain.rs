@@ -1,60 +1,80 @@
-//! Looks at a worker that is to leave. The walks through the kernel's tables take their time and are done without the
-//! lock; what follows from a look is decided in `phalanx-core` (`dispatch/drain.rs`).
+//! Looks at a worker that is to leave. The walks through the kernel's tables take their time (60 to 85 ms at a load of 20), so
+//! they are done one after the other on a thread that may wait; what follows from a look is decided in `phalanx-core`
+//! (`dispatch/drain.rs`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use phalanx_core::clock::Moment;
 use phalanx_sys::connections::{self, Handshake};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use crate::primary::cell::Cell;
 use crate::primary::clock;
-use crate::primary::mailbox::{Inbox, Leaver, Mailbox};
+use crate::primary::mailbox::{Arrivals, Leaver, Mailbox};
 
 /// Looks once, at that moment.
 pub(in crate::primary) fn look_at(mailbox: Mailbox, cell: Arc<Cell>, at: Moment) {
     tokio::spawn(async move {
         clock::sleep_until(at).await;
-        if let Some(primary) = mailbox.open() {
-            look(&*primary, &cell);
-        }
+        look(&mailbox, &cell).await
     });
 }
 
-fn look(primary: &dyn Inbox, cell: &Cell) {
+/// Nothing when it leaves no more, or the cluster is gone.
+async fn look(mailbox: &Mailbox, cell: &Cell) -> Option<()> {
+    let arrivals = mailbox.open()?.arrivals(cell.id)?;
     // Handshakes come before everything else: what ends meanwhile is seen twice.
-    let Some(handshakes) = handshakes(primary, cell) else {
-        return;
+    let handshakes = match arrivals.handshakes {
+        Some(known) => known,
+        None => handshakes(mailbox, cell, &arrivals.walk).await?,
     };
-    if let Some(leaver) = primary.leaver(cell.id) {
-        let open = open_connections(cell, &leaver);
-        primary.sees_leaver(cell.id, &leaver, &handshakes, open);
-    }
+    let leaver = mailbox.open()?.leaver(cell.id)?;
+    let open = open_connections(cell, &leaver, &arrivals.walk).await?;
+    let primary = mailbox.open()?;
+    primary.sees_leaver(cell.id, &leaver, &handshakes, open);
+    Some(())
 }
 
 /// What cannot be found out must not hold up a drain.
-fn handshakes(primary: &dyn Inbox, cell: &Cell) -> Option<Arc<BTreeSet<Handshake>>> {
-    let arrivals = primary.arrivals(cell.id)?;
-    if let Some(known) = arrivals.handshakes {
+async fn handshakes(
+    mailbox: &Mailbox,
+    cell: &Cell,
+    walk: &Mutex<()>,
+) -> Option<Arc<BTreeSet<Handshake>>> {
+    let _turn = walk.lock().await;
+    // Who has waited finds what was seen meanwhile.
+    let Arrivals {
+        ports, handshakes, ..
+    } = mailbox.open()?.arrivals(cell.id)?;
+    if let Some(known) = handshakes {
         return Some(known);
     }
     let seen_at = clock::now();
-    let found = connections::handshakes(&arrivals.ports).unwrap_or_else(|error| {
+    let walked = ports.clone();
+    let walk = spawn_blocking(move || connections::handshakes(&walked));
+    let found = walk.await.ok()?.unwrap_or_else(|error| {
         tracing::debug!(worker = cell.id.0, %error, "handshakes cannot be seen");
         BTreeSet::new()
     });
     let found = Arc::new(found);
-    primary.handshakes_seen(arrivals.ports, seen_at, Arc::clone(&found));
+    let primary = mailbox.open()?;
+    primary.handshakes_seen(ports, seen_at, Arc::clone(&found));
     Some(found)
 }
 
 /// Its open connections. They are counted at some cost, and matter only when nothing else is left.
-fn open_connections(cell: &Cell, leaver: &Leaver) -> usize {
-    if leaver.queued || leaver.arriving {
-        return 0;
+async fn open_connections(cell: &Cell, leaver: &Leaver, walk: &Mutex<()>) -> Option<usize> {
+    if leaver.queued || leaver.arriving || leaver.counted_at.is_empty() {
+        return Some(0);
     }
-    connections::open_connections(cell.pid, &leaver.counted_at).unwrap_or_else(|error| {
+    let _turn = walk.lock().await;
+    let (pid, ports) = (cell.pid, leaver.counted_at.clone());
+    let count = spawn_blocking(move || connections::open_connections(pid, &ports));
+    let count = count.await.ok()?.unwrap_or_else(|error| {
         tracing::debug!(worker = cell.id.0, %error, "its connections cannot be counted");
         0
-    })
+    });
+    Some(count)
 }

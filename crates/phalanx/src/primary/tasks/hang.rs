@@ -2,14 +2,19 @@
 //! Who hangs is decided in `phalanx-core` (`dispatch/hang.rs`).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use phalanx_core::dispatch::hang::{Frozen, Process, Sight};
 use phalanx_core::ids::WorkerId;
 use phalanx_sys::connections::open_connections;
+use phalanx_sys::listening::{Listening, listeners};
 use phalanx_sys::pressure::cpu_stalled;
-use phalanx_sys::process::{Activity, activity, is_in_frozen_group, waits_for_inspector};
+use phalanx_sys::process::{
+    Activity, activity, family_of, is_in_frozen_group, waits_for_inspector,
+};
 
+use crate::primary::clock;
 use crate::primary::mailbox::{Look, Mailbox};
 use crate::primary::tasks::evidence::{self, Subject};
 
@@ -32,10 +37,9 @@ struct Seen {
 /// Looks at all workers, over and over.
 pub(in crate::primary) async fn watch(mailbox: Mailbox) {
     let mut seen: BTreeMap<WorkerId, Seen> = BTreeMap::new();
-    let mut stalled = (phalanx_sys::clock::now(), cpu_stalled());
+    let mut stalled = (clock::real_now(), cpu_stalled());
     loop {
-        let next = phalanx_sys::clock::now() + LOOK;
-        tokio::time::sleep_until(next.into()).await;
+        clock::pause(LOOK).await;
         let looks = {
             let Some(primary) = mailbox.open() else {
                 return;
@@ -47,8 +51,7 @@ pub(in crate::primary) async fn watch(mailbox: Mailbox) {
         let pressure = if sights.is_empty() {
             0.0
         } else {
-            let before =
-                std::mem::replace(&mut stalled, (phalanx_sys::clock::now(), cpu_stalled()));
+            let before = std::mem::replace(&mut stalled, (clock::real_now(), cpu_stalled()));
             share(
                 before.1,
                 stalled.1,
@@ -74,11 +77,20 @@ async fn see(
     let wanted = looks.to_vec();
     let seeing =
         tokio::task::spawn_blocking(move || wanted.iter().map(examine).collect::<Vec<_>>());
-    let found = tokio::time::timeout(SIGHT_LIMIT, seeing).await;
-    let found = found.ok().and_then(Result::ok).unwrap_or_default();
-    let now = phalanx_sys::clock::now();
+    let found = clock::within(SIGHT_LIMIT, seeing).await;
+    let found = found.and_then(Result::ok).unwrap_or_default();
+    let now = clock::real_now();
     for (index, look) in looks.iter().enumerate() {
-        let (activity, frozen) = found.get(index).copied().unwrap_or_default();
+        let Some(&(activity, frozen)) = found.get(index) else {
+            // Not seen in time, on a machine that has no time for looking either: nothing is known of what it did.
+            let process = Process {
+                starved: 1.0,
+                ..Process::default()
+            };
+            let silent = look.silent;
+            sights.insert(look.worker, Sight { silent, process });
+            continue;
+        };
         let Some(by) = look.silent else {
             held.extend(frozen.map(|_| look.worker));
             continue;
@@ -103,8 +115,8 @@ fn examine(look: &Look) -> (Activity, Option<Frozen>) {
             // Nobody may speak to it before it is ready.
             return look.inspector.is_some() && waits_for_inspector(look.pid);
         }
-        let ports = [look.inspector.unwrap_or(INSPECTOR_PORT)];
-        open_connections(look.pid, &ports).is_ok_and(|count| count > 0)
+        let ports = open_inspectors(look);
+        !ports.is_empty() && open_connections(look.pid, &ports).is_ok_and(|count| count > 0)
     };
     let frozen = if activity.is_traced {
         Some(Frozen::Traced)
@@ -116,6 +128,25 @@ fn examine(look: &Look) -> (Activity, Option<Frozen>) {
         is_inspected().then_some(Frozen::Inspected)
     };
     (activity, frozen)
+}
+
+/// The ports of inspectors that are open in the process or in one that descends from it. If it was told to take any port, that is
+/// whatever listens on loopback, other than for the app's clients.
+fn open_inspectors(look: &Look) -> Vec<u16> {
+    let is_one = |address: &SocketAddr| {
+        let may_be = match look.inspector {
+            Some(0) => address.ip().is_loopback(),
+            given => address.port() == given.unwrap_or(INSPECTOR_PORT),
+        };
+        may_be && !look.serves.contains(&address.port())
+    };
+    let family = family_of(look.pid).into_iter();
+    let sockets = family.flat_map(|member| listeners(member).unwrap_or_default());
+    let addresses = sockets.filter_map(|socket| match socket {
+        Listening::Tcp(address) => Some(address),
+        Listening::Unix => None,
+    });
+    addresses.filter(is_one).map(|one| one.port()).collect()
 }
 
 /// What the process did between two looks.
@@ -144,9 +175,10 @@ fn share(before: Option<Duration>, after: Option<Duration>, passed: Duration) ->
 /// Keeps what is known of a worker that hangs, and has it replaced.
 pub(in crate::primary) async fn give_up(mailbox: Mailbox, subject: Subject, early: bool) {
     let (worker, by, silent) = (subject.cell.id, subject.by, subject.silent);
+    let limit = subject.limit * 2;
     let gathering = tokio::task::spawn_blocking(move || evidence::gather(&subject));
-    let kept = tokio::time::timeout(evidence::LIMIT * 2, gathering).await;
-    let kept = kept.ok().and_then(Result::ok).unwrap_or_default();
+    let kept = clock::within(limit, gathering).await;
+    let kept = kept.and_then(Result::ok).unwrap_or_default();
     if let Some(primary) = mailbox.open() {
         primary.hangs(worker, (by, silent), early, kept);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use phalanx_sys::process::heirs_of;
 
 use crate::primary::cell::Cell;
+use crate::primary::clock;
 use crate::primary::mailbox::Mailbox;
 use crate::settings::Adoption;
 
@@ -20,9 +21,9 @@ pub(in crate::primary) fn watch(mailbox: Mailbox, cell: &Arc<Cell>) {
         return;
     }
     let cell = Arc::clone(cell);
-    let until = phalanx_sys::clock::now() + PATIENCE;
+    let until = clock::real_now() + PATIENCE;
     tokio::spawn(async move {
-        tokio::time::sleep_until(until.into()).await;
+        clock::wait_until(until).await;
         if cell.is_ready() || !cell.is_connected() {
             return;
         }

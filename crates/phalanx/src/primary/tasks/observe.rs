@@ -4,13 +4,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phalanx_core::dispatch::readiness::{ListenerName, is_debugger};
 use phalanx_sys::connections::has_connection_of;
 use phalanx_sys::listening::{Listening, listeners};
 use phalanx_sys::process::Pid;
-use phalanx_sys::waiting::waits_on;
+use phalanx_sys::waiting::{self, Sight};
+use tokio::task::spawn_blocking;
 
 use crate::primary::cell::Cell;
 use crate::primary::clock;
@@ -28,6 +29,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How often one that is ready is looked at while its successor starts. A busy one is seen accepting in some looks only, and what it
 /// serves has to be known before its successor is judged.
 const CLOSE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// After so many looks in a row at a worker that cannot be seen, it is not waited to be seen: what it starts for the moment may be hidden, too.
+const HIDDEN_LOOKS: u32 = 4;
 
 /// How long a ready worker is looked at, for listeners that it waits on later than on the first.
 const LOOK_LIMIT: Duration = Duration::from_mins(1);
@@ -62,7 +66,8 @@ pub(in crate::primary) fn start(mailbox: &Mailbox, cell: &Arc<Cell>, sockets: Ve
     tell_silence(mailbox.clone(), Arc::clone(cell));
 }
 
-/// Waits until the worker is seen to accept connections from each of its sockets.
+/// Waits until the worker is seen to accept connections from each of its sockets; of one that speaks, from when it has said
+/// that it is ready.
 pub(in crate::primary) fn watch_for_waiting(
     mailbox: &Mailbox,
     cell: &Arc<Cell>,
@@ -70,65 +75,175 @@ pub(in crate::primary) fn watch_for_waiting(
 ) {
     let (mailbox, cell) = (mailbox.clone(), Arc::clone(cell));
     tokio::spawn(async move {
-        let mut look_at = phalanx_sys::clock::now();
-        let end = look_at + LOOK_LIMIT;
-        let mut pause = LOOK_INTERVAL;
+        let mut pace = Pace::new();
         while !sockets.is_empty() {
-            let now = phalanx_sys::clock::now();
-            tokio::time::sleep_until((now + pause).into()).await;
+            if !pace.wait(&mailbox, &cell).await {
+                return;
+            }
+            let will_say = cell.readiness == Readiness::Auto && cell.speaks() && !cell.has_word();
+            if will_say && !cell.is_ready() {
+                continue;
+            }
+            let pid = cell.pid;
+            let looking = spawn_blocking(move || who_serves(pid, sockets)).await;
+            let (Ok(seen), Some(primary)) = (looking, mailbox.open()) else {
+                return;
+            };
+            for (key, _) in &seen.accepting {
+                primary.waits_on(cell.id, key);
+            }
+            // What gives no word is not believed: then there is nothing at all.
+            if pace.is_hidden(seen.is_hidden && cell.has_word()) {
+                return primary.hides(cell.id);
+            }
+            sockets = seen.others;
+        }
+    });
+}
+
+/// Waits until the worker is seen to accept connections on a listener that it has asked for: to listen is not yet to accept.
+pub(in crate::primary) fn watch_for_accepting(mailbox: &Mailbox, cell: &Arc<Cell>, key: String) {
+    let (mailbox, cell) = (mailbox.clone(), Arc::clone(cell));
+    tokio::spawn(async move {
+        let mut pace = Pace::new();
+        pace.pause = CLOSE_INTERVAL;
+        while pace.wait(&mailbox, &cell).await {
             let Some(primary) = mailbox.open() else {
                 return;
             };
-            let will_say = cell.readiness == Readiness::Auto && cell.speaks();
-            let is_over = cell.is_ready() && now > end;
-            if will_say || is_over || !cell.is_connected() {
-                return;
-            }
-            let has_successor = cell.is_ready() && primary.has_newcomer(cell.position());
-            pause = if has_successor {
-                CLOSE_INTERVAL
-            } else {
-                LOOK_INTERVAL
-            };
-            if cell.is_ready() && now < look_at && !has_successor {
+            // One that has closed its listener may open it again.
+            let Some(socket) = primary.socket_of(cell.id, &key) else {
                 continue;
-            }
-            look_at = now + INTERVAL;
-            let serves = |(_, socket): &Given| {
-                let socket = socket.upgrade();
-                socket.is_some_and(|socket| accepts_from(cell.pid, socket.as_fd()))
             };
-            let (seen, unseen) = sockets.into_iter().partition(serves);
-            sockets = unseen;
-            for (key, _) in seen {
-                primary.waits_on(cell.id, &key);
+            drop(primary);
+            let pid = cell.pid;
+            let looking = spawn_blocking(move || accepts_from(pid, socket.as_fd())).await;
+            let (Ok(sight), Some(primary)) = (looking, mailbox.open()) else {
+                return;
+            };
+            if sight == Sight::Waits {
+                return primary.accepts(cell.id, &key);
+            }
+            if pace.is_hidden(sight == Sight::Hidden) {
+                return primary.hides(cell.id);
             }
         }
     });
 }
 
+/// When a worker is looked at.
+struct Pace {
+    pause: Duration,
+    look_at: Instant,
+    end: Instant,
+    /// So many looks in a row it could not be seen.
+    hidden_looks: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        let now = clock::real_now();
+        Self {
+            pause: LOOK_INTERVAL,
+            look_at: now,
+            end: now + LOOK_LIMIT,
+            hidden_looks: 0,
+        }
+    }
+
+    /// Waits for the next look. False when there is none.
+    async fn wait(&mut self, mailbox: &Mailbox, cell: &Cell) -> bool {
+        loop {
+            let now = clock::real_now();
+            clock::wait_until(now + self.pause).await;
+            let is_over = cell.is_ready() && now > self.end;
+            if is_over || !cell.is_connected() {
+                return false;
+            }
+            let Some(primary) = mailbox.open() else {
+                return false;
+            };
+            let has_successor = cell.is_ready() && primary.has_newcomer(cell.position());
+            drop(primary);
+            self.pause = if has_successor {
+                CLOSE_INTERVAL
+            } else {
+                LOOK_INTERVAL
+            };
+            if cell.is_ready() && now < self.look_at && !has_successor {
+                continue;
+            }
+            self.look_at = now + INTERVAL;
+            return true;
+        }
+    }
+
+    /// Whether it could not be seen often enough, this look included.
+    fn is_hidden(&mut self, is_hidden: bool) -> bool {
+        self.hidden_looks = if is_hidden { self.hidden_looks + 1 } else { 0 };
+        self.hidden_looks >= HIDDEN_LOOKS
+    }
+}
+
+/// What one look at a worker has shown.
+struct Seen {
+    /// From these it accepts.
+    accepting: Vec<Given>,
+    others: Vec<Given>,
+    /// It cannot be seen whether it does.
+    is_hidden: bool,
+}
+
+fn who_serves(pid: Pid, sockets: Vec<Given>) -> Seen {
+    let mut seen = Seen {
+        accepting: Vec::new(),
+        others: Vec::new(),
+        is_hidden: false,
+    };
+    for given in sockets {
+        let socket = given.1.upgrade();
+        let sight = socket.map_or(Sight::Idle, |socket| accepts_from(pid, socket.as_fd()));
+        match sight {
+            Sight::Waits => seen.accepting.push(given),
+            Sight::Idle | Sight::Hidden => seen.others.push(given),
+        }
+        seen.is_hidden |= sight == Sight::Hidden;
+    }
+    seen
+}
+
 /// Whether the process is seen to accept connections from the socket: it waits for one, or is too busy to be seen waiting and has
-/// one in its hands. What cannot be looked at is not seen.
-fn accepts_from(pid: Pid, socket: BorrowedFd<'_>) -> bool {
-    waits_on(pid, socket).unwrap_or(false) || has_connection_of(pid, socket).unwrap_or(false)
+/// one in its hands. A socket that cannot be looked at is not seen.
+fn accepts_from(pid: Pid, socket: BorrowedFd<'_>) -> Sight {
+    let sight = waiting::look(pid, socket).unwrap_or(Sight::Idle);
+    if sight != Sight::Waits && has_connection_of(pid, socket).unwrap_or(false) {
+        return Sight::Waits;
+    }
+    sight
 }
 
 fn watch_the_silent(mailbox: Mailbox, cell: Arc<Cell>) {
     tokio::spawn(async move {
         loop {
-            let next = phalanx_sys::clock::now() + INTERVAL;
-            tokio::time::sleep_until(next.into()).await;
+            clock::pause(INTERVAL).await;
             let Some(primary) = mailbox.open() else {
                 return;
             };
             let silent = primary.is_silent(cell.id);
+            drop(primary);
             match silent {
                 None => return,
                 Some(false) => {}
                 Some(true) => {
                     // Seen twice in a row would not prove more: a listening socket is a fact.
-                    let names = own_listeners(&cell);
-                    if !names.is_empty() {
+                    let seen = Arc::clone(&cell);
+                    let names = spawn_blocking(move || own_listeners(&seen)).await;
+                    let names = names.unwrap_or_default();
+                    // One that has spoken meanwhile holds what it was given.
+                    if let Some(primary) = mailbox.open()
+                        && primary.is_silent(cell.id) == Some(true)
+                        && !names.is_empty()
+                    {
                         primary.listens_by_itself(cell.id, names);
                     }
                 }

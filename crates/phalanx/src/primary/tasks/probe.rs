@@ -32,7 +32,7 @@ pub(in crate::primary) fn start(mailbox: Mailbox, cell: Arc<Cell>) {
         };
         let mut turn = 0;
         while cell.is_connected() && !cell.is_ready() {
-            let next = phalanx_sys::clock::now() + INTERVAL;
+            let next = clock::real_now() + INTERVAL;
             turn += 1;
             match ask(&mailbox, cell.id, path, turn).await {
                 Ok(true) => {
@@ -46,7 +46,7 @@ pub(in crate::primary) fn start(mailbox: Mailbox, cell: Arc<Cell>) {
                     tracing::debug!(worker = cell.id.0, %error, "cannot ask a worker whether it serves");
                 }
             }
-            tokio::time::sleep_until(next.into()).await;
+            clock::wait_until(next).await;
         }
     });
 }

@@ -11,6 +11,7 @@ use phalanx_core::ids::WorkerId;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::primary::clock;
 use crate::primary::mailbox::Mailbox;
 use crate::primary::tasks::hang::QUESTION;
 use crate::primary::tasks::probe;
@@ -22,8 +23,7 @@ pub(in crate::primary) async fn ask_all(mailbox: Mailbox, path: String) {
     let mut questions = JoinSet::new();
     let mut asked = BTreeSet::new();
     for turn in 1.. {
-        let next = phalanx_sys::clock::now() + QUESTION;
-        tokio::time::sleep_until(next.into()).await;
+        clock::pause(QUESTION).await;
         while let Some(answered) = questions.try_join_next() {
             // INVARIANT: a question neither panics nor is aborted.
             if let Ok(worker) = answered {

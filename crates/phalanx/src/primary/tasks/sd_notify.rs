@@ -194,8 +194,7 @@ pub(in crate::primary) async fn take_acks(mailbox: Mailbox, listener: UnixListen
             Ok((stream, _)) => drop(tokio::spawn(take_ack(mailbox.clone(), stream, place))),
             Err(error) => {
                 tracing::debug!(%error, "an acknowledgement cannot be accepted");
-                let pause = phalanx_sys::clock::now() + ACCEPT_PAUSE;
-                tokio::time::sleep_until(pause.into()).await;
+                clock::pause(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -232,7 +231,11 @@ fn is_ack(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use phalanx_core::ids::Position;
+
     use super::*;
+    use crate::primary::clock::by_hand::ByHand;
+    use crate::settings::Settings;
 
     #[test]
     fn who_speaks_without_end_is_heard_for_one_turn() {
@@ -249,5 +252,26 @@ mod tests {
         heard = 0;
         assert!(listen(few, |_| heard += 1));
         assert_eq!(heard, 3);
+    }
+
+    #[tokio::test]
+    async fn a_watchdog_counts_from_readiness_and_from_each_sign_of_life() {
+        const LIMIT: Duration = Duration::from_secs(2);
+        let hand = ByHand::new();
+        let settings = Settings::default();
+        let cell = Cell::of_stranger(WorkerId(1), Position(0), Pid::current(), &settings);
+        let mut guard = Guard::new(&cell);
+        guard.limit = Some(LIMIT);
+        assert_eq!(guard.deadline(&cell), None);
+        hand.pass(LIMIT * 2).await;
+        cell.set_ready();
+        let deadline = clock::now() + LIMIT;
+        assert_eq!(guard.deadline(&cell), Some(deadline));
+        hand.pass(LIMIT / 2).await;
+        assert_eq!(guard.deadline(&cell), Some(deadline));
+        guard.heard(&Notice::parse(b"STATUS=busy"));
+        assert_eq!(guard.deadline(&cell), Some(deadline));
+        guard.heard(&Notice::parse(b"WATCHDOG=1"));
+        assert_eq!(guard.deadline(&cell), Some(deadline + LIMIT / 2));
     }
 }

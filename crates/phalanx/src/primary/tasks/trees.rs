@@ -9,12 +9,14 @@
 //! INVARIANT: a worker is unreaped while its tree is searched by its group, so the number is no other's.
 
 mod cgroups;
+mod keeping;
+mod search;
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use phalanx_core::clock::Moment;
 use phalanx_core::ids::WorkerId;
@@ -24,7 +26,7 @@ use phalanx_sys::process::{self, Among, Member, Tree};
 use phalanx_sys::signal::Signal;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::keeper::{Keeper, Known, Ward};
+use crate::keeper::Ward;
 use crate::primary::cell::{Cell, Departure};
 use crate::primary::clock;
 use crate::primary::mailbox::Mailbox;
@@ -34,15 +36,7 @@ pub(crate) use cgroups::CgroupPlace;
 const MARK: &str = "PHALANX_TREE";
 /// As [`WORKER_MARK`](MARK), of one worker.
 const WORKER_MARK: &str = "PHALANX_WORKER_ID";
-/// Between two looks at who descends from the workers, and in terms of what a look takes: with hundreds of
-/// workers of a dozen threads each it takes a while.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-const LOOK_SHARE: u32 = 100;
 const LOOKS_AT_ONCE: usize = 2;
-/// Between two looks at those that were started just now.
-const NEWS_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a keeper that could not be started is not tried again.
-const KEEPER_PAUSE: Duration = Duration::from_secs(10);
 /// As the fleet has it, for those that have no fleet.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -289,7 +283,7 @@ impl Trees {
     pub(in crate::primary) fn watch(self: Arc<Self>, options: Options, mailbox: Mailbox) {
         // A cluster has one supervisor.
         let _first = self.options.set(options);
-        tokio::spawn(watch(self, mailbox));
+        tokio::spawn(keeping::watch(self, mailbox));
     }
 
     /// All workers are gone: ends what nobody could be told to belong to them.
@@ -320,76 +314,6 @@ impl Trees {
         clearing.run(left).await;
         if let Some(all) = all {
             blocking(move || cgroups::remove(&all)).await;
-        }
-    }
-}
-
-async fn watch(trees: Arc<Trees>, mailbox: Mailbox) {
-    let mut keeping = Keeping::default();
-    let mut look_at = phalanx_sys::clock::now() + LOOK_INTERVAL;
-    loop {
-        // The first worker comes before the keeper, which has nothing to keep until then.
-        let changed = trees.changed.notified();
-        drop(tokio::time::timeout_at(look_at.into(), changed).await);
-        let Some(cells) = mailbox.open().map(|primary| primary.cells()) else {
-            return;
-        };
-        let news = std::mem::take(&mut *trees.news());
-        let began = phalanx_sys::clock::now();
-        let looked_for = (began < look_at).then_some(news);
-        let is_full = looked_for.is_none();
-        let all = Arc::clone(&trees);
-        let work = move || keeping.look(&cells, looked_for.as_ref(), &all.ward());
-        let Some(told) = blocking(work).await else {
-            return;
-        };
-        keeping = told;
-        let now = phalanx_sys::clock::now();
-        if is_full {
-            look_at = now + LOOK_INTERVAL.max(LOOK_SHARE * (now - began));
-        }
-        tokio::time::sleep_until((now + NEWS_INTERVAL).into()).await;
-    }
-}
-
-/// The keeper, and when it may be started again.
-#[derive(Default)]
-struct Keeping {
-    keeper: Option<Keeper>,
-    paused_until: Option<Instant>,
-}
-
-impl Keeping {
-    /// Learns who descends from these workers, or from all, and tells the keeper.
-    fn look(mut self, cells: &[Arc<Cell>], news: Option<&BTreeSet<WorkerId>>, ward: &Ward) -> Self {
-        let mut known = Known::default();
-        for cell in cells {
-            let mut relatives = cell.relatives();
-            if news.is_none_or(|news| news.contains(&cell.id)) {
-                relatives.retain(|member| member.is_alive());
-                relatives.extend(process::descendants_of(cell.pid));
-            }
-            known.groups.insert(cell.pid);
-            known.members.extend(relatives.iter());
-        }
-        self.tell(known, ward);
-        self
-    }
-
-    fn tell(&mut self, known: Known, ward: &Ward) {
-        let now = phalanx_sys::clock::now();
-        if self.keeper.is_none() && self.paused_until.is_none_or(|until| until <= now) {
-            self.paused_until = Some(now + KEEPER_PAUSE);
-            self.keeper = Keeper::start(ward).unwrap_or_else(|error| {
-                tracing::warn!(%error, "no keeper: descendants of workers would outlive a primary that is killed");
-                None
-            });
-        }
-        if let Some(keeper) = &mut self.keeper
-            && !keeper.tell(known)
-        {
-            tracing::warn!("the keeper is gone; there will be another");
-            self.keeper = None;
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::primary::cell::Cell;
+use crate::primary::clock;
 use crate::primary::mailbox::Mailbox;
 use crate::primary::tasks::observe::own_listeners;
 use crate::settings::Adoption;
@@ -20,17 +21,21 @@ pub(in crate::primary) fn watch(mailbox: Mailbox, cell: &Arc<Cell>) {
     let cell = Arc::clone(cell);
     tokio::spawn(async move {
         for look in 0..LOOKS {
-            let next = phalanx_sys::clock::now() + FIRST * (1 << look);
-            tokio::time::sleep_until(next.into()).await;
+            clock::pause(FIRST * (1 << look)).await;
             let Some(primary) = mailbox.open() else {
                 return;
             };
             if !primary.lives_without_listener(cell.id) {
                 return;
             }
+            drop(primary);
             let seen = Arc::clone(&cell);
             let seen = tokio::task::spawn_blocking(move || !own_listeners(&seen).is_empty()).await;
-            if seen.unwrap_or(false) {
+            let Some(primary) = mailbox.open() else {
+                return;
+            };
+            // What was seen may be a listener that it has got of the cluster meanwhile.
+            if seen.unwrap_or(false) && primary.lives_without_listener(cell.id) {
                 return primary.listens_unseen(cell.id);
             }
         }

@@ -1,8 +1,8 @@
 //! What is looked at once a second while somebody wants figures: the processes in `/proc`, on a thread where blocking is allowed, and
 //! the counts of which rates are made. While nobody has asked, nothing runs.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use phalanx_core::fleet::{Report, Tally};
@@ -12,8 +12,7 @@ use phalanx_sys::limits;
 use phalanx_sys::process::Pid;
 use tokio::sync::watch;
 
-use crate::primary::{Cluster, Figures, Worker};
-use crate::supervisor::runner::Shared;
+use crate::primary::{Cluster, Figures, Worker, clock};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -21,6 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const KEPT: usize = 11;
 /// Rates are of so many looks: a Node worker tells its figures once a second, and not in step with them.
 const RATE_LOOKS: usize = 5;
+/// Open files are counted at every so many looks: they are asked for by a path, which costs more than all else of a look.
+const FILES_EVERY: u64 = 5;
 /// How long a first question waits for the first look.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
@@ -37,7 +38,8 @@ pub(in crate::supervisor) struct Meters {
 struct State {
     tally: Tally,
     processes: Processes,
-    samples: VecDeque<Sample>,
+    /// Shared with whoever makes a picture: a sample of many positions is large.
+    samples: VecDeque<Arc<Sample>>,
 }
 
 /// What `/proc` told of a process.
@@ -63,12 +65,26 @@ impl Processes {
         for (worker, (position, usage)) in std::mem::take(&mut self.live) {
             match live.get_mut(&worker) {
                 // Of one that is ending nothing may be known any more; a spare takes its past with it.
-                Some((_, newer)) => newer.cpu = newer.cpu.max(usage.cpu),
+                Some((_, newer)) => {
+                    newer.cpu = newer.cpu.max(usage.cpu);
+                    newer.open_files = newer.open_files.or(usage.open_files);
+                }
                 None => *self.gone.entry(position).or_default() += usage.cpu.unwrap_or_default(),
             }
         }
         self.live = live;
         self.primary = primary;
+    }
+
+    /// The processor time that was used at each position where any is known.
+    fn cpu(&self) -> BTreeMap<Position, Duration> {
+        let mut used = self.gone.clone();
+        for (position, usage) in self.live.values() {
+            if let Some(cpu) = usage.cpu {
+                *used.entry(*position).or_default() += cpu;
+            }
+        }
+        used
     }
 
     /// What the processes at the position use, and what those of the past used of the processors.
@@ -109,9 +125,9 @@ pub(super) struct Known {
     pub(super) tally: Tally,
     pub(super) processes: Processes,
     /// The newest sample, and those that rates and quantiles are made with.
-    pub(super) newest: Option<Sample>,
-    pub(super) for_rates: Option<Sample>,
-    pub(super) oldest: Option<Sample>,
+    pub(super) newest: Option<Arc<Sample>>,
+    pub(super) for_rates: Option<Arc<Sample>>,
+    pub(super) oldest: Option<Arc<Sample>>,
 }
 
 impl Default for Meters {
@@ -145,7 +161,18 @@ impl Meters {
         let mut looks = self.looks.subscribe();
         let first = looks.wait_for(|looks| *looks > 0);
         // Where /proc is slow there are no figures of processes yet.
-        drop(tokio::time::timeout(FIRST_LOOK, first).await);
+        drop(clock::within(FIRST_LOOK, first).await);
+    }
+
+    /// Those whose open files are known well enough.
+    fn counted_files(&self) -> BTreeSet<WorkerId> {
+        if self.looks.borrow().is_multiple_of(FILES_EVERY) {
+            return BTreeSet::new();
+        }
+        let state = self.state();
+        let live = state.processes.live.iter();
+        let counted = live.filter(|(_, (_, usage))| usage.open_files.is_some());
+        counted.map(|(&worker, _)| worker).collect()
     }
 
     pub(super) fn known(&self) -> Known {
@@ -161,28 +188,18 @@ impl Meters {
         }
     }
 
-    fn take(&self, figures: &Figures, live: BTreeMap<WorkerId, (Position, Usage)>, primary: Usage) {
+    fn take(&self, figures: Figures, live: BTreeMap<WorkerId, (Position, Usage)>, primary: Usage) {
         let mut state = self.state();
         state.processes.look(live, primary);
-        let connections = super::connections(figures);
-        let positions = connections.keys().chain(figures.answered.keys());
-        let positions = positions.copied().chain(
-            state
-                .processes
-                .live
-                .values()
-                .map(|(position, _)| *position)
-                .collect::<Vec<_>>(),
-        );
-        let cpu = positions.filter_map(|at| Some((at, state.processes.at(at).cpu?)));
+        let connections = super::connections(&figures);
         let sample = Sample {
-            at: phalanx_sys::clock::now(),
-            cpu: cpu.collect(),
+            at: clock::real_now(),
+            cpu: state.processes.cpu(),
             connections,
-            answered: figures.answered.clone(),
+            answered: figures.answered,
             primary_cpu: primary.cpu.unwrap_or_default(),
         };
-        state.samples.push_back(sample);
+        state.samples.push_back(Arc::new(sample));
         while state.samples.len() > KEPT {
             state.samples.pop_front();
         }
@@ -193,42 +210,45 @@ impl Meters {
 
 /// Looks from when somebody wants it, as long as the app is there.
 pub(in crate::supervisor) async fn sample(
-    shared: Weak<Shared>,
+    meters: Weak<Meters>,
     cluster: Weak<crate::primary::Shared>,
 ) {
-    let Some(mut wanted) = shared
-        .upgrade()
-        .map(|shared| shared.meters.wanted.subscribe())
-    else {
+    let Some(mut wanted) = meters.upgrade().map(|meters| meters.wanted.subscribe()) else {
         return;
     };
     if wanted.wait_for(|wanted| *wanted).await.is_err() {
         return;
     }
-    let mut next = phalanx_sys::clock::now();
+    let mut next = clock::real_now();
     loop {
-        let (Some(shared), Some(cluster)) = (shared.upgrade(), cluster.upgrade()) else {
+        let (Some(meters), Some(cluster)) = (meters.upgrade(), cluster.upgrade()) else {
             return;
         };
         let cluster = Cluster { shared: cluster };
         cluster.count_answers_for_metrics();
         let workers = cluster.workers();
-        let looked = tokio::task::spawn_blocking(move || look_at(&workers)).await;
+        let counted = meters.counted_files();
+        let looked = tokio::task::spawn_blocking(move || look_at(&workers, &counted)).await;
         if let Ok((live, primary)) = looked {
-            shared.meters.take(&cluster.figures(), live, primary);
+            meters.take(cluster.figures(), live, primary);
         }
-        drop((shared, cluster));
-        next = (next + INTERVAL).max(phalanx_sys::clock::now());
-        tokio::time::sleep_until(next.into()).await;
+        drop((meters, cluster));
+        next = (next + INTERVAL).max(clock::real_now());
+        clock::wait_until(next).await;
     }
 }
 
-fn look_at(workers: &[Worker]) -> (BTreeMap<WorkerId, (Position, Usage)>, Usage) {
+/// Looks at these, and at the primary. Files are not counted anew of those where they were `counted` lately.
+fn look_at(
+    workers: &[Worker],
+    counted: &BTreeSet<WorkerId>,
+) -> (BTreeMap<WorkerId, (Position, Usage)>, Usage) {
     let live = workers.iter().map(|worker| {
+        let is_due = !counted.contains(&worker.id());
         let usage = Usage {
             cpu: worker.cpu_time(),
-            memory: worker.memory_bytes(),
-            open_files: worker.open_files(),
+            memory: worker.memory_bytes_lately(),
+            open_files: is_due.then(|| worker.open_files()).flatten(),
         };
         (worker.id(), (worker.position(), usage))
     });
@@ -244,6 +264,20 @@ fn look_at(workers: &[Worker]) -> (BTreeMap<WorkerId, (Position, Usage)>, Usage)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn open_files_that_are_not_counted_anew_stay() {
+        let mut processes = Processes::default();
+        for (counted, expected) in [(Some(9), 9), (None, 9), (Some(7), 7)] {
+            let usage = Usage {
+                open_files: counted,
+                ..Usage::default()
+            };
+            let live = BTreeMap::from([(WorkerId(1), (Position(0), usage))]);
+            processes.look(live, Usage::default());
+            assert_eq!(processes.at(Position(0)).open_files, Some(expected));
+        }
+    }
 
     #[test]
     fn the_processor_time_of_a_position_never_falls() {

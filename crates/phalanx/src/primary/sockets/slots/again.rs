@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use phalanx_core::dispatch::slots::Slot;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_sys::socket;
 
-use super::Slot;
+use super::SlotSocket;
 use super::Slots;
 
 impl Slots {
@@ -21,8 +22,7 @@ impl Slots {
         position: Position,
         worker: WorkerId,
     ) -> io::Result<Arc<OwnedFd>> {
-        let own = self.own(position, |slot| slot.holder == Some(worker));
-        let socket = match own.map(|slot| Arc::clone(&slot.socket)) {
+        let socket = match self.socket_of(position, worker) {
             Some(socket) => socket,
             None => self.slot_for(position, worker)?,
         };
@@ -32,31 +32,36 @@ impl Slots {
         Ok(socket)
     }
 
-    /// A slot of the position, or of a worker that has none yet or none any more.
-    pub(super) fn own(
+    /// The socket that this worker has, if it has one.
+    pub(in crate::primary) fn socket_of(
         &mut self,
         position: Position,
-        is_it: impl Fn(&Slot) -> bool,
-    ) -> Option<&mut Slot> {
-        let active = self.active.get_mut(&position).into_iter();
-        let others = self.pending.values_mut().chain(self.retired.values_mut());
-        active.chain(others).find(|slot| is_it(slot))
+        worker: WorkerId,
+    ) -> Option<Arc<OwnedFd>> {
+        let own = self.own_of(position, worker);
+        own.map(|slot| Arc::clone(&slot.socket))
+    }
+
+    /// The slot that the worker has at the position, or that is its alone.
+    pub(super) fn own_of(
+        &mut self,
+        position: Position,
+        worker: WorkerId,
+    ) -> Option<&mut SlotSocket> {
+        self.table
+            .own_mut(position, |slot| slot.holder() == Some(worker))
     }
 
     /// Whoever steers has forgotten the socket when it stopped to listen.
     fn listen_again(&mut self, position: Position, socket: &Arc<OwnedFd>) -> io::Result<()> {
-        let is_it = |slot: &Slot| Arc::ptr_eq(&slot.socket, socket);
-        if let Some(former) = self.own(position, is_it).map(|slot| slot.name.take()) {
-            self.steer.leaves(former);
+        let is_it = |slot: &Slot<SlotSocket>| Arc::ptr_eq(&slot.socket().socket, socket);
+        if let Some(slot) = self.table.own_mut(position, is_it) {
+            self.group.steer.leaves(slot.name.take());
+            slot.name = self.group.listening(socket)?.name;
         }
-        socket::listen(socket.as_fd(), self.options.backlog)?;
-        let name = self.steer.joins(socket.as_fd())?;
-        if let Some(slot) = self.own(position, is_it) {
-            slot.name = name;
-        }
-        if self.active.get(&position).is_some_and(is_it) {
-            self.steer.takes(position, socket.as_fd());
-            self.install();
+        if self.table.at(position).is_some_and(is_it) {
+            self.group.steer.takes(position, socket.as_fd());
+            self.table.switch(&mut self.group);
         }
         Ok(())
     }

@@ -1,12 +1,11 @@
 //! The way of one connection of the primary's own to the slot of a worker that gets none yet.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use phalanx_core::ids::{Position, WorkerId};
+use phalanx_core::ids::WorkerId;
 
-use super::Name;
 use super::Slots;
 
 impl Slots {
@@ -22,24 +21,19 @@ impl Slots {
         if self.probed.is_some() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let (position, socket, name) = match self.pending.get(&worker) {
-            Some(slot) => (None, Arc::clone(&slot.socket), slot.name),
-            None => self.inherited(worker).ok_or(io::ErrorKind::NotFound)?,
-        };
+        let pending = self.table.pending(worker).map(|slot| (None, slot));
+        let inherited = || self.table.inherited(worker);
+        let (position, slot) = pending
+            .or_else(|| inherited().map(|(position, slot)| (Some(position), slot)))
+            .ok_or(io::ErrorKind::NotFound)?;
+        let (socket, name) = (Arc::clone(&slot.socket), slot.name);
         if let Some(position) = position {
             // A socket cannot be in two places of the program's.
-            self.steer.clears(position);
+            self.group.steer.clears(position);
         }
         self.probed = Some((position, Arc::clone(&socket)));
-        let begun = self.steer.probe(port, socket.as_fd(), name);
+        let begun = self.group.steer.probe(port, socket.as_fd(), name);
         begun.inspect_err(|_| self.end_probe())
-    }
-
-    /// A slot that was its position's before: what its dead predecessor has left.
-    fn inherited(&self, worker: WorkerId) -> Option<(Option<Position>, Arc<OwnedFd>, Name)> {
-        let mut active = self.active.iter();
-        let (&position, slot) = active.find(|(_, slot)| slot.holder == Some(worker))?;
-        Some((Some(position), Arc::clone(&slot.socket), slot.name))
     }
 
     /// Connections from every port are chosen for again.
@@ -47,9 +41,9 @@ impl Slots {
         let Some((position, socket)) = self.probed.take() else {
             return;
         };
-        self.steer.end_probe();
+        self.group.steer.end_probe();
         if let Some(position) = position {
-            self.steer.takes(position, socket.as_fd());
+            self.group.steer.takes(position, socket.as_fd());
         }
     }
 }

@@ -1,31 +1,15 @@
 //! Listeners on port 0: shared or private (`phalanx_core::dispatch::any_port` decides).
 
-use std::sync::Weak;
-use std::time::Duration;
-
 use phalanx_core::dispatch::any_port::{Asks, Owner};
+use phalanx_core::dispatch::intercept::is_any_port;
 use phalanx_core::dispatch::readiness::ListenerName;
 use phalanx_core::ids::WorkerId;
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::wire::Target;
-use phalanx_sys::process::{Pid, is_busy};
 
-use super::Question;
-use crate::primary::Shared;
+use crate::primary::mailbox::Question;
 use crate::primary::state::Hub;
-
-/// For how long the first worker that listens on port 0 may open another listener, which makes the one on
-/// port 0 private.
-const TRIAL: Duration = Duration::from_secs(1);
-/// After that it has to be seen to do nothing in so many looks, that are so far apart: a program that the machine
-/// lets wait for a processor is not quiet.
-const QUIET_LOOKS: u32 = 3;
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// A program that is busy all the time serves by then.
-const TRIAL_MAX: Duration = Duration::from_secs(10);
-
-/// Begins the keys of listeners on port 0.
-pub(super) const PREFIX: &str = "intercept:any:";
+use crate::primary::tasks::trial;
 
 impl Hub {
     /// Whose this socket is to be, which listens on port 0.
@@ -41,20 +25,12 @@ impl Hub {
         let owner = self.any_port.decide(asks);
         if before != self.any_port {
             let pid = self.workers.get(&worker).map(|state| state.cell.pid);
-            let shared = self.shared.clone();
-            tokio::spawn(async move {
-                if let Some(pid) = pid {
-                    wait_for_quiet(pid).await;
-                }
-                if let Some(shared) = shared.upgrade() {
-                    shared.hub().end_trial(worker);
-                }
-            });
+            trial::watch(self.mailbox(), worker, pid);
         }
         owner
     }
 
-    fn end_trial(&mut self, worker: WorkerId) {
+    pub(in crate::primary::state) fn end_trial(&mut self, worker: WorkerId) {
         if !self.any_port.stays_quiet(worker) {
             return;
         }
@@ -123,37 +99,4 @@ impl Hub {
             self.any_port_decided.notify_waiters();
         }
     }
-}
-
-async fn wait_for_quiet(pid: Pid) {
-    let begun = phalanx_sys::clock::now();
-    let mut next = begun + TRIAL;
-    let mut quiet_looks = 0;
-    while quiet_looks < QUIET_LOOKS && next < begun + TRIAL_MAX {
-        tokio::time::sleep_until(next.into()).await;
-        let busy = tokio::task::spawn_blocking(move || is_busy(pid)).await;
-        quiet_looks = if busy.unwrap_or(false) {
-            0
-        } else {
-            quiet_looks + 1
-        };
-        next = phalanx_sys::clock::now() + LOOK_INTERVAL;
-    }
-}
-
-fn is_any_port(key: &str) -> bool {
-    key.starts_with(PREFIX)
-}
-
-/// Waits until it may be known whose a socket on port 0 is.
-pub(super) async fn wait(shared: &Weak<Shared>) {
-    let Some(decided) = shared
-        .upgrade()
-        .map(|shared| shared.hub().any_port_decided.clone())
-    else {
-        return;
-    };
-    // What was decided since the question is found out at the end of the trial.
-    let limit = phalanx_sys::clock::now() + TRIAL;
-    drop(tokio::time::timeout_at(limit.into(), decided.notified()).await);
 }

@@ -12,10 +12,8 @@ use phalanx_core::wire::{ListenRequest, Target};
 use phalanx_sys::directory::FileId;
 use phalanx_sys::intercept::{self, Act};
 
-use super::Decision;
-use super::Question;
-use super::Verdict;
-use super::decide::LEAST_BACKLOG;
+use super::LEAST_BACKLOG;
+use crate::primary::mailbox::{Decision, Question, Verdict};
 use crate::primary::state::Hub;
 use crate::primary::state::open::Asker;
 use crate::settings::Settings;
@@ -117,7 +115,7 @@ impl Hub {
     }
 
     /// Whether this file belongs to a listener, and shall stay.
-    pub(super) fn keeps_file(&self, file: FileId) -> bool {
+    pub(in crate::primary::state) fn keeps_file(&self, file: FileId) -> bool {
         let mut files = self.listeners.values().filter_map(|one| one.file.as_ref());
         files.any(|one| one.id() == file)
     }

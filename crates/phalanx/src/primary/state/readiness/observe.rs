@@ -54,6 +54,10 @@ fn causes(lack: &Lack) -> &'static str {
              or in a way that phalanx does not see"
         }
         Lack::Listeners(_) => ". It gets no new connections as long as its predecessor serves",
+        Lack::Accepting(_) => {
+            ". Usual causes: it listens before it has loaded, or waits for something else first. A word is enough with \
+             --ready message"
+        }
         Lack::Word => {
             ". It says so by process.send('ready'), or by READY=1 to NOTIFY_SOCKET (--ready message)"
         }

@@ -10,14 +10,13 @@ use phalanx_core::wire::splice::Cutter;
 use phalanx_sys::channel::Identity;
 use phalanx_sys::process::{Member, Pid};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
 
-use super::upstream::Upstream;
-use super::{Side, Splice, follow, follow_end};
-use crate::primary::Shared;
 use crate::primary::cell::Cell;
+use crate::primary::mailbox::Mailbox;
 use crate::primary::sockets::channel::Channel;
+use crate::primary::sockets::splice::{Side, Splice, Upstream};
 use crate::primary::state::Hub;
+use crate::primary::tasks::splice::{self, End};
 use crate::watched::watch;
 
 /// A worker that was entered, and is not watched yet.
@@ -25,17 +24,17 @@ use crate::watched::watch;
 pub(super) struct Entry {
     pub(super) cell: Arc<Cell>,
     pidfd: Option<AsyncFd<OwnedFd>>,
-    down: (Arc<AsyncFd<OwnedFd>>, Arc<Notify>),
-    up: (Arc<AsyncFd<OwnedFd>>, Arc<Notify>),
+    down: End,
+    up: End,
 }
 
 impl Entry {
-    pub(super) fn follow(self, shared: &Arc<Shared>) {
-        let (shared, id) = (Arc::downgrade(shared), self.cell.id);
-        let (down, up) = (self.down, self.up);
-        tokio::spawn(follow(shared.clone(), id, Side::Worker, down.0, down.1));
-        tokio::spawn(follow(shared.clone(), id, Side::Primary, up.0, up.1));
-        tokio::spawn(follow_end(shared, self.cell, self.pidfd));
+    pub(super) fn follow(self, mailbox: &Mailbox) {
+        let id = self.cell.id;
+        for (side, end) in [(Side::Worker, self.down), (Side::Primary, self.up)] {
+            tokio::spawn(splice::follow(mailbox.clone(), id, side, end));
+        }
+        tokio::spawn(splice::follow_end(mailbox.clone(), self.cell, self.pidfd));
     }
 }
 

@@ -2,7 +2,7 @@
 //! of channels, the sockets of listeners, and who has asked for which.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use phalanx_core::dispatch::listener::Dispatch;
 use phalanx_core::ids::WorkerId;
@@ -13,12 +13,12 @@ use phalanx_sys::process::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
 
-use super::upstream::Upstream;
-use crate::primary::Shared;
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::mailbox::Mailbox;
+use crate::primary::sockets::outgoing::Outgoing;
+use crate::primary::sockets::splice::Upstream;
 use crate::primary::state::Hub;
+use crate::primary::tasks::splice;
 use crate::splice::record::{Key, Of, Record};
 
 /// Who a worker is, for an engine to come.
@@ -39,9 +39,10 @@ pub(in crate::primary) struct Keeping {
 
 impl Keeping {
     /// Tells the holder from now on.
-    pub(super) fn begin(&mut self, shared: Weak<Shared>, socket: Arc<AsyncFd<OwnedFd>>) {
+    pub(super) fn begin(&mut self, mailbox: Mailbox, socket: Arc<AsyncFd<OwnedFd>>) {
         let holder = Upstream::new(Arc::clone(&socket), Serialization::Json);
-        tokio::spawn(follow(shared, socket, Arc::clone(&holder.notice)));
+        let end = (socket, Arc::clone(&holder.notice));
+        tokio::spawn(splice::follow_holder(mailbox, end));
         self.holder = Some(holder);
     }
 
@@ -79,24 +80,14 @@ impl Keeping {
     }
 }
 
-/// Writes what the holder's socket had no room for.
-async fn follow(shared: Weak<Shared>, socket: Arc<AsyncFd<OwnedFd>>, notice: Arc<Notify>) {
-    loop {
-        notice.notified().await;
-        let Ok(mut writable) = socket.writable().await else {
-            return;
-        };
-        writable.clear_ready();
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        if let Some(holder) = &mut shared.hub().keeping.holder {
+impl Hub {
+    /// The holder's socket takes bytes again.
+    pub(in crate::primary) fn holder_writable(&mut self) {
+        if let Some(holder) = &mut self.keeping.holder {
             holder.unblock();
         }
     }
-}
 
-impl Hub {
     /// Keeps both ends of a worker's channel.
     pub(super) fn keep_worker(&mut self, worker: WorkerId) {
         if self.keeping.holder.is_none() {
@@ -127,6 +118,12 @@ impl Hub {
             .put_with(of(Of::Down), who, Some(Arc::new(down)));
         self.keeping
             .put_with(of(Of::Up), Value::Null, Some(Arc::new(up)));
+    }
+
+    pub(super) fn keep_script(&mut self, lock: OwnedFd) {
+        let lock = Some(Arc::new(lock));
+        let key = Key::Script(std::process::id());
+        self.keeping.put_with(key, Value::Null, lock);
     }
 
     pub(in crate::primary) fn keep_listener(

@@ -8,8 +8,8 @@ use phalanx_core::ids::WorkerId;
 use phalanx_core::wire::splice::{OfPrimary, OfWorker, Piece, judge_of_primary, judge_of_worker};
 use phalanx_core::wire::{FromWorker, HANDLE_ACK, HANDLE_NACK};
 
-use super::Side;
-use crate::primary::sockets::channel::Outgoing;
+use crate::primary::sockets::outgoing::Outgoing;
+use crate::primary::sockets::splice::Side;
 use crate::primary::state::Hub;
 use crate::splice::record::{Key, Of};
 
@@ -64,35 +64,20 @@ impl Hub {
 
     fn take_of_worker(&mut self, worker: WorkerId, what: OfWorker, bytes: Vec<u8>) {
         match what {
+            OfWorker::Taken(FromWorker::QueryServer { .. }) if self.leaves_listeners => {
+                self.pass_whole(worker, Side::Worker, bytes);
+            }
             OfWorker::Taken(message) => self.handle(worker, message),
             OfWorker::Noted(message) => {
                 if let FromWorker::Leaving { .. } = message {
                     self.keeping.put(Key::Worker(worker.0, Of::Left));
                 }
-                self.pass(
-                    worker,
-                    Side::Worker,
-                    Outgoing {
-                        bytes,
-                        handle: None,
-                    },
-                    true,
-                );
+                self.pass_whole(worker, Side::Worker, bytes);
                 self.handle(worker, message);
             }
             OfWorker::Answer { arrived } => self.handle_answered(worker, arrived),
             OfWorker::Handle => self.pass_handle(worker, Side::Worker, bytes),
-            OfWorker::Forwarded => {
-                self.pass(
-                    worker,
-                    Side::Worker,
-                    Outgoing {
-                        bytes,
-                        handle: None,
-                    },
-                    true,
-                );
-            }
+            OfWorker::Forwarded => self.pass_whole(worker, Side::Worker, bytes),
         }
     }
 
@@ -106,15 +91,7 @@ impl Hub {
             }
             OfPrimary::Handle => self.pass_handle(worker, Side::Primary, bytes),
             OfPrimary::Disconnect | OfPrimary::Forwarded => {
-                self.pass(
-                    worker,
-                    Side::Primary,
-                    Outgoing {
-                        bytes,
-                        handle: None,
-                    },
-                    true,
-                );
+                self.pass_whole(worker, Side::Primary, bytes);
             }
         }
     }
@@ -144,6 +121,15 @@ impl Hub {
         }
         let handle = Some(Arc::new(handle));
         self.pass(worker, from, Outgoing { bytes, handle }, true);
+    }
+
+    /// Passes a whole message without a descriptor on.
+    fn pass_whole(&mut self, worker: WorkerId, from: Side, bytes: Vec<u8>) {
+        let message = Outgoing {
+            bytes,
+            handle: None,
+        };
+        self.pass(worker, from, message, true);
     }
 
     fn pass(&mut self, worker: WorkerId, from: Side, message: Outgoing, ends: bool) {

@@ -21,13 +21,13 @@ use tokio::io::unix::AsyncFd;
 
 use super::entry::Entry;
 use super::keeping::Identified;
-use super::upstream::Upstream;
 use crate::primary::Cluster;
 use crate::primary::cell::Departure;
+use crate::primary::clock;
+use crate::primary::sockets::listening::{BACKLOG, Opened, OwnFile, from_sys};
 use crate::primary::sockets::slots::Slots;
-use crate::primary::state::listeners::BACKLOG;
-use crate::primary::state::open::{Opened, OwnFile, from_sys};
-use crate::primary::state::published::Placed;
+use crate::primary::sockets::splice::Upstream;
+use crate::primary::state::open::Placed;
 use crate::primary::state::{Held, Hub};
 use crate::splice::record::{Key, Of};
 use crate::watched::watch;
@@ -69,6 +69,8 @@ impl Estate {
                 }
                 return;
             }
+            // Workers to come are told of this engine's own.
+            Key::Script(_) => return,
             Key::Worker(worker, of) => (self.workers.entry(worker).or_default(), of),
         };
         match of {
@@ -108,6 +110,8 @@ impl Cluster {
                 }
             }
         }
+        // First of all: what is answered and told below is not to be answered and told by the next engine as well.
+        self.shared.hub().keeping.begin(self.mailbox(), holder);
         for entry in &entries {
             let worker = entry.cell.id;
             let Some(kept) = estate.workers.get_mut(&worker.0) else {
@@ -124,15 +128,12 @@ impl Cluster {
             }
             self.shared.hub().as_it_stood(worker, kept);
         }
-        let mut hub = self.shared.hub();
-        hub.keeping.begin(Arc::downgrade(&self.shared), holder);
         for (key, _) in estate.listeners {
             // Nobody has it any more, or it could not be taken back.
-            hub.keeping.drop(Key::Listener(key));
+            self.shared.hub().keeping.drop(Key::Listener(key));
         }
-        drop(hub);
         for entry in entries {
-            entry.follow(&self.shared);
+            entry.follow(&self.mailbox());
         }
     }
 
@@ -166,14 +167,13 @@ impl Cluster {
             let mut hub = self.shared.hub();
             hub.listener_again(key, &request, slot.as_ref(), found)?
         };
-        let until = phalanx_sys::clock::now() + FREE_WITHIN;
+        let until = clock::real_now() + FREE_WITHIN;
         if let Some(slot) = &slot {
             while !self.shared.hub().slot_again(id, worker, slot)? {
-                if phalanx_sys::clock::now() >= until {
+                if clock::real_now() >= until {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                let next = phalanx_sys::clock::now() + RETRY;
-                tokio::time::sleep_until(next.into()).await;
+                clock::pause(RETRY).await;
             }
         }
         let held = Held::new(id, request);
@@ -317,4 +317,57 @@ fn one_again(request: &ListenRequest, handle: OwnedFd) -> io::Result<Opened> {
 fn own_file(path: &Path) -> Option<OwnFile> {
     let file = SocketPlace::find(path).and_then(SocketPlace::file);
     file.ok().map(OwnFile::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::process::{Command, Stdio};
+
+    use phalanx_core::wire::HANDLE_ACK;
+    use phalanx_sys::channel;
+
+    use super::*;
+    use crate::splice::line;
+    use crate::splice::record::Record;
+
+    const WORKER: u32 = 1;
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    /// What has been sent to this end.
+    fn heard(end: &OwnedFd) -> String {
+        let mut room = [0; 4096];
+        let received = channel::receive_within(end.as_fd(), &mut room, &mut VecDeque::new(), LIMIT);
+        let bytes = received.map_or(0, |received| received.bytes);
+        String::from_utf8_lossy(&room[..bytes]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn what_the_next_engine_has_answered_is_owed_no_more() {
+        let mut process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let [down, up, holder] = [(); 3].map(|()| channel::pair().unwrap());
+        let who = Identified {
+            pid: process.id(),
+            position: 0,
+            mode: "json".to_owned(),
+            peer: 0,
+        };
+        let of = |of| Key::Worker(WORKER, of);
+        let mut estate = Estate::default();
+        let who = serde_json::to_value(who).unwrap();
+        estate.add(of(Of::Down), who, Some(down.0));
+        estate.add(of(Of::Up), Value::Null, Some(up.0));
+        estate.add(of(Of::Owes), Value::Null, None);
+
+        let cluster = Cluster::new();
+        let held_by = Arc::new(watch(holder.0).unwrap());
+        cluster.go_on(estate, held_by).await;
+        assert_eq!(heard(&up.1).as_bytes(), HANDLE_ACK);
+        // Or the engine after this one would answer again.
+        let dropped = Record::Drop { key: of(Of::Owes) };
+        let dropped = String::from_utf8(line(&dropped).unwrap()).unwrap();
+        assert_eq!(heard(&holder.1), dropped);
+        drop(process.stdin.take());
+        process.wait().unwrap();
+    }
 }

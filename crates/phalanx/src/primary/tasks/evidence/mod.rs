@@ -1,7 +1,7 @@
 //! What is known of a worker that hangs, kept before it is killed: the stack of its JavaScript, what it prints at a signal,
 //! and what `/proc` tells.
 //!
-//! All of it takes [`LIMIT`] at most and is done where blocking is allowed: reading about a process whose memory is locked may wait
+//! All of it takes [`limit`] at most and is done where blocking is allowed: reading about a process whose memory is locked may wait
 //! as long as that is.
 
 mod inspector;
@@ -17,12 +17,15 @@ use phalanx_sys::signal::Signal;
 
 use crate::primary::cell::Cell;
 
-/// The most that gathering may take; what is there by then is kept.
-pub(in crate::primary) const LIMIT: Duration = Duration::from_secs(4);
+/// The most that gathering may take on a machine that is not busy.
+const LIMIT: Duration = Duration::from_secs(4);
+/// It may take up to so many times as long on one that is.
+const TIMES_MAX: f64 = 4.0;
 /// How long a worker may take to say something at a signal.
-const SAYS_WITHIN: Duration = Duration::from_secs(1);
-/// It has said all when it has said something, and then nothing for so long.
-const SAID_ALL: Duration = Duration::from_millis(50);
+const SAYS_WITHIN: Duration = Duration::from_secs(2);
+/// It has said all when it has said something, and then nothing for so long: on a busy machine it waits for a processor in the midst of
+/// its words.
+const SAID_ALL: Duration = Duration::from_millis(250);
 /// Between two looks at what it has said.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -32,6 +35,8 @@ pub(in crate::primary) struct Subject {
     pub(in crate::primary) cell: Arc<Cell>,
     pub(in crate::primary) by: Evidence,
     pub(in crate::primary) silent: Duration,
+    /// The most that gathering may take; what is there by then is kept.
+    pub(in crate::primary) limit: Duration,
     /// The signal at which it prints its stacks.
     pub(in crate::primary) signal: Option<Signal>,
 }
@@ -45,12 +50,21 @@ pub(in crate::primary) struct Kept {
     pub(in crate::primary) function: Option<String>,
 }
 
+/// The most that gathering may take about a worker that has been silent, when so much of that time was enough to give it up. More was
+/// needed where it waited for a processor, and what opens its inspector waits for the same.
+pub(in crate::primary) fn limit(silent: Duration, enough: Duration) -> Duration {
+    if enough.is_zero() {
+        return LIMIT;
+    }
+    LIMIT.mul_f64(silent.div_duration_f64(enough).clamp(1.0, TIMES_MAX))
+}
+
 /// Gathers and keeps everything. Blocks.
 pub(in crate::primary) fn gather(subject: &Subject) -> Kept {
     let Subject {
         cell, by, silent, ..
     } = subject;
-    let deadline = phalanx_sys::clock::now() + LIMIT;
+    let deadline = phalanx_sys::clock::now() + subject.limit;
     let mut text = format!(
         "worker {} at position {}, process {}: {by}, for {:.1} s\n",
         cell.id,
@@ -147,4 +161,18 @@ fn publishes_to_output(pid: Pid) -> bool {
         && catches(pid, Signal::USR1)
         && std::fs::read_link(format!("/proc/{pid}/exe"))
             .is_ok_and(|path| path.file_stem().is_some_and(|stem| stem == "node"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathering_may_take_longer_where_little_of_the_time_counted() {
+        let second = Duration::from_secs(1);
+        for (silent, enough, expected) in [(2, 2, 4), (1, 2, 4), (4, 2, 8), (100, 2, 16), (1, 0, 4)]
+        {
+            assert_eq!(limit(silent * second, enough * second), expected * second);
+        }
+    }
 }

@@ -1,0 +1,86 @@
+//! Slots with real sockets, steered by the eBPF program where this process may load it, and by a classic one.
+#![allow(clippy::unwrap_used, reason = "this whole file is a test")]
+
+use std::net::{Ipv4Addr, TcpStream};
+
+use phalanx_testkit::missing;
+
+use super::*;
+
+const POSITIONS: [Position; 2] = [Position(0), Position(1)];
+
+/// Slots at a free port, steered in both ways.
+fn slots() -> Vec<(&'static str, Slots)> {
+    let open = |steering: Option<&Steering>| {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let weights = Weights::default();
+        let policy = PolicyName::RoundRobin;
+        Slots::open(steering, any, &TcpOptions::default(), policy, &weights).unwrap()
+    };
+    let mut all = vec![("classic", open(None))];
+    match Steering::ready() {
+        Ok(steering) => all.push(("eBPF", open(Some(&steering)))),
+        Err(reason) => missing!("dispatch in the kernel: {reason}"),
+    }
+    all
+}
+
+#[test]
+fn who_dies_before_serving_leaves_a_socket_that_listens() {
+    for (by, mut slots) in slots() {
+        let reaches = |slots: &Slots| TcpStream::connect(slots.address());
+        // The very first worker.
+        slots.slot_for(POSITIONS[0], WorkerId(1)).unwrap();
+        slots.gone(POSITIONS[0], WorkerId(1));
+        assert!(reaches(&slots).is_ok(), "{by}");
+
+        for (position, worker) in POSITIONS.into_iter().zip([2, 3].map(WorkerId)) {
+            slots.slot_for(position, worker).unwrap();
+            slots.serves(position, worker);
+        }
+        for (position, worker) in POSITIONS.into_iter().zip([2, 3].map(WorkerId)) {
+            slots.gone(position, worker);
+            slots.give_up(position);
+        }
+        // What the last has left is another position's now, whose worker does not come to serve either.
+        for worker in [4, 5, 6].map(WorkerId) {
+            slots.slot_for(POSITIONS[0], worker).unwrap();
+            slots.gone(POSITIONS[0], worker);
+            assert!(reaches(&slots).is_ok(), "{by}, after worker {worker:?}");
+        }
+
+        let socket = slots.slot_for(POSITIONS[0], WorkerId(7)).unwrap();
+        slots.serves(POSITIONS[0], WorkerId(7));
+        if slots.group.migrates() {
+            // All that have waited meanwhile.
+            let waiting = socket::queue_length(socket.as_fd()).unwrap();
+            assert_eq!(waiting, 4, "{by}");
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_a_successor_that_starts_moves_when_another_serves() {
+    let both = |first: u32| POSITIONS.into_iter().zip([first, first + 1].map(WorkerId));
+    for (by, mut slots) in slots() {
+        for (position, worker) in both(1) {
+            slots.slot_for(position, worker).unwrap();
+            slots.serves(position, worker);
+        }
+        for (position, worker) in both(1) {
+            slots.gone(position, worker);
+        }
+        let clients: Vec<_> = (0..8)
+            .map(|_| TcpStream::connect(slots.address()).unwrap())
+            .collect();
+        let sockets: Vec<_> = both(3)
+            .map(|(position, worker)| slots.slot_for(position, worker).unwrap())
+            .collect();
+        slots.serves(POSITIONS[1], WorkerId(4));
+        if slots.group.migrates() {
+            let waiting = socket::queue_length(sockets[1].as_fd()).unwrap();
+            assert_eq!(waiting, 8, "{by}");
+        }
+        drop(clients);
+    }
+}
