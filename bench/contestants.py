@@ -160,12 +160,7 @@ class Running:
         return self.status()["listeners"][0]["dispatch"]
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        processes.end(self.process, STOP_SECONDS)
         for pidfd in self.pidfds.values():
             try:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)

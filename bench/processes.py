@@ -5,6 +5,7 @@ kernel has `/proc/PID/task/TID/schedstat`, the living are read from there: the s
 """
 
 import os
+import subprocess
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -81,3 +82,13 @@ def put_first(pid, nice):
             autogroup.write(str(nice))
     except OSError:
         pass
+
+
+def end(process, seconds=60):
+    """Has a process of ours end by SIGTERM, and by SIGKILL if it has not after so long."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

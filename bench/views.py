@@ -9,13 +9,14 @@ import argparse
 import http.client
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+import processes
 
 CPU_BOUND, MEMORY_BOUND = 2.0, 20_000_000
 START_LIMIT = 180
@@ -73,12 +74,7 @@ class App:
         return int(line.split()[1]) << 10
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        processes.end(self.process)
 
 
 class Lookers:
