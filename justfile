@@ -36,11 +36,12 @@ programs *args:
     mkdir -p target/programs
     [ -x target/programs/node_modules/.bin/deno ] || \
         npm install --prefix target/programs --no-save --no-audit --no-fund --loglevel=error bun@1 deno@2
-    cargo test -p phalanx-cli --test programs -- --include-ignored --nocapture --test-threads 1 {{ args }}
+    cargo test -p phalanx-cli --test e2e -- programs:: --include-ignored --nocapture --test-threads 1 {{ args }}
 
-# The seeded simulations of supervision and dispatch, at length; PHALANX_SIM_SEED or PHALANX_JOINT_SEED replays one history
+# The seeded simulations of supervision, dispatch and slots, at length; PHALANX_SIM_SEED, PHALANX_JOINT_SEED or PHALANX_SLOT_SEED replays
+# one history
 sim histories="10000":
-    PHALANX_SIM_HISTORIES={{ histories }} PHALANX_JOINT_HISTORIES={{ histories }} cargo test -p phalanx-core --release --test simulation --test joint -- --nocapture
+    PHALANX_SIM_HISTORIES={{ histories }} PHALANX_JOINT_HISTORIES={{ histories }} PHALANX_SLOT_HISTORIES={{ histories }} cargo test -p phalanx-core --release --test simulation --test joint --test slots -- --nocapture
 
 # The eBPF program: bpf/steer.bpf.c compiled into bpf/steer.bpf.o (needs clang and llvm of Debian 12)
 bpf output="bpf/steer.bpf.o":
@@ -67,9 +68,18 @@ debug-info:
     cargo build --profile release-debug -p phalanx-cli
     ls -l target/release/phalanx target/release-debug/phalanx target/release-debug/phalanx.dwp
 
-# What the public API of the library consists of (needs cargo-public-api and a nightly)
-public-api crate="phalanx":
-    cargo public-api -p {{ crate }} --simplified
+# rustdoc's JSON is not stable: the compiler that is here gives it all the same, without a nightly.
+# The public API of the library with all features, for review: writes crates/phalanx/public-api.txt (needs cargo-public-api)
+public-api output="crates/phalanx/public-api.txt":
+    RUSTC_BOOTSTRAP=1 cargo public-api -p phalanx --all-features -sss > {{ output }}
+
+# Whether the public API is what crates/phalanx/public-api.txt says
+public-api-check:
+    @mkdir -p target
+    @just public-api target/public-api.txt
+    @diff -u crates/phalanx/public-api.txt target/public-api.txt || \
+        { echo "the public API has changed: run 'just public-api', and say the change in CHANGELOG.md" >&2; exit 1; }
+    @echo "the public API: as crates/phalanx/public-api.txt has it"
 
 # Whether the public API breaks what BASE promised (needs cargo-semver-checks)
 semver base="main":
@@ -142,7 +152,7 @@ completions directory="target/completions":
 
 # The pictures of the web view in docs/images (needs Node, Chromium and its driver)
 screenshots:
-    cargo test -p phalanx-cli --test web_page -- --ignored --nocapture pictures_for_the_documentation
+    cargo test -p phalanx-cli --test e2e -- --ignored --nocapture pictures_for_the_documentation
 
 # What docs/ has of generated text: the schema and the keys of phalanx.toml, the tables of the migration pages
 schema:
@@ -180,11 +190,11 @@ bench *args:
 
 # The table of docs/zero-loss.md: every server, at every distance, with privileges and without; as root
 drill-far:
-    cargo test -p phalanx-cli --test drill_far -- --ignored --nocapture
+    cargo test -p phalanx-cli --test e2e -- drill_far:: --ignored --nocapture
 
 # The eleven ways of docs/zero-loss.md through links of 20, 70 and 200 ms, as root and without privilege; as root
 eleven-ways-far:
-    cargo test -p phalanx-cli --test eleven_ways -- --ignored --nocapture
+    cargo test -p phalanx-cli --test e2e -- eleven_ways:: --ignored --nocapture
 
 # The drill of docs/zero-loss.md against others: Node's cluster, PM2, and gunicorn and Puma where they are
 drill-rivals *args: _rivals
@@ -206,6 +216,11 @@ bench-views *args:
     cargo build --release -p phalanx-cli
     python3 -B bench/views.py target/release/phalanx {{ args }}
 
+# What the primary takes while 64 workers are idle and everything on that looks after them (as root also the system calls, by perf)
+bench-idle *args:
+    cargo build --release -p phalanx-cli
+    python3 -B bench/idle.py target/release/phalanx {{ args }}
+
 # When the first answer comes and when all workers are ready, beside Node alone
 bench-first-answer *args:
     cargo build --release -p phalanx-cli
@@ -219,9 +234,17 @@ bench-check:
 packages directory="target/packages":
     packaging/build {{ directory }}
 
+# The same for another processor: aarch64-unknown-linux-gnu or x86_64-unknown-linux-gnu (needs that target of rustup, and its gcc)
+packages-for target directory="target/packages":
+    PHALANX_TARGET={{ target }} packaging/build {{ directory }}
+
 # Each package installed on a bare Debian, and the first five minutes with it (root; after `just packages`)
 packages-try directory="target/packages":
     packaging/try {{ directory }}
+
+# What the command is made of, as CycloneDX (needs cargo-cyclonedx)
+sbom file="target/phalanx.cdx.json":
+    packaging/sbom {{ file }}
 
 # Whether two builds of this commit, in two directories, give the same bytes
 packages-twice:
