@@ -139,6 +139,22 @@ fn an_app_that_does_not_answer_is_said_and_heard_again() {
 }
 
 #[test]
+fn an_app_that_gave_up_no_connection_is_heard_all_the_while() {
+    let mut app = app().workers(1).script("http.js").start_ready();
+    let Some(terminal) = Terminal::open(app.directory(), &[], "top") else {
+        return;
+    };
+    terminal.wait_for("1 of 1 worker ready");
+    app.signal(Signal::STOP);
+    terminal.wait_for("has not answered for");
+    // What happens before it is asked again is told, too.
+    app.signal(Signal::CONT);
+    app.verb(["reload"]).expect_success();
+    terminal.wait_for("reload: generation 2 serves");
+    assert!(app.stop().success());
+}
+
+#[test]
 fn of_several_apps_one_is_chosen() {
     let directory = support::directory();
     let server = support::fixture("http.js");

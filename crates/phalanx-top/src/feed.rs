@@ -1,6 +1,7 @@
 //! What the app tells: its state at intervals, its events at once, what became of commands. An app that has ended, or does not
 //! answer, is asked again.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use phalanx_control::api::{
@@ -99,7 +100,7 @@ async fn follow(name: Name, inputs: Sender<Input>, every: Duration) {
     }
 }
 
-/// Hears the app until it is lost. Returns why it is.
+/// Hears the app until its events end. Returns why they have.
 async fn hear(name: &Name, inputs: &Sender<Input>, every: Duration) -> Result<String, Unheard> {
     let found = App::find(Some(name)).await;
     let (app, mut events) = match found {
@@ -117,13 +118,14 @@ async fn hear(name: &Name, inputs: &Sender<Input>, every: Duration) -> Result<St
         Ok(format!("{name} has ended, or closed the connection"))
     };
     tokio::select! {
-        lost = asking => lost,
+        unheard = asking => match unheard? {},
         lost = hearing => lost,
     }
 }
 
-/// Asks for the state again and again, until there is no answer. Returns why there is none.
-async fn ask(app: &App, inputs: &Sender<Input>, every: Duration) -> Result<String, Unheard> {
+/// Asks for the state again and again. An app that does not answer is lost until it does; as long as it has not ended, its
+/// events are heard all the same.
+async fn ask(app: &App, inputs: &Sender<Input>, every: Duration) -> Result<Infallible, Unheard> {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A primary of another version gives no figures: it is not asked again.
@@ -132,7 +134,11 @@ async fn ask(app: &App, inputs: &Sender<Input>, every: Duration) -> Result<Strin
         ticks.tick().await;
         let status = match app.ask(&GetStatus {}).await {
             Ok(status) => Box::new(status),
-            Err(failure) => return Ok(failure.reason),
+            Err(failure) => {
+                tell(inputs, Input::Lost(failure.reason)).await?;
+                sleep_until(Instant::now() + AGAIN).await;
+                continue;
+            }
         };
         let mut figures = None;
         if gives_figures {
