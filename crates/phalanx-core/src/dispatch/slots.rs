@@ -5,6 +5,9 @@
 //! - What waits in a socket is served: by the worker that accepts from it, by the one that inherits it after a crash, or by
 //!   those to whom it moves.
 //! - Newcomers go to workers that serve, as long as there is one.
+//! - Where queues move, a socket stops listening only after newcomers have gone elsewhere for a moment. Who stops it in the very
+//!   instant in which a handshake ends loses that connection: the kernel looks whether the socket listens before it puts the
+//!   connection into the queue, not together with it (Linux 6.18, `inet_csk_reqsk_queue_add`).
 //!
 //! A worker whose predecessor still lives gets a slot of its own. It becomes the position's slot when the worker serves; from
 //! that moment the old worker gets nothing new, and finishes its own queue. A worker whose predecessor is dead inherits the slot
@@ -12,12 +15,14 @@
 //!
 //! What a socket is, is the caller's business: the table moves sockets about, and tells a [`SlotGroup`] what becomes of them.
 
+mod settle;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use self::settle::Quiet;
 use super::full::with_room;
 use crate::ids::{Position, WorkerId};
 use crate::policy::PositionSet;
@@ -65,6 +70,8 @@ pub struct Slot<S> {
     is_overdue: bool,
     /// Its holder has it from a dead predecessor, and does not serve yet.
     is_inherited: bool,
+    /// What waits is to move, and newcomers have gone elsewhere for that long.
+    moves: Option<Quiet>,
 }
 
 impl<S> Slot<S> {
@@ -74,6 +81,7 @@ impl<S> Slot<S> {
             holder: Some(worker),
             is_overdue: false,
             is_inherited: false,
+            moves: None,
         }
     }
 
@@ -116,6 +124,8 @@ pub struct SlotTable<S> {
     /// Sockets that listen and are nobody's: the one that opened the group, for the first worker, and, where queues cannot
     /// move, those that workers have left, with what waits in them.
     spare: Vec<S>,
+    /// Sockets that are nobody's and will be closed, and for how long newcomers have gone elsewhere.
+    closing: Vec<(S, Quiet)>,
 }
 
 impl<S> SlotTable<S> {
@@ -129,6 +139,7 @@ impl<S> SlotTable<S> {
             aside: BTreeSet::new(),
             lot: Lot::Empty,
             spare: vec![first],
+            closing: Vec::new(),
         }
     }
 
@@ -240,6 +251,7 @@ impl<S> SlotTable<S> {
             holder: None,
             is_overdue: true,
             is_inherited: false,
+            moves: None,
         };
         if let Some(own) = self.active.insert(position, slot) {
             self.retire(own);
@@ -248,8 +260,8 @@ impl<S> SlotTable<S> {
         self.switch(group);
     }
 
-    /// The worker is gone, and its descriptors with it. What waits in its slot moves to others at once, where it can; otherwise it
-    /// waits for the successor. True if the slot is without a holder now: a successor may inherit it, until the caller
+    /// The worker is gone, and its descriptors with it. What waits in its slot moves to others, where it can, when the caller
+    /// [settles](Self::settle) it; otherwise it waits for the successor. True if the slot is without a holder now: a successor may inherit it, until the caller
     /// [gives it up](Self::give_up).
     pub fn gone(
         &mut self,
@@ -266,7 +278,7 @@ impl<S> SlotTable<S> {
             slot.holder = None;
             slot.is_inherited = false;
             if !self.eligible.is_empty() && group.migrates() {
-                group.empty(position, &mut slot.socket);
+                slot.move_later();
             }
         }
         held
@@ -294,7 +306,7 @@ impl<S> SlotTable<S> {
         }
         for position in self.aside.difference(&before) {
             if let Some(slot) = self.active.get_mut(position) {
-                group.empty(*position, &mut slot.socket);
+                slot.move_later();
             }
         }
     }
@@ -305,8 +317,10 @@ impl<S> SlotTable<S> {
     }
 
     /// Tells the group anew for whom newcomers are.
-    pub fn switch(&self, group: &mut impl SlotGroup<Socket = S>) {
-        group.switch(&self.chosen(), &self.active);
+    pub fn switch(&mut self, group: &mut impl SlotGroup<Socket = S>) {
+        let chosen = self.chosen();
+        self.keep_where_newcomers_come(&chosen, group);
+        group.switch(&chosen, &self.active);
     }
 
     /// Whom newcomers are for: those that serve and are not stuck, those that serve if all are stuck, or the lot.
@@ -339,7 +353,7 @@ impl<S> SlotTable<S> {
     /// where nothing moves, renumber the sockets under the program's feet.
     fn release(&mut self, slot: Slot<S>, group: &mut impl SlotGroup<Socket = S>) {
         if group.migrates() && !self.eligible.is_empty() {
-            group.close(slot.socket);
+            self.close_later(slot.socket);
         } else if group.is_listening(&slot.socket) {
             self.spare.push(slot.socket);
         } else {
@@ -366,7 +380,7 @@ impl<S> SlotTable<S> {
         Some(slot.socket)
     }
 
-    /// Closes overdue slots, if somebody serves to whom their queues can move. What cannot move waits for the next worker that
+    /// Gives overdue slots away, if somebody serves to whom their queues can move. What cannot move waits for the next worker that
     /// starts.
     fn clear_overdue(&mut self, group: &mut impl SlotGroup<Socket = S>) {
         if self.eligible.is_empty() {
@@ -383,23 +397,22 @@ impl<S> SlotTable<S> {
     }
 
     /// What waits in slots of the dead moves, also where a successor has begun: somebody serves already.
-    fn empty_unserved(&mut self, group: &mut impl SlotGroup<Socket = S>) {
+    fn empty_unserved(&mut self, group: &impl SlotGroup<Socket = S>) {
         if !group.migrates() {
             return;
         }
-        for (&position, slot) in &mut self.active {
-            let is_unserved = slot.is_inherited || slot.holder.is_none();
-            if is_unserved && group.waiting(&slot.socket) > 0 {
-                group.empty(position, &mut slot.socket);
+        for slot in self.active.values_mut() {
+            if slot.is_inherited || slot.holder.is_none() {
+                slot.move_later();
             }
         }
     }
 
     /// Closes sockets that are nobody's, once somebody serves. What has come to them meanwhile moves to those that do.
-    fn close_spares(&mut self, group: &mut impl SlotGroup<Socket = S>) {
+    fn close_spares(&mut self, group: &impl SlotGroup<Socket = S>) {
         if group.migrates() && !self.eligible.is_empty() {
-            for socket in self.spare.drain(..) {
-                group.close(socket);
+            for socket in std::mem::take(&mut self.spare) {
+                self.close_later(socket);
             }
         }
     }

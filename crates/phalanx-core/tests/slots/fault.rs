@@ -13,12 +13,15 @@ pub(crate) enum Fault {
     ChoosesWhoLeaves,
     /// A slot that nobody inherits is never given up.
     NeverGivesUp,
+    /// Sockets stop listening at once.
+    SettlesAtOnce,
 }
 
-pub(crate) const FAULTS: [Fault; 5] = [
+pub(crate) const FAULTS: [Fault; 6] = [
     Fault::ClosesWithItsWorker,
     Fault::LosesWhatMoves,
     Fault::ForgetsTheDead,
     Fault::ChoosesWhoLeaves,
     Fault::NeverGivesUp,
+    Fault::SettlesAtOnce,
 ];

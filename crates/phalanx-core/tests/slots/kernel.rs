@@ -13,6 +13,16 @@ pub(crate) type Connection = u32;
 /// A listening socket, by its number.
 pub(crate) type Socket = u32;
 
+/// A handshake that goes on.
+#[derive(Clone, Copy, Debug)]
+struct Handshake {
+    connection: Connection,
+    /// The socket that was chosen.
+    chosen: Socket,
+    /// The client is far away: it takes longer than a moment.
+    is_slow: bool,
+}
+
 /// The sockets of a listener.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -20,8 +30,7 @@ pub(crate) struct Kernel {
     pub(crate) fault: Option<Fault>,
     /// What waits in each socket that listens.
     queues: BTreeMap<Socket, Vec<Connection>>,
-    /// Handshakes that go on, and the socket that was chosen for each.
-    handshakes: Vec<(Connection, Socket)>,
+    handshakes: Vec<Handshake>,
     opened: Socket,
     /// The program's slots and plan.
     slots: BTreeMap<Position, Socket>,
@@ -55,9 +64,13 @@ impl Kernel {
     }
 
     /// A connection comes, and its handshake begins. Nothing if it is refused.
-    pub(crate) fn arrive(&mut self, connection: Connection) -> Option<Socket> {
+    pub(crate) fn arrive(&mut self, connection: Connection, is_slow: bool) -> Option<Socket> {
         let chosen = self.choose(None)?;
-        self.handshakes.push((connection, chosen));
+        self.handshakes.push(Handshake {
+            connection,
+            chosen,
+            is_slow,
+        });
         Some(chosen)
     }
 
@@ -66,12 +79,30 @@ impl Kernel {
         if self.handshakes.is_empty() {
             return false;
         }
-        let (connection, chosen) = self.handshakes.remove(0);
-        match self.queues.get_mut(&chosen) {
-            Some(queue) => queue.push(connection),
-            None => self.migrate(vec![connection], chosen),
-        }
+        let ended = self.handshakes.remove(0);
+        self.wait_in_queue(ended);
         true
+    }
+
+    /// All handshakes that are not slow end, of those that had begun with this connection.
+    pub(crate) fn establish_until(&mut self, last: Connection) {
+        let is_due = |next: &mut Handshake| next.connection <= last && !next.is_slow;
+        let due: Vec<_> = self.handshakes.extract_if(.., is_due).collect();
+        due.into_iter().for_each(|ended| self.wait_in_queue(ended));
+    }
+
+    fn wait_in_queue(&mut self, ended: Handshake) {
+        match self.queues.get_mut(&ended.chosen) {
+            Some(queue) => queue.push(ended.connection),
+            None => self.migrate(vec![ended.connection], ended.chosen),
+        }
+    }
+
+    /// The socket stops listening: a handshake is lost that ends in it in this very instant, as each may that is not slow.
+    fn stop(&mut self, socket: Socket) {
+        let is_lost = |next: &mut Handshake| next.chosen == socket && !next.is_slow;
+        let lost = self.handshakes.extract_if(.., is_lost);
+        self.lost.extend(lost.map(|handshake| handshake.connection));
     }
 
     /// What waits longest in the socket.
@@ -145,11 +176,13 @@ impl SlotGroup for Kernel {
     }
 
     fn empty(&mut self, _: Position, socket: &mut Socket) {
+        self.stop(*socket);
         let queue = self.queues.get_mut(socket).map(std::mem::take);
         self.migrate(queue.unwrap_or_default(), *socket);
     }
 
     fn close(&mut self, socket: Socket) {
+        self.stop(socket);
         let queue = self.queues.remove(&socket);
         self.slots.retain(|_, slot| *slot != socket);
         self.migrate(queue.unwrap_or_default(), socket);

@@ -54,6 +54,8 @@ pub(crate) struct World {
     positions: u32,
     started: u32,
     arrived: Connection,
+    /// How many had arrived when the slots were settled last: a moment is longer than a handshake.
+    arrived_before: Connection,
     served: BTreeSet<Connection>,
     is_verbose: bool,
 }
@@ -71,6 +73,7 @@ impl World {
             unheld: Vec::new(),
             started: 0,
             arrived: 0,
+            arrived_before: 0,
             served: BTreeSet::new(),
             is_verbose,
         }
@@ -93,10 +96,22 @@ impl World {
             70..=79 => self.serve(),
             80..=85 => self.leave(),
             86..=91 => self.die(),
-            92..=95 => self.stick(),
-            _ => drop(self.give_up()),
+            92..=93 => self.stick(),
+            94..=96 => drop(self.give_up()),
+            _ => drop(self.settle()),
+        }
+        if self.kernel.fault == Some(Fault::SettlesAtOnce) {
+            while self.table.settle(&mut self.kernel) {}
         }
         self.judge()
+    }
+
+    /// A moment passes. False if there is nothing more to settle.
+    fn settle(&mut self) -> bool {
+        self.kernel.establish_until(self.arrived_before);
+        self.arrived_before = self.arrived;
+        self.say("a moment passes");
+        self.table.settle(&mut self.kernel)
     }
 
     /// Nothing goes wrong any more: everybody is replaced until nothing waits.
@@ -106,8 +121,11 @@ impl World {
         }
         self.table.set_aside(BTreeSet::new(), &mut self.kernel);
         self.replace(Position(0))?;
+        while self.settle() {}
+        // Slow handshakes end in slots that were emptied before.
         while self.kernel.establish() {}
         while self.give_up() {}
+        while self.settle() {}
         self.expect_nothing_left()?;
 
         let all: Vec<_> = self.workers.keys().copied().collect();
@@ -121,6 +139,7 @@ impl World {
                 self.replace(position)?;
             }
             while self.give_up() {}
+            while self.settle() {}
             let serving: Vec<_> = self.workers.keys().copied().collect();
             for worker in serving {
                 while self.accept_as(worker) {}
@@ -175,7 +194,8 @@ impl World {
 
     fn arrive(&mut self) -> Verdict {
         self.arrived += 1;
-        let Some(socket) = self.kernel.arrive(self.arrived) else {
+        let is_slow = self.rng.between(0, 9) == 0;
+        let Some(socket) = self.kernel.arrive(self.arrived, is_slow) else {
             return Err(format!("{} was refused", self.arrived));
         };
         self.say(&format!("{} arrives in {socket}", self.arrived));

@@ -95,6 +95,8 @@ pub(in crate::primary) enum Alarm {
     Unheld(Vec<ListenerId>),
     /// A slot that waits for somebody to inherit it.
     SlotUnheld(ListenerId, Position),
+    /// Sockets of a listener are to stop listening.
+    Settle(ListenerId),
     /// A listener did not arrive at the worker.
     SendAgain(WorkerId, Outgoing),
     /// The same of the application's handle that the channel keeps.

@@ -96,6 +96,7 @@ impl<S> SlotTable<S> {
         let active = self.active.values();
         let others = self.pending.values().chain(self.retired.values());
         let held = active.chain(others).map(Slot::socket);
-        held.chain(&self.spare)
+        let closing = self.closing.iter().map(|(socket, _)| socket);
+        held.chain(&self.spare).chain(closing)
     }
 }

@@ -10,6 +10,7 @@ impl Hub {
             Alarm::Watch => self.look_around()?,
             Alarm::Health(watch) => self.look_at_health(watch)?,
             Alarm::Balance => self.rebalances()?,
+            Alarm::Settle(listener) => self.settle_slots(listener)?,
             Alarm::Unheld(ref listeners) => self.look_at_unheld(listeners)?,
             Alarm::Reconsider(worker) => {
                 self.reconsider(worker);

@@ -115,6 +115,7 @@ impl Hub {
             if let Some(slots) = listener.and_then(|listener| listener.carrier.slots_mut()) {
                 slots.gone(position, worker);
             }
+            self.settle_slots_later(given.listener);
         }
     }
 

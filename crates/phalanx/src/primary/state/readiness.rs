@@ -323,6 +323,7 @@ impl Hub {
             Carrier::Shared(_) => {}
             Carrier::Kernel(slots) => slots.serves(position, worker),
         }
+        self.settle_slots_later(id);
     }
 
     fn has_begun(&mut self, worker: WorkerId) {

@@ -6,11 +6,15 @@ use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 
 use crate::primary::mailbox::{Alarm, Until};
+use crate::primary::sockets::slots::Slots;
 use crate::primary::state::Hub;
 use crate::primary::tasks::timer;
 
 /// How long a slot without a holder waits for a successor that inherits it.
 const MOMENT: Duration = Duration::from_millis(300);
+/// How long newcomers have gone elsewhere when a socket stops listening: longer than a handshake on one machine or in one network
+/// takes. Who comes from farther away loses nothing by it, but for the instant that is described at `SlotTable`.
+const QUIET: Duration = Duration::from_millis(10);
 
 impl Hub {
     /// The worker gets nothing new from any listener. True if a slot was its own.
@@ -48,6 +52,22 @@ impl Hub {
             let alarm = Alarm::SlotUnheld(id, position);
             timer::ring(self.mailbox(), Until::Later(MOMENT), alarm);
         }
+        self.settle_slots_later(id);
+    }
+
+    /// Sockets of the listener that are to stop listening do so in a moment.
+    pub(in crate::primary) fn settle_slots_later(&mut self, id: ListenerId) {
+        let listener = self.listeners.get_mut(&id);
+        let slots = listener.and_then(|listener| listener.carrier.slots_mut());
+        if slots.is_some_and(Slots::begins_to_settle) {
+            timer::ring(self.mailbox(), Until::Later(QUIET), Alarm::Settle(id));
+        }
+    }
+
+    /// The moment has passed. When the next one has, if there is more.
+    pub(super) fn settle_slots(&mut self, id: ListenerId) -> Option<Until> {
+        let slots = self.listeners.get_mut(&id)?.carrier.slots_mut()?;
+        slots.settle().then_some(Until::Later(QUIET))
     }
 
     /// Nobody has inherited the slot.
@@ -57,6 +77,7 @@ impl Hub {
         {
             slots.give_up(position);
         }
+        self.settle_slots_later(id);
     }
 
     /// Does a connection wait in a slot of this worker, which nobody but it accepts?

@@ -119,6 +119,7 @@ impl Hub {
             .filter_map(|(&id, listener)| Some((id, listener.carrier.slots_mut()?.look(now))))
             .collect();
         for (id, sights) in found {
+            self.settle_slots_later(id);
             self.tell_batches(id, &sights.batches);
             for worker in sights.to_try {
                 probe::try_stuck(self.mailbox(), id, worker);

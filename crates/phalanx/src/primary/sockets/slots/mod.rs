@@ -39,6 +39,8 @@ pub(in crate::primary) struct Slots {
     /// Who has which, and whom newcomers are for.
     table: SlotTable<SlotSocket>,
     group: SteeredGroup,
+    /// They are settled in a moment.
+    is_settling: bool,
     /// The slot of a worker that is being asked whether it serves, and its position if it has been that position's.
     probed: Option<(Option<Position>, Arc<OwnedFd>)>,
 }
@@ -80,6 +82,7 @@ impl Slots {
         Ok(Self {
             table: SlotTable::new(first),
             group,
+            is_settling: false,
             probed: None,
         })
     }
@@ -129,6 +132,19 @@ impl Slots {
     /// The moment has passed: what waits in a slot that nobody inherited moves to others.
     pub(in crate::primary) fn give_up(&mut self, position: Position) {
         self.table.give_up(position, &mut self.group);
+    }
+
+    /// True if the slots are to be [settled](Self::settle) in a moment, and nobody was told so yet.
+    pub(in crate::primary) fn begins_to_settle(&mut self) -> bool {
+        let begins = !self.is_settling && !self.table.is_settled();
+        self.is_settling |= begins;
+        begins
+    }
+
+    /// The moment has passed: sockets to which nobody new comes stop listening. True if there is more, a moment later.
+    pub(in crate::primary) fn settle(&mut self) -> bool {
+        self.is_settling = self.table.settle(&mut self.group);
+        self.is_settling
     }
 
     /// Newcomers are refused from now on: what listens.

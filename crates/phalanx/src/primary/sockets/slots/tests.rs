@@ -25,6 +25,12 @@ fn slots() -> Vec<(&'static str, Slots)> {
     all
 }
 
+/// So much time passes that nothing is left to be settled.
+fn settle(slots: &mut Slots) {
+    assert!(slots.begins_to_settle());
+    while slots.settle() {}
+}
+
 #[test]
 fn who_dies_before_serving_leaves_a_socket_that_listens() {
     for (by, mut slots) in slots() {
@@ -53,6 +59,7 @@ fn who_dies_before_serving_leaves_a_socket_that_listens() {
         slots.serves(POSITIONS[0], WorkerId(7));
         if slots.group.migrates() {
             // All that have waited meanwhile.
+            settle(&mut slots);
             let waiting = socket::queue_length(socket.as_fd()).unwrap();
             assert_eq!(waiting, 4, "{by}");
         }
@@ -78,6 +85,7 @@ fn what_waits_for_a_successor_that_starts_moves_when_another_serves() {
             .collect();
         slots.serves(POSITIONS[1], WorkerId(4));
         if slots.group.migrates() {
+            settle(&mut slots);
             let waiting = socket::queue_length(sockets[1].as_fd()).unwrap();
             assert_eq!(waiting, 8, "{by}");
         }
