@@ -14,11 +14,11 @@ pub mod client;
 pub mod exit;
 #[cfg(feature = "socket")]
 pub mod failure;
-mod families;
 #[cfg(feature = "socket")]
 pub mod logs;
+mod metric_families;
 #[cfg(feature = "socket")]
-pub mod metrics;
+pub mod metrics_port;
 #[cfg(feature = "socket")]
 pub mod names;
 #[cfg(feature = "socket")]

@@ -14,6 +14,7 @@ mod group;
 mod offer;
 mod stuck;
 mod waiting;
+mod worker_death;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -157,21 +158,6 @@ impl<C> Ledger<C> {
         for listener in listeners {
             self.leave(listener, worker);
         }
-    }
-
-    /// The worker is gone: whatever it had not accepted waits to be offered to others.
-    /// Returns how many connections that were.
-    pub fn worker_gone(&mut self, worker: WorkerId) -> usize {
-        self.exclude(worker);
-        let Some(member) = self.members.remove(&worker) else {
-            return 0;
-        };
-        let count = member.in_flight.len();
-        // Oldest first, and before those that already wait: they have waited longest.
-        for offer in member.in_flight.into_values().rev() {
-            self.wait_first(offer);
-        }
-        count
     }
 
     /// The runtime's word on whether the worker's channel takes handles just now.

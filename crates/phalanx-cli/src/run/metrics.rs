@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use phalanx::supervisor::Control;
 use phalanx_control::exit::Exit;
-use phalanx_control::metrics;
+use phalanx_control::metrics_port;
 use phalanx_control::names::Name;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -84,7 +84,7 @@ impl Served {
     fn start(listener: TcpListener, control: Control) -> Self {
         let (end, ended) = oneshot::channel();
         let until = async { drop(ended.await) };
-        let server = tokio::spawn(metrics::serve(listener, control, until));
+        let server = tokio::spawn(metrics_port::serve(listener, control, until));
         Self { end, server }
     }
 

@@ -69,7 +69,7 @@ pub(crate) fn routes<A: App>(app: A, extras: Extras) -> Router {
     Router::new()
         .route(api::STATUS, get(questions::status::<A>))
         .route(api::WORKERS, get(questions::workers::<A>))
-        .route(api::METRICS, get(crate::metrics::metrics::<A>))
+        .route(api::METRICS, get(crate::metrics_port::metrics::<A>))
         .route(api::METRICS_JSON, get(questions::snapshot::<A>))
         .route(
             api::DIFF,

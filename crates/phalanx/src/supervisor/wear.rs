@@ -6,7 +6,7 @@ use std::time::Duration;
 use phalanx_core::fleet::{Event, FleetView, WearGauge, WearLimits, WearSample, WorkerState};
 use phalanx_core::ids::{Position, WorkerId};
 
-use super::families::Families;
+use super::process_families::Families;
 use super::pulse::Pulse;
 use crate::primary::Cluster;
 
