@@ -391,3 +391,32 @@ fn what_a_program_prints_at_a_signal_is_kept() {
     assert!(said.contains("in do_GET"), "{text}");
     assert!(app.stop().success());
 }
+
+#[test]
+fn a_connection_that_comes_while_a_question_waits_is_not_taken_for_its_answer() {
+    for node in node::require_versions() {
+        let builder = app().workers(1).options(["--dispatch", "handoff"]);
+        let mut app = builder.node(&node, "full.js").arg("100").start_ready();
+        let worker = app.worker_pids()[0];
+        let tells =
+            |field: &'static str| move |status: &Value| !status["workers"][0][field].is_null();
+        app.wait_status(LIMIT, tells("loop_lag_us"));
+        procs::suspend(worker);
+        app.wait_status(LIMIT, tells("health"));
+        let mut client = connect(&app.address()).unwrap();
+        ask(client.as_mut(), "/?").unwrap();
+        // Node gives a descriptor to the first line of a read that may have one: were the connection sent now, that would be the
+        // question, and the application would get a message that nobody has sent.
+        wait::try_eventually(Duration::from_millis(250), || {
+            (app.status()["workers"][0]["connections"] == 1).then_some(())
+        });
+        assert!(procs::signal(worker, Signal::CONT));
+        assert_eq!(
+            pid_in(&answer(client.as_mut()).unwrap()),
+            worker,
+            "{node:?}"
+        );
+        assert_eq!(app.worker_pids(), [worker], "{node:?}");
+        assert!(app.stop().success(), "{node:?}");
+    }
+}

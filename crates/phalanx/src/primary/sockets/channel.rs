@@ -306,13 +306,16 @@ impl Channel {
     /// Hands a connection over: one line, one descriptor, in one `sendmsg(2)`.
     ///
     /// # Errors
-    /// `WouldBlock` when the socket is full; then nothing was sent.
+    /// `WouldBlock` when the socket is full, or something on its way has to be answered first; then nothing was sent.
     pub(in crate::primary) fn hand_over(
         &mut self,
         start: &[u8],
         seq: u64,
         connection: BorrowedFd<'_>,
     ) -> io::Result<()> {
+        if !self.is_clear() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         self.line.clear();
         self.line.extend_from_slice(start);
         push_decimal(&mut self.line, seq);
