@@ -6,8 +6,8 @@
 //!   those to whom it moves.
 //! - Newcomers go to workers that serve, as long as there is one.
 //! - Where queues move, a socket stops listening only after newcomers have gone elsewhere for a moment. Who stops it in the very
-//!   instant in which a handshake ends loses that connection: the kernel looks whether the socket listens before it puts the
-//!   connection into the queue, not together with it (Linux 6.18, `inet_csk_reqsk_queue_add`).
+//!   instant in which a handshake ends loses that connection: the kernel decides whether the connection moves (`tcp_v4_rcv`)
+//!   before it puts it into the queue, and resets it if the socket does not listen by then (`inet_csk_reqsk_queue_add`, Linux 6.18).
 //!
 //! A worker whose predecessor still lives gets a slot of its own. It becomes the position's slot when the worker serves; from
 //! that moment the old worker gets nothing new, and finishes its own queue. A worker whose predecessor is dead inherits the slot
@@ -17,6 +17,7 @@
 
 mod settle;
 mod views;
+mod worker_death;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,8 +51,8 @@ pub trait SlotGroup {
     /// The position has no socket any more.
     fn clear(&mut self, position: Position);
 
-    /// What waits in the position's socket moves to others.
-    fn empty(&mut self, position: Position, socket: &mut Self::Socket);
+    /// What waits in the socket moves to others. It is this position's, or nobody's whom newcomers are for.
+    fn empty(&mut self, position: Option<Position>, socket: &mut Self::Socket);
 
     /// The socket is closed. Where queues move, its queue moves.
     fn close(&mut self, socket: Self::Socket);
@@ -70,7 +71,7 @@ pub struct Slot<S> {
     is_overdue: bool,
     /// Its holder has it from a dead predecessor, and does not serve yet.
     is_inherited: bool,
-    /// What waits is to move, and newcomers have gone elsewhere for that long.
+    /// What waits is to move; for how long newcomers have gone elsewhere.
     moves: Option<Quiet>,
 }
 
@@ -126,6 +127,8 @@ pub struct SlotTable<S> {
     spare: Vec<S>,
     /// Sockets that are nobody's and will be closed, and for how long newcomers have gone elsewhere.
     closing: Vec<(S, Quiet)>,
+    /// Whom newcomers are for, as the group was told last.
+    told: PositionSet,
 }
 
 impl<S> SlotTable<S> {
@@ -140,29 +143,8 @@ impl<S> SlotTable<S> {
             lot: Lot::Empty,
             spare: vec![first],
             closing: Vec::new(),
+            told: PositionSet::new(),
         }
-    }
-
-    /// The socket that is there for a worker: what its dead predecessor has left, or another that nobody accepts from. Where there
-    /// is none the caller opens one, and [brings](Self::bring) it.
-    pub fn find(
-        &mut self,
-        position: Position,
-        worker: WorkerId,
-        group: &mut impl SlotGroup<Socket = S>,
-    ) -> Option<&mut S> {
-        let is_free = |slot: &Slot<S>| slot.holder.is_none();
-        if self.active.get(&position).is_some_and(is_free) {
-            let slot = self.active.get_mut(&position)?;
-            slot.holder = Some(worker);
-            slot.is_overdue = false;
-            slot.is_inherited = true;
-            return Some(&mut slot.socket);
-        }
-        let socket = self.take_spare(group).or_else(|| self.take_orphan(group))?;
-        self.bring(worker, socket, group);
-        let slot = self.pending.get_mut(&worker)?;
-        Some(&mut slot.socket)
     }
 
     /// The worker has a socket of its own, from which it will accept. What it had before is nobody's.
@@ -260,55 +242,13 @@ impl<S> SlotTable<S> {
         self.switch(group);
     }
 
-    /// The worker is gone, and its descriptors with it. What waits in its slot moves to others, where it can, when the caller
-    /// [settles](Self::settle) it; otherwise it waits for the successor. True if the slot is without a holder now: a successor may inherit it, until the caller
-    /// [gives it up](Self::give_up).
-    pub fn gone(
-        &mut self,
-        position: Position,
-        worker: WorkerId,
-        group: &mut impl SlotGroup<Socket = S>,
-    ) -> bool {
-        let left = [self.retired.remove(&worker), self.pending.remove(&worker)];
-        for slot in left.into_iter().flatten() {
-            self.release(slot, group);
-        }
-        let held = self.withdraw(position, worker, group);
-        if let Some(slot) = self.active.get_mut(&position).filter(|_| held) {
-            slot.holder = None;
-            slot.is_inherited = false;
-            if !self.eligible.is_empty() && group.migrates() {
-                slot.move_later();
-            }
-        }
-        held
-    }
-
-    /// Nobody has inherited the slot for a moment: what waits in it moves to others, as soon as there are any.
-    pub fn give_up(&mut self, position: Position, group: &mut impl SlotGroup<Socket = S>) {
-        if let Some(slot) = self.active.get_mut(&position)
-            && slot.holder.is_none()
-        {
-            slot.is_overdue = true;
-        }
-        self.clear_overdue(group);
-    }
-
     /// These serve and are stuck, and no others: newcomers are for the rest, and so is what waits.
     pub fn set_aside(&mut self, aside: BTreeSet<Position>, group: &mut impl SlotGroup<Socket = S>) {
         if aside == self.aside {
             return;
         }
-        let before = std::mem::replace(&mut self.aside, aside);
+        self.aside = aside;
         self.switch(group);
-        if !group.migrates() {
-            return;
-        }
-        for position in self.aside.difference(&before) {
-            if let Some(slot) = self.active.get_mut(position) {
-                slot.move_later();
-            }
-        }
     }
 
     /// Newcomers are refused from now on.
@@ -319,7 +259,7 @@ impl<S> SlotTable<S> {
     /// Tells the group anew for whom newcomers are.
     pub fn switch(&mut self, group: &mut impl SlotGroup<Socket = S>) {
         let chosen = self.chosen();
-        self.keep_where_newcomers_come(&chosen, group);
+        self.follow_newcomers(&chosen, group);
         group.switch(&chosen, &self.active);
     }
 
@@ -346,75 +286,6 @@ impl<S> SlotTable<S> {
             self.switch(group);
         }
         held
-    }
-
-    /// The slot is nobody's any more. Where its queue can move, and somebody serves to whom it can move, it is closed. Elsewhere
-    /// it is kept for the next worker: to stop listening would lose what waits, refuse newcomers if no other socket listens, and,
-    /// where nothing moves, renumber the sockets under the program's feet.
-    fn release(&mut self, slot: Slot<S>, group: &mut impl SlotGroup<Socket = S>) {
-        if group.migrates() && !self.eligible.is_empty() {
-            self.close_later(slot.socket);
-        } else if group.is_listening(&slot.socket) {
-            self.spare.push(slot.socket);
-        } else {
-            group.close(slot.socket);
-            self.switch(group);
-        }
-    }
-
-    /// The spare socket in which most waits.
-    fn take_spare(&mut self, group: &impl SlotGroup<Socket = S>) -> Option<S> {
-        let waiting = |(_, socket): &(usize, &S)| group.waiting(socket);
-        let (index, _) = self.spare.iter().enumerate().max_by_key(waiting)?;
-        Some(self.spare.swap_remove(index))
-    }
-
-    /// A slot that another position has left and nobody inherited, with what waits in it.
-    fn take_orphan(&mut self, group: &mut impl SlotGroup<Socket = S>) -> Option<S> {
-        let is_orphan = |slot: &Slot<S>| slot.is_overdue && slot.holder.is_none();
-        let mut active = self.active.iter();
-        let (&position, _) =
-            active.find(|(at, slot)| is_orphan(slot) && self.lot != Lot::At(**at))?;
-        let slot = self.active.remove(&position)?;
-        group.clear(position);
-        Some(slot.socket)
-    }
-
-    /// Gives overdue slots away, if somebody serves to whom their queues can move. What cannot move waits for the next worker that
-    /// starts.
-    fn clear_overdue(&mut self, group: &mut impl SlotGroup<Socket = S>) {
-        if self.eligible.is_empty() {
-            return;
-        }
-        let overdue = self.active.iter().filter(|(_, slot)| slot.is_overdue);
-        let overdue: Vec<_> = overdue.map(|(&position, _)| position).collect();
-        for position in overdue {
-            group.clear(position);
-            if let Some(slot) = self.active.remove(&position) {
-                self.release(slot, group);
-            }
-        }
-    }
-
-    /// What waits in slots of the dead moves, also where a successor has begun: somebody serves already.
-    fn empty_unserved(&mut self, group: &impl SlotGroup<Socket = S>) {
-        if !group.migrates() {
-            return;
-        }
-        for slot in self.active.values_mut() {
-            if slot.is_inherited || slot.holder.is_none() {
-                slot.move_later();
-            }
-        }
-    }
-
-    /// Closes sockets that are nobody's, once somebody serves. What has come to them meanwhile moves to those that do.
-    fn close_spares(&mut self, group: &impl SlotGroup<Socket = S>) {
-        if group.migrates() && !self.eligible.is_empty() {
-            for socket in std::mem::take(&mut self.spare) {
-                self.close_later(socket);
-            }
-        }
     }
 
     fn holds(&self, position: Position, worker: WorkerId) -> bool {

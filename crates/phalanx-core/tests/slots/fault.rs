@@ -15,13 +15,16 @@ pub(crate) enum Fault {
     NeverGivesUp,
     /// Sockets stop listening at once.
     SettlesAtOnce,
+    /// What waits where nobody accepts does not move.
+    NeverMoves,
 }
 
-pub(crate) const FAULTS: [Fault; 6] = [
+pub(crate) const FAULTS: [Fault; 7] = [
     Fault::ClosesWithItsWorker,
     Fault::LosesWhatMoves,
     Fault::ForgetsTheDead,
     Fault::ChoosesWhoLeaves,
     Fault::NeverGivesUp,
     Fault::SettlesAtOnce,
+    Fault::NeverMoves,
 ];

@@ -1,6 +1,6 @@
 //! What the kernel does with the sockets of a group: it keeps their queues, and chooses a socket for each connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_core::dispatch::slots::{Slot, SlotGroup};
 use phalanx_core::ids::Position;
@@ -28,6 +28,8 @@ struct Handshake {
 pub(crate) struct Kernel {
     pub(crate) migrates: bool,
     pub(crate) fault: Option<Fault>,
+    /// Those whose handshake was slow.
+    late: BTreeSet<Connection>,
     /// What waits in each socket that listens.
     queues: BTreeMap<Socket, Vec<Connection>>,
     handshakes: Vec<Handshake>,
@@ -45,6 +47,7 @@ impl Kernel {
         let mut kernel = Self {
             migrates,
             fault,
+            late: BTreeSet::new(),
             queues: BTreeMap::new(),
             handshakes: Vec::new(),
             opened: 0,
@@ -66,6 +69,9 @@ impl Kernel {
     /// A connection comes, and its handshake begins. Nothing if it is refused.
     pub(crate) fn arrive(&mut self, connection: Connection, is_slow: bool) -> Option<Socket> {
         let chosen = self.choose(None)?;
+        if is_slow {
+            self.late.insert(connection);
+        }
         self.handshakes.push(Handshake {
             connection,
             chosen,
@@ -88,7 +94,9 @@ impl Kernel {
     pub(crate) fn establish_until(&mut self, last: Connection) {
         let is_due = |next: &mut Handshake| next.connection <= last && !next.is_slow;
         let due: Vec<_> = self.handshakes.extract_if(.., is_due).collect();
-        due.into_iter().for_each(|ended| self.wait_in_queue(ended));
+        for ended in due {
+            self.wait_in_queue(ended);
+        }
     }
 
     fn wait_in_queue(&mut self, ended: Handshake) {
@@ -116,6 +124,14 @@ impl Kernel {
         let queues = self.queues.iter();
         let sizes = queues.map(|(&socket, queue)| (socket, queue.len()));
         sizes.filter(|&(_, waiting)| waiting > 0)
+    }
+
+    /// Sockets in which something waits whose handshake was not slow.
+    pub(crate) fn waiting_in_time(&self) -> impl Iterator<Item = Socket> {
+        let is_in_time = |connection: &Connection| !self.late.contains(connection);
+        let queues = self.queues.iter();
+        let such = queues.filter(move |(_, queue)| queue.iter().any(is_in_time));
+        such.map(|(&socket, _)| socket)
     }
 
     /// The program's choice, or, where it knows nobody, any socket but this one.
@@ -175,7 +191,10 @@ impl SlotGroup for Kernel {
         self.slots.remove(&position);
     }
 
-    fn empty(&mut self, _: Position, socket: &mut Socket) {
+    fn empty(&mut self, _: Option<Position>, socket: &mut Socket) {
+        if self.fault == Some(Fault::NeverMoves) {
+            return;
+        }
         self.stop(*socket);
         let queue = self.queues.get_mut(socket).map(std::mem::take);
         self.migrate(queue.unwrap_or_default(), *socket);

@@ -98,7 +98,7 @@ impl World {
             86..=91 => self.die(),
             92..=93 => self.stick(),
             94..=96 => drop(self.give_up()),
-            _ => drop(self.settle()),
+            _ => drop(self.settle()?),
         }
         if self.kernel.fault == Some(Fault::SettlesAtOnce) {
             while self.table.settle(&mut self.kernel) {}
@@ -107,11 +107,35 @@ impl World {
     }
 
     /// A moment passes. False if there is nothing more to settle.
-    fn settle(&mut self) -> bool {
+    fn settle(&mut self) -> Result<bool, String> {
         self.kernel.establish_until(self.arrived_before);
         self.arrived_before = self.arrived;
         self.say("a moment passes");
-        self.table.settle(&mut self.kernel)
+        self.look();
+        let more = self.table.settle(&mut self.kernel);
+        if !more {
+            self.expect_nobody_stranded()?;
+        }
+        Ok(more)
+    }
+
+    /// Where queues move and somebody serves, nobody waits for a worker that does not: save for those whose handshake ended late.
+    fn expect_nobody_stranded(&self) -> Verdict {
+        let serves =
+            |worker: &Worker| matches!(worker.stage, Stage::Serving(_)) && !worker.is_stuck;
+        if !self.kernel.migrates || !self.workers.values().any(serves) {
+            return Ok(());
+        }
+        let accepts = |worker: &Worker| serves(worker) || matches!(worker.stage, Stage::Leaving(_));
+        let accepting = self.workers.values().filter(|worker| accepts(worker));
+        let accepting: BTreeSet<_> = accepting
+            .filter_map(|worker| worker.stage.socket())
+            .collect();
+        let mut waiting = self.kernel.waiting_in_time();
+        match waiting.find(|socket| !accepting.contains(socket)) {
+            Some(socket) => Err(format!("somebody waits in {socket}, where nobody accepts")),
+            None => Ok(()),
+        }
     }
 
     /// Nothing goes wrong any more: everybody is replaced until nothing waits.
@@ -121,11 +145,11 @@ impl World {
         }
         self.table.set_aside(BTreeSet::new(), &mut self.kernel);
         self.replace(Position(0))?;
-        while self.settle() {}
+        while self.settle()? {}
         // Slow handshakes end in slots that were emptied before.
         while self.kernel.establish() {}
         while self.give_up() {}
-        while self.settle() {}
+        while self.settle()? {}
         self.expect_nothing_left()?;
 
         let all: Vec<_> = self.workers.keys().copied().collect();
@@ -139,7 +163,7 @@ impl World {
                 self.replace(position)?;
             }
             while self.give_up() {}
-            while self.settle() {}
+            while self.settle()? {}
             let serving: Vec<_> = self.workers.keys().copied().collect();
             for worker in serving {
                 while self.accept_as(worker) {}
@@ -342,6 +366,11 @@ impl World {
         if let Some(at) = self.workers.get_mut(&worker) {
             at.is_stuck = !at.is_stuck;
         }
+        self.look();
+    }
+
+    /// Those that are stuck are set aside, if others are not.
+    fn look(&mut self) {
         let serving: Vec<_> = (self.workers.values())
             .filter(|worker| matches!(worker.stage, Stage::Serving(_)))
             .collect();

@@ -30,8 +30,16 @@ use tokio::sync::Notify;
 
 use crate::primary::cell::Cell;
 use crate::primary::sockets::outgoing::Outgoing;
+use crate::primary::sockets::slots::Place;
 use crate::primary::sockets::splice::Side;
 use crate::primary::tasks::evidence::Kept;
+
+/// A connection of the primary's own, and the slot into which it was put.
+#[derive(Debug)]
+pub(in crate::primary) struct Put {
+    pub(in crate::primary) stream: TcpStream,
+    pub(in crate::primary) place: Place,
+}
 
 /// How a turn of reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,7 +287,9 @@ pub(in crate::primary) trait Inbox: Send + Sync {
     ///
     /// # Errors
     /// When another question is under way, or the slot is gone.
-    fn begin_probe(&self, listener: ListenerId, worker: WorkerId, port: u16) -> io::Result<()>;
+    fn begin_probe(&self, listener: ListenerId, worker: WorkerId, port: u16) -> io::Result<Place>;
+    /// Whether no one but the worker can have been given the connection that was put there.
+    fn has_stayed(&self, listener: ListenerId, worker: WorkerId, place: &Place) -> bool;
     /// That connection has come, or will not.
     fn end_probe(&self, listener: ListenerId);
     /// Hands the worker this connection, as one of the listener.
@@ -293,7 +303,7 @@ pub(in crate::primary) trait Inbox: Send + Sync {
         connection: OwnedFd,
     ) -> io::Result<()>;
     /// The stuck worker was tried over its slot; `trial` is the connection that waits there.
-    fn tried(&self, listener: ListenerId, who: (Position, WorkerId), trial: Option<TcpStream>);
+    fn tried(&self, listener: ListenerId, who: (Position, WorkerId), trial: Option<Put>);
     /// Questions are put to those whose turn it is. Returns whom to have a look at.
     fn ask_event_loops(&self) -> Vec<Look>;
     /// The silent were looked at, and those found `held` that start.

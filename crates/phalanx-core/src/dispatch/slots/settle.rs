@@ -19,13 +19,26 @@ impl<S> Slot<S> {
     pub(super) fn move_later(&mut self) {
         self.moves.get_or_insert(Quiet::Newly);
     }
+
+    /// Its holder is dead, or has inherited it and does not serve yet.
+    pub(super) fn is_unserved(&self) -> bool {
+        self.holder.is_none() || self.is_inherited
+    }
 }
 
 impl<S> SlotTable<S> {
-    /// A moment has passed: sockets for which newcomers have not come that long stop listening, and what waits in them moves. A
-    /// moment is longer than most handshakes take. True if there is more to settle, a moment later.
+    /// A moment has passed since this was last called, or since there was nothing to settle. Sockets to which no newcomer has come
+    /// for a whole moment stop listening, and what waits in them moves. A moment is longer than most handshakes take. True if there
+    /// is more to settle, a moment later.
     pub fn settle(&mut self, group: &mut impl SlotGroup<Socket = S>) -> bool {
-        for (&position, slot) in &mut self.active {
+        if self.is_settled() {
+            return false;
+        }
+        let active = self.active.iter_mut();
+        let active = active.map(|(&position, slot)| (Some(position), slot));
+        let others = self.pending.values_mut().chain(self.retired.values_mut());
+        let others = others.map(|slot| (None, slot));
+        for (position, slot) in active.chain(others) {
             match slot.moves {
                 Some(Quiet::Newly) => slot.moves = Some(Quiet::Long),
                 Some(Quiet::Long) => {
@@ -46,29 +59,47 @@ impl<S> SlotTable<S> {
         !self.is_settled()
     }
 
-    /// Whether there is nothing to settle.
+    /// Whether there is nothing to settle. While newcomers are for nobody, nothing can move.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.closing.is_empty() && self.active.values().all(|slot| slot.moves.is_none())
+        let others = self.pending.values().chain(self.retired.values());
+        let mut slots = self.active.values().chain(others);
+        let rests = self.closing.is_empty() && slots.all(|slot| slot.moves.is_none());
+        rests || self.told.is_empty()
     }
 
     pub(super) fn close_later(&mut self, socket: S) {
         self.closing.push((socket, Quiet::Newly));
     }
 
-    /// Where newcomers come again, or may come because nobody is chosen, nothing stops listening.
-    pub(super) fn keep_where_newcomers_come(
+    /// Newcomers are for these from now on. Nothing stops listening where they come. What waits for stuck workers, to whom they have
+    /// come until now, moves.
+    pub(super) fn follow_newcomers(
         &mut self,
         chosen: &PositionSet,
         group: &mut impl SlotGroup<Socket = S>,
     ) {
+        let before = std::mem::replace(&mut self.told, chosen.clone());
+        if chosen.is_empty() {
+            self.wait_for_somebody(group);
+            return;
+        }
         for (&position, slot) in &mut self.active {
-            if chosen.is_empty() || chosen.contains(position) {
+            let came_here = before.is_empty() || before.contains(position);
+            if chosen.contains(position) {
                 slot.moves = None;
+            } else if came_here && self.aside.contains(&position) && group.migrates() {
+                slot.move_later();
             }
         }
-        if !chosen.is_empty() {
-            return;
+    }
+
+    /// Newcomers are for nobody, and come anywhere.
+    fn wait_for_somebody(&mut self, group: &mut impl SlotGroup<Socket = S>) {
+        let others = self.pending.values_mut().chain(self.retired.values_mut());
+        let slots = self.active.values_mut().chain(others);
+        for moves in slots.filter_map(|slot| slot.moves.as_mut()) {
+            *moves = Quiet::Newly;
         }
         for (socket, _) in std::mem::take(&mut self.closing) {
             if group.is_listening(&socket) {

@@ -77,11 +77,12 @@ impl<S> SlotTable<S> {
         })
     }
 
-    /// Those that serve and are set aside, who accepts there, and the socket.
+    /// Those that serve and are set aside, who accepts there, and the socket; save for those whose queue is to move yet.
     pub fn aside_mut(&mut self) -> impl Iterator<Item = (Option<WorkerId>, &mut S)> {
         let aside = &self.aside;
         let active = self.active.iter_mut();
-        let chosen = active.filter(|(position, _)| aside.contains(position));
+        let chosen =
+            active.filter(|(position, slot)| aside.contains(position) && slot.moves.is_none());
         chosen.map(|(_, slot)| (slot.holder, &mut slot.socket))
     }
 

@@ -17,15 +17,15 @@ use phalanx_sys::connections::Handshake;
 use phalanx_sys::directory::FileId;
 use phalanx_sys::process::Pid;
 use phalanx_sys::steering::Steering;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::primary::cell::Cell;
 use crate::primary::clock;
 use crate::primary::mailbox::{
-    Accepting, Alarm, Arrivals, Decision, Flow, Inbox, Leaver, Look, Mailbox, Query, Question,
+    Accepting, Alarm, Arrivals, Decision, Flow, Inbox, Leaver, Look, Mailbox, Put, Query, Question,
     Reading, Until, Way,
 };
+use crate::primary::sockets::slots::Place;
 use crate::primary::sockets::splice::Side;
 use crate::primary::state::{Hub, Shared};
 use crate::primary::tasks::evidence::Kept;
@@ -122,8 +122,12 @@ impl Inbox for Shared {
         self.hub().probed_slot(worker, listener)
     }
 
-    fn begin_probe(&self, listener: ListenerId, worker: WorkerId, port: u16) -> io::Result<()> {
+    fn begin_probe(&self, listener: ListenerId, worker: WorkerId, port: u16) -> io::Result<Place> {
         self.hub().begin_probe(listener, worker, port)
+    }
+
+    fn has_stayed(&self, listener: ListenerId, worker: WorkerId, place: &Place) -> bool {
+        self.hub().has_stayed(listener, worker, place)
     }
 
     fn end_probe(&self, listener: ListenerId) {
@@ -139,7 +143,7 @@ impl Inbox for Shared {
         self.hub().hand_probe(listener, worker, connection)
     }
 
-    fn tried(&self, listener: ListenerId, who: (Position, WorkerId), trial: Option<TcpStream>) {
+    fn tried(&self, listener: ListenerId, who: (Position, WorkerId), trial: Option<Put>) {
         self.hub().tried(listener, who, trial);
     }
 

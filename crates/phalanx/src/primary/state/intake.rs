@@ -61,7 +61,8 @@ impl Listener {
         match &self.carrier {
             Carrier::Handoff(handed) => waits(&handed.socket) || handed.has_former_arrivals(),
             Carrier::Shared(socket) => waits(socket),
-            Carrier::Kernel(_) => false,
+            // What has waited for another may be about to come.
+            Carrier::Kernel(slots) => !slots.is_settled(),
         }
     }
 }

@@ -12,9 +12,9 @@ use phalanx_core::dispatch::listener::Carrier;
 use phalanx_core::ids::{Position, WorkerId};
 use phalanx_core::ledger::ListenerId;
 use phalanx_core::policy::ClientHash;
-use tokio::net::TcpStream;
 
-use crate::primary::mailbox::Way;
+use crate::primary::mailbox::{Put, Way};
+use crate::primary::sockets::slots::Place;
 use crate::primary::state::{Hub, Share};
 
 impl Hub {
@@ -69,12 +69,19 @@ impl Hub {
         id: ListenerId,
         worker: WorkerId,
         port: u16,
-    ) -> io::Result<()> {
+    ) -> io::Result<Place> {
         let slots = self.listeners.get_mut(&id);
         let slots = slots.and_then(|listener| listener.carrier.slots_mut());
         slots
             .ok_or(io::ErrorKind::NotFound)?
             .begin_probe(worker, port)
+    }
+
+    /// Whether no one but the worker can have been given the connection that was put there.
+    pub(super) fn has_stayed(&self, id: ListenerId, worker: WorkerId, place: &Place) -> bool {
+        let slots = self.listeners.get(&id);
+        let slots = slots.and_then(|listener| listener.carrier.slots());
+        slots.is_some_and(|slots| slots.has_stayed(worker, place))
     }
 
     pub(super) fn end_probe(&mut self, id: ListenerId) {
@@ -89,11 +96,19 @@ impl Hub {
         &mut self,
         id: ListenerId,
         (position, worker): (Position, WorkerId),
-        trial: Option<TcpStream>,
+        trial: Option<Put>,
     ) {
         let slots = self.listeners.get_mut(&id);
         if let Some(slots) = slots.and_then(|listener| listener.carrier.slots_mut()) {
-            slots.tried(position, worker, trial);
+            // One that has moved meanwhile tries nobody.
+            let stays = |trial: &Put| slots.has_stayed(worker, &trial.place);
+            let has_moved = trial.as_ref().is_some_and(|trial| !stays(trial));
+            if has_moved {
+                slots.tries_again(position, worker);
+            } else {
+                slots.tried(position, worker, trial.map(|trial| trial.stream));
+            }
         }
+        self.settle_slots_later(id);
     }
 }

@@ -12,8 +12,8 @@ use crate::primary::tasks::timer;
 
 /// How long a slot without a holder waits for a successor that inherits it.
 const MOMENT: Duration = Duration::from_millis(300);
-/// How long newcomers have gone elsewhere when a socket stops listening: longer than a handshake on one machine or in one network
-/// takes. Who comes from farther away loses nothing by it, but for the instant that is described at `SlotTable`.
+/// How long newcomers have gone elsewhere at least when a socket stops listening: longer than a handshake on one machine or in one
+/// network takes. Who comes from farther away loses nothing either, but in the instant that the core's `slots` describes.
 const QUIET: Duration = Duration::from_millis(10);
 
 impl Hub {

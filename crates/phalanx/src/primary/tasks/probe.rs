@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::primary::cell::Cell;
 use crate::primary::clock;
-use crate::primary::mailbox::{Mailbox, Way};
+use crate::primary::mailbox::{Mailbox, Put, Way};
+use crate::primary::sockets::slots::Place;
 use crate::settings::Readiness;
 
 /// Between two questions.
@@ -53,12 +54,41 @@ pub(in crate::primary) fn start(mailbox: Mailbox, cell: Arc<Cell>) {
 
 /// Does the worker answer well?
 async fn ask(mailbox: &Mailbox, worker: WorkerId, path: &str, turn: usize) -> io::Result<bool> {
-    let stream = connect(mailbox, worker, turn).await?;
-    exchange(stream, path).await
+    let line = connect(mailbox, worker, turn).await?;
+    exchange(mailbox, worker, line, path).await
 }
 
-/// Puts the question to a worker that is connected. Does it answer well?
-pub(super) async fn exchange(mut stream: TcpStream, path: &str) -> io::Result<bool> {
+/// A connection to one worker, which waits for it, or which it has accepted.
+pub(super) struct Line {
+    stream: TcpStream,
+    /// Where it was put, if into a slot.
+    slot: Option<(ListenerId, Place)>,
+}
+
+/// Puts the question to a worker that is connected. Does it answer well? `Interrupted` when another may have answered for it: what
+/// waits in the slot of a worker that does not serve moves when others do.
+pub(super) async fn exchange(
+    mailbox: &Mailbox,
+    worker: WorkerId,
+    line: Line,
+    path: &str,
+) -> io::Result<bool> {
+    let answer = put_question(line.stream, path).await;
+    let has_stayed = match &line.slot {
+        Some((listener, place)) => {
+            let primary = mailbox.open().ok_or(io::ErrorKind::NotConnected)?;
+            primary.has_stayed(*listener, worker, place)
+        }
+        None => true,
+    };
+    if has_stayed {
+        answer
+    } else {
+        Err(io::ErrorKind::Interrupted.into())
+    }
+}
+
+async fn put_question(mut stream: TcpStream, path: &str) -> io::Result<bool> {
     let limit = clock::now() + ANSWER_LIMIT;
     let exchange = async {
         let request = format!(
@@ -84,7 +114,7 @@ pub(in crate::primary) fn try_stuck(mailbox: Mailbox, listener: ListenerId, work
             return;
         };
         let trial = match connect_to_slot(&mailbox, worker, listener, address).await {
-            Ok(mut stream) => stream.shutdown().await.map(|()| stream),
+            Ok(mut trial) => trial.stream.shutdown().await.map(|()| trial),
             Err(error) => Err(error),
         };
         let trial = trial.inspect_err(|error| {
@@ -96,19 +126,24 @@ pub(in crate::primary) fn try_stuck(mailbox: Mailbox, listener: ListenerId, work
     });
 }
 
-/// A connection that waits for the worker, or that it has accepted.
-pub(super) async fn connect(
-    mailbox: &Mailbox,
-    worker: WorkerId,
-    turn: usize,
-) -> io::Result<TcpStream> {
+/// Connects to the worker, on each of its listeners in turn.
+pub(super) async fn connect(mailbox: &Mailbox, worker: WorkerId, turn: usize) -> io::Result<Line> {
     let way = {
         let primary = mailbox.open().ok_or(io::ErrorKind::NotConnected)?;
         primary.way_to(worker, turn)
     };
     match way.ok_or(io::ErrorKind::NotConnected)? {
-        Way::Slot(listener, address) => connect_to_slot(mailbox, worker, listener, address).await,
-        Way::Handed(listener) => hand_one_over(mailbox, worker, listener).await,
+        Way::Slot(listener, address) => {
+            let put = connect_to_slot(mailbox, worker, listener, address).await?;
+            Ok(Line {
+                stream: put.stream,
+                slot: Some((listener, put.place)),
+            })
+        }
+        Way::Handed(listener) => Ok(Line {
+            stream: hand_one_over(mailbox, worker, listener).await?,
+            slot: None,
+        }),
     }
 }
 
@@ -117,7 +152,7 @@ async fn connect_to_slot(
     worker: WorkerId,
     listener: ListenerId,
     address: SocketAddr,
-) -> io::Result<TcpStream> {
+) -> io::Result<Put> {
     let address = reachable(address);
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -126,15 +161,16 @@ async fn connect_to_slot(
     socket.bind(SocketAddr::new(address.ip(), 0))?;
     let port = socket.local_addr()?.port();
     let limit = clock::now() + CONNECT_LIMIT;
-    {
+    let place = {
         let primary = mailbox.open().ok_or(io::ErrorKind::NotConnected)?;
-        primary.begin_probe(listener, worker, port)?;
-    }
+        primary.begin_probe(listener, worker, port)?
+    };
     let stream = clock::timeout_at(limit, socket.connect(address)).await;
     if let Some(primary) = mailbox.open() {
         primary.end_probe(listener);
     }
-    stream.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    let stream = stream.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+    Ok(Put { stream, place })
 }
 
 /// A connection of the primary with itself, of which the worker is given the other end.

@@ -60,11 +60,11 @@ async fn ask(
     turn: usize,
     door: &Mutex<()>,
 ) -> io::Result<bool> {
-    let stream = {
+    let line = {
         let _turn = door.lock().await;
         probe::connect(mailbox, worker, turn).await?
     };
-    probe::exchange(stream, path).await
+    probe::exchange(mailbox, worker, line, path).await
 }
 
 fn note(mailbox: &Mailbox, worker: WorkerId, answer: io::Result<bool>) {

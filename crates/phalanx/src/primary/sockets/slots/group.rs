@@ -110,11 +110,15 @@ impl SlotGroup for SteeredGroup {
         self.steer.clears(position);
     }
 
-    fn empty(&mut self, position: Position, slot: &mut SlotSocket) {
+    fn empty(&mut self, position: Option<Position>, slot: &mut SlotSocket) {
         let socket = slot.socket.as_fd();
         if let Err(error) = socket::empty_slot(socket, self.options.backlog) {
             tracing::error!(%error, "a slot cannot be emptied");
         }
+        slot.emptied += 1;
+        let Some(position) = position else {
+            return;
+        };
         // The program forgot the socket when it stopped to listen for a moment.
         self.steer.takes(position, socket);
         // What has moved was not taken.

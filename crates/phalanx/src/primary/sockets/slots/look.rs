@@ -95,6 +95,13 @@ impl Slots {
         self.set_aside();
     }
 
+    /// A connection of the primary's own was put into the slot of a stuck worker, and has moved to another: it shall be tried again.
+    pub(in crate::primary) fn tries_again(&mut self, position: Position, worker: WorkerId) {
+        if let Some(slot) = self.table.held_mut(position, worker) {
+            slot.pulse.is_prepared = false;
+        }
+    }
+
     /// The worker's slot, if duplicates of it were promised and have not been given yet.
     pub(in crate::primary) fn duplicates_due(
         &mut self,

@@ -31,6 +31,7 @@ use phalanx_sys::steering::Steering;
 
 use group::SteeredGroup;
 pub(in crate::primary) use look::Sights;
+pub(in crate::primary) use question::Place;
 use slot_socket::SlotSocket;
 
 /// The slots of one listener.
@@ -39,7 +40,7 @@ pub(in crate::primary) struct Slots {
     /// Who has which, and whom newcomers are for.
     table: SlotTable<SlotSocket>,
     group: SteeredGroup,
-    /// They are settled in a moment.
+    /// A timer runs that settles them.
     is_settling: bool,
     /// The slot of a worker that is being asked whether it serves, and its position if it has been that position's.
     probed: Option<(Option<Position>, Arc<OwnedFd>)>,
@@ -143,8 +144,14 @@ impl Slots {
 
     /// The moment has passed: sockets to which nobody new comes stop listening. True if there is more, a moment later.
     pub(in crate::primary) fn settle(&mut self) -> bool {
-        self.is_settling = self.table.settle(&mut self.group);
+        // While a connection of the primary's own is made, the program may not know the socket's position.
+        self.is_settling = self.probed.is_some() || self.table.settle(&mut self.group);
         self.is_settling
+    }
+
+    /// Whether nothing is about to move from one slot to another.
+    pub(in crate::primary) fn is_settled(&self) -> bool {
+        self.table.is_settled()
     }
 
     /// Newcomers are refused from now on: what listens.

@@ -32,7 +32,9 @@ impl Slots {
     }
 
     /// Nobody chooses any more: the listener is going to be closed here, and whoever has a socket of it keeps it.
-    pub(in crate::primary) fn set_free(&self) {
+    pub(in crate::primary) fn set_free(&mut self) {
+        // What is to move does so while there is somebody who chooses.
+        while self.table.settle(&mut self.group) {}
         for slot in self.table.sockets() {
             if let Err(error) = socket::detach_choice(slot.socket.as_fd()) {
                 tracing::debug!(%error, "a socket has no program to be freed of");

@@ -96,10 +96,11 @@ impl Pulse {
         }
     }
 
-    /// What had waited has moved to other slots: that was not progress.
+    /// What had waited has moved to other slots, a trial among it: that was not progress.
     pub(super) fn moved(&mut self, received: Option<u64>, waiting: u32) {
         let progress = self.progress(received, waiting);
         self.liveness.rebase(progress.taken);
+        self.trial = None;
     }
 }
 

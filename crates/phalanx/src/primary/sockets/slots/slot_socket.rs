@@ -16,6 +16,8 @@ pub(super) struct SlotSocket {
     pub(super) base_count: u64,
     pub(super) pulse: Pulse,
     pub(super) burst: BurstDetector,
+    /// How often what waited in it has moved to others.
+    pub(super) emptied: u64,
     /// Its holder takes no more connections for now.
     pub(super) is_full: bool,
 }
@@ -26,6 +28,7 @@ impl SlotSocket {
             socket,
             name,
             base_count: 0,
+            emptied: 0,
             pulse: Pulse::new(),
             burst: BurstDetector::default(),
             is_full: false,

@@ -92,3 +92,37 @@ fn what_waits_for_a_successor_that_starts_moves_when_another_serves() {
         drop(clients);
     }
 }
+
+#[test]
+fn a_question_that_moved_to_another_worker_is_known() {
+    for (by, mut slots) in slots() {
+        for (position, worker) in POSITIONS.into_iter().zip([1, 2].map(WorkerId)) {
+            slots.slot_for(position, worker).unwrap();
+            slots.serves(position, worker);
+        }
+        slots.gone(POSITIONS[0], WorkerId(1));
+        // Its successor is asked before what waits has moved.
+        slots.slot_for(POSITIONS[0], WorkerId(3)).unwrap();
+        let (port, asking) = client();
+        let place = slots.begin_probe(WorkerId(3), port).unwrap();
+        assert!(!slots.begins_to_settle() || slots.settle(), "{by}");
+        rustix::net::connect(&asking, &slots.address()).unwrap();
+        slots.end_probe();
+        assert!(slots.has_stayed(WorkerId(3), &place), "{by}");
+        while slots.settle() {}
+        let moves = slots.group.migrates();
+        assert_eq!(slots.has_stayed(WorkerId(3), &place), !moves, "{by}");
+        let other = slots.socket_of(POSITIONS[1], WorkerId(2)).unwrap();
+        let waiting = socket::queue_length(other.as_fd()).unwrap();
+        assert_eq!(waiting, u32::from(moves), "{by}");
+    }
+}
+
+/// A socket that is not connected yet, and its port.
+fn client() -> (u16, OwnedFd) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let client = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&client, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let own = SocketAddr::try_from(getsockname(&client).unwrap()).unwrap();
+    (own.port(), client)
+}

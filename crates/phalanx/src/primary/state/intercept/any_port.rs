@@ -71,10 +71,10 @@ impl Hub {
 
     /// The worker keeps its socket, and nobody else is given another of the listener.
     fn make_private(&mut self, key: &str, id: ListenerId) {
-        let Some(listener) = self.listeners.get(&id) else {
+        let Some(listener) = self.listeners.get_mut(&id) else {
             return;
         };
-        if let Some(slots) = listener.carrier.slots() {
+        if let Some(slots) = listener.carrier.slots_mut() {
             slots.set_free();
         }
         tracing::info!(
