@@ -59,7 +59,7 @@ struct Question {
 
 impl Question {
     /// Whether one is to be put: whoever was heard since the last look needs none. While a question is on its way no
-    /// connection can be handed over, and its turn would go to another worker.
+    /// connection can be handed over, and the worker's turn waits, or goes to another if that takes long.
     fn is_due(self, heard: u64, now: Moment) -> bool {
         let is_quiet = self.seen == heard;
         let may_be_asked = |at| heard != self.heard && now.since(at) >= QUESTION;
@@ -172,6 +172,8 @@ impl Hub {
             if question.is_due(heard, now) {
                 channel.probe();
                 (question.asked_at, question.heard) = (Some(now), heard);
+                // Its turn waits for the answer, as far as it has one.
+                self.ledger.set_blocked(worker, !channel.is_clear());
             }
             question.seen = heard;
             if channel.answers {
