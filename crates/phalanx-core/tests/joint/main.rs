@@ -14,6 +14,9 @@ mod dispatch;
 #[cfg(test)]
 mod fault;
 #[cfg(test)]
+#[path = "../simulation/histories.rs"]
+mod histories;
+#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod offers;

@@ -1,23 +1,15 @@
 //! Plays many histories, or one aloud; and with faults.
 
-use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use phalanx_core::fleet::Command;
 
 use crate::fault::{FAULTS, Fault};
+use crate::histories;
 use crate::judge::Verdict;
 use crate::world::{HEALS_AT, World};
 
-/// Histories to play unless told otherwise.
-const HISTORIES: u64 = if cfg!(debug_assertions) {
-    2_000
-} else {
-    20_000
-};
-/// A planted fault has to show within so many.
-const UNTIL_FOUND: u64 = 400;
 /// Nothing goes wrong for so long before everybody must have been answered.
 const REST: Duration = Duration::from_mins(1);
 /// The app has to end within that.
@@ -41,28 +33,15 @@ fn play_caught(seed: u64, fault: Option<Fault>) -> Verdict {
         .unwrap_or_else(|_| Err("it panicked".to_owned()))
 }
 
-fn number(name: &str) -> Option<u64> {
-    env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn every_connection_has_an_owner_and_every_drain_ends_in_every_history() {
-    if let Some(seed) = number("PHALANX_JOINT_SEED") {
-        if let Err(broken) = play(seed, None, true) {
-            panic!("seed {seed}: {broken}");
+    histories::expect_no_broken_rule("PHALANX_JOINT", |seed, is_verbose| {
+        if is_verbose {
+            play(seed, None, true)
+        } else {
+            play_caught(seed, None)
         }
-        return;
-    }
-    let histories = number("PHALANX_JOINT_HISTORIES").unwrap_or(HISTORIES);
-    let broken: Vec<_> = (1..=histories)
-        .filter_map(|seed| Some((seed, play_caught(seed, None).err()?)))
-        .collect();
-    let shown: Vec<_> = broken.iter().take(12).collect();
-    assert!(
-        broken.is_empty(),
-        "{} of {histories} histories broke a rule: {shown:#?}\nreplay with PHALANX_JOINT_SEED=…",
-        broken.len()
-    );
+    });
 }
 
 /// The last worker crashes in the moment in which the fleet settles, which does not know it yet.
@@ -79,15 +58,7 @@ fn a_listener_stays_for_a_worker_that_asks_for_it_late() {
 
 #[test]
 fn a_planted_fault_of_each_rule_is_found() {
-    let mut missed = Vec::new();
-    for fault in FAULTS {
-        let found = (1..=UNTIL_FOUND).find_map(|seed| play_caught(seed, Some(fault)).err());
-        match found {
-            Some(broken) => println!("{fault:?}: {broken}"),
-            None => missed.push(fault),
-        }
-    }
-    assert!(missed.is_empty(), "nobody notices: {missed:?}");
+    histories::expect_each_found(&FAULTS, |seed, fault| play_caught(seed, Some(fault)));
 }
 
 #[test]

@@ -15,6 +15,9 @@ mod counts;
 #[cfg(test)]
 mod coverage;
 #[cfg(test)]
+#[expect(dead_code, reason = "this simulation plays its histories on all cores")]
+mod histories;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod judge;

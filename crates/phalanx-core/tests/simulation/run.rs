@@ -1,12 +1,12 @@
 //! Plays many histories on all cores, or one aloud.
 
-use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::coverage::{Coverage, SITUATIONS};
+use crate::histories::number;
 use crate::history;
 
 /// Histories to play unless told otherwise: enough to meet every situation, or few where the build
@@ -104,13 +104,4 @@ fn play_caught(seed: u64) -> Result<Coverage, String> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The number in that environment variable.
-fn number(name: &str) -> Option<u64> {
-    let text = env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-    )
 }

@@ -1,19 +1,11 @@
 //! Plays many histories, or one aloud; and with faults.
 
-use std::env;
-
 use crate::fault::{FAULTS, Fault};
+use crate::histories;
 use crate::world::{Verdict, World};
 
-/// Histories to play unless told otherwise, of so many steps.
-const HISTORIES: u64 = if cfg!(debug_assertions) {
-    2_000
-} else {
-    20_000
-};
+/// Steps of a history, before nothing goes wrong any more.
 const STEPS: u32 = 200;
-/// A planted fault has to show within so many.
-const UNTIL_FOUND: u64 = 400;
 
 fn play(seed: u64, migrates: bool, fault: Option<Fault>, is_verbose: bool) -> Verdict {
     let mut world = World::new(seed, migrates, fault, is_verbose);
@@ -23,28 +15,9 @@ fn play(seed: u64, migrates: bool, fault: Option<Fault>, is_verbose: bool) -> Ve
     world.heal()
 }
 
-fn number(name: &str) -> Option<u64> {
-    env::var(name).ok()?.parse().ok()
-}
-
-/// Of all histories, or aloud.
 fn expect_no_broken_rule(migrates: bool) {
-    if let Some(seed) = number("PHALANX_SLOT_SEED") {
-        if let Err(broken) = play(seed, migrates, None, true) {
-            panic!("seed {seed}: {broken}");
-        }
-        return;
-    }
-    let histories = number("PHALANX_SLOT_HISTORIES").unwrap_or(HISTORIES);
-    let broken: Vec<_> = (1..=histories)
-        .filter_map(|seed| Some((seed, play(seed, migrates, None, false).err()?)))
-        .collect();
-    let shown: Vec<_> = broken.iter().take(12).collect();
-    assert!(
-        broken.is_empty(),
-        "{} of {histories} histories broke a rule: {shown:#?}\nreplay with PHALANX_SLOT_SEED=…",
-        broken.len()
-    );
+    let play = |seed, is_verbose| play(seed, migrates, None, is_verbose);
+    histories::expect_no_broken_rule("PHALANX_SLOT", play);
 }
 
 #[test]
@@ -59,13 +32,5 @@ fn nobody_is_refused_and_nothing_is_lost_where_queues_stay() {
 
 #[test]
 fn a_planted_fault_of_each_rule_is_found() {
-    let mut missed = Vec::new();
-    for fault in FAULTS {
-        let found = (1..=UNTIL_FOUND).find_map(|seed| play(seed, true, Some(fault), false).err());
-        match found {
-            Some(broken) => println!("{fault:?}: {broken}"),
-            None => missed.push(fault),
-        }
-    }
-    assert!(missed.is_empty(), "nobody notices: {missed:?}");
+    histories::expect_each_found(&FAULTS, |seed, fault| play(seed, true, Some(fault), false));
 }
