@@ -25,6 +25,19 @@ fn slots() -> Vec<(&'static str, Slots)> {
     all
 }
 
+/// Two workers, of which this is the first, and their positions.
+fn both(first: u32) -> impl Iterator<Item = (Position, WorkerId)> {
+    POSITIONS.into_iter().zip([first, first + 1].map(WorkerId))
+}
+
+/// Two workers serve, of which this is the first.
+fn both_serve(slots: &mut Slots, first: u32) {
+    for (position, worker) in both(first) {
+        slots.slot_for(position, worker).unwrap();
+        slots.serves(position, worker);
+    }
+}
+
 /// So much time passes that nothing is left to be settled.
 fn settle(slots: &mut Slots) {
     assert!(slots.begins_to_settle());
@@ -40,11 +53,8 @@ fn who_dies_before_serving_leaves_a_socket_that_listens() {
         slots.gone(POSITIONS[0], WorkerId(1));
         assert!(reaches(&slots).is_ok(), "{by}");
 
-        for (position, worker) in POSITIONS.into_iter().zip([2, 3].map(WorkerId)) {
-            slots.slot_for(position, worker).unwrap();
-            slots.serves(position, worker);
-        }
-        for (position, worker) in POSITIONS.into_iter().zip([2, 3].map(WorkerId)) {
+        both_serve(&mut slots, 2);
+        for (position, worker) in both(2) {
             slots.gone(position, worker);
             slots.give_up(position);
         }
@@ -68,12 +78,8 @@ fn who_dies_before_serving_leaves_a_socket_that_listens() {
 
 #[test]
 fn what_waits_for_a_successor_that_starts_moves_when_another_serves() {
-    let both = |first: u32| POSITIONS.into_iter().zip([first, first + 1].map(WorkerId));
     for (by, mut slots) in slots() {
-        for (position, worker) in both(1) {
-            slots.slot_for(position, worker).unwrap();
-            slots.serves(position, worker);
-        }
+        both_serve(&mut slots, 1);
         for (position, worker) in both(1) {
             slots.gone(position, worker);
         }
@@ -96,10 +102,7 @@ fn what_waits_for_a_successor_that_starts_moves_when_another_serves() {
 #[test]
 fn a_question_that_moved_to_another_worker_is_known() {
     for (by, mut slots) in slots() {
-        for (position, worker) in POSITIONS.into_iter().zip([1, 2].map(WorkerId)) {
-            slots.slot_for(position, worker).unwrap();
-            slots.serves(position, worker);
-        }
+        both_serve(&mut slots, 1);
         slots.gone(POSITIONS[0], WorkerId(1));
         // Its successor is asked before what waits has moved.
         slots.slot_for(POSITIONS[0], WorkerId(3)).unwrap();
